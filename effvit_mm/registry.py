@@ -1,0 +1,52 @@
+"""Registries of this package, children of mmengine's.
+
+``dict(type='effvit_mm.PSLT')`` builds from mmengine, mmpretrain and mmdet configs without
+``custom_imports``: mmengine imports this module when it meets the scope. Backbones are registered
+in mmengine's root too, where the unprefixed ``dict(type='PSLT')`` finds them; a class of the same
+name in mmpretrain or mmdet keeps precedence there.
+"""
+
+from mmengine import registry as root
+from mmengine.registry import Registry
+
+SCOPE = 'effvit_mm'
+
+
+def _child(name: str, parent: Registry, *locations: str) -> Registry:
+    return Registry(name, parent=parent, scope=SCOPE, locations=list(locations))
+
+
+MODELS = _child('model', root.MODELS, 'effvit_mm.backbones')
+RUNNERS = _child('runner', root.RUNNERS, 'effvit_mm.engine')
+LOOPS = _child('loop', root.LOOPS, 'effvit_mm.engine')
+HOOKS = _child('hook', root.HOOKS, 'effvit_mm.engine')
+OPTIM_WRAPPERS = _child('optim_wrapper', root.OPTIM_WRAPPERS, 'effvit_mm.engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(
+    'optimizer wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS, 'effvit_mm.engine'
+)
+DATASETS = _child('dataset', root.DATASETS, 'effvit_mm.datasets')
+DATA_SAMPLERS = _child('data sampler', root.DATA_SAMPLERS, 'effvit_mm.datasets')
+TRANSFORMS = _child('transform', root.TRANSFORMS, 'effvit_mm.datasets')
+
+
+def register_backbone(cls: type) -> type:
+    """Register a backbone as ``effvit_mm.Name`` and, unless it is taken, as ``Name``."""
+    MODELS.register_module(module=cls)
+    if cls.__name__ not in root.MODELS.module_dict:
+        root.MODELS.register_module(module=cls)
+    return cls
+
+
+__all__ = [
+    'DATASETS',
+    'DATA_SAMPLERS',
+    'HOOKS',
+    'LOOPS',
+    'MODELS',
+    'OPTIM_WRAPPERS',
+    'OPTIM_WRAPPER_CONSTRUCTORS',
+    'RUNNERS',
+    'SCOPE',
+    'TRANSFORMS',
+    'register_backbone',
+]

@@ -1,0 +1,52 @@
+"""Installs effvit_mm; the extras keep the two families of OpenMMLab packages apart."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+# OneDL's distributions keep OpenMMLab's import names (mmengine, mmcv, ...) and its files. Both
+# families cannot be installed together, which is why neither is a hard requirement.
+OPENMM = [
+    'onedl-mmengine>=0.10.12',
+    'onedl-mmcv>=2.3.6',
+    'onedl-mmpretrain>=1.3.6',
+    'onedl-mmdetection>=3.5.1',
+]
+REID = ['torchreid>=0.2.5', 'gdown', 'h5py', 'scipy', 'tensorboard', 'opencv-python']
+DEV = ['pytest>=8', 'ruff>=0.8', 'timm>=1.0.15']
+
+
+def version() -> str:
+    for line in (HERE / 'effvit_mm' / 'version.py').read_text().splitlines():
+        if line.startswith('__version__'):
+            return line.split("'")[1]
+    raise RuntimeError('effvit_mm/version.py has no __version__')
+
+
+setup(
+    name='effvit-mm',
+    version=version(),
+    description='Efficient vision-transformer backbones for classification, detection and re-ID',
+    long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10,<3.14',
+    packages=find_packages(include=['effvit_mm', 'effvit_mm.*']),
+    install_requires=[
+        'torch>=2.4',
+        'torchvision>=0.19',
+        'numpy',
+        'safetensors',
+        'rich',
+        'matplotlib',
+        'scikit-learn',
+    ],
+    extras_require={
+        'openmm': OPENMM,
+        'reid': REID,
+        'dev': DEV,
+        'all': OPENMM + REID + DEV,
+    },
+)

@@ -13,7 +13,7 @@ except ModuleNotFoundError as error:
         raise
     raise ModuleNotFoundError(
         "effvit_mm needs mmengine: `pip install 'effvit-mm[openmm]'` brings the OneDL distributions, "
-        'or install OpenMMLab\'s own packages.',
+        "or install OpenMMLab's own packages.",
         name='mmengine',
     ) from error
 

@@ -81,7 +81,7 @@ def read_checkpoint(path: str | Path, *, trust: bool = False, map_location: str 
             raise CheckpointError(
                 f'checkpoint {path} holds more than weights and could run code when read, so it '
                 f'was refused ({_refused_class(error)}). If you trust its origin, ask for it '
-                "explicitly: `trust=True` in Python, `--trust-checkpoint` for the tools."
+                'explicitly: `trust=True` in Python, `--trust-checkpoint` for the tools.'
             ) from error
         raise CheckpointError(f'checkpoint {path} cannot be read: {reason}') from error
     if not isinstance(content, Mapping):

@@ -1,0 +1,30 @@
+"""Tensors that depend on sizes alone (masks, grids, index tables), computed once a size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, wraps
+
+import torch
+from torch import Tensor
+
+
+def cached_by_size(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Keep a function's results for its last 32 argument tuples.
+
+    The arguments must be hashable and settle the result: sizes, device, dtype. Results are shared,
+    so callers must not write to them. Under ``torch.compile`` and ``torch.export`` the function is
+    traced instead: a cached tensor would become a stray constant of one graph.
+    """
+
+    @lru_cache(maxsize=32)
+    def compute(*args: object) -> Tensor:
+        # A tensor born in inference mode could never take part in training later.
+        with torch.inference_mode(False), torch.no_grad():
+            return function(*args)
+
+    @wraps(function)
+    def cached(*args: object) -> Tensor:
+        return function(*args) if torch.compiler.is_compiling() else compute(*args)
+
+    return cached

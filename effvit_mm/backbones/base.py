@@ -1,0 +1,242 @@
+"""The contract that every backbone keeps, in one class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import ClassVar
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from ..checkpoint import get_state_dict, load_weights, read_checkpoint
+
+
+class Backbone(BaseModule):
+    """Images in, a tuple of feature maps out, at any input size.
+
+    A subclass builds ``stem`` (and what else belongs before the first stage, named in
+    ``stem_names``) and ``stages``, a list of modules that each hold a sequence of blocks; only
+    stages up to the last of ``out_indices`` are built, so that every parameter takes part in
+    training. It calls :meth:`finish` at the end of its constructor.
+
+    Args:
+        arch: A name of the class's table of variants, or a dict with the table's keys.
+        out_indices: Stages whose maps are returned: an int or a sequence; negative counts from the
+            end.
+        frozen_stages: Freeze the stem and this many stages (0: the stem alone, -1: nothing): no
+            gradient, and evaluation mode while the rest trains.
+        norm_eval: Keep batch norms in evaluation mode while training.
+        with_cp: Activation checkpointing: recompute each block in the backward pass.
+        init_cfg: As everywhere in OpenMMLab; ``dict(type='Pretrained', checkpoint=..., prefix=...)``
+            loads weights safely and reports how many matched.
+    """
+
+    arch_settings: ClassVar[Mapping[str, Mapping]] = {}
+    stem_names: ClassVar[tuple[str, ...]] = ('stem',)
+    min_size: ClassVar[int] = 32
+
+    def __init__(
+        self,
+        arch: str | Mapping,
+        out_indices: int | Sequence[int],
+        frozen_stages: int,
+        norm_eval: bool,
+        with_cp: bool,
+        init_cfg: dict | list | None,
+        num_stages: int,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.arch = arch if isinstance(arch, str) else 'custom'
+        self.out_indices = normalise_indices(out_indices, num_stages)
+        built = self.out_indices[-1] + 1
+        if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= built:
+            raise ValueError(
+                f'frozen_stages={frozen_stages!r}: allowed are -1 (nothing) to {built} (stem and '
+                f'{built} stages, all that out_indices={self.out_indices} needs)'
+            )
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+        self.stage_channels: tuple[int, ...] = ()
+        self.stage_strides: tuple[int, ...] = ()
+        self.stages: nn.ModuleList
+
+    @classmethod
+    def settings(cls, arch: str | Mapping) -> dict:
+        """The table row of ``arch``, or a dict of the same keys, checked.
+
+        Raises:
+            ValueError: An unknown name; a missing or unknown key.
+        """
+        if isinstance(arch, str):
+            if arch not in cls.arch_settings:
+                known = ', '.join(cls.arch_settings)
+                raise ValueError(
+                    f'arch={arch!r} is no variant of {cls.__name__}; there are: {known}'
+                )
+            return dict(cls.arch_settings[arch])
+        if not isinstance(arch, Mapping):
+            raise TypeError(f'arch must be a name or a dict, not {type(arch).__name__}: {arch!r}')
+        keys = set(next(iter(cls.arch_settings.values())))
+        if missing := keys - set(arch):
+            raise ValueError(f'arch lacks {sorted(missing)}; it needs {sorted(keys)}')
+        if unknown := set(arch) - keys:
+            raise ValueError(f'arch has unknown {sorted(unknown)}; it takes {sorted(keys)}')
+        return dict(arch)
+
+    def finish(self, channels: Sequence[int], strides: Sequence[int]) -> None:
+        """Declare channels and strides of all stages; set up freezing."""
+        self.stage_channels, self.stage_strides = tuple(channels), tuple(strides)
+        self._freeze()
+
+    @property
+    def out_channels(self) -> tuple[int, ...]:
+        """Channels of the returned maps, in their order: what a neck's ``in_channels`` must be."""
+        return tuple(self.stage_channels[i] for i in self.out_indices)
+
+    @property
+    def out_strides(self) -> tuple[int, ...]:
+        """Input pixels a cell of the returned maps, in their order."""
+        return tuple(self.stage_strides[i] for i in self.out_indices)
+
+    def check_input(self, x: Tensor) -> None:
+        """Raise where ``x`` is not a batch of images that this network can take."""
+        if x.ndim != 4 or x.shape[1] != 3:
+            raise ValueError(
+                f'{type(self).__name__} takes images (B, 3, H, W), not {tuple(x.shape)}'
+            )
+        if min(x.shape[-2:]) < self.min_size:
+            raise ValueError(
+                f'{type(self).__name__} takes images of {self.min_size} pixels or more on each '
+                f'side, not {x.shape[-2]}x{x.shape[-1]} (H x W)'
+            )
+
+    def run_block(self, block: nn.Module, *args: Tensor) -> Tensor:
+        """Run a block, under activation checkpointing where that was asked for."""
+        if not (self.with_cp and torch.is_grad_enabled()):
+            return block(*args)
+        # Batch norms must see the batch once: the second forward leaves their statistics alone.
+        contexts = lambda: (nullcontext(), _norm_statistics_kept(block))  # noqa: E731
+        return checkpoint(block, *args, use_reentrant=False, context_fn=contexts)
+
+    def train(self, mode: bool = True) -> Backbone:
+        super().train(mode)
+        if mode:
+            for module in self._frozen_modules():
+                module.eval()
+            if self.norm_eval:
+                for module in self.modules():
+                    if isinstance(module, _BatchNorm):
+                        module.eval()
+        return self
+
+    def init_weights(self) -> None:
+        """Apply ``init_cfg``. The constructor has done the default initialisation already."""
+        if self._is_init:
+            return
+        if isinstance(self.init_cfg, Mapping) and self.init_cfg.get('type') == 'Pretrained':
+            self._load_pretrained(**{k: v for k, v in self.init_cfg.items() if k != 'type'})
+        elif self.init_cfg:
+            super().init_weights()
+        self._is_init = True
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter's layer, and the number of layers, for layer-wise decay.
+
+        The stem is layer 0, each block is one layer, what follows the blocks (and the head of the
+        model around the backbone) is the last.
+        """
+        blocks = [len(stage) for stage in self.stages]
+        last = sum(blocks) + 1
+        if not param_name.startswith(prefix):
+            return last, last + 1
+        parts = param_name[len(prefix) :].split('.')
+        if parts[0] in self.stem_names:
+            return 0, last + 1
+        if parts[0] != 'stages':
+            return last, last + 1
+        stage, block = int(parts[1]), int(parts[2])
+        return sum(blocks[:stage]) + block + 1, last + 1
+
+    def _frozen_modules(self) -> Iterator[nn.Module]:
+        if self.frozen_stages < 0:
+            return
+        for name in self.stem_names:
+            member = getattr(self, name)
+            if isinstance(member, nn.Module):
+                yield member
+        yield from self.stages[: self.frozen_stages]
+
+    def _freeze(self) -> None:
+        for module in self._frozen_modules():
+            module.requires_grad_(False)
+        if self.frozen_stages >= 0:
+            for name in self.stem_names:  # bare parameters: position embeddings, class tokens
+                getattr(self, name).requires_grad_(False)
+        self.train(self.training)
+
+    def _load_pretrained(self, checkpoint: str, prefix: str | None = None, **unknown) -> None:
+        if unknown := set(unknown) - {'map_location'}:
+            raise ValueError(f'init_cfg of type Pretrained has unknown keys {sorted(unknown)}')
+        state = get_state_dict(read_checkpoint(checkpoint), source=str(checkpoint))
+        if prefix is None and any(name.startswith('backbone.') for name in state):
+            prefix = 'backbone.'
+        prefix = prefix or ''
+        if prefix and not prefix.endswith('.'):
+            prefix += '.'
+        report = load_weights(self, state, source=str(checkpoint), prefix=prefix)
+        print_log(f'{type(self).__name__}: {report}', logger='current')
+
+
+def normalise_indices(out_indices: int | Sequence[int], num_stages: int) -> tuple[int, ...]:
+    """Indices of stages as an ascending tuple of non-negative ints.
+
+    Raises:
+        ValueError: Empty, out of range, repeated or not ascending.
+    """
+    given = out_indices
+    indices = [out_indices] if isinstance(out_indices, int) else out_indices
+    if not isinstance(indices, Sequence) or not all(type(i) is int for i in indices):
+        raise TypeError(f'out_indices={given!r}: an int or a sequence of ints is needed')
+    low, high = -num_stages, num_stages - 1
+    if not indices or any(not low <= i <= high for i in indices):
+        raise ValueError(f'out_indices={given!r}: allowed are indices from {low} to {high}')
+    result = tuple(i % num_stages for i in indices)
+    if list(result) != sorted(set(result)):
+        raise ValueError(f'out_indices={given!r}: indices must ascend and not repeat')
+    return result
+
+
+@contextmanager
+def _norm_statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Let batch norms normalise with the batch but not update their running statistics."""
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
+    norms = [m for m in norms if m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+def drop_path_rates(rate: float, depth: int) -> list[float]:
+    """Rates of stochastic depth rising linearly from 0 to ``rate`` over ``depth`` blocks."""
+    if not 0 <= rate < 1:
+        raise ValueError(f'drop_path_rate={rate!r}: a number in [0, 1) is needed')
+    return [rate * i / max(depth - 1, 1) for i in range(depth)]
+
+
+def init_linear_layers(module: nn.Module) -> None:
+    """Linear layers: truncated normal of 0.02, bias 0. Other layers keep PyTorch's defaults."""
+    for child in module.modules():
+        if isinstance(child, nn.Linear):
+            nn.init.trunc_normal_(child.weight, std=0.02)
+            if child.bias is not None:
+                nn.init.zeros_(child.bias)

@@ -1,0 +1,64 @@
+"""The sample digits: scikit-learn's 1,797 real handwritten digits as PNG files.
+
+Small enough to train on a laptop's CPU within minutes, and real files in class folders: what
+works with them works with one's own images.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..errors import DataError
+from ..registry import DATASETS
+from .image_folder import ImageFolder
+from .storage import make_once
+
+CLASSES = tuple('0123456789')
+# Every fifth image of a class is for testing. The images come in runs of the same writer, so both
+# parts hold every writer: this measures learning, not the step to unknown writers.
+TEST_EVERY = 5
+GREY_LEVELS = 16
+
+
+def build_digits(folder: Path) -> None:
+    """Write ``train/<digit>/*.png`` and ``test/<digit>/*.png``, 8x8 grey, into ``folder``."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    images = np.round(images.reshape(-1, 8, 8) * (255 / GREY_LEVELS)).astype(np.uint8)
+    for digit in CLASSES:
+        for split in ('train', 'test'):
+            (folder / split / digit).mkdir(parents=True)
+        for order, index in enumerate(np.flatnonzero(labels == int(digit))):
+            split = 'test' if order % TEST_EVERY == TEST_EVERY - 1 else 'train'
+            file = folder / split / digit / f'{index:04d}.png'
+            if not cv2.imwrite(str(file), images[index]):
+                raise DataError(f'{file} cannot be written')
+
+
+@DATASETS.register_module()
+class Digits(ImageFolder):
+    """Handwritten digits, 8x8 grey, 10 classes: 1,442 for training and 355 for testing.
+
+    The files are made under ``data_root`` on first use. Upscaling is left to the pipeline.
+
+    Args:
+        data_root: Where the files are, or shall be.
+        split: ``'train'`` or ``'test'``.
+        **kwargs: See :class:`ImageFolder`.
+    """
+
+    METAINFO = {'classes': CLASSES}
+
+    def __init__(self, data_root: str = 'data/digits', split: str = 'train', **kwargs) -> None:
+        if split not in ('train', 'test'):
+            raise DataError(f"Digits has the splits 'train' and 'test', not {split!r}")
+        super().__init__(data_root=data_root, split=split, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """The samples; makes the files if they are not there yet."""
+        make_once(self.data_root, build_digits)
+        return super().load_data_list()

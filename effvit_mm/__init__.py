@@ -1,25 +1,14 @@
-"""Efficient vision-transformer backbones for classification, detection and re-identification."""
+"""Efficient vision-transformer backbones for classification, detection and re-identification.
 
-from . import ops
-from .version import __version__
+Importing registers the backbones and, where mmcv was not compiled, puts torchvision's operators in
+the place of mmcv's (:mod:`effvit_mm.ops`). It does not import mmdet, mmpretrain or torchreid.
+"""
 
-# Before anything asks for mmcv.ops: a stand-in for its compiled module, where there is none.
-ops.install()
-
-try:
-    from . import registry
-except ModuleNotFoundError as error:
-    if error.name != 'mmengine':
-        raise
-    raise ModuleNotFoundError(
-        "effvit_mm needs mmengine: `pip install 'effvit-mm[openmm]'` brings the OneDL distributions, "
-        "or install OpenMMLab's own packages.",
-        name='mmengine',
-    ) from error
-
+from . import ops, registry
 from .analysis import count_flops
 from .convert import convert_state_dict
 from .models import create_model, list_models
+from .version import __version__
 
 __all__ = [
     '__version__',
@@ -27,5 +16,6 @@ __all__ = [
     'count_flops',
     'create_model',
     'list_models',
+    'ops',
     'registry',
 ]

@@ -102,8 +102,6 @@ def create_model(
         model = Classifier(model, num_classes)
     if checkpoint is not None:
         state = get_state_dict(read_checkpoint(checkpoint), source=str(checkpoint))
-        prefix = (
-            'backbone.' if features_only and any(k.startswith('backbone.') for k in state) else ''
-        )
-        load_weights(model, state, source=str(checkpoint), prefix=prefix)
+        nested = features_only and any(key.startswith('backbone.') for key in state)
+        load_weights(model, state, source=str(checkpoint), prefix='backbone.' if nested else '')
     return model

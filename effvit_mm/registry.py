@@ -6,8 +6,17 @@ in mmengine's root too, where the unprefixed ``dict(type='PSLT')`` finds them; a
 name in mmpretrain or mmdet keeps precedence there.
 """
 
-from mmengine import registry as root
-from mmengine.registry import Registry
+try:
+    from mmengine import registry as root
+    from mmengine.registry import Registry
+except ModuleNotFoundError as error:
+    if error.name != 'mmengine':
+        raise
+    raise ModuleNotFoundError(
+        "effvit_mm needs mmengine: `pip install 'effvit-mm[openmm]'` brings the OneDL "
+        "distributions; OpenMMLab's own packages work too",
+        name='mmengine',
+    ) from error
 
 SCOPE = 'effvit_mm'
 

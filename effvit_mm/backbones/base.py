@@ -32,8 +32,8 @@ class Backbone(BaseModule):
             gradient, and evaluation mode while the rest trains.
         norm_eval: Keep batch norms in evaluation mode while training.
         with_cp: Activation checkpointing: recompute each block in the backward pass.
-        init_cfg: As everywhere in OpenMMLab; ``dict(type='Pretrained', checkpoint=..., prefix=...)``
-            loads weights safely and reports how many matched.
+        init_cfg: As in OpenMMLab; ``dict(type='Pretrained', checkpoint=..., prefix=...)`` loads
+            weights safely and reports how many matched.
     """
 
     arch_settings: ClassVar[Mapping[str, Mapping]] = {}

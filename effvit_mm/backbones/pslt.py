@@ -216,9 +216,9 @@ class PSLT(Backbone):
         rates = drop_path_rates(drop_path_rate, depths[2] + depths[3])
 
         def inverted(i: int) -> list[nn.Module]:
-            widths = [width * 2**i] + [channels[i]] * depths[i]
-            strides = [2] + [1] * (depths[i] - 1)
-            return [InvertedResidual(*args) for args in zip(widths, widths[1:], strides)]
+            first = InvertedResidual(width * 2**i, channels[i], 2)
+            rest = [InvertedResidual(channels[i], channels[i], 1) for _ in range(depths[i] - 1)]
+            return [first, *rest]
 
         def ladders(i: int, rates: list[float]) -> list[nn.Module]:
             shared = (channels[i], heads[i - 2], window_size, tuple(shifts), mask_padding)

@@ -1,0 +1,18 @@
+"""Training and testing: a runner that resumes exactly, its hooks, and mixed precision on the CPU."""
+
+from .checkpoint_hook import CheckpointHook
+from .hooks import NonFiniteLossHook, RecordHook, ReseedHook, ValidateOnResumeHook
+from .optim import CPUAmpOptimWrapper
+from .runner import Runner
+from .testing import DrawPredictionsHook
+
+__all__ = [
+    'CPUAmpOptimWrapper',
+    'CheckpointHook',
+    'DrawPredictionsHook',
+    'NonFiniteLossHook',
+    'RecordHook',
+    'ReseedHook',
+    'Runner',
+    'ValidateOnResumeHook',
+]

@@ -1,0 +1,201 @@
+"""The command lines of ``tools/train.py`` and ``tools/test.py``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from ..errors import ConfigError, UserError
+from .console import silence_third_parties
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
+
+
+class Terminated(BaseException):
+    """SIGTERM: what Slurm sends before it takes a machine away."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f'{message} (--help shows all arguments)')
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags that train.py and test.py share, as OpenMMLab's users know them."""
+    parser.add_argument('--work-dir', help='where logs and checkpoints go')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='override config keys: a.b=1 a.c="[1,2]"',
+    )
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none')
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help='set by launchers')
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='read checkpoints that hold more than weights; this can run code they carry',
+    )
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of all errors')
+
+
+def train_parser() -> Parser:
+    """The arguments of ``tools/train.py``."""
+    parser = Parser(prog='train.py', description='Train a model from a config file.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='go on with the newest checkpoint of the work dir, or with the one named',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision (CPU: bfloat16)')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size'
+    )
+    parser.add_argument('--seed', type=int, help='random seed; without one it is drawn and logged')
+    parser.add_argument('--no-validate', action='store_true', help='train without validation')
+    add_common_arguments(parser)
+    return parser
+
+
+def test_parser() -> Parser:
+    """The arguments of ``tools/test.py``."""
+    parser = Parser(prog='test.py', description='Evaluate a checkpoint.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', help='write predictions to this .pkl or .json file')
+    parser.add_argument('--show-dir', help='draw predictions and true labels into this folder')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    add_common_arguments(parser)
+    return parser
+
+
+def train(argv: Sequence[str] | None = None) -> int:
+    """Run ``tools/train.py``; returns the exit code."""
+    return _guarded(_train, train_parser, argv)
+
+
+def test(argv: Sequence[str] | None = None) -> int:
+    """Run ``tools/test.py``; returns the exit code."""
+    return _guarded(_test, test_parser, argv)
+
+
+class Session:
+    """What error messages need to know of a run: filled in as it gets on."""
+
+    def __init__(self) -> None:
+        self.args: argparse.Namespace | None = None
+        self.cfg = None
+        self.runner = None
+
+
+def _train(args: argparse.Namespace, session: Session) -> None:
+    from .configure import build_runner, prepare_training
+
+    session.cfg = prepare_training(args)
+    session.runner = build_runner(session.cfg)
+    session.runner.train()
+
+
+def _test(args: argparse.Namespace, session: Session) -> None:
+    from .configure import build_runner, prepare_testing
+    from .testing import run_test
+
+    session.cfg = prepare_testing(args)
+    session.runner = build_runner(session.cfg)
+    run_test(session.runner, args)
+
+
+def _guarded(
+    work: Callable[[argparse.Namespace, Session], None],
+    make_parser: Callable[[], Parser],
+    argv: Sequence[str] | None,
+) -> int:
+    """Run a command: errors of the user as one line, signals as an orderly end."""
+    debug = os.environ.get('EFFVIT_MM_DEBUG', '0') not in ('', '0')
+    session = Session()
+    previous = signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        args = session.args = make_parser().parse_args(argv)
+        debug = debug or args.debug
+        os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+        silence_third_parties()
+        work(args, session)
+    except KeyboardInterrupt:
+        return _interrupted(session, 'interrupted', EXIT_INTERRUPTED)
+    except Terminated:
+        return _interrupted(session, 'terminated (SIGTERM)', EXIT_TERMINATED)
+    except Exception as error:
+        from .translate import as_user_error
+
+        translated = as_user_error(error, session.cfg)
+        if translated is None or debug:
+            raise
+        _print_error(str(translated), everywhere=session.runner is not None)
+        return EXIT_USER_ERROR
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        _leave_group()
+    return 0
+
+
+def _raise_terminated(signum: int, frame: object) -> None:
+    raise Terminated
+
+
+def _leave_group() -> None:
+    """Close the process group that we opened; PyTorch complains at exit otherwise."""
+    if 'torch' in sys.modules:
+        from torch import distributed
+
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def _rank() -> int:
+    names = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
+    return next((int(os.environ[name]) for name in names if name in os.environ), 0)
+
+
+def _print_error(message: str, everywhere: bool) -> None:
+    """All ranks find the same fault in a config: one speaks. In the run each speaks for itself."""
+    if _rank() == 0:
+        print(f'error: {message}', file=sys.stderr, flush=True)
+    elif everywhere:
+        print(f'error (rank {_rank()}): {message}', file=sys.stderr, flush=True)
+
+
+def _interrupted(session: Session, what: str, code: int) -> int:
+    """One line: where the last checkpoint is and how to go on."""
+    if _rank() != 0:
+        return code
+    line = what
+    work_dir = session.cfg.get('work_dir') if session.cfg is not None else None
+    if work_dir is not None and hasattr(session.args, 'resume'):
+        from .files import find_checkpoints
+
+        found = find_checkpoints(work_dir)
+        if found:
+            line += (
+                f'; last checkpoint: {found[0]}; go on with: python {_script()} '
+                f'{session.args.config} --work-dir {work_dir} --resume'
+            )
+        else:
+            line += f'; no checkpoint in {work_dir} yet'
+    print(line, file=sys.stderr, flush=True)
+    return code
+
+
+def _script() -> str:
+    name = Path(sys.argv[0])
+    return str(name) if name.name == 'train.py' else 'tools/train.py'

@@ -1,0 +1,71 @@
+"""What appears on the console: the training's progress and what needs attention.
+
+The log file in the work folder has everything, environment and config included.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import warnings
+from pathlib import Path
+
+PACKAGE = str(Path(__file__).resolve().parents[1])
+LOGGER_HOOK = os.path.join('mmengine', 'hooks', 'logger_hook.py')
+# mmengine's progress lines that say nothing, and warnings that ask for nothing.
+CHATTER = re.compile(
+    r'^Exp name: '
+    r'|save_param_scheduler` is True but'
+    r'|resume_param_scheduler` is True but'
+    r'|"FileClient" will be deprecated|"HardDiskBackend" is the alias'
+    r'|The value of random seed in the'  # said better by our runner
+    r'|dataset metainfo from the resumed checkpoint'  # tuples come back as lists
+    r'|Failed to search registry with scope'
+    r'|has no metainfo'
+)
+
+
+class ConsoleFilter(logging.Filter):
+    """Pass our own lines, mmengine's progress lines, and warnings."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if CHATTER.search(record.getMessage()):
+            return False
+        if record.levelno >= logging.WARNING:
+            return True
+        if getattr(record, 'file_only', False):
+            return False
+        return record.pathname.startswith(PACKAGE) or record.pathname.endswith(LOGGER_HOOK)
+
+
+class ConsoleFormatter(logging.Formatter):
+    """Time and message; a level only where it is not INFO."""
+
+    def __init__(self) -> None:
+        super().__init__('%(asctime)s  %(message)s', '%H:%M:%S')
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if record.levelno >= logging.WARNING:
+            return text.replace('  ', f'  {record.levelname.lower()}: ', 1)
+        return text
+
+
+def quieten(logger: logging.Logger) -> None:
+    """Give the logger's console handlers our filter and format; files are left as they are."""
+    for handler in logger.handlers:
+        if isinstance(handler, logging.StreamHandler) and not isinstance(
+            handler, logging.FileHandler
+        ):
+            handler.addFilter(ConsoleFilter())
+            handler.setFormatter(ConsoleFormatter())
+
+
+def silence_third_parties() -> None:
+    """Drop Python warnings of libraries; ours stay."""
+    warnings.simplefilter('ignore')
+    warnings.filterwarnings('default', module=r'effvit_mm')
+    os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
+    for name in ('torch.distributed', 'matplotlib', 'PIL'):
+        logging.getLogger(name).setLevel(logging.ERROR)

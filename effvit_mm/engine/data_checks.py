@@ -1,0 +1,100 @@
+"""Checks of a built data set against the model, before the first epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import nn
+
+from ..errors import DataError
+
+MAX_NAMED = 5
+
+
+def head_classes(model: nn.Module) -> int | None:
+    """How many classes a classifier's or detector's head tells apart, where it says so."""
+    model = getattr(model, 'module', model)  # test-time augmentation wraps the model
+    roi_head = getattr(model, 'roi_head', None)
+    for head in (
+        getattr(model, 'head', None),
+        getattr(model, 'bbox_head', None),
+        getattr(roi_head, 'bbox_head', None),
+    ):
+        classes = getattr(head, 'num_classes', None)
+        if isinstance(classes, int):
+            return classes
+    return None
+
+
+def check_dataset(dataset, model: nn.Module, key: str, allow_empty_classes: bool) -> None:
+    """Raise where a data set cannot be what the model is meant to be trained or tested on.
+
+    Args:
+        dataset: As built; wrappers without labels of their own are looked into.
+        model: Whose head's number of classes must be the data set's.
+        key: The config key of the loader, for messages.
+        allow_empty_classes: A class without a single image passes.
+
+    Raises:
+        DataError: Empty; another number of classes; labels out of range; an empty class.
+    """
+    if len(dataset) == 0:
+        raise DataError(f'{key}.dataset ({type(dataset).__name__}) is empty')
+    while not hasattr(dataset, 'get_gt_labels') and hasattr(dataset, 'dataset'):
+        dataset = dataset.dataset
+    names = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    count = head_classes(model)
+    if names is not None and count is not None and len(names) != count:
+        raise DataError(
+            f'{key}.dataset has {len(names)} classes ({_some(names)}), but the head of the model '
+            f'has num_classes={count}; set model.head.num_classes={len(names)}'
+        )
+    if not hasattr(dataset, 'get_gt_labels'):
+        return
+    labels = _single_labels(dataset)
+    if labels is None:
+        return
+    total = count or (len(names) if names else None)
+    if total is None:
+        return
+    _check_range(labels, total, dataset, key)
+    if names is not None and not allow_empty_classes and not getattr(
+        dataset, 'allow_empty_classes', False
+    ):
+        _check_empty(labels, names, dataset, key)
+
+
+def _single_labels(dataset) -> np.ndarray | None:
+    try:
+        labels = np.asarray(dataset.get_gt_labels())
+    except KeyError:  # a data set without labels: to predict on
+        return None
+    return labels if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer) else None
+
+
+def _check_range(labels: np.ndarray, total: int, dataset, key: str) -> None:
+    wrong = np.flatnonzero((labels < 0) | (labels >= total))
+    if len(wrong):
+        index = int(wrong[0])
+        file = dataset.get_data_info(index).get('img_path', f'sample {index}')
+        raise DataError(
+            f'{key}.dataset: label {labels[index]} of {file} is out of range; with '
+            f'num_classes={total} labels go from 0 to {total - 1} ({len(wrong)} such samples)'
+        )
+
+
+def _check_empty(labels: np.ndarray, names: Sequence[str], dataset, key: str) -> None:
+    counts = np.bincount(labels, minlength=len(names))
+    empty = [name for name, number in zip(names, counts, strict=False) if number == 0]
+    if empty:
+        folder = getattr(dataset, 'img_prefix', '') or getattr(dataset, 'data_root', '')
+        raise DataError(
+            f'{key}.dataset: no image of {len(empty)} of {len(names)} classes ({_some(empty)}) in '
+            f'{folder or "its files"}; remove the class, or set data_checks.allow_empty_classes=True'
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = ', ...' if len(names) > MAX_NAMED else ''
+    return ', '.join(map(str, names[:MAX_NAMED])) + more

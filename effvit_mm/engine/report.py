@@ -1,0 +1,87 @@
+"""What a run leaves for people: curves and small tables."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from .files import written_atomically
+
+LABEL_WIDTH = 14
+
+
+def draw_curves(history: Sequence[dict], path: Path, unit: str = 'epoch') -> None:
+    """Draw loss and metrics over epochs (or iterations) into a PNG file.
+
+    Metrics of the same size share a panel: percentages would flatten a loss to a line.
+
+    Args:
+        history: Entries ``{'step': 3, 'loss': 0.5, 'metrics': {'accuracy/top1': 91.0}}``.
+        path: The file; written atomically.
+        unit: What a step is.
+    """
+    if not history:
+        return
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = sorted({name for entry in history for name in entry.get('metrics', {})})
+    panels = 2 if names else 1
+    figure = Figure(figsize=(5 * panels, 3.6), layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    losses = [(entry['step'], entry['loss']) for entry in history if 'loss' in entry]
+    axes[0].plot(*zip(*losses, strict=True), marker='.', color='tab:red') if losses else None
+    axes[0].set(title='training loss', xlabel=unit)
+    for name in names:
+        points = [(e['step'], e['metrics'][name]) for e in history if name in e.get('metrics', {})]
+        axes[-1].plot(*zip(*points, strict=True), marker='.', label=name)
+    if names:
+        axes[-1].set(title='validation', xlabel=unit)
+        axes[-1].legend(fontsize='small')
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    with written_atomically(path) as temporary:
+        figure.savefig(temporary, format='png', dpi=110)
+
+
+def format_table(title: str, rows: Sequence[tuple[str, str]]) -> str:
+    """A small table of names and values, as text for the console and the log file alike."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    width = max(40, *(LABEL_WIDTH + len(value) + 8 for _, value in rows))
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    table = Table(title=title, title_justify='left', box=box.ROUNDED, show_header=False)
+    table.add_column(min_width=LABEL_WIDTH)
+    table.add_column(overflow='fold')
+    for name, value in rows:
+        table.add_row(name, value)
+    console.print(table)
+    return '\n' + console.file.getvalue().rstrip()
+
+
+def format_duration(seconds: float) -> str:
+    """``'1 h 02 min'``, ``'3 min 05 s'`` or ``'7.2 s'``."""
+    if seconds < 60:
+        return f'{seconds:.1f} s'
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f'{minutes} min {rest:02d} s'
+    return f'{minutes // 60} h {minutes % 60:02d} min'
+
+
+def format_metrics(metrics: dict) -> str:
+    """``'accuracy/top1 97.31, accuracy/top5 99.90'``."""
+    parts = []
+    for name, value in metrics.items():
+        if isinstance(value, (int, float)) and math.isfinite(value):
+            digits = 2 if abs(value) >= 1 else 4
+            parts.append(f'{name} {value:.{digits}f}')
+        else:
+            parts.append(f'{name} {value}')
+    return ', '.join(parts) or 'none'

@@ -1,0 +1,22 @@
+#!/usr/bin/env python
+"""Train a model from a config file: ``python tools/train.py configs/pslt/pslt-tiny_digits.py``."""
+
+import sys
+from pathlib import Path
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the training; returns the exit code."""
+    from effvit_mm.engine.cli import train
+
+    return train(argv)
+
+
+if __name__ == '__main__':
+    # At the end: an installed effvit_mm is preferred, and tools/ cannot shadow any module.
+    sys.path[:1] = []
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -27,7 +27,7 @@ def golden_tensor(name, shape):
         return np.zeros(shape, np.int64)
     if name.endswith('running_var'):
         return (1 + 0.2 * np.abs(noise)).astype(np.float32)
-    if name.endswith('running_mean') or name.endswith('bias'):
+    if name.endswith(('running_mean', 'bias')):
         return (0.1 * noise).astype(np.float32)
     if len(shape) == 1:  # scales of normalisation layers
         return (1 + 0.1 * noise).astype(np.float32)

@@ -215,15 +215,16 @@ def normalise_indices(out_indices: int | Sequence[int], num_stages: int) -> tupl
 @contextmanager
 def _norm_statistics_kept(module: nn.Module) -> Iterator[None]:
     """Let batch norms normalise with the batch but not update their running statistics."""
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
-    norms = [m for m in norms if m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+    kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm, _, count in kept:
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None if count is None else count.clone()
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum, count in kept:
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:

@@ -1,0 +1,80 @@
+"""Backbones build from every OpenMMLab project, with no custom_imports."""
+
+import subprocess
+import sys
+
+import pytest
+
+import effvit_mm
+
+# mmdet cannot be imported at all without mmcv's operators: here is a "compiled" mmcv for it.
+COMPILED = """
+import sys, types
+class Compiled(types.ModuleType):
+    def __getattr__(self, name):
+        if name.startswith('__'):
+            raise AttributeError(name)
+        return lambda *args: None
+sys.modules['mmcv._ext'] = Compiled('mmcv._ext')
+"""
+BUILD = """
+from {package}.registry import MODELS
+model = MODELS.build(dict(type={name!r}, arch='tiny'))
+print(type(model).__module__)
+"""
+
+
+def run(code):
+    return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize('package', ['mmengine', 'mmpretrain', 'mmdet'])
+def test_prefixed_type_builds_without_import(package):
+    result = run(COMPILED + BUILD.format(package=package, name='effvit_mm.PSLT'))
+    assert result.stdout.split()[-1:] == ['effvit_mm.backbones.pslt'], result.stderr
+
+
+@pytest.mark.parametrize('package', ['mmengine', 'mmpretrain', 'mmdet'])
+def test_plain_type_builds_after_import(package):
+    result = run('import effvit_mm' + BUILD.format(package=package, name='PSLT'))
+    assert result.stdout.split()[-1:] == ['effvit_mm.backbones.pslt'], result.stderr
+
+
+def test_import_is_light():
+    heavy = ('mmdet', 'mmpretrain', 'mmcv', 'torchreid', 'timm', 'matplotlib.pyplot')
+    result = run(f'import sys, effvit_mm; print([name for name in {heavy} if name in sys.modules])')
+    assert result.stdout.strip() == '[]', result.stderr
+
+
+def test_attention_needs_torch_alone():
+    code = """
+import importlib.util, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in ('mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'torchvision'):
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+import os, types
+folder = {folder!r}
+package = types.ModuleType('effvit_mm'); package.__path__ = [folder]
+sys.modules['effvit_mm'] = package
+import effvit_mm.attention
+print('done')
+"""
+    result = run(code.format(folder=effvit_mm.__path__[0]))
+    assert result.stdout.strip() == 'done', result.stderr
+
+
+def test_list_models():
+    assert effvit_mm.list_models('pslt*') == ['pslt_base', 'pslt_large', 'pslt_tiny']
+    assert effvit_mm.list_models('no*') == []
+    assert effvit_mm.list_models() == sorted(effvit_mm.list_models())
+
+
+def test_create_model_refuses():
+    with pytest.raises(ValueError, match=r"no model 'pslt'; there are: .*pslt_tiny"):
+        effvit_mm.create_model('pslt')
+    with pytest.raises(ValueError, match='num_classes=-1'):
+        effvit_mm.create_model('pslt_tiny', num_classes=-1)
+    with pytest.raises(ValueError, match='features_only'):
+        effvit_mm.create_model('pslt_tiny', out_indices=(1, 2))

@@ -1,10 +1,15 @@
 """Installs effvit_mm; the extras keep the two families of OpenMMLab packages apart."""
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+
+# What `mim` looks for inside the package, in effvit_mm/.mim.
+MIM_CONTENT = ('model-index.yml', 'configs', 'tools')
 
 # OneDL's distributions keep OpenMMLab's import names (mmengine, mmcv, ...) and its files. Both
 # families cannot be installed together, which is why neither is a hard requirement.
@@ -25,6 +30,25 @@ def version() -> str:
     raise RuntimeError('effvit_mm/version.py has no __version__')
 
 
+class BuildWithConfigs(build_py):
+    """Put configs and tools where mim finds them: copied into wheels, linked when editable."""
+
+    def run(self) -> None:
+        super().run()
+        root = HERE if self.editable_mode else Path(self.build_lib)
+        folder = root / 'effvit_mm' / '.mim'
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for name in MIM_CONTENT:
+            source, target = HERE / name, folder / name
+            if self.editable_mode:
+                target.symlink_to(source)
+            elif source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns('__pycache__'))
+            else:
+                shutil.copy(source, target)
+
+
 setup(
     name='effvit-mm',
     version=version(),
@@ -33,6 +57,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.10,<3.14',
+    cmdclass={'build_py': BuildWithConfigs},
     packages=find_packages(include=['effvit_mm', 'effvit_mm.*']),
     install_requires=[
         'torch>=2.4',

@@ -1,0 +1,48 @@
+# Two commands: `make demo` and `make test`. Both make the virtual environment where it is missing.
+#   VENV=path          where the virtual environment is (default .venv)
+#   PYTHON=python3.12  with which Python it is made (default python3)
+#   PIP_FLAGS="..."    for pip, e.g. "--extra-index-url https://download.pytorch.org/whl/cpu"
+
+VENV ?= .venv
+PYTHON ?= python3
+PIP_FLAGS ?=
+DEMO_DIR ?= work_dirs/demo
+
+BIN := $(VENV)/bin
+DEMO_CONFIG := configs/pslt/pslt-tiny_digits.py
+
+.PHONY: demo test lint format clean help
+
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+demo: $(VENV)/.ready-openmm  ## train PSLT-tiny on handwritten digits and evaluate it
+	$(BIN)/python tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_DIR)
+	$(BIN)/python tools/test.py $(DEMO_CONFIG) $(DEMO_DIR) --work-dir $(DEMO_DIR)/test \
+	    --show-dir $(DEMO_DIR)/pictures
+
+test: $(VENV)/.ready-dev  ## run the tests
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(VENV)/.ready-dev  ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.ready-dev  ## put the code into our format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+
+# One stamp a set of extras: a second call installs nothing, a change of setup.py does.
+$(VENV)/.ready-openmm: setup.py $(BIN)/python
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm]'
+	@touch $@
+
+$(VENV)/.ready-dev: setup.py $(BIN)/python
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm,dev]'
+	@touch $@ $(VENV)/.ready-openmm
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)

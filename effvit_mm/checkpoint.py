@@ -7,7 +7,7 @@ file carries. Here a file is read as data only, and a load reports what it did.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,15 @@ from .errors import CheckpointError
 STATE_DICT_KEYS = ('state_dict', 'model', 'model_state', 'module')
 
 
+def _history_method(owner: type, name: str) -> Callable:
+    """Stands for ``getattr`` when a checkpoint is read: mmengine's log history, nothing else."""
+    from mmengine.logging import HistoryBuffer
+
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
+        raise CheckpointError(f'weights_only: GLOBAL getattr({owner}, {name!r}) is refused')
+    return getattr(HistoryBuffer, name)
+
+
 def _mmengine_globals() -> list:
     """What mmengine's own checkpoints hold besides tensors: log history and numpy values."""
     import numpy as np
@@ -32,6 +41,7 @@ def _mmengine_globals() -> list:
     ]
     return [
         HistoryBuffer,
+        (_history_method, 'builtins.getattr'),
         np.ndarray,
         np.dtype,
         core.multiarray._reconstruct,

@@ -13,6 +13,7 @@ from mmengine.registry import RUNNERS
 
 from ..errors import ConfigError
 from .checks import check_config, check_override
+from .console import import_quietly
 from .files import check_writable
 from .runner import Runner
 
@@ -44,6 +45,7 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
     except Exception as error:  # a config is a program: it can raise anything
         text = ' '.join(str(error).split())
         raise ConfigError(f'config {path}: {type(error).__name__}: {text}') from error
+    import_quietly(cfg.get('default_scope', 'mmengine'))
     for key, value in parse_overrides(overrides).items():
         check_override(cfg, key)
         try:

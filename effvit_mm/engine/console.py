@@ -5,6 +5,9 @@ The log file in the work folder has everything, environment and config included.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import logging
 import os
 import re
@@ -34,7 +37,7 @@ class ConsoleFilter(logging.Filter):
             return False
         if record.levelno >= logging.WARNING:
             return True
-        if getattr(record, 'file_only', False):
+        if record.funcName == 'after_val_iter':  # the line with the metrics follows at once
             return False
         return record.pathname.startswith(PACKAGE) or record.pathname.endswith(LOGGER_HOOK)
 
@@ -60,6 +63,14 @@ def quieten(logger: logging.Logger) -> None:
         ):
             handler.addFilter(ConsoleFilter())
             handler.setFormatter(ConsoleFormatter())
+
+
+def import_quietly(scope: str) -> None:
+    """Import what a config's scope registers; some of it prints while it is imported."""
+    if scope in ('mmpretrain', 'mmdet'):
+        with contextlib.redirect_stdout(io.StringIO()):
+            importlib.import_module(f'{scope}.datasets')
+            importlib.import_module(f'{scope}.models')
 
 
 def silence_third_parties() -> None:

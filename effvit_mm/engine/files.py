@@ -102,13 +102,19 @@ def newest_complete_checkpoint(
     """The newest checkpoint of a work folder that can be resumed, and its content.
 
     A broken file cannot come from us but from a copy or a disk error: it is named through
-    ``complain``, and the one before it is taken.
+    ``complain``, and the one before it is taken. None at all gives None.
+
+    Raises:
+        CheckpointError: There are checkpoints, but not one can be resumed.
     """
-    for path in find_checkpoints(folder, by_epoch):
+    found = find_checkpoints(folder, by_epoch)
+    for path in found:
         try:
             content = read_checkpoint(path, trust=trust)
             check_resumable(content, path)
         except CheckpointError as error:
+            if path == found[-1]:
+                raise
             complain(f'{error}; trying the checkpoint before it')
             continue
         return path, content
@@ -117,7 +123,8 @@ def newest_complete_checkpoint(
 
 def check_resumable(content: dict, path: str | Path) -> None:
     """Raise where a checkpoint has weights but not the state of a training."""
-    missing = [key for key in ('state_dict', 'meta', 'message_hub', 'optimizer') if key not in content]
+    needed = ('state_dict', 'meta', 'message_hub', 'optimizer')
+    missing = [key for key in needed if key not in content]
     if missing:
         raise CheckpointError(
             f'checkpoint {path} cannot be resumed: it has no {", ".join(missing)}. To start a new '

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.device import get_device
 from mmengine.dist import master_only
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
@@ -215,6 +216,11 @@ class Runner(_Runner):
     # Running -----------------------------------------------------------------------------------
 
     def train(self) -> torch.nn.Module:
+        self.logger.info(
+            f'training in {_short_path(self.work_dir)}: seed {self.seed}, {self.world_size} '
+            f'process{"es" if self.world_size > 1 else ""} on {get_device()}, '
+            f'log {_short_path(self.logger.log_file or "none")}'
+        )
         model = super().train()
         self._report_training()
         return model

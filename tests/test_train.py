@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from trainer import REPOSITORY, make_folder, write_config
 
 from effvit_mm.checkpoint import read_checkpoint
-
-from trainer import REPOSITORY, make_folder, write_config
 
 TRAIN = str(REPOSITORY / 'tools' / 'train.py')
 ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': ''}

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 
 CLASSES = ('bars', 'dots', 'rings')
 
@@ -95,3 +98,9 @@ def write_config(path: Path, data: Path, extra: str = '', **replacements: str) -
         text = text.replace(old, new)
     path.write_text(text)
     return path
+
+
+def forget_runs() -> None:
+    """Drop mmengine's loggers and the like, which runs started in the same second would share."""
+    for kind in (DefaultScope, MMLogger, MessageHub, Visualizer):
+        kind._instance_dict.clear()

@@ -1,4 +1,4 @@
-"""Training and testing: a runner that resumes exactly, its hooks, and mixed precision on the CPU."""
+"""Training and testing: a runner that resumes exactly, its hooks, bfloat16 on the CPU."""
 
 from .checkpoint_hook import CheckpointHook
 from .hooks import NonFiniteLossHook, RecordHook, ReseedHook, ValidateOnResumeHook

@@ -32,6 +32,7 @@ KNOWN_KEYS = {
     'val_cfg', 'val_dataloader', 'val_evaluator', 'val_pipeline', 'vis_backends', 'visualizer',
     'work_dir',
 }  # fmt: skip
+SPLITS = ('train', 'val', 'test')
 GROUPS = (
     ('train_dataloader', 'train_cfg', 'optim_wrapper'),
     ('val_dataloader', 'val_cfg', 'val_evaluator'),
@@ -56,14 +57,17 @@ NUMBERS: dict[str, tuple[type, float, bool, bool]] = {
     'auto_scale_lr.base_batch_size': (int, 1, True, False),
     'randomness.seed': (int, 0, True, True),
     'model.head.num_classes': (int, 1, True, False),
-    **{f'{name}_dataloader.batch_size': (int, 1, True, False) for name in ('train', 'val', 'test')},
-    **{f'{name}_dataloader.num_workers': (int, 0, True, False) for name in ('train', 'val', 'test')},
+    **{f'{split}_dataloader.batch_size': (int, 1, True, False) for split in SPLITS},
+    **{f'{split}_dataloader.num_workers': (int, 0, True, False) for split in SPLITS},
 }
 
 
 def check_config(cfg: Config, training: bool) -> None:
     """Check keys, types of values, completeness, and the arguments of what will be built."""
     check_top_level(cfg)
+    runner = cfg.get('runner_type', 'Runner')
+    if find_class(root.RUNNERS, runner) is None:
+        raise ConfigError(f"runner_type={runner!r}: no such runner; use 'effvit_mm.Runner'")
     if not isinstance(cfg.get('model'), Mapping):
         raise ConfigError(f'model: a dict with a type is needed, not {cfg.get("model")!r}')
     check_groups(cfg, training)
@@ -103,8 +107,9 @@ def check_groups(cfg: Config, training: bool) -> None:
             raise ConfigError(f'{missing[0]} is missing, though {given[0]} is set{hint}')
     needed = 'train_dataloader' if training else 'test_dataloader'
     if cfg.get(needed) is None:
-        raise ConfigError(f'{needed} is missing: the config cannot be used to '
-                          f'{"train" if training else "test"}')
+        raise ConfigError(
+            f'{needed} is missing: the config cannot be used to {"train" if training else "test"}'
+        )
     for group in GROUPS:
         if cfg.get(group[0]) is not None:
             _need_mapping(cfg, group[0])
@@ -127,14 +132,17 @@ def check_numbers(cfg: Config) -> None:
         word = 'a whole number' if kind is int else 'a number'
         bound = f'{"of at least" if inclusive else "above"} {low:g}'
         right_type = isinstance(value, kind) and not isinstance(value, bool)
-        if not right_type or not math.isfinite(value) or value < low or (
-            value == low and not inclusive
+        if (
+            not right_type
+            or not math.isfinite(value)
+            or value < low
+            or (value == low and not inclusive)
         ):
             raise ConfigError(f'{path}={value!r}: {word} {bound} is needed')
 
 
-def _look_up(cfg: Mapping, path: str) -> tuple[Any, bool]:
-    node: Any = cfg
+def _look_up(cfg: Config, path: str) -> tuple[Any, bool]:
+    node: Any = dict(cfg.items())  # mmengine's Config is no Mapping
     for part in path.split('.'):
         if not isinstance(node, Mapping) or part not in node:
             return None, False
@@ -145,7 +153,7 @@ def _look_up(cfg: Mapping, path: str) -> tuple[Any, bool]:
 def buildable_nodes(cfg: Config) -> Iterator[tuple[str, Mapping, Registry, tuple[str, ...]]]:
     """``(path, dict, registry, arguments that the framework adds)`` of what will be built."""
     yield from _model_nodes(cfg['model'], 'model')
-    for split in ('train', 'val', 'test'):
+    for split in SPLITS:
         loader = cfg.get(f'{split}_dataloader')
         if loader is None:
             continue
@@ -164,7 +172,8 @@ def buildable_nodes(cfg: Config) -> Iterator[tuple[str, Mapping, Registry, tuple
         if 'optimizer' in wrapper or 'constructor' not in wrapper:
             extra = ('optimizer', 'constructor', 'paramwise_cfg')
             yield 'optim_wrapper', node, root.OPTIM_WRAPPERS, extra
-        yield from _nodes(wrapper.get('optimizer'), 'optim_wrapper.optimizer', root.OPTIMIZERS, 'params')
+        key, optimizer = 'optim_wrapper.optimizer', wrapper.get('optimizer')
+        yield from _nodes(optimizer, key, root.OPTIMIZERS, 'params')
     extra = ('optimizer', 'convert_to_iter_based', 'epoch_length')
     yield from _nodes(cfg.get('param_scheduler'), 'param_scheduler', root.PARAM_SCHEDULERS, *extra)
     yield from _nodes(cfg.get('custom_hooks'), 'custom_hooks', root.HOOKS, 'priority')
@@ -188,6 +197,8 @@ def _model_nodes(node: Any, path: str) -> Iterator[tuple]:
         raise ConfigError(f'{path}: a dict with a type is needed, not {node!r}')
     yield path, node, root.MODELS, ('data_preprocessor',)
     for part in MODEL_PARTS:
+        if isinstance(node.get(part), (str, int, float)):
+            raise ConfigError(f'{path}.{part}={node[part]!r}: a dict with a type is needed')
         if isinstance(node.get(part), Mapping) and 'type' in node[part]:
             yield from _model_nodes(node[part], f'{path}.{part}')
 
@@ -217,13 +228,12 @@ def _check_loader(loader: Mapping, key: str) -> None:
     known = parameters(DataLoader)[0] | set(LOADER_EXTRAS)
     for name in loader:
         if name not in known and not name.startswith('_'):
-            raise ConfigError(f'{key}.{name}: a data loader has no such argument{suggest(name, known)}')
+            raise ConfigError(f'{key}.{name}: no such argument of a loader{suggest(name, known)}')
     if 'dataset' not in loader:
         raise ConfigError(f'{key}.dataset is missing')
     if 'batch_size' not in loader and 'batch_sampler' not in loader:
         raise ConfigError(f'{key}.batch_size is missing')
-    loader_needs_sampler = 'sampler' not in loader
-    if loader_needs_sampler:
+    if 'sampler' not in loader:
         raise ConfigError(f"{key}.sampler is missing: dict(type='DefaultSampler', shuffle=...)")
 
 

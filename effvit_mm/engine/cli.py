@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from ..errors import ConfigError, UserError
+from ..errors import ConfigError
 from .console import silence_third_parties
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
@@ -39,7 +39,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help='override config keys: a.b=1 a.c="[1,2]"',
     )
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none')
-    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help='set by launchers')
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help='for launchers')
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',

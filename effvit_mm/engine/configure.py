@@ -150,7 +150,7 @@ def _choose_precision(cfg: Config, amp: bool) -> None:
     if not wanted:
         return
     if kind not in AMP_WRAPPERS:
-        raise ConfigError(f'--amp: optim_wrapper.type={kind!r} cannot be changed to mixed precision')
+        raise ConfigError(f'--amp: optim_wrapper.type={kind!r} has no mixed-precision counterpart')
     if torch.cuda.is_available():
         wrapper.type = 'AmpOptimWrapper'
     else:

@@ -14,7 +14,10 @@ import re
 import warnings
 from pathlib import Path
 
+import cv2
+
 PACKAGE = str(Path(__file__).resolve().parents[1])
+OPENCV_ERRORS = 2  # cv2.utils.logging.LOG_LEVEL_ERROR
 LOGGER_HOOK = os.path.join('mmengine', 'hooks', 'logger_hook.py')
 # mmengine's progress lines that say nothing, and warnings that ask for nothing.
 CHATTER = re.compile(
@@ -26,6 +29,7 @@ CHATTER = re.compile(
     r'|dataset metainfo from the resumed checkpoint'  # tuples come back as lists
     r'|Failed to search registry with scope'
     r'|has no metainfo'
+    r'|The model and loaded state dict do not match exactly'  # our load report says it
 )
 
 
@@ -80,3 +84,5 @@ def silence_third_parties() -> None:
     os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
     for name in ('torch.distributed', 'matplotlib', 'PIL'):
         logging.getLogger(name).setLevel(logging.ERROR)
+    if hasattr(cv2, 'setLogLevel'):
+        cv2.setLogLevel(OPENCV_ERRORS)

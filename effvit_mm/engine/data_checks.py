@@ -59,8 +59,10 @@ def check_dataset(dataset, model: nn.Module, key: str, allow_empty_classes: bool
     if total is None:
         return
     _check_range(labels, total, dataset, key)
-    if names is not None and not allow_empty_classes and not getattr(
-        dataset, 'allow_empty_classes', False
+    if (
+        names is not None
+        and not allow_empty_classes
+        and not getattr(dataset, 'allow_empty_classes', False)
     ):
         _check_empty(labels, names, dataset, key)
 
@@ -91,7 +93,7 @@ def _check_empty(labels: np.ndarray, names: Sequence[str], dataset, key: str) ->
         folder = getattr(dataset, 'img_prefix', '') or getattr(dataset, 'data_root', '')
         raise DataError(
             f'{key}.dataset: no image of {len(empty)} of {len(names)} classes ({_some(empty)}) in '
-            f'{folder or "its files"}; remove the class, or set data_checks.allow_empty_classes=True'
+            f'{folder or "its files"}; remove it, or set data_checks.allow_empty_classes=True'
         )
 
 

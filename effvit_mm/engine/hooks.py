@@ -42,8 +42,10 @@ class ReseedHook(Hook):
 
 
 def _by_epoch(runner) -> bool:
-    return runner.log_processor.by_epoch if runner.train_loop is None else (
-        hasattr(runner.train_loop, 'run_epoch')
+    return (
+        runner.log_processor.by_epoch
+        if runner.train_loop is None
+        else (hasattr(runner.train_loop, 'run_epoch'))
     )
 
 

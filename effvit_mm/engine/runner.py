@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 import signal
 from pathlib import Path
@@ -21,7 +20,7 @@ from ..checkpoint import get_state_dict, load_weights, read_checkpoint
 from ..errors import CheckpointError
 from ..registry import RUNNERS
 from .console import quieten
-from .data_checks import check_dataset, head_classes
+from .data_checks import check_dataset
 from .files import (
     check_resumable,
     check_writable,
@@ -29,6 +28,7 @@ from .files import (
     temporary_name,
     written_atomically,
 )
+from .fitting import check_classes, check_same_model, read_anywhere
 from .report import format_duration, format_metrics, format_table
 
 # Every training has these, whatever its config says.
@@ -58,7 +58,9 @@ class Runner(_Runner):
     and ``data_checks=dict(allow_empty_classes=False)``.
     """
 
-    def __init__(self, *args, work_dir: str, resume: bool = False, load_from=None, **kwargs) -> None:
+    def __init__(
+        self, *args, work_dir: str, resume: bool = False, load_from: str | None = None, **kwargs
+    ) -> None:
         cfg = kwargs.get('cfg') or {}
         self._trust = bool(cfg.get('trust_checkpoint', False))
         self._data_checks = dict(cfg.get('data_checks') or {})
@@ -196,7 +198,7 @@ class Runner(_Runner):
         """
         content, self._content = self._content, None
         if content is None:
-            content = _read_anywhere(filename, self._trust)
+            content = read_anywhere(filename, self._trust)
         state = get_state_dict(content, source=str(filename))
         content = {**content, 'state_dict': dict(state)}
         training = self._train_loop is not None and not isinstance(self._train_loop, dict)
@@ -204,7 +206,9 @@ class Runner(_Runner):
         source = f'checkpoint {filename}'
         model = getattr(self.bare_model, 'module', self.bare_model)  # test-time augmentation
         if complete:
-            _check_classes(model, state, source)
+            check_classes(model, state, source)
+        if self._resume:
+            check_same_model(model, state, source)
         self.call_hook('after_load_checkpoint', checkpoint=content)
         report = load_weights(model, content['state_dict'], source=source)
         if complete and (report.missing or report.mismatched):
@@ -239,8 +243,8 @@ class Runner(_Runner):
         rows = [('final', format_metrics(validated[-1]['metrics']))] if validated else []
         best = hub.get('best_ckpt')
         if best and 'best_score' in hub:
-            stem = Path(best).stem
-            rows.append(('best', f'{float(hub["best_score"]):.4g} at {" ".join(stem.split("_")[-2:])}'))
+            when = ' '.join(Path(best).stem.split('_')[-2:])  # best_<metric>_epoch_3.pth
+            rows.append(('best', f'{float(hub["best_score"]):.4g} at {when}'))
             rows.append(('best weights', _short_path(best)))
         record = next(hook for hook in self.hooks if type(hook).__name__ == 'RecordHook')
         rows += [
@@ -256,43 +260,3 @@ def _short_path(path: str | Path) -> str:
     """Relative where the file lies below the current folder."""
     path = Path(path)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _read_anywhere(filename: str, trust: bool) -> dict:
-    """Read a file, or a web address through PyTorch's download cache."""
-    if '://' not in str(filename):
-        return read_checkpoint(filename, trust=trust)
-    if not str(filename).startswith(('http://', 'https://')):
-        raise CheckpointError(
-            f'checkpoint {filename}: files and http(s) addresses can be loaded; download it first'
-        )
-    folder = Path(torch.hub.get_dir()) / 'checkpoints'
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / str(filename).rsplit('/', 1)[-1]
-    if not path.exists():
-        try:
-            torch.hub.download_url_to_file(filename, str(path), progress=False)
-        except OSError as error:
-            raise CheckpointError(f'checkpoint {filename} cannot be downloaded: {error}') from error
-    return read_checkpoint(path, trust=trust)
-
-
-def _check_classes(model: torch.nn.Module, state: dict, source: str) -> None:
-    """Say it plainly when a checkpoint's classifier has another number of classes."""
-    classes = head_classes(model)
-    if classes is None:
-        return
-    own = model.state_dict()
-    differing = [
-        name
-        for name, value in own.items()
-        if name in state and state[name].shape != value.shape and 'head' in name
-    ]
-    for name in differing:
-        theirs, ours = state[name].shape, own[name].shape
-        if theirs[1:] == ours[1:] and ours and math.prod(ours) and ours[0] % classes == 0:
-            scale = ours[0] // classes
-            raise CheckpointError(
-                f'{source} was trained for {theirs[0] // scale} classes, the model (key '
-                f'model.head.num_classes) has {classes}'
-            )

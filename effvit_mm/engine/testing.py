@@ -34,10 +34,7 @@ def run_test(runner, args: argparse.Namespace) -> dict:
     metrics = runner.test()
     if is_main_process():
         count = len(runner.test_dataloader.dataset)
-        rows = [
-            (name, format_metrics({'': value}).strip())
-            for name, value in metrics.items()
-        ] + [
+        rows = [(name, format_metrics({'': value}).strip()) for name, value in metrics.items()] + [
             ('images', str(count)),
             ('speed', f'{count / timer.seconds:.1f} images/s ({format_duration(timer.seconds)})'),
         ]

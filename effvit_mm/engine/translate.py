@@ -12,7 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
+from mmengine.config import Config
+
 from ..errors import ConfigError, DataError, UserError
+from .checks import KNOWN_KEYS
 
 # What constructors raise for values that they cannot work with.
 BUILD_ERRORS = (
@@ -28,7 +31,7 @@ OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory", re.IGNORECASE
 IN_WORKER = re.compile(r'^Caught (\w+) in DataLoader worker process')
 
 
-def as_user_error(error: Exception, cfg: Mapping | None) -> UserError | None:
+def as_user_error(error: Exception, cfg: Config | None) -> UserError | None:
     """The error as the user's, or None where it is not clearly one."""
     if isinstance(error, UserError):
         return type(error)(one_line(error))
@@ -83,13 +86,15 @@ def _type_name(node: Mapping) -> str:
     return kind if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
 
 
-def _find_path(cfg: Mapping | None, node: Mapping) -> str | None:
+def _find_path(cfg: Config | None, node: Mapping) -> str | None:
     """Where in the config a dict like ``node`` stands: the one that shares most with it.
 
     Frameworks copy and complete the dicts, so the very object is not there any more.
     """
-    best, score = None, -1
-    for path, candidate in _walk(cfg or {}, ''):
+    best, score = None, -1.0
+    # Names of the config's own (`dataset = dict(...)`, used twice below) are not where it is built.
+    known = {key: value for key, value in cfg.items() if key in KNOWN_KEYS} if cfg else {}
+    for path, candidate in _walk(known, ''):
         if candidate.get('type') != node.get('type'):
             continue
         shared = sum(

@@ -1,0 +1,328 @@
+"""Every fault of a user ends at once with one line that names it, and with exit code 2."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+from trainer import forget_runs, make_folder, write_config
+
+from effvit_mm.engine import cli
+
+# Overrides of the config that works -> what the one line must say.
+OVERRIDES = {
+    'train_cfg.max_epoch=5': r"train_cfg\.max_epoch=5: .* did you mean 'max_epochs'",
+    'optim_wrapper.optimizer.lrr=0.1': r"optim_wrapper\.optimizer\.lrr=0\.1: AdamW .* mean 'lr'",
+    'optim_wraper.optimizer.lr=0.1': r"optim_wraper.* did you mean 'optim_wrapper'",
+    'train_dataloader.batchsize=4': r"train_dataloader\.batchsize.* did you mean 'batch_size'",
+    'default_hooks.logger.intervall=4': r"default_hooks\.logger\.intervall.* mean 'interval'",
+    'model.backbone.dept=18': r"model\.backbone\.dept=18: ResNet .* did you mean 'depth'",
+    'model.backbone.type=ResNett': r"model\.backbone\.type='ResNett': .* did you mean 'ResNet'",
+    'model.backbone.depth=19': r'model\.backbone \(type ResNet\): .*19',
+    'model.backbone.out_indices="(7,)"': r'model\.backbone \(type ResNet\)',
+    'model.head=3': r'model\.head|cfg-options model\.head',
+    'model=3': r'model',
+    'train_dataloader.batch_size=0': r'train_dataloader\.batch_size=0: .* at least 1',
+    'train_dataloader.batch_size=many': r"train_dataloader\.batch_size='many': a whole number",
+    'train_dataloader.num_workers=-1': r'train_dataloader\.num_workers=-1: .* at least 0',
+    'train_dataloader.sampler.type=Default': r"sampler\.type='Default': .* 'DefaultSampler'",
+    'optim_wrapper.optimizer.lr=-0.1': r'optimizer\.lr=-0\.1: a number .*above 0',
+    'optim_wrapper.optimizer.lr=fast': r"optimizer\.lr='fast': a number",
+    'optim_wrapper.optimizer.type=AdamX': r"optimizer\.type='AdamX': .* did you mean 'Adam",
+    'optim_wrapper.type=AmpWrapper': r"optim_wrapper\.type='AmpWrapper'.* no such",
+    'train_cfg.max_epochs=0': r'train_cfg\.max_epochs=0: a whole number of at least 1',
+    'train_cfg.max_epochs=two': r"train_cfg\.max_epochs='two': a whole number",
+    'train_cfg.val_interval=0': r'train_cfg\.val_interval=0',
+    'val_evaluator=None': r'val_evaluator is missing, though val_dataloader is set',
+    'train_cfg=None': r'train_cfg is missing, though train_dataloader is set',
+    'train_dataloader.dataset.data_prefix=nowhere': r'nowhere',
+    'train_dataloader.dataset.type=CustomDatset': r"CustomDatset.* did you mean 'CustomDataset'",
+    'train_dataloader.dataset.pipeline.0.type=LoadImage_': r"pipeline\[0\]\.type='LoadImage_'",
+    'train_dataloader.dataset.pipeline.1.probb=1': r'pipeline\[1\]\.probb=1: RandomFlip',
+    'model.head.num_classes=5': r'train_dataloader\.dataset has 3 classes .*num_classes=5',
+    'default_hooks.checkpoint.save_best=bbox_mAP': r"save_best='bbox_mAP'.*accuracy/",
+    'default_hooks.checkpoint.save_best=accuracy/top7': r"save_best='accuracy/top7'.*accuracy/top1",
+    'param_scheduler.0.type=LinearLRs': r"param_scheduler\[0\]\.type='LinearLRs'.* 'LinearLR'",
+    'param_scheduler.1.T_maxx=2': r"param_scheduler\[1\]\.T_maxx=2: .* did you mean 'T_max'",
+    'load_from=nowhere.pth': r'checkpoint nowhere\.pth: no such file',
+    'randomness.seed=x': r"randomness\.seed='x': a whole number",
+    'custom_hooks.0.type=EMAHok': r"custom_hooks\[0\]\.type='EMAHok'.* 'EMAHook'",
+    'no_such_key=1': r'--cfg-options no_such_key: no such key',
+    'runner_type=effvit_mm.Runer': r'effvit_mm\.Runer',
+    'model.backbone': r'--cfg-options model\.backbone: KEY=VALUE is needed',
+    'train_cfg.max_epochs=[1,2': r'brackets do not match',
+}
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory) -> Path:
+    return make_folder(tmp_path_factory.mktemp('data'), train=3, val=2)
+
+
+@pytest.fixture
+def config(tmp_path, data) -> Path:
+    return write_config(tmp_path / 'bad.py', data, 'train_cfg.update(max_epochs=1)\n')
+
+
+@pytest.fixture
+def fails(capfd, tmp_path, monkeypatch):
+    """Run train.py (or test.py) in this process; give the one line of its error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv('EFFVIT_MM_DEBUG', raising=False)
+
+    def call(*arguments: object, command=cli.train) -> str:
+        forget_runs()
+        arguments = [str(argument) for argument in arguments]
+        code = command([*arguments, *(() if '--work-dir' in arguments else ('--work-dir', 'w'))])
+        err = capfd.readouterr().err
+        assert code == 2, err
+        assert re.fullmatch(r'error: [^\n]+\n', err), err
+        assert 'Traceback' not in err
+        assert not list(tmp_path.glob('w/epoch_*.pth'))
+        return err
+
+    return call
+
+
+@pytest.mark.parametrize('override', OVERRIDES)
+def test_override(fails, config, override):
+    err = fails(config, '--cfg-options', override.replace('"', ''))
+    assert re.search(OVERRIDES[override], err), err
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('model = dict(', r'line 1'),
+        (
+            "custom_imports = dict(imports=['no_such_module_x'], allow_failed_imports=False)",
+            r'no_such_module_x',
+        ),
+        ("_base_ = 'gone.py'", r'gone\.py'),
+        ('x = 1', r'model'),
+        ("default_scope = 'mmpretrain'\nmodel = dict(type='ImageClassifier')", r'train_dataloader'),
+    ],
+)
+def test_config_file(fails, tmp_path, text, message):
+    path = tmp_path / 'broken.py'
+    path.write_text(text)
+    err = fails(path)
+    assert re.search(message, err), err
+
+
+def test_misspelt_key_in_the_file(fails, tmp_path, data):
+    path = write_config(tmp_path / 'typo.py', data, 'parm_scheduler = []\ndel param_scheduler\n')
+    assert "parm_scheduler: no such key; did you mean 'param_scheduler'" in fails(path)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--launcher', 'slrum'], r"--launcher: invalid choice: 'slrum'.*slurm"),
+        (['--seed', 'x'], r"--seed: invalid int value: 'x'"),
+        (['--sed', '1'], r'unrecognized arguments: --sed'),
+        (['--resume', 'gone.pth'], r'checkpoint gone\.pth: no such file'),
+    ],
+)
+def test_argument(fails, config, arguments, message):
+    err = fails(config, *arguments)
+    assert re.search(message, err), err
+
+
+def test_missing_config(fails):
+    assert 'config gone.py: no such file' in fails('gone.py')
+
+
+def test_no_config_at_all(fails):
+    assert 'required: config' in fails()
+
+
+def test_auto_scale_lr_without_base(fails, config):
+    options = ('--auto-scale-lr', '--cfg-options', 'auto_scale_lr=None')
+    assert '--auto-scale-lr: the config has no' in fails(config, *options)
+
+
+def test_work_dir_is_a_file(fails, config, tmp_path):
+    (tmp_path / 'file').write_text('')
+    assert re.search(r'work_dir: the folder .*file', fails(config, '--work-dir', tmp_path / 'file'))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may write anywhere')
+def test_work_dir_is_read_only(fails, config, tmp_path):
+    folder = tmp_path / 'locked'
+    folder.mkdir()
+    folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    assert 'work_dir: the folder' in fails(config, '--work-dir', folder / 'inner')
+
+
+def test_class_without_images(fails, tmp_path):
+    root = make_folder(tmp_path / 'data', train=2, val=1)
+    for path in (root / 'train' / 'dots').iterdir():
+        path.unlink()
+    err = fails(write_config(tmp_path / 'empty.py', root))
+    assert re.search(r'no image of 1 of 3 classes \(dots\).*allow_empty_classes=True', err)
+
+
+def test_no_images_at_all(fails, tmp_path):
+    root = make_folder(tmp_path / 'data', train=0, val=1)
+    err = fails(write_config(tmp_path / 'e.py', root))
+    assert re.search(r'train_dataloader\.dataset .*0 files', err), err
+
+
+def test_label_out_of_range(fails, tmp_path, data):
+    names = sorted((data / 'train' / 'dots').iterdir())
+    (tmp_path / 'labels.txt').write_text(''.join(f'dots/{path.name} 9\n' for path in names))
+    err = fails(write_config(
+        tmp_path / 'labels.py', data,
+        f"train_dataloader['dataset'].update(ann_file={str(tmp_path / 'labels.txt')!r})\n"
+        "data_checks = dict(allow_empty_classes=True)\n",
+    ))  # fmt: skip
+    assert re.search(r'label 9 of .*dots.*labels go from 0 to 2', err), err
+
+
+def test_image_too_small_for_the_network(fails, tmp_path, data):
+    err = fails(write_config(
+        tmp_path / 'small.py', data,
+        "model['backbone'] = dict(type='effvit_mm.PSLT', arch='tiny')\n"
+        "model['head'].update(in_channels=384)\n"
+        "train_dataloader['dataset']['pipeline'][2].update(crop_size=16)\n",
+    ))  # fmt: skip
+    assert re.search(r'16x16', err), err
+
+
+def test_variant_misspelt(fails, tmp_path, data):
+    err = fails(write_config(
+        tmp_path / 'arch.py', data,
+        "model['backbone'] = dict(type='effvit_mm.PSLT', arch='tinny')\n",
+    ))  # fmt: skip
+    assert re.search(r"model\.backbone \(type effvit_mm.PSLT\): arch='tinny'.*tiny", err), err
+
+
+def test_nan_loss_names_the_images(fails, config):
+    options = ('optim_wrapper.optimizer.lr=1e30', 'train_cfg.max_epochs=9', 'param_scheduler=None')
+    err = fails(config, '--cfg-options', *options, 'default_hooks.checkpoint.interval=99')
+    assert re.search(r'the loss became (nan|inf).*\.png', err), err
+
+
+def test_disk_full_at_a_checkpoint(fails, config, monkeypatch):
+    import mmengine.runner.runner as module
+
+    def full(*args, **kwargs):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(module, 'save_checkpoint', full)
+    assert re.search(r'epoch_1\.pth cannot be written: No space left', fails(config))
+
+
+# Checkpoints --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory, data) -> Path:
+    """The work folder of a finished training."""
+    folder = tmp_path_factory.mktemp('trained')
+    config = write_config(folder / 'trained.py', data, 'train_cfg.update(max_epochs=1)\n')
+    assert cli.train([str(config), '--work-dir', str(folder / 'work')]) == 0
+    return folder / 'work'
+
+
+def test_truncated_checkpoint(fails, config, trained, tmp_path):
+    content = (trained / 'epoch_1.pth').read_bytes()
+    (tmp_path / 'cut.pth').write_bytes(content[: len(content) // 2])
+    for arguments in (['--resume', 'cut.pth'], ['--cfg-options', 'load_from=cut.pth']):
+        assert 'checkpoint cut.pth cannot be read' in fails(config, *arguments)
+    assert 'checkpoint cut.pth cannot be read' in fails(config, 'cut.pth', command=cli.test)
+
+
+def test_resume_from_weights_only(fails, config, trained):
+    best = next(trained.glob('best_*.pth'))
+    err = fails(config, '--resume', best)
+    assert re.search(r'cannot be resumed: it has no optimizer.*load_from=', err)
+
+
+def test_resume_from_another_model(fails, tmp_path, data, trained):
+    config = write_config(tmp_path / 'other.py', data, "model['head'].update(mid_channels=[16])\n")
+    assert 'another model' in fails(config, '--resume', trained / 'epoch_1.pth')
+
+
+def test_another_number_of_classes(fails, tmp_path, trained, data):
+    root = make_folder(tmp_path / 'four', train=2, val=1)
+    for split in ('train', 'val'):
+        (root / split / 'zebra').mkdir()
+        shutil.copy(root / split / 'dots' / '0.png', root / split / 'zebra')
+    config = write_config(tmp_path / 'four.py', root, "model['head'].update(num_classes=4)\n")
+    checkpoint = trained / 'epoch_1.pth'
+    expected = r'epoch_1\.pth was trained for 3 classes, the model .* has 4'
+    assert re.search(expected, fails(config, '--resume', checkpoint))
+    assert re.search(expected, fails(config, checkpoint, command=cli.test))
+
+
+def test_nothing_matches(fails, config, tmp_path):
+    torch.save({'state_dict': {'some.weight': torch.zeros(3)}}, tmp_path / 'strange.pth')
+    err = fails(config, '--cfg-options', 'load_from=strange.pth')
+    assert re.search(r'none of its 1 tensors fits the model', err)
+    torch.save({'epoch': 3}, tmp_path / 'no_weights.pth')
+    assert 'holds no weights' in fails(config, 'no_weights.pth', command=cli.test)
+
+
+def test_checkpoint_that_runs_code(fails, config, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.system, ('touch pwned',)
+
+    torch.save({'state_dict': {'w': torch.zeros(1)}, 'x': Evil()}, tmp_path / 'evil.pth')
+    assert '--trust-checkpoint' in fails(config, 'evil.pth', command=cli.test)
+    assert not (tmp_path / 'pwned').exists()
+
+
+# test.py ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--out', 'x.csv'], r'--out x\.csv: a name ending in \.pkl or \.json'),
+        (['--out', 'bad.py/x.json'], r'--out bad\.py/x\.json: the folder bad\.py'),
+        (['--show-dir', 'bad.py'], r'--show-dir: the folder'),
+        (['--cfg-options', 'test_evaluator=None'], r'test_evaluator is missing'),
+        (['--cfg-options', 'test_evaluator.type=Acuracy'], r"did you mean 'Accuracy'"),
+        (['--tta', '--cfg-options', 'default_scope=mmengine', 'tta_model.type=x'], r'\w'),
+    ],
+)
+def test_arguments_of_test(fails, config, trained, arguments, message):
+    err = fails(config, trained / 'epoch_1.pth', *arguments, command=cli.test)
+    assert re.search(message, err), err
+
+
+def test_debug_shows_the_traceback(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match='batch_size'):
+        cli.train([str(config), '--debug', '--cfg-options', 'train_dataloader.batch_size=0'])
+
+
+def test_bugs_keep_their_traceback(config, tmp_path, monkeypatch):
+    from effvit_mm.engine import Runner
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Runner, 'train', lambda self: {}['a bug'])
+    with pytest.raises(KeyError, match='a bug'):
+        cli.train([str(config), '--work-dir', 'w'])
+
+
+def test_corrupt_image_is_named(fails, tmp_path):
+    root = make_folder(tmp_path / 'data', train=2, val=1)
+    broken = root / 'train' / 'dots' / '0.png'
+    broken.write_bytes(broken.read_bytes()[:60])
+    for workers in (0, 1):
+        config = write_config(
+            tmp_path / f'corrupt{workers}.py', root,
+            "train_dataloader['dataset']['pipeline'][0] = dict(type='effvit_mm.LoadImage')\n"
+            f"train_dataloader['num_workers'] = {workers}\n",
+        )  # fmt: skip
+        err = fails(config)
+        assert re.search(r'corrupt image .*dots/0\.png', err), err

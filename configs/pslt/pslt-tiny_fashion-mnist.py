@@ -9,3 +9,5 @@ _base_ = [
 model = dict(
     backbone=dict(drop_path_rate=0.05, mask_padding=True), head=dict(num_classes=10)
 )
+
+train_cfg = dict(max_epochs=12)

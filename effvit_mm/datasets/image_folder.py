@@ -26,7 +26,7 @@ def list_classes(folder: Path) -> list[str]:
             'images, as in data_root/train/<class>/*.jpg'
         )
     names = sorted(
-        entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != '.'
+        entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != '.'
     )
     if not names:
         raise DataError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -66,7 +65,7 @@ def _is_complete(folder: Path, version: str) -> bool:
         if folder.exists():
             raise DataError(f'{folder} is a file: sample data would be made in a folder there')
         return False
-    if any(os.scandir(folder)):
+    if any(folder.iterdir()):
         raise DataError(
             f'{folder} exists, but effvit_mm did not make it: give another data_root, or delete it'
         )

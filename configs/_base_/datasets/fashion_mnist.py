@@ -5,9 +5,10 @@ data_root = '{{$FASHION_MNIST_ROOT:data/fashion_mnist}}'
 
 data_preprocessor = dict(mean=[72.94] * 3, std=[90.02] * 3, to_rgb=False)
 
-# 28 pixels are padded to 32, not upscaled: nothing is gained by more pixels, and time is lost.
+# The network takes 32 pixels or more.
 train_pipeline = [
-    dict(type='RandomCrop', crop_size=32, padding=4),
+    dict(type='Resize', scale=32),
+    dict(type='RandomCrop', crop_size=32, padding=3),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(
         type='RandomErasing',
@@ -21,7 +22,7 @@ train_pipeline = [
     dict(type='PackInputs'),
 ]
 test_pipeline = [
-    dict(type='Pad', size=(32, 32)),
+    dict(type='Resize', scale=32),
     dict(type='PackInputs'),
 ]
 

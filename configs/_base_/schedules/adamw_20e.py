@@ -1,5 +1,5 @@
 # Short trainings from scratch: warm-up and one cosine, set anew at each step.
-# A config that changes max_epochs changes `end` of the second scheduler with it.
+# The cosine ends with the last epoch, also where `train_cfg.max_epochs` is changed.
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
     paramwise_cfg=dict(

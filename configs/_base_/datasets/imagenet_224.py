@@ -11,8 +11,6 @@ data_preprocessor = dict(
     std=[58.395, 57.12, 57.375],
     to_rgb=True,
 )
-bgr_mean = data_preprocessor['mean'][::-1]
-bgr_std = data_preprocessor['std'][::-1]
 
 train_pipeline = [
     dict(type='effvit_mm.LoadImage'),
@@ -28,7 +26,7 @@ train_pipeline = [
         total_level=10,
         magnitude_level=9,
         magnitude_std=0.5,
-        hparams=dict(pad_val=[round(x) for x in bgr_mean], interpolation='bicubic'),
+        hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic'),
     ),
     dict(
         type='RandomErasing',
@@ -36,8 +34,8 @@ train_pipeline = [
         mode='rand',
         min_area_ratio=0.02,
         max_area_ratio=1 / 3,
-        fill_color=bgr_mean,
-        fill_std=bgr_std,
+        fill_color=data_preprocessor['mean'][::-1],
+        fill_std=data_preprocessor['std'][::-1],
     ),
     dict(type='PackInputs'),
 ]

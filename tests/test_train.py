@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -135,8 +136,7 @@ def test_a_signal_ends_with_one_line_and_no_traceback(config, tmp_path, number, 
     assert re.search(r'epoch_\d\.pth; go on with: python \S+ .*--resume', err)
 
 
-@pytest.mark.parametrize('workers', [0])
-def test_two_processes_give_one_log_and_one_set_of_checkpoints(data, tmp_path, workers):
+def test_two_processes_give_one_log_and_one_set_of_checkpoints(data, tmp_path):
     config = write_config(tmp_path / 'two.py', data, 'train_cfg.update(max_epochs=2)\n')
     process = subprocess.run(
         ['bash', str(REPOSITORY / 'tools' / 'dist_train.sh'), str(config), '2',
@@ -162,6 +162,21 @@ def test_two_processes_give_one_log_and_one_set_of_checkpoints(data, tmp_path, w
     )  # fmt: skip
     assert process.returncode == 0, process.stdout + process.stderr
     assert process.stdout.count('images/s') == 1
-    import json
-
     assert len(json.loads((tmp_path / 'out.json').read_text())) == 12
+
+
+def test_slurm_scripts_start_the_tools_under_srun(tmp_path):
+    environment = {**ENVIRONMENT, 'SRUN': 'echo', 'GPUS': '16', 'LAUNCHER': 'pytorch'}
+    for name, arguments, tool in (
+        ('slurm_train.sh', ['part', 'job', 'c.py', '--amp'], 'train.py c.py'),
+        ('slurm_test.sh', ['part', 'job', 'c.py', 'w.pth', '--tta'], 'test.py c.py w.pth'),
+    ):
+        script = str(REPOSITORY / 'tools' / name)
+        done = subprocess.run(
+            ['bash', script, *arguments], capture_output=True, text=True, env=environment
+        )
+        assert done.returncode == 0, done.stderr
+        assert '--partition=part' in done.stdout and '--ntasks=16' in done.stdout
+        assert f'{tool} --launcher pytorch {arguments[-1]}' in done.stdout
+        done = subprocess.run(['bash', script], capture_output=True, text=True, env=environment)
+        assert done.returncode == 2 and done.stderr.startswith('error: usage:')

@@ -1,0 +1,34 @@
+"""Which attention a host network runs, from a config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from ..attention import SoftmaxAttention
+from ..registry import MODELS
+
+for _mechanism in (SoftmaxAttention,):
+    MODELS.register_module(module=_mechanism)
+
+
+def build_attention(
+    attention: Mapping | None, num_heads: int, key_dim: int, value_dim: int
+) -> nn.Module:
+    """Build the mechanism of one attention layer.
+
+    Args:
+        attention: ``dict(type='SoftmaxAttention', ...)`` with the mechanism's options; its type is
+            one of ours or a user's own, registered in ``effvit_mm.registry.MODELS``. None is
+            softmax attention.
+        num_heads, key_dim, value_dim: Heads, and widths of one head.
+
+    Raises:
+        TypeError: ``attention`` is no dict with a ``type``.
+    """
+    attention = {'type': 'SoftmaxAttention'} if attention is None else attention
+    if not isinstance(attention, Mapping) or 'type' not in attention:
+        raise TypeError(f"attention={attention!r}: a dict with a 'type' is needed")
+    sizes = {'num_heads': num_heads, 'key_dim': key_dim, 'value_dim': value_dim}
+    return MODELS.build({**attention, **sizes})

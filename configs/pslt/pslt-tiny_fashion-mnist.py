@@ -8,4 +8,4 @@ _base_ = [
 # Maps are smaller than a window here: without their padding the network is three times faster.
 model = dict(backbone=dict(drop_path_rate=0.05, mask_padding=True), head=dict(num_classes=10))
 
-train_cfg = dict(max_epochs=12)
+train_cfg = dict(max_epochs=10)

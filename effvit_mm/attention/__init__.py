@@ -1,6 +1,15 @@
 """Attention mechanisms. This package knows torch alone: no registry, no framework."""
 
 from .ladder import PixelAdaptiveFusion, ShiftedWindowAttention
+from .linear import LinearAttention
+from .linear_angular import LinearAngularAttention
 from .softmax import Layout, SoftmaxAttention
 
-__all__ = ['Layout', 'PixelAdaptiveFusion', 'ShiftedWindowAttention', 'SoftmaxAttention']
+__all__ = [
+    'Layout',
+    'LinearAngularAttention',
+    'LinearAttention',
+    'PixelAdaptiveFusion',
+    'ShiftedWindowAttention',
+    'SoftmaxAttention',
+]

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from ..attention import SoftmaxAttention
+from ..attention import LinearAngularAttention, LinearAttention, SoftmaxAttention
 from ..registry import MODELS
 
-for _mechanism in (SoftmaxAttention,):
+for _mechanism in (LinearAngularAttention, LinearAttention, SoftmaxAttention):
     MODELS.register_module(module=_mechanism)
 
 

@@ -1,0 +1,111 @@
+"""Adaptive token sampling: keep the tokens that matter, without any parameter.
+
+Fayyaz et al., "Adaptive Token Sampling for Efficient Vision Transformers", ECCV 2022, section 3. A
+token's significance is the attention that the class token pays it, times the length of its value.
+Tokens are drawn by inverse transform sampling at fixed points of the cumulative significance, so
+that the result is deterministic; points that fall on the same token collapse, so that every image
+keeps a number of its own.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class TokenState(NamedTuple):
+    """Which tokens a batch still has, after the extra tokens in front.
+
+    Attributes:
+        position: ``(B, N)`` place of each token in the full map, row by row from 0.
+        valid: ``(B, N)`` False where a row is filled up to the longest of the batch.
+        total: Tokens of the full map.
+    """
+
+    position: Tensor
+    valid: Tensor
+    total: int
+
+
+def full_state(batch: int, total: int, device: torch.device) -> TokenState:
+    """The state before any sampling: every token is there."""
+    position = torch.arange(total, device=device).expand(batch, -1)
+    return TokenState(position, torch.ones_like(position, dtype=torch.bool), total)
+
+
+def significance(class_attention: Tensor, v: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Scores of the patch tokens, adding up to one: ``(B, N)``. Equation 5 of the paper.
+
+    Args:
+        class_attention: ``(B, heads, N)`` attention from the class token.
+        v: ``(B, heads, N, e)`` values.
+        valid: ``(B, N)``: padding gets a score of zero.
+
+    Where all scores vanish they stay zero.
+    """
+    length = v.float().square().sum((1, 3)).sqrt()  # of the heads' values joined
+    score = class_attention.float().sum(1) * length
+    if valid is not None:
+        score = score * valid
+    return score / score.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def sample_tokens(score: Tensor, num_samples: int, valid: Tensor | None = None) -> Tensor:
+    """Choose tokens by inverse transform sampling: ``(B, N)`` scores to a mask of the kept ones.
+
+    Args:
+        score: Non-negative; see :func:`significance`.
+        num_samples: Points of the cumulative distribution that are looked up: an upper bound on
+            the tokens kept. May be above or below N.
+        valid: Padding is never kept.
+
+    Images whose tokens cannot be told apart (one token, all scores zero) keep all.
+    """
+    if num_samples < 1:
+        raise ValueError(f'num_samples={num_samples}: 1 or more is needed')
+    valid = torch.ones_like(score, dtype=torch.bool) if valid is None else valid
+    # Padding sorts to the front, where no sample point comes.
+    order = score.masked_fill(~valid, -1).argsort(dim=-1, stable=True)
+    real = valid.gather(-1, order)
+    total = score.masked_fill(~valid, 0).gather(-1, order).cumsum(-1)
+    low = total.masked_fill(~real, torch.inf).amin(-1, keepdim=True)
+    spread = total[:, -1:] - low
+    cdf = ((total - low) / spread.clamp_min(torch.finfo(torch.float32).tiny)).masked_fill(~real, -1)
+
+    first = cdf.masked_fill(cdf <= 0, torch.inf).amin(-1, keepdim=True).clamp_max(1)
+    step = torch.linspace(0, 1, num_samples, device=score.device)
+    points = first + (1 - first) * step  # B, num_samples; ascending
+    picked = _nearest(cdf, points)
+    kept_sorted = torch.zeros_like(real).scatter_(-1, picked, True) & real
+    kept = torch.zeros_like(real).scatter_(-1, order, kept_sorted)
+    return torch.where(spread > 0, kept, valid)
+
+
+def _nearest(ascending: Tensor, points: Tensor) -> Tensor:
+    """Index of the value nearest to each point, the first of equals: ``(B, N), (B, K)``."""
+    ascending = ascending.contiguous()
+    right = torch.searchsorted(ascending, points).clamp_max(ascending.shape[-1] - 1)
+    left = (right - 1).clamp_min(0)
+    to_left = (points - ascending.gather(-1, left)).abs()
+    to_right = (points - ascending.gather(-1, right)).abs()
+    index = torch.where(to_left <= to_right, left, right)
+    return torch.searchsorted(ascending, ascending.gather(-1, index))
+
+
+def compact(kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices of the kept tokens of each image, filled up to the batch's largest count.
+
+    Args:
+        kept: ``(B, N)`` mask.
+
+    Returns:
+        ``(index, valid)``, both ``(B, K)``: places among the N in their order; padding points at
+        token 0 and is not valid. K is at least 1.
+    """
+    count = kept.sum(-1)
+    longest = max(int(count.max()), 1)
+    index = (~kept).long().argsort(dim=-1, stable=True)[:, :longest]
+    valid = torch.arange(longest, device=kept.device) < count[:, None]
+    return index.masked_fill(~valid, 0), valid

@@ -59,6 +59,9 @@ OVERRIDES = {
 }
 
 
+ROOT = Path(__file__).parents[1]
+
+
 @pytest.fixture(scope='module')
 def data(tmp_path_factory) -> Path:
     return make_folder(tmp_path_factory.mktemp('data'), train=3, val=2)
@@ -140,6 +143,12 @@ def test_missing_config(fails):
 
 def test_no_config_at_all(fails):
     assert 'required: config' in fails()
+
+
+def test_data_root_reaches_every_loader(fails):
+    """One override of a shipped config, and the folder it names is the one that is missed."""
+    config = ROOT / 'configs' / 'pslt' / 'pslt-tiny_folder.py'
+    assert '/absent/train does not exist' in fails(config, '--cfg-options', 'data_root=/absent')
 
 
 def test_auto_scale_lr_without_base(fails, config):

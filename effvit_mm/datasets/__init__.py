@@ -5,7 +5,6 @@ from .fashion_mnist import FashionMNIST
 from .image_folder import ImageFolder
 from .imagenet import ImageNet
 from .loading import LoadImage, load_image
-from .roots import spread_data_root
 from .scan import SkipCorrupt, find_corrupt
 from .storage import make_once
 
@@ -19,5 +18,4 @@ __all__ = [
     'find_corrupt',
     'load_image',
     'make_once',
-    'spread_data_root',
 ]

@@ -14,6 +14,7 @@ from mmengine.registry import RUNNERS
 from ..errors import ConfigError
 from .checks import check_config, check_override
 from .console import import_quietly
+from .data_root import spread_data_root
 from .files import check_writable
 from .runner import Runner
 
@@ -46,6 +47,7 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
         text = ' '.join(str(error).split())
         raise ConfigError(f'config {path}: {type(error).__name__}: {text}') from error
     import_quietly(cfg.get('default_scope', 'mmengine'))
+    data_root = cfg.get('data_root')
     for key, value in parse_overrides(overrides).items():
         check_override(cfg, key)
         try:
@@ -53,6 +55,7 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
         except (KeyError, TypeError, AssertionError, IndexError, AttributeError) as error:
             text = ' '.join(str(error.args[0] if error.args else error).split())
             raise ConfigError(f'--cfg-options {key}={value}: {text}') from error
+    spread_data_root(cfg, data_root)
     return cfg
 
 

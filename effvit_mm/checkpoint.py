@@ -157,8 +157,8 @@ def load_weights(
     """Load what matches by name and shape, and say how much that was.
 
     Args:
-        model: Receives the weights; a ``_load_from_state_dict`` of its own (position embeddings
-            that are resized, say) is honoured.
+        model: Receives the weights. A module with ``prepare_state_dict(state, prefix)`` may adapt
+            them first: position embeddings of another image size, say.
         state: ``{name: tensor}``.
         source: How messages call the weights, usually the file.
         prefix: Take only names with this prefix, and drop it (``'backbone.'``).
@@ -172,8 +172,9 @@ def load_weights(
         if not chosen:
             raise CheckpointError(f'{source}: no tensor name starts with {prefix!r}')
         state = chosen
-    prepare = getattr(model, 'prepare_state_dict', None)
-    state = dict(prepare(state) if prepare else state)
+    for name, module in model.named_modules():
+        if hasattr(module, 'prepare_state_dict'):
+            state = module.prepare_state_dict(state, prefix=f'{name}.' if name else '')
 
     own = model.state_dict()
     report = LoadReport(source)

@@ -2,56 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from .backbones import PSLT, Backbone
+from .backbones import PSLT, Backbone, CrossViT, LeViT, MViTv2
 from .checkpoint import get_state_dict, load_weights, read_checkpoint
+from .heads import LeViTHead, LinearHead, TokenHeads, pool
 
-# Name of a model: its backbone's class and arguments.
-MODEL_TABLE: dict[str, tuple[type[Backbone], dict]] = {
-    f'pslt_{arch}': (PSLT, {'arch': arch}) for arch in PSLT.arch_settings
+
+def _linear_head(backbone: Backbone, num_classes: int) -> nn.Module:
+    return LinearHead(backbone.out_channels[-1], num_classes)
+
+
+def _token_heads(backbone: Backbone, num_classes: int) -> nn.Module:
+    return TokenHeads(backbone.out_channels, num_classes)
+
+
+def _levit_head(backbone: Backbone, num_classes: int) -> nn.Module:
+    return LeViTHead(backbone.out_channels[-1], num_classes)
+
+
+class Family(NamedTuple):
+    """How models of a backbone are built.
+
+    Attributes:
+        backbone: Its class.
+        head: Makes the classification head.
+        classifier: Arguments of the backbone in a classifier.
+        dense: Arguments of the backbone for feature maps.
+    """
+
+    backbone: type[Backbone]
+    head: Callable[[Backbone, int], nn.Module] = _linear_head
+    classifier: Mapping = {}
+    dense: Mapping = {}
+
+
+_PSLT = Family(PSLT, dense={'final_norm': False})
+_CROSSVIT = Family(CrossViT, _token_heads, classifier={'out_type': 'cls_token'})
+_LEVIT = Family(LeViT, _levit_head)
+_MVITV2 = Family(MViTv2, dense={'final_norm': False})
+_CASTLING = {'attention': {'type': 'LinearAngularAttention'}}
+
+# Name of a model: its family, and the backbone's arguments.
+MODEL_TABLE: dict[str, tuple[Family, dict]] = {
+    **{f'pslt_{arch}': (_PSLT, {'arch': arch}) for arch in PSLT.arch_settings},
+    **{f'crossvit_{arch}': (_CROSSVIT, {'arch': arch}) for arch in CrossViT.arch_settings},
+    **{f'levit_{arch}': (_LEVIT, {'arch': arch}) for arch in LeViT.arch_settings},
+    **{f'mvitv2_{arch}': (_MVITV2, {'arch': arch}) for arch in MViTv2.arch_settings},
+    **{
+        f'castling_levit_{arch}': (_LEVIT, {'arch': arch, **_CASTLING})
+        for arch in LeViT.arch_settings
+    },
+    **{
+        f'castling_mvitv2_{arch}': (_MVITV2, {'arch': arch, **_CASTLING})
+        for arch in MViTv2.arch_settings
+    },
 }
 
 
-class LinearHead(nn.Module):
-    """Logits from pooled features: ``(B, C) -> (B, num_classes)``."""
-
-    def __init__(self, in_channels: int, num_classes: int) -> None:
-        super().__init__()
-        self.fc = nn.Linear(in_channels, num_classes)
-        nn.init.trunc_normal_(self.fc.weight, std=0.02)
-        nn.init.zeros_(self.fc.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(x)
-
-
 class Classifier(nn.Module):
-    """A backbone, mean pooling and a linear head: images ``(B, 3, H, W)`` to logits.
+    """A backbone, pooling and a head: images ``(B, 3, H, W)`` to logits.
 
-    The names of its weights are those of mmpretrain's ``ImageClassifier`` with the same backbone
-    and a ``LinearClsHead``: checkpoints move freely between the two. With ``num_classes=0`` it
-    returns the pooled features.
+    The names of the weights are those of mmpretrain's ``ImageClassifier``: checkpoints move freely
+    between the two. Without a head it returns the pooled features.
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int = 1000) -> None:
+    def __init__(self, backbone: Backbone, head: nn.Module | None) -> None:
         super().__init__()
         self.backbone = backbone
-        self.num_classes = num_classes
-        self.num_features = backbone.out_channels[-1]
-        self.head = LinearHead(self.num_features, num_classes) if num_classes else nn.Identity()
+        self.head = nn.Identity() if head is None else head
+        joined = getattr(backbone, 'out_type', 'featmap') == 'cls_token'
+        self.num_features = sum(backbone.out_channels) if joined else backbone.out_channels[-1]
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """The last map, ``(B, C, H', W')``."""
+    def forward_features(self, x: Tensor) -> Tensor | list[Tensor]:
+        """The last map ``(B, C, H', W')``, or the class tokens, each ``(B, C)``."""
         return self.backbone(x)[-1]
 
-    def forward_head(self, x: Tensor) -> Tensor:
-        """Logits of a map."""
-        return self.head(x.mean((2, 3)))
+    def forward_head(self, features: Tensor | list[Tensor]) -> Tensor:
+        """Logits of what :meth:`forward_features` returns."""
+        return self.head(pool(features))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
@@ -92,14 +126,15 @@ def create_model(
         raise ValueError(f'num_classes={num_classes!r}: 0 (features) or more is needed')
     if out_indices is not None and not features_only:
         raise ValueError('out_indices goes with features_only=True: a classifier returns logits')
-    backbone_class, preset = MODEL_TABLE[name]
-    arguments = {**preset, **kwargs}
+    family, preset = MODEL_TABLE[name]
     if features_only:
-        arguments.setdefault('final_norm', False)
-        arguments['out_indices'] = (0, 1, 2, 3) if out_indices is None else out_indices
-    model: nn.Module = backbone_class(**arguments)
+        indices = range(family.backbone.num_maps) if out_indices is None else out_indices
+        chosen = {**family.dense, 'out_indices': indices}
+    else:
+        chosen = family.classifier
+    model: nn.Module = family.backbone(**{**preset, **chosen, **kwargs})
     if not features_only:
-        model = Classifier(model, num_classes)
+        model = Classifier(model, family.head(model, num_classes) if num_classes else None)
     if checkpoint is not None:
         state = get_state_dict(read_checkpoint(checkpoint), source=str(checkpoint))
         nested = features_only and any(key.startswith('backbone.') for key in state)

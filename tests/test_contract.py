@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import effvit_mm
-from effvit_mm.backbones import PSLT, Backbone
+from effvit_mm.backbones import PSLT, Backbone, CrossViT, LeViT, MViTv2
 
 
 @dataclass
@@ -18,12 +18,28 @@ class Case:
     arch: dict
     norm: str | None = None  # name of the norm behind the last map
     kwargs: dict = field(default_factory=dict)
+    num_stages: int = 4
+
+    @property
+    def all_maps(self) -> range:
+        return range(self.cls.num_maps)
 
     def build(self, **kwargs) -> Backbone:
         torch.manual_seed(0)
         return randomise_norms(self.cls(self.arch, **{**self.kwargs, **kwargs}))
 
 
+CROSSVIT = {
+    'embed_dims': (24, 48),
+    'depth': 2,
+    'num_heads': 3,
+    'mlp_ratio': 2,
+    'patch_embed': 'conv',
+    'img_size': 240,
+}
+LEVIT = {'embed_dims': (16, 24, 32), 'num_heads': (2, 3, 2), 'depths': (1, 1, 1), 'key_dim': 8}
+MVITV2 = {'embed_dims': 12, 'num_heads': 1, 'depths': (1, 2, 2, 1)}
+CASTLING = {'attention': {'type': 'LinearAngularAttention'}}
 CASES = {
     'PSLT': Case(
         PSLT, {'embed_dims': 12, 'depths': (1, 2, 2, 1), 'num_heads': (4, 8)}, norm='norm'
@@ -34,6 +50,18 @@ CASES = {
         norm='norm',
         kwargs={'mask_padding': True, 'shifts': (0, -2), 'window_size': 4},
     ),
+    'CrossViT': Case(CrossViT, CROSSVIT, norm='norms', num_stages=3),
+    'CrossViT dense': Case(
+        CrossViT,
+        {**CROSSVIT, 'patch_embed': 'linear'},
+        norm='norms',
+        kwargs={'mode': 'dense'},
+        num_stages=3,
+    ),
+    'LeViT': Case(LeViT, LEVIT),
+    'LeViT castling': Case(LeViT, LEVIT, kwargs=CASTLING),
+    'MViTv2': Case(MViTv2, MVITV2, norm='norm'),
+    'MViTv2 castling': Case(MViTv2, MVITV2, norm='norm', kwargs=CASTLING),
 }
 SIZES = ((32, 32), (33, 47), (64, 96), (256, 128), (97, 225))
 
@@ -69,17 +97,20 @@ def case(request):
 @pytest.mark.parametrize('size', SIZES, ids=str)
 @torch.no_grad()
 def test_maps_of_any_size(case, size):
-    model = case.build(out_indices=range(4)).eval()
+    model = case.build(out_indices=case.all_maps).eval()
     maps = model(images(*size))
-    assert isinstance(maps, tuple) and len(maps) == 4
-    for out, channels, stride in zip(maps, model.out_channels, model.out_strides, strict=True):
-        assert out.shape == (2, channels, -(-size[0] // stride), -(-size[1] // stride))
+    assert isinstance(maps, tuple) and len(maps) == len(case.all_maps)
+    for i, (out, channels) in enumerate(zip(maps, model.out_channels, strict=True)):
+        assert out.shape == (2, channels, *model.map_size(size, i))
         assert out.isfinite().all()
+    for i, stride in enumerate(model.out_strides):
+        exact = [side / stride for side in size]
+        assert all(abs(a - b) < 1 for a, b in zip(exact, model.map_size(size, i), strict=True))
 
 
 @torch.no_grad()
 def test_images_of_a_batch_are_independent(case):
-    model = case.build(out_indices=range(4)).eval()
+    model = case.build(out_indices=case.all_maps).eval()
     x = images(70, 90, batch=3)
     for whole, single in zip(model(x), model(x[1:2]), strict=True):
         torch.testing.assert_close(whole[1:2], single, rtol=1e-4, atol=1e-5)
@@ -94,20 +125,21 @@ def test_sizes_do_not_disturb_each_other(case):
     assert torch.equal(model(images(320, 256))[0], before)
 
 
-@pytest.mark.parametrize(
-    ('given', 'chosen'),
-    [(-1, [3]), (0, [0]), ([1, 3], [1, 3]), ((0, -1), [0, 3]), (range(4), [0, 1, 2, 3]), (2, [2])],
-    ids=str,
-)
+@pytest.mark.parametrize('given', [-1, 0, 1, [0, 1], (0, -1), [1, 3], range(4), 2], ids=str)
 @torch.no_grad()
-def test_out_indices(case, given, chosen):
+def test_out_indices(case, given):
+    count = case.cls.num_maps
+    if count == 2:  # the same choices among fewer maps
+        given = {2: 1, (1, 3): [1], (0, 1, 2, 3): range(2)}.get(
+            given if isinstance(given, int) else tuple(given), given
+        )
+    chosen = [i % count for i in ([given] if isinstance(given, int) else given)]
     model = case.build(out_indices=given).eval()
     assert model.out_indices == tuple(chosen)
-    whole = case.build(out_indices=range(4)).eval()
-    if len(model.stages) == 4:
-        model.load_state_dict(whole.state_dict())
-    else:  # stages that nobody asked for are not built
-        model.load_state_dict(whole.state_dict(), strict=False)
+    whole = case.build(out_indices=case.all_maps).eval()
+    # What nobody asked for is not built.
+    own = model.state_dict()
+    model.load_state_dict({k: v for k, v in whole.state_dict().items() if k in own})
     maps, x = model(images(64, 64)), images(64, 64)
     for ours, index in zip(maps, chosen, strict=True):
         torch.testing.assert_close(ours, whole(x)[index])
@@ -136,7 +168,7 @@ def test_arguments_are_checked(case):
         case.cls(3)
     with pytest.raises(ValueError, match=r'drop_path_rate=1\.5'):
         case.build(drop_path_rate=1.5)
-    for bad in (-2, 5, 1.0):
+    for bad in (-2, case.num_stages + 1, 1.0):
         with pytest.raises(ValueError, match=f'frozen_stages={bad}'):
             case.build(frozen_stages=bad)
 
@@ -147,26 +179,32 @@ def test_input_is_checked(case, shape):
         case.build()(torch.zeros(shape))
 
 
-@pytest.mark.parametrize('out_indices', [-1, 1, range(4)], ids=str)
+@pytest.mark.parametrize('out_indices', [-1, 0, 'all'], ids=str)
 def test_every_parameter_has_a_gradient(case, out_indices):
-    model = case.build(out_indices=out_indices, drop_path_rate=0.0).train()
+    chosen = case.all_maps if out_indices == 'all' else out_indices
+    model = case.build(out_indices=chosen, drop_path_rate=0.0).train()
     found = grads(model, images(64, 96, batch=4))
     assert found.keys() == dict(model.named_parameters()).keys()
     assert all(g.isfinite().all() and g.any() for g in found.values())
 
 
-@pytest.mark.parametrize('frozen', range(-1, 5))
+@pytest.mark.parametrize(
+    ('case', 'frozen'),
+    [(name, n) for name, case in CASES.items() for n in range(-1, case.num_stages + 1)],
+    indirect=['case'],
+)
 def test_freezing_freezes(case, frozen):
-    model = case.build(out_indices=range(4), frozen_stages=frozen).train()
+    model = case.build(out_indices=case.all_maps, frozen_stages=frozen).train()
     before = copy.deepcopy(model.state_dict())
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
-    sum(m.square().mean() for m in model(images(64, 64))).backward()
-    optimizer.step()
+    loss = sum(m.square().mean() for m in model(images(64, 64)))
+    if free := [p for p in model.parameters() if p.requires_grad]:
+        loss.backward()
+        torch.optim.SGD(free, lr=0.1).step()
     changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
     frozen_names = [*case.cls.stem_names] if frozen >= 0 else []
     frozen_names += [f'stages.{i}' for i in range(frozen)]
     assert not any(name.startswith(f'{part}.') for name in changed for part in frozen_names)
-    free = ['stem'] * (frozen < 0) + [f'stages.{i}' for i in range(max(frozen, 0), 4)]
+    free = ['stem'] * (frozen < 0) + [f'stages.{i}' for i in range(max(frozen, 0), case.num_stages)]
     for part in free:
         assert any(name.startswith(f'{part}.') for name in changed), part
 
@@ -187,8 +225,8 @@ def test_train_and_eval_return_self(case):
 
 def test_checkpointing_changes_nothing_but_memory(case):
     """Gradients, and the statistics of batch norms, which a second forward could disturb."""
-    plain = case.build(out_indices=range(4), drop_path_rate=0.3).train()
-    saving = case.build(out_indices=range(4), drop_path_rate=0.3, with_cp=True).train()
+    plain = case.build(out_indices=case.all_maps, drop_path_rate=0.3).train()
+    saving = case.build(out_indices=case.all_maps, drop_path_rate=0.3, with_cp=True).train()
     saving.load_state_dict(plain.state_dict())
     x = images(64, 96, batch=4)
     want, got = grads(plain, x), grads(saving, x)
@@ -246,7 +284,7 @@ def test_drop_path_works_in_training_alone(case):
 
 
 def test_layer_depths_cover_the_network(case):
-    model = case.build(out_indices=range(4))
+    model = case.build(out_indices=case.all_maps)
     depths = {}
     for name, _ in model.named_parameters():
         depth, count = model.get_layer_depth(f'backbone.{name}', prefix='backbone.')
@@ -259,7 +297,7 @@ def test_layer_depths_cover_the_network(case):
 
 
 def test_autocast_stays_close(case):
-    model = case.build(out_indices=range(4)).eval()
+    model = case.build(out_indices=case.all_maps).eval()
     with torch.no_grad():
         exact = model(images(64, 96))
         with torch.autocast('cpu', torch.bfloat16):
@@ -271,7 +309,7 @@ def test_autocast_stays_close(case):
 
 def test_training_after_inference_mode(case):
     """What is cached under inference_mode must not poison a later backward pass."""
-    model = case.build(out_indices=range(4))
+    model = case.build(out_indices=case.all_maps)
     size = (352, 160)
     with torch.inference_mode():
         model.eval()(images(*size, batch=1))
@@ -279,7 +317,7 @@ def test_training_after_inference_mode(case):
 
 
 def test_exports(case):
-    model = case.build(out_indices=range(4)).eval()
+    model = case.build(out_indices=case.all_maps).eval()
     x = images(96, 64, batch=1)
     exported = torch.export.export(model, (x,)).module()
     with torch.no_grad():

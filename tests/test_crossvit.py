@@ -4,10 +4,11 @@ import copy
 import os
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
-from torch import nn
 
+import effvit_mm
 from effvit_mm.analysis import count_flops, count_parameters
 from effvit_mm.backbones.base import drop_path_rates
 from effvit_mm.backbones.crossvit import CrossViT, Fusion, TransformerBlock
@@ -50,18 +51,8 @@ NETWORKS = [
 ]
 
 
-class Classifier(nn.Module):
-    """Mean of the branches' logits."""
-
-    def __init__(self, arch, num_classes=1000, **kwargs):
-        super().__init__()
-        self.backbone = CrossViT(arch, out_type='cls_token', **kwargs)
-        self.head = nn.Module()
-        self.head.fcs = nn.ModuleList(nn.Linear(c, num_classes) for c in self.backbone.out_channels)
-
-    def forward(self, x):
-        tokens = self.backbone(x)[-1]
-        return sum(fc(t) for fc, t in zip(self.head.fcs, tokens, strict=True)) / len(tokens)
+def classifier(arch, num_classes=1000, **kwargs):
+    return effvit_mm.create_model(f'crossvit_{arch}', num_classes, **kwargs)
 
 
 def image_size(arch):
@@ -84,13 +75,15 @@ def randomise(model):
 
 
 def timm_model(arch, **kwargs):
-    timm = pytest.importorskip('timm')
     name = arch if arch.endswith('408') else f'{arch}_240'
-    return randomise(timm.create_model(f'crossvit_{name}', **kwargs)).eval()
+    model = randomise(timm.create_model(f'crossvit_{name}', **kwargs)).eval()
+    model.arch = arch
+    return model
 
 
 def converted(reference):
-    state = {_rename(name, RULES): value for name, value in reference.state_dict().items()}
+    name = f'crossvit_{reference.arch}'
+    state = effvit_mm.convert_state_dict(reference.state_dict(), name)
     assert len(state) == len(reference.state_dict())
     return state
 
@@ -117,7 +110,7 @@ def assert_equal_to(want, got):
 @torch.no_grad()
 def test_logits_equal_timm(arch):
     reference = timm_model(arch)
-    model = Classifier(arch).eval()
+    model = classifier(arch).eval()
     model.load_state_dict(converted(reference))
     x = images(image_size(arch), image_size(arch))
     assert_equal_to(reference(x), model(x))
@@ -154,7 +147,7 @@ def test_maps_equal_timm(tiny):
 @torch.no_grad()
 def test_both_modes_show_the_network_its_own_sizes(tiny, mode, side):
     """The dense mode at 224 sees what the published network sees of a 224 image: S at 240."""
-    model = Classifier('tiny', 10, mode=mode).eval()
+    model = classifier('tiny', 10, mode=mode).eval()
     model.load_state_dict(converted(tiny))
     x = images(side, side)
     # timm squares any image itself, in float32 with the same interpolation.
@@ -170,7 +163,7 @@ def test_rectangles_equal_timm_built_for_them(tiny):
         table = F.interpolate(table, grid, mode='bicubic').permute(0, 2, 3, 1)
         state[name] = torch.cat((state[name][:, :1], table.flatten(1, 2)), 1)
     rectangle.load_state_dict(state)
-    model = Classifier('tiny', 10).eval()
+    model = classifier('tiny', 10).eval()
     model.load_state_dict(converted(tiny))
     x = images(240, 120)
     assert_equal_to(rectangle(x), model(x))
@@ -179,7 +172,7 @@ def test_rectangles_equal_timm_built_for_them(tiny):
 @pytest.mark.parametrize('arch', COST)
 def test_cost_is_the_published_one(arch):
     with torch.device('meta'):
-        model = Classifier(arch)
+        model = classifier(arch)
     parameters, giga = COST[arch]
     assert count_parameters(model) == parameters
     assert round(count_flops(model, (3, image_size(arch), image_size(arch))) / 1e9, 2) == giga
@@ -187,9 +180,9 @@ def test_cost_is_the_published_one(arch):
 
 def test_cost_counts_the_fused_kernel():
     with torch.device('meta'):
-        abstract = Classifier('tiny')
+        abstract = classifier('tiny')
     shape = (3, 240, 240)
-    assert count_flops(Classifier('tiny'), shape) == count_flops(abstract, shape)
+    assert count_flops(classifier('tiny'), shape) == count_flops(abstract, shape)
 
 
 @pytest.mark.parametrize('mode', ['parity', 'dense'])

@@ -14,10 +14,10 @@ from effvit_mm.backbones.levit import (
     Attention,
     DistanceBias,
     LeViT,
-    LeViTHead,
     SubsampleAttention,
 )
 from effvit_mm.conversion.levit import RULES
+from effvit_mm.heads import LeViTHead
 from effvit_mm.registry import MODELS
 
 SMALL = {'embed_dims': (16, 24, 32), 'num_heads': (2, 3, 2), 'depths': (1, 1, 1), 'key_dim': 8}

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from timm.models.mvitv2 import cal_rel_pos_type
 
+import effvit_mm
 from effvit_mm.analysis import count_flops
 from effvit_mm.attention import SoftmaxAttention
 from effvit_mm.backbones.mvitv2 import (
@@ -14,9 +15,6 @@ from effvit_mm.backbones.mvitv2 import (
     TokenPooling,
     relative_position_index,
 )
-from effvit_mm.conversion.mvitv2 import RULES
-from effvit_mm.convert import _rename
-from effvit_mm.models import Classifier
 from effvit_mm.registry import MODELS
 
 SMALL = {'embed_dims': 12, 'num_heads': 1, 'depths': (1, 2, 2, 1)}
@@ -66,8 +64,9 @@ def pair(arch):
             torch.nn.init.normal_(parameter, mean=float(name.endswith('weight')), std=0.3)
         elif 'rel_pos' in name:
             torch.nn.init.normal_(parameter, std=0.2)
-    ours = Classifier(MViTv2(arch)).eval()
-    ours.load_state_dict({_rename(k, RULES): v for k, v in reference.state_dict().items()})
+    ours = effvit_mm.create_model(f'mvitv2_{arch}').eval()
+    state = effvit_mm.convert_state_dict(reference.state_dict(), f'mvitv2_{arch}')
+    ours.load_state_dict(state)
     return reference, ours
 
 

@@ -94,7 +94,9 @@ def test_create_model_from_file(published, tmp_path, suffix):
     assert torch.equal(backbone.stem[0][0].weight, ours['backbone.stem.0.0.weight'])
 
 
-def test_pretrained_init_finds_the_backbone_and_reports(published, tmp_path, capfd):
+def test_pretrained_init_finds_the_backbone_and_reports(published, tmp_path, monkeypatch):
+    logged = []
+    monkeypatch.setattr('effvit_mm.backbones.base.print_log', lambda text, **_: logged.append(text))
     ours = effvit_mm.convert_state_dict(published, 'pslt_tiny')
     torch.save({'state_dict': ours, 'meta': {}}, tmp_path / 'a.pth')
     init = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'a.pth')}
@@ -103,7 +105,7 @@ def test_pretrained_init_finds_the_backbone_and_reports(published, tmp_path, cap
         model.init_weights()
         name = 'stages.3.1.fusion.proj.weight'
         assert torch.equal(model.state_dict()[name], ours[f'backbone.{name}'])
-    assert 'loaded 1423 of 1423 tensors' in capfd.readouterr().out
+    assert len(logged) == 3 and all('loaded 1423 of 1423 tensors' in line for line in logged)
 
 
 def test_nothing_matching_is_an_error(published, tmp_path):

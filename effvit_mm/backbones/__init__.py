@@ -1,6 +1,9 @@
 """Backbones, and the contract they share."""
 
 from .base import Backbone
+from .crossvit import CrossViT
+from .levit import LeViT
+from .mvitv2 import MViTv2
 from .pslt import PSLT
 
-__all__ = ['PSLT', 'Backbone']
+__all__ = ['PSLT', 'Backbone', 'CrossViT', 'LeViT', 'MViTv2']

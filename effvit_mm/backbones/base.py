@@ -39,6 +39,8 @@ class Backbone(BaseModule):
     arch_settings: ClassVar[Mapping[str, Mapping]] = {}
     stem_names: ClassVar[tuple[str, ...]] = ('stem',)
     min_size: ClassVar[int] = 32
+    num_maps: ClassVar[int] = 4  # what out_indices chooses from
+    num_stages: ClassVar[int | None] = None  # None: as many as the chosen maps need
 
     def __init__(
         self,
@@ -48,22 +50,21 @@ class Backbone(BaseModule):
         norm_eval: bool,
         with_cp: bool,
         init_cfg: dict | list | None,
-        num_stages: int,
     ) -> None:
         super().__init__(init_cfg)
         self.arch = arch if isinstance(arch, str) else 'custom'
-        self.out_indices = normalise_indices(out_indices, num_stages)
-        built = self.out_indices[-1] + 1
-        if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= built:
+        self.out_indices = normalise_indices(out_indices, self.num_maps)
+        built = self.num_stages or self.out_indices[-1] + 1
+        if type(frozen_stages) is not int or not -1 <= frozen_stages <= built:
             raise ValueError(
                 f'frozen_stages={frozen_stages!r}: allowed are -1 (nothing) to {built} (stem and '
-                f'{built} stages, all that out_indices={self.out_indices} needs)'
+                f'all {built} stages that out_indices={self.out_indices} needs)'
             )
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
         self.stage_channels: tuple[int, ...] = ()
-        self.stage_strides: tuple[int, ...] = ()
+        self.stage_strides: tuple[float, ...] = ()
         self.stages: nn.ModuleList
 
     @classmethod
@@ -89,8 +90,8 @@ class Backbone(BaseModule):
             raise ValueError(f'arch has unknown {sorted(unknown)}; it takes {sorted(keys)}')
         return dict(arch)
 
-    def finish(self, channels: Sequence[int], strides: Sequence[int]) -> None:
-        """Declare channels and strides of all stages; set up freezing."""
+    def finish(self, channels: Sequence[int], strides: Sequence[float]) -> None:
+        """Declare channels and strides of all maps; set up freezing."""
         self.stage_channels, self.stage_strides = tuple(channels), tuple(strides)
         self._freeze()
 
@@ -100,9 +101,14 @@ class Backbone(BaseModule):
         return tuple(self.stage_channels[i] for i in self.out_indices)
 
     @property
-    def out_strides(self) -> tuple[int, ...]:
+    def out_strides(self) -> tuple[float, ...]:
         """Input pixels a cell of the returned maps, in their order."""
         return tuple(self.stage_strides[i] for i in self.out_indices)
+
+    def map_size(self, size: Sequence[int], index: int) -> tuple[int, int]:
+        """(H, W) of the map ``index`` for images of ``size`` = (H, W) pixels."""
+        height, width = (-int(-side // self.stage_strides[index]) for side in size)
+        return height, width
 
     def check_input(self, x: Tensor) -> None:
         """Raise where ``x`` is not a batch of images that this network can take."""

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from ..attention.cross import CrossAttention
+from ..attention import CrossAttention
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
 
@@ -310,6 +310,8 @@ class CrossViT(Backbone):
         ValueError: An argument that is out of range; at call time, images that are too small.
     """
 
+    num_maps = len(BRANCHES)
+    num_stages = NUM_STAGES
     arch_settings = {
         name: dict(zip(_KEYS, variant, strict=True)) for name, variant in _VARIANTS.items()
     }
@@ -326,17 +328,12 @@ class CrossViT(Backbone):
         with_cp: bool = False,
         init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(arch, out_indices, -1, norm_eval, with_cp, init_cfg, len(BRANCHES))
+        super().__init__(arch, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
         settings = self.settings(arch)
         _check_choice('mode', mode, MODES)
         _check_choice('out_type', out_type, ('featmap', 'cls_token'))
         _check_choice("arch['patch_embed']", settings['patch_embed'], PATCH_EMBEDDINGS)
-        if type(frozen_stages) is not int or not -1 <= frozen_stages <= NUM_STAGES:
-            raise ValueError(
-                f'frozen_stages={frozen_stages!r}: allowed are -1 (nothing) to {NUM_STAGES} '
-                '(embeddings and all stages)'
-            )
-        self.mode, self.out_type, self.frozen_stages = mode, out_type, frozen_stages
+        self.mode, self.out_type = mode, out_type
 
         dims, depth = settings['embed_dims'], settings['depth']
         image = (settings['img_size'], settings['img_size'])

@@ -251,27 +251,6 @@ class NormLinear(nn.Module):
         return self.linear(self.bn(x))
 
 
-class LeViTHead(nn.Module):
-    """LeViT's classifier: one head for the label, one for a teacher's answer; their mean.
-
-    Pooled features ``(B, C)`` to logits ``(B, num_classes)``. Weights are named as in
-    mmpretrain's ``LeViTClsHead``.
-    """
-
-    def __init__(self, in_channels: int, num_classes: int) -> None:
-        super().__init__()
-        self.head = NormLinear(in_channels, num_classes)
-        self.head_dist = NormLinear(in_channels, num_classes)
-
-    def branches(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits for the label and for the teacher, apart: what distillation trains."""
-        return self.head(x), self.head_dist(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        label, teacher = self.branches(x)
-        return (label + teacher) / 2
-
-
 @register_backbone
 class LeViT(Backbone):
     """LeViT as a backbone, its attention being a choice.
@@ -341,9 +320,7 @@ class LeViT(Backbone):
         with_cp: bool = False,
         init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(
-            arch, out_indices, frozen_stages, norm_eval, with_cp, init_cfg, num_stages=4
-        )
+        super().__init__(arch, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
         settings = self.settings(arch)
         widths, heads, key_dim = (settings[k] for k in ('embed_dims', 'num_heads', 'key_dim'))
         grids = stage_grids(img_size)

@@ -237,9 +237,7 @@ class MViTv2(Backbone):
         with_cp: bool = False,
         init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(
-            arch, out_indices, frozen_stages, norm_eval, with_cp, init_cfg, num_stages=4
-        )
+        super().__init__(arch, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
         if not isinstance(img_size, int) or img_size < self.min_size:
             raise ValueError(f'img_size={img_size!r}: an int of {self.min_size} or more is needed')
         settings = self.settings(arch)

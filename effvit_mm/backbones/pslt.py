@@ -202,9 +202,7 @@ class PSLT(Backbone):
         with_cp: bool = False,
         init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(
-            arch, out_indices, frozen_stages, norm_eval, with_cp, init_cfg, num_stages=4
-        )
+        super().__init__(arch, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
         settings = self.settings(arch)
         width, depths, heads = (settings[key] for key in ('embed_dims', 'depths', 'num_heads'))
         channels = [width * 2**i for i in range(1, 5)]

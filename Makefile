@@ -18,11 +18,11 @@ help:  ## list the commands
 
 demo: $(VENV)/.ready-openmm  ## train PSLT-tiny on handwritten digits and evaluate it
 	$(BIN)/python tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_DIR)
-	$(BIN)/python tools/test.py $(DEMO_CONFIG) $(DEMO_DIR) --work-dir $(DEMO_DIR)/test \
-	    --show-dir $(DEMO_DIR)/pictures
+	$(BIN)/python tools/test.py $(DEMO_CONFIG) "$$(cat $(DEMO_DIR)/last_checkpoint)" \
+	    --work-dir $(DEMO_DIR)/test --show-dir $(DEMO_DIR)/pictures
 
 test: $(VENV)/.ready-dev  ## run the tests
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_FLAGS)
 
 lint: $(VENV)/.ready-dev  ## check style and formatting
 	$(BIN)/ruff check .

@@ -142,7 +142,7 @@ def test_two_processes_give_one_log_and_one_set_of_checkpoints(data, tmp_path):
         ['bash', str(REPOSITORY / 'tools' / 'dist_train.sh'), str(config), '2',
          '--work-dir', str(tmp_path / 'work')],
         capture_output=True, text=True, cwd=tmp_path, timeout=300,
-        env={**ENVIRONMENT, 'PORT': '29611', 'PYTHON': sys.executable},
+        env={**ENVIRONMENT, 'PYTHON': sys.executable},
     )  # fmt: skip
     assert process.returncode == 0, process.stdout + process.stderr
     work = tmp_path / 'work'
@@ -158,7 +158,7 @@ def test_two_processes_give_one_log_and_one_set_of_checkpoints(data, tmp_path):
         ['bash', str(REPOSITORY / 'tools' / 'dist_test.sh'), str(config), str(checkpoint), '2',
          '--out', str(tmp_path / 'out.json'), '--work-dir', str(tmp_path / 'test')],
         capture_output=True, text=True, cwd=tmp_path, timeout=300,
-        env={**ENVIRONMENT, 'PORT': '29612', 'PYTHON': sys.executable},
+        env={**ENVIRONMENT, 'PYTHON': sys.executable},
     )  # fmt: skip
     assert process.returncode == 0, process.stdout + process.stderr
     assert process.stdout.count('images/s') == 1

@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 import torch
 from torch import Tensor
 
-from .conversion import crossvit, levit, mvitv2, pslt
+from .conversion import crossvit, deit, levit, mvitv2, pslt
 from .errors import CheckpointError
 from .models import create_model, list_models
 
@@ -24,6 +24,9 @@ Rule = tuple[str, str | Callable[[re.Match], str] | None]
 RULES: dict[str, list[Rule]] = {
     'pslt_*': pslt.RULES,
     'crossvit_*': crossvit.RULES,
+    'deit_*_distilled': deit.DISTILLED_RULES,
+    '*deit_*': deit.RULES,
+    'lightweight_vit_*': deit.RULES,
     '*levit_*': levit.RULES,
     '*mvitv2_*': mvitv2.RULES,
 }

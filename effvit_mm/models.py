@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from .backbones import PSLT, Backbone, CrossViT, LeViT, MViTv2
+from .backbones import PSLT, Backbone, CrossViT, LeViT, MViTv2, VisionTransformer
 from .checkpoint import get_state_dict, load_weights, read_checkpoint
 from .heads import LeViTHead, LinearHead, TokenHeads, pool
 
@@ -19,7 +19,7 @@ def _linear_head(backbone: Backbone, num_classes: int) -> nn.Module:
 
 
 def _token_heads(backbone: Backbone, num_classes: int) -> nn.Module:
-    return TokenHeads(backbone.out_channels, num_classes)
+    return TokenHeads(backbone.token_widths, num_classes)
 
 
 def _levit_head(backbone: Backbone, num_classes: int) -> nn.Module:
@@ -46,7 +46,11 @@ _PSLT = Family(PSLT, dense={'final_norm': False})
 _CROSSVIT = Family(CrossViT, _token_heads, classifier={'out_type': 'cls_token'})
 _LEVIT = Family(LeViT, _levit_head)
 _MVITV2 = Family(MViTv2, dense={'final_norm': False})
+_DEIT = Family(VisionTransformer, classifier={'out_type': 'cls_token'}, dense={'final_norm': False})
+_DEIT_DISTILLED = _DEIT._replace(head=_token_heads)
 _CASTLING = {'attention': {'type': 'LinearAngularAttention'}}
+# The first blocks see all tokens: their class token cannot tell yet which of them matter.
+_E_ATTENTION = {'attention': {'type': 'EAttention'}, 'sampled_blocks': tuple(range(3, 12))}
 
 # Name of a model: its family, and the backbone's arguments.
 MODEL_TABLE: dict[str, tuple[Family, dict]] = {
@@ -54,6 +58,19 @@ MODEL_TABLE: dict[str, tuple[Family, dict]] = {
     **{f'crossvit_{arch}': (_CROSSVIT, {'arch': arch}) for arch in CrossViT.arch_settings},
     **{f'levit_{arch}': (_LEVIT, {'arch': arch}) for arch in LeViT.arch_settings},
     **{f'mvitv2_{arch}': (_MVITV2, {'arch': arch}) for arch in MViTv2.arch_settings},
+    **{f'deit_{arch}': (_DEIT, {'arch': arch}) for arch in VisionTransformer.arch_settings},
+    **{
+        f'deit_{arch}_distilled': (_DEIT_DISTILLED, {'arch': arch, 'distilled': True})
+        for arch in VisionTransformer.arch_settings
+    },
+    **{
+        f'castling_deit_{arch}': (_DEIT, {'arch': arch, **_CASTLING})
+        for arch in VisionTransformer.arch_settings
+    },
+    **{
+        f'lightweight_vit_{arch}': (_DEIT, {'arch': arch, **_E_ATTENTION})
+        for arch in VisionTransformer.arch_settings
+    },
     **{
         f'castling_levit_{arch}': (_LEVIT, {'arch': arch, **_CASTLING})
         for arch in LeViT.arch_settings
@@ -77,7 +94,7 @@ class Classifier(nn.Module):
         self.backbone = backbone
         self.head = nn.Identity() if head is None else head
         joined = getattr(backbone, 'out_type', 'featmap') == 'cls_token'
-        self.num_features = sum(backbone.out_channels) if joined else backbone.out_channels[-1]
+        self.num_features = sum(backbone.token_widths) if joined else backbone.out_channels[-1]
 
     def forward_features(self, x: Tensor) -> Tensor | list[Tensor]:
         """The last map ``(B, C, H', W')``, or the class tokens, each ``(B, C)``."""

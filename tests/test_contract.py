@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import effvit_mm
-from effvit_mm.backbones import PSLT, Backbone, CrossViT, LeViT, MViTv2
+from effvit_mm.backbones import PSLT, Backbone, CrossViT, LeViT, MViTv2, VisionTransformer
 
 
 @dataclass
@@ -39,6 +39,7 @@ CROSSVIT = {
 }
 LEVIT = {'embed_dims': (16, 24, 32), 'num_heads': (2, 3, 2), 'depths': (1, 1, 1), 'key_dim': 8}
 MVITV2 = {'embed_dims': 12, 'num_heads': 1, 'depths': (1, 2, 2, 1)}
+VIT = {'embed_dims': 24, 'depths': (1, 1, 2, 1), 'num_heads': 3, 'mlp_ratio': 2}
 CASTLING = {'attention': {'type': 'LinearAngularAttention'}}
 CASES = {
     'PSLT': Case(
@@ -60,6 +61,18 @@ CASES = {
     ),
     'LeViT': Case(LeViT, LEVIT),
     'LeViT castling': Case(LeViT, LEVIT, kwargs=CASTLING),
+    'VisionTransformer': Case(VisionTransformer, VIT, norm='norm'),
+    'VisionTransformer castling': Case(VisionTransformer, VIT, norm='norm', kwargs=CASTLING),
+    'VisionTransformer e-attention': Case(
+        VisionTransformer,
+        VIT,
+        norm='norm',
+        kwargs={
+            'distilled': True,
+            'attention': {'type': 'EAttention', 'num_samples': 12},
+            'sampled_blocks': (1, 3),
+        },
+    ),
     'MViTv2': Case(MViTv2, MVITV2, norm='norm'),
     'MViTv2 castling': Case(MViTv2, MVITV2, norm='norm', kwargs=CASTLING),
 }

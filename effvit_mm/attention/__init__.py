@@ -1,17 +1,25 @@
 """Attention mechanisms. This package knows torch alone: no registry, no framework."""
 
 from .cross import CrossAttention
+from .e_attention import EAttention, Sampled, SampledSoftmaxAttention, rows
 from .ladder import PixelAdaptiveFusion, ShiftedWindowAttention
 from .linear import LinearAttention
 from .linear_angular import LinearAngularAttention
 from .softmax import Layout, SoftmaxAttention
+from .token_sampling import TokenState, full_state
 
 __all__ = [
     'CrossAttention',
+    'EAttention',
     'Layout',
     'LinearAngularAttention',
     'LinearAttention',
     'PixelAdaptiveFusion',
+    'Sampled',
+    'SampledSoftmaxAttention',
     'ShiftedWindowAttention',
     'SoftmaxAttention',
+    'TokenState',
+    'full_state',
+    'rows',
 ]

@@ -94,18 +94,19 @@ def _nearest(ascending: Tensor, points: Tensor) -> Tensor:
     return torch.searchsorted(ascending, ascending.gather(-1, index))
 
 
-def compact(kept: Tensor) -> tuple[Tensor, Tensor]:
+def compact(kept: Tensor, longest: int | None = None) -> tuple[Tensor, Tensor]:
     """Indices of the kept tokens of each image, filled up to the batch's largest count.
 
     Args:
         kept: ``(B, N)`` mask.
+        longest: Fill up to this many instead: a graph that is exported needs a fixed number.
 
     Returns:
         ``(index, valid)``, both ``(B, K)``: places among the N in their order; padding points at
         token 0 and is not valid. K is at least 1.
     """
     count = kept.sum(-1)
-    longest = max(int(count.max()), 1)
+    longest = max(int(count.max()), 1) if longest is None else longest
     index = (~kept).long().argsort(dim=-1, stable=True)[:, :longest]
     valid = torch.arange(longest, device=kept.device) < count[:, None]
     return index.masked_fill(~valid, 0), valid

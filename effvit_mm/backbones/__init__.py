@@ -5,5 +5,6 @@ from .crossvit import CrossViT
 from .levit import LeViT
 from .mvitv2 import MViTv2
 from .pslt import PSLT
+from .vision_transformer import VisionTransformer
 
-__all__ = ['PSLT', 'Backbone', 'CrossViT', 'LeViT', 'MViTv2']
+__all__ = ['PSLT', 'Backbone', 'CrossViT', 'LeViT', 'MViTv2', 'VisionTransformer']

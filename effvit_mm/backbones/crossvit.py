@@ -363,6 +363,7 @@ class CrossViT(Backbone):
             of * patch / px for (px, of), patch in zip(MODES[mode], PATCH_SIZES, strict=True)
         )
         self.finish(dims, strides)
+        self.token_widths = self.out_channels
 
     def map_size(self, size: Sequence[int], index: int) -> Size:
         """(H, W) of the map of branch ``index`` for images of ``size`` = (H, W) pixels."""

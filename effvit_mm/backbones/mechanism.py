@@ -6,10 +6,22 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from ..attention import LinearAngularAttention, LinearAttention, SoftmaxAttention
+from ..attention import (
+    EAttention,
+    LinearAngularAttention,
+    LinearAttention,
+    SampledSoftmaxAttention,
+    SoftmaxAttention,
+)
 from ..registry import MODELS
 
-for _mechanism in (LinearAngularAttention, LinearAttention, SoftmaxAttention):
+for _mechanism in (
+    EAttention,
+    LinearAngularAttention,
+    LinearAttention,
+    SampledSoftmaxAttention,
+    SoftmaxAttention,
+):
     MODELS.register_module(module=_mechanism)
 
 

@@ -1,0 +1,215 @@
+"""Attention that keeps only the tokens that matter: sampled softmax attention, and e-attention.
+
+E-attention joins linear attention with parameter-free token sampling: Zheng et al., "Lightweight
+transformer image feature extraction network", PeerJ Computer Science 10:e1755, 2024. The paper's
+formulas were not available to us. What stands here is a reconstruction from its abstract and its
+section titles and from the methods it names (cosFormer, adaptive token sampling).
+
+Both mechanisms return a :class:`Sampled` where they drop tokens: rows of the result for the extra
+tokens and the kept ones alone. Keys and values are all tokens that came in.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .linear import FEATURE_MAPS, map_features, normalised_product
+from .softmax import Layout
+from .token_sampling import TokenState, compact, sample_tokens, significance
+
+
+class Sampled(NamedTuple):
+    """Output for the tokens that were kept.
+
+    Attributes:
+        values: ``(B, heads, extra + K, value_dim)``.
+        index: ``(B, extra + K)`` rows of the input that these are.
+        valid: ``(B, K)`` False where an image has fewer than K kept tokens.
+    """
+
+    values: Tensor
+    index: Tensor
+    valid: Tensor
+
+
+def rows(x: Tensor, index: Tensor) -> Tensor:
+    """Rows of ``x: (B, ..., N, C)`` for each image: ``index: (B, K)`` gives ``(B, ..., K, C)``."""
+    shape = (index.shape[0], *(1,) * (x.ndim - 3), index.shape[1], 1)
+    return x.gather(-2, index.view(shape).expand(*x.shape[:-2], -1, x.shape[-1]))
+
+
+class TokenSamplingAttention(nn.Module, ABC):
+    """What the two mechanisms below share: scores from the class token, sampling, bookkeeping.
+
+    Args:
+        num_heads, key_dim, value_dim: Heads, and widths of one head.
+        num_samples: Sample points: an upper bound on the patch tokens kept. None is as many as the
+            full map has tokens, which drops what the points miss.
+        sample: Drop tokens here; False computes the same attention for all tokens.
+
+    Shapes:
+        See :class:`SoftmaxAttention`; the class token is the first of ``num_extra_tokens``, one at
+        least. ``tokens`` is the :class:`TokenState` of the patch tokens.
+    """
+
+    takes_bias = False
+    samples_tokens = True
+
+    def __init__(
+        self,
+        num_heads: int,
+        key_dim: int,
+        value_dim: int,
+        num_samples: int | None = None,
+        sample: bool = True,
+    ) -> None:
+        super().__init__()
+        if num_samples is not None and (type(num_samples) is not int or num_samples < 1):
+            raise ValueError(f'num_samples={num_samples!r}: None or an int of 1 or more is needed')
+        self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
+        self.num_samples, self.sample = num_samples, sample
+
+    def forward(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        layout: Layout,
+        bias: Tensor | None = None,
+        tokens: TokenState | None = None,
+    ) -> Tensor | Sampled:
+        extra = layout.num_extra_tokens
+        if extra < 1:
+            raise ValueError(f'{type(self).__name__} needs a class token; the layout has none')
+        if not self.sample:
+            return self.attend(q, k, v, extra, tokens)
+        valid = None if tokens is None else tokens.valid
+        attention = self.class_attention(q[:, :, :1], k, extra, tokens)[..., extra:]
+        score = significance(attention, v[:, :, extra:], valid)
+        total = k.shape[-2] - extra if tokens is None else tokens.total
+        num_samples = self.num_samples or total
+        kept = sample_tokens(score, num_samples, valid)
+        fixed = min(num_samples, score.shape[1]) if torch.compiler.is_compiling() else None
+        index, still_valid = compact(kept, fixed)
+        front = torch.arange(extra, device=q.device).expand(len(q), -1)
+        index = torch.cat([front, index + extra], 1)
+        return Sampled(self.attend(q, k, v, extra, tokens, index), index, still_valid)
+
+    @abstractmethod
+    def class_attention(
+        self, q_class: Tensor, k: Tensor, extra: int, tokens: TokenState | None
+    ) -> Tensor:
+        """Attention of the class token's query ``(B, heads, 1, d)`` to all: ``(B, heads, N)``."""
+
+    @abstractmethod
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        extra: int,
+        tokens: TokenState | None,
+        index: Tensor | None = None,
+    ) -> Tensor:
+        """Attention of the queries ``index`` (all by default) to all valid keys."""
+
+
+def _all_valid(tokens: TokenState | None, extra: int) -> Tensor | None:
+    """``(B, extra + N)`` mask of keys that are no padding; None where there is no padding."""
+    if tokens is None:
+        return None
+    return torch.nn.functional.pad(tokens.valid, (extra, 0), value=True)
+
+
+class SampledSoftmaxAttention(TokenSamplingAttention):
+    """Softmax attention with adaptive token sampling; fits trained weights without training.
+
+    Fayyaz et al., "Adaptive Token Sampling for Efficient Vision Transformers", ECCV 2022.
+    """
+
+    def class_attention(
+        self, q_class: Tensor, k: Tensor, extra: int, tokens: TokenState | None
+    ) -> Tensor:
+        logits = (q_class * self.key_dim**-0.5) @ k.transpose(-2, -1)
+        if (valid := _all_valid(tokens, extra)) is not None:
+            logits = logits.masked_fill(~valid[:, None, None], torch.finfo(logits.dtype).min)
+        return logits.softmax(-1)[:, :, 0]
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        extra: int,
+        tokens: TokenState | None,
+        index: Tensor | None = None,
+    ) -> Tensor:
+        q = q if index is None else rows(q, index)
+        valid = _all_valid(tokens, extra)
+        mask = None if valid is None else valid[:, None, None]
+        return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+class EAttention(TokenSamplingAttention):
+    """Linear attention whose class row scores and samples the tokens; see the module's docstring.
+
+    With ``phi`` the feature map, ``S = phi(K)^T V`` and ``z = sum phi(k_j)``, the class token's row
+    is ``phi(q) phi(K)^T / (phi(q) z)``: O(N d), and no N x N matrix. The kept rows are
+    ``phi(Q) S / (phi(Q) z)``.
+
+    Args:
+        feature_map: As in :class:`LinearAttention`.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        key_dim: int,
+        value_dim: int,
+        num_samples: int | None = None,
+        sample: bool = True,
+        feature_map: str = 'cosformer',
+    ) -> None:
+        super().__init__(num_heads, key_dim, value_dim, num_samples, sample)
+        if feature_map not in FEATURE_MAPS:
+            allowed = ', '.join(map(repr, FEATURE_MAPS))
+            raise ValueError(f'feature_map={feature_map!r}: allowed are {allowed}')
+        self.feature_map = feature_map
+
+    def _features(
+        self, q: Tensor, k: Tensor, extra: int, tokens: TokenState | None
+    ) -> tuple[Tensor, Tensor]:
+        """Mapped queries and keys; their places are those in the unpruned row."""
+        count = k.shape[-2]
+        if tokens is None:
+            places, total = torch.arange(1, count + 1, device=k.device)[None], count
+        else:
+            front = torch.arange(1, extra + 1, device=k.device).expand(len(k), -1)
+            places = torch.cat([front, tokens.position + extra + 1], 1)
+            total = tokens.total + extra
+        own = places[:, : q.shape[-2]]  # the class token alone, or all
+        valid = _all_valid(tokens, extra)
+        return map_features(self.feature_map, q, k, own, places, total, valid)
+
+    def class_attention(
+        self, q_class: Tensor, k: Tensor, extra: int, tokens: TokenState | None
+    ) -> Tensor:
+        q, k = self._features(q_class, k, extra, tokens)
+        weights = (q.float() @ k.float().transpose(-2, -1))[:, :, 0]
+        return weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        extra: int,
+        tokens: TokenState | None,
+        index: Tensor | None = None,
+    ) -> Tensor:
+        q, k = self._features(q, k, extra, tokens)
+        return normalised_product(q if index is None else rows(q, index), k, v)

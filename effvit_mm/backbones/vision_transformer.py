@@ -1,0 +1,291 @@
+"""The plain vision transformer as DeiT has it, with a choice of attention and token sampling.
+
+Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021; Touvron et al., "Training
+data-efficient image transformers and distillation through attention", ICML 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from math import isqrt
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
+
+from ..attention import Layout, Sampled, TokenState, full_state, rows
+from ..registry import register_backbone
+from .base import Backbone, drop_path_rates, init_linear_layers
+from .mechanism import build_attention
+
+LayerNorm = partial(nn.LayerNorm, eps=1e-6)
+OUT_TYPES = ('featmap', 'cls_token')
+Size = tuple[int, int]
+
+
+class Attention(nn.Module):
+    """Queries, keys and values of tokens, a mechanism, and the output projection.
+
+    Shapes:
+        x: ``(B, N, dim)``; returns the same, or a :class:`Sampled` of projected rows ``(B, extra +
+        K, dim)`` where the mechanism drops tokens.
+    """
+
+    def __init__(self, dim: int, num_heads: int, attention: Mapping | None) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.mechanism = build_attention(attention, num_heads, dim // num_heads, dim // num_heads)
+        self.proj = nn.Linear(dim, dim)
+
+    @property
+    def samples_tokens(self) -> bool:
+        return getattr(self.mechanism, 'samples_tokens', False)
+
+    def forward(self, x: Tensor, layout: Layout, tokens: TokenState | None) -> Tensor | Sampled:
+        # B N 3C -> 3, B heads N C/heads
+        q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        state = {'tokens': tokens} if self.samples_tokens else {}
+        out = self.mechanism(q, k, v, layout, **state)
+        if isinstance(out, Sampled):
+            return out._replace(values=self._join(out.values))
+        return self._join(out)
+
+    def _join(self, x: Tensor) -> Tensor:
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Attention and a two-layer perceptron, each behind a norm; pre-norm residuals."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float,
+        drop_path: float,
+        attention: Mapping | None,
+    ) -> None:
+        super().__init__()
+        hidden = int(dim * mlp_ratio)
+        self.norm1 = LayerNorm(dim)
+        self.attn = Attention(dim, num_heads, attention)
+        self.norm2 = LayerNorm(dim)
+        self.mlp = nn.ModuleDict({'fc1': nn.Linear(dim, hidden), 'fc2': nn.Linear(hidden, dim)})
+        self.drop_path = StochasticDepth(drop_path, 'row')
+
+    def forward(
+        self, x: Tensor, layout: Layout, tokens: TokenState | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Tokens ``(B, N, C)``; returns them, and where some were dropped, the rows kept of ``x``
+        ``(B, extra + K)`` and which of those are no padding ``(B, K)``."""
+        out = self.attn(self.norm1(x), layout, tokens)
+        index = valid = None
+        if isinstance(out, Sampled):
+            out, index, valid = out
+            x = rows(x, index)
+        x = x + self.drop_path(out)
+        hidden = F.gelu(self.mlp['fc1'](self.norm2(x)))
+        return x + self.drop_path(self.mlp['fc2'](hidden)), index, valid
+
+
+class PatchEmbedding(nn.Module):
+    """Image to tokens: extra tokens first, positions added, for any image size.
+
+    Args:
+        dim: Width.
+        patch_size: Side of a patch, in pixels.
+        grid: Side of the position embeddings' square grid.
+        distilled: Have a distillation token behind the class token.
+
+    Shapes:
+        x: ``(B, 3, H, W)``, zero-padded at the right and bottom to whole patches; returns ``(B,
+        extra + h * w, dim)`` and the grid (h, w).
+    """
+
+    def __init__(self, dim: int, patch_size: int, grid: int, distilled: bool) -> None:
+        super().__init__()
+        self.patch_size, self.grid = patch_size, grid
+        self.num_extra_tokens = 1 + distilled
+        self.proj = nn.Conv2d(3, dim, patch_size, patch_size)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        if distilled:
+            self.dist_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.num_extra_tokens + grid**2, dim))
+        for parameter in self.parameters(recurse=False):
+            nn.init.trunc_normal_(parameter, std=0.02)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Size]:
+        height, width = x.shape[-2:]
+        bottom, right = -height % self.patch_size, -width % self.patch_size
+        if bottom or right:
+            x = F.pad(x, (0, right, 0, bottom))
+        x = self.proj(x)
+        grid = (x.shape[2], x.shape[3])
+        tokens = x.flatten(2).transpose(1, 2)  # B N C
+        extra = [self.cls_token, *([self.dist_token] if self.num_extra_tokens == 2 else [])]
+        tokens = torch.cat([*(token.expand(len(x), -1, -1) for token in extra), tokens], 1)
+        return tokens + self.positions(grid), grid
+
+    def positions(self, grid: Size) -> Tensor:
+        """Position embeddings for a grid; the extra tokens' own are not interpolated."""
+        extra = self.num_extra_tokens
+        return resize_positions(self.pos_embed, extra, grid)
+
+    def prepare_state_dict(self, state: dict[str, Tensor], prefix: str = '') -> dict[str, Tensor]:
+        """Resize the position embeddings of another square image size to ours."""
+        name = f'{prefix}pos_embed'
+        given = state.get(name)
+        if given is None or given.ndim != 3 or given.shape == self.pos_embed.shape:
+            return state
+        side = isqrt(given.shape[1] - self.num_extra_tokens)
+        if side**2 != given.shape[1] - self.num_extra_tokens:
+            return state
+        resized = resize_positions(given, self.num_extra_tokens, (self.grid, self.grid))
+        return {**state, name: resized}
+
+
+def resize_positions(positions: Tensor, extra: int, grid: Size) -> Tensor:
+    """Bicubic interpolation of ``(1, extra + side ** 2, C)`` to a grid, extra tokens kept apart."""
+    side = isqrt(positions.shape[1] - extra)
+    if (side, side) == tuple(grid):
+        return positions
+    table = positions[:, extra:].transpose(1, 2).unflatten(2, (side, side))
+    table = F.interpolate(table.float(), size=grid, mode='bicubic', antialias=False)
+    table = table.to(positions.dtype).flatten(2).transpose(1, 2)
+    return torch.cat([positions[:, :extra], table], 1)
+
+
+@register_backbone
+class VisionTransformer(Backbone):
+    """DeiT's transformer: one resolution, stride 16, four stages of equal depth.
+
+    Args:
+        arch: ``'tiny'``, ``'small'``, ``'base'``, or a dict with ``embed_dims``, ``depths`` (blocks
+            of the four stages), ``num_heads`` and ``mlp_ratio``.
+        attention: ``dict(type='SoftmaxAttention')`` or another mechanism with its options.
+        sampled_blocks: Blocks (from 0) in which a mechanism that samples tokens does so; None is
+            what the mechanism's own options say, in all blocks.
+        distilled: Have a distillation token besides the class token.
+        out_type: ``'featmap'`` returns maps ``(B, C, H/16, W/16)``, sizes rounded up; pruned cells
+            hold their token's last feature. ``'cls_token'`` returns a tuple of one, the list of the
+            class token (and the distillation token), each ``(B, C)``.
+        out_indices: Stages whose maps are returned, of 0..3.
+        final_norm: Norm the last stage's output.
+        img_size: Side of the image that the position embeddings are for; others are interpolated.
+        drop_path_rate: Stochastic depth of the last block; rises linearly from 0.
+        frozen_stages, norm_eval, with_cp, init_cfg: See :class:`Backbone`.
+
+    After a forward pass with a sampling mechanism, ``kept_tokens`` lists for each sampling block
+    how many patch tokens each image had left: ``(B,)`` counts.
+    """
+
+    arch_settings = {
+        name: {'embed_dims': dim, 'depths': (3, 3, 3, 3), 'num_heads': heads, 'mlp_ratio': 4}
+        for name, dim, heads in (('tiny', 192, 3), ('small', 384, 6), ('base', 768, 12))
+    }
+    patch_size = 16
+
+    def __init__(
+        self,
+        arch: str | Mapping = 'small',
+        attention: Mapping | None = None,
+        sampled_blocks: Sequence[int] | None = None,
+        distilled: bool = False,
+        out_type: str = 'featmap',
+        out_indices: int | Sequence[int] = -1,
+        final_norm: bool = True,
+        img_size: int = 224,
+        drop_path_rate: float = 0.1,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(arch, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
+        settings = self.settings(arch)
+        if out_type not in OUT_TYPES:
+            raise ValueError(f'out_type={out_type!r}: allowed are {", ".join(OUT_TYPES)}')
+        dim, depths = settings['embed_dims'], settings['depths']
+        if dim % settings['num_heads']:
+            raise ValueError(f'num_heads={settings["num_heads"]} does not divide embed_dims={dim}')
+        self.out_type = out_type
+        self.stem = PatchEmbedding(dim, self.patch_size, img_size // self.patch_size, distilled)
+        rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
+        numbers = iter(range(sum(depths)))
+        self.stages = nn.ModuleList(
+            nn.ModuleList(
+                Block(
+                    dim,
+                    settings['num_heads'],
+                    settings['mlp_ratio'],
+                    next(rates),
+                    _with_sampling(attention, next(numbers), sampled_blocks),
+                )
+                for _ in range(depth)
+            )
+            for depth in depths[: self.out_indices[-1] + 1]
+        )
+        if final_norm and len(self.stages) == self.num_maps:
+            self.norm = LayerNorm(dim)
+        self.token_widths = (dim,) * self.stem.num_extra_tokens
+        self.kept_tokens: list[Tensor] = []
+        init_linear_layers(self)
+        self.finish((dim,) * 4, (self.patch_size,) * 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...] | tuple[list[Tensor]]:
+        """Images ``(B, 3, H, W)`` to what ``out_type`` and ``out_indices`` say."""
+        self.check_input(x)
+        x, grid = self.stem(x)
+        extra = self.stem.num_extra_tokens
+        layout = Layout(grid, grid, extra)
+        tokens: TokenState | None = None
+        canvas: Tensor | None = None
+        self.kept_tokens, maps = [], []
+        for i, stage in enumerate(self.stages):
+            for block in stage:
+                before = x
+                x, index, valid = self.run_block(block, x, layout, tokens)
+                if index is not None:
+                    tokens = tokens or full_state(len(x), before.shape[1] - extra, x.device)
+                    canvas = fill_canvas(canvas, before[:, extra:], tokens)
+                    position = tokens.position.gather(1, index[:, extra:] - extra)
+                    tokens = TokenState(position, valid, tokens.total)
+                    self.kept_tokens.append(valid.sum(1))
+            if i in self.out_indices:
+                out = self.norm(x) if i == self.num_maps - 1 and hasattr(self, 'norm') else x
+                if self.out_type == 'cls_token':
+                    maps = list(out[:, :extra].unbind(1))
+                else:
+                    old = canvas if out is x or canvas is None else self.norm(canvas)
+                    maps.append(as_map(out[:, extra:], grid, tokens, old))
+        return (maps,) if self.out_type == 'cls_token' else tuple(maps)
+
+
+def _with_sampling(
+    attention: Mapping | None, block: int, sampled_blocks: Sequence[int] | None
+) -> Mapping | None:
+    if sampled_blocks is None:
+        return attention
+    if attention is None:
+        raise ValueError('sampled_blocks needs an attention that samples tokens')
+    return {**attention, 'sample': block in sampled_blocks}
+
+
+def fill_canvas(canvas: Tensor | None, x: Tensor, tokens: TokenState) -> Tensor:
+    """Write the features of the present tokens into the full row: ``(B, total, C)``."""
+    if canvas is None:
+        return x
+    # Padding writes to a row behind the last, which is cut off.
+    place = tokens.position.masked_fill(~tokens.valid, tokens.total)[..., None]
+    longer = F.pad(canvas, (0, 0, 0, 1))
+    return longer.scatter(1, place.expand(-1, -1, x.shape[-1]), x)[:, :-1]
+
+
+def as_map(x: Tensor, grid: Size, tokens: TokenState | None, canvas: Tensor | None) -> Tensor:
+    """Patch tokens ``(B, N, C)`` as a map ``(B, C, H, W)``, pruned cells out of the canvas."""
+    if tokens is not None:
+        x = fill_canvas(canvas, x, tokens)
+    return x.transpose(1, 2).unflatten(2, grid)

@@ -1,0 +1,167 @@
+"""The plain host equals timm's DeiT; tokens sampled away stay away and leave their map."""
+
+from itertools import pairwise
+
+import pytest
+import timm
+import torch
+
+import effvit_mm
+from effvit_mm.backbones import VisionTransformer
+from effvit_mm.checkpoint import load_weights
+from effvit_mm.registry import MODELS
+
+SMALL = {'embed_dims': 24, 'depths': (1, 1, 2, 1), 'num_heads': 3, 'mlp_ratio': 2}
+TIMM = {
+    'deit_tiny': 'deit_tiny_patch16_224',
+    'deit_tiny_distilled': 'deit_tiny_distilled_patch16_224',
+}
+
+
+def images(*size, batch=2):
+    return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(1))
+
+
+def small(kind='EAttention', seed=0, **kwargs):
+    torch.manual_seed(seed)
+    options = kwargs.pop('options', {})
+    kwargs.setdefault('sampled_blocks', (1, 3))
+    model = VisionTransformer(SMALL, attention={'type': kind, **options}, **kwargs).eval()
+    for parameter in model.parameters():  # scores of a fresh network are all alike
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+@pytest.mark.parametrize('name', TIMM)
+@torch.no_grad()
+def test_equals_timm(name):
+    torch.manual_seed(0)
+    reference = timm.create_model(TIMM[name]).eval()
+    for parameter_name, p in reference.named_parameters():
+        scale = parameter_name.endswith('weight') and p.ndim == 1
+        torch.nn.init.normal_(p, mean=float(scale), std=0.05 if p.ndim > 1 else 0.2)
+    state = effvit_mm.convert_state_dict(reference.state_dict(), name)
+    model = effvit_mm.create_model(name).eval()
+    load_weights(model, state, strict=True)
+    x = images(224, 224)
+    want = reference(x)
+    assert (model(x) - want).abs().max() <= 1e-4 * want.abs().max()
+
+
+@torch.no_grad()
+def test_positions_of_another_image_size_are_resized_on_load():
+    source = VisionTransformer(SMALL, img_size=64)
+    target = VisionTransformer(SMALL, img_size=96)
+    report = load_weights(target, source.state_dict())
+    assert not report.missing and not report.mismatched
+    assert torch.equal(target.stem.pos_embed[:, 0], source.stem.pos_embed[:, 0])
+    # The same embeddings, whether resized on load or at each call.
+    torch.testing.assert_close(target.eval()(images(96, 96)), source.eval()(images(96, 96)))
+
+
+@pytest.mark.parametrize('kind', ['EAttention', 'SampledSoftmaxAttention'])
+@pytest.mark.parametrize('num_samples', [None, 3, 12])
+@torch.no_grad()
+def test_a_batch_gives_what_each_image_alone_gives(kind, num_samples):
+    model = small(kind, out_indices=range(4), options={'num_samples': num_samples})
+    x = images(80, 112, batch=5)
+    x[3] *= 4  # another number of tokens is kept
+    whole = model(x)
+    counts = torch.stack(model.kept_tokens)
+    assert (counts[0] < 35).any() and counts.unique().numel() > 1
+    for i in range(5):
+        single = model(x[i : i + 1])
+        assert torch.stack(model.kept_tokens).flatten().tolist() == counts[:, i].tolist()
+        for a, b in zip(whole, single, strict=True):
+            torch.testing.assert_close(a[i : i + 1], b, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_removed_tokens_never_come_back():
+    model = small(out_indices=range(4), sampled_blocks=range(5), options={'num_samples': 10})
+    seen = []
+    for stage in model.stages:
+        for block in stage:
+            forward = block.attn.mechanism.forward
+
+            def spy(*args, forward=forward, **kwargs):
+                out = forward(*args, **kwargs)
+                state = kwargs['tokens']
+                index = out.index[:, 1:] - 1
+                position = index if state is None else state.position.gather(1, index)
+                rows = zip(position, out.valid, strict=True)
+                seen.append([set(p[v].tolist()) for p, v in rows])
+                return out
+
+            block.attn.mechanism.forward = spy
+    model(images(96, 96, batch=3))
+    assert len(seen) == 5 and len(seen[0][0]) <= 10
+    for earlier, later in pairwise(seen):
+        assert all(b <= a for a, b in zip(earlier, later, strict=True))
+
+
+@torch.no_grad()
+def test_without_sampling_the_mechanisms_are_the_plain_ones():
+    x = images(64, 64)
+    for kind, plain in (
+        ('EAttention', 'LinearAttention'),
+        ('SampledSoftmaxAttention', 'SoftmaxAttention'),
+    ):
+        sampled = small(kind, sampled_blocks=())
+        other = small(plain, sampled_blocks=None)
+        torch.testing.assert_close(sampled(x), other(x), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_pruned_cells_hold_their_last_feature():
+    """One block samples: pruned cells of the map are the tokens as they came into it."""
+    model = small(sampled_blocks=(1,), out_indices=(0, 1), options={'num_samples': 4})
+    before, after = model(images(64, 96))
+    kept = int(model.kept_tokens[0][0])
+    same = (before == after).all(1).flatten(1)
+    assert 0 < kept <= 4 and same[0].sum() == 24 - kept
+
+
+def test_sampling_saves_computation():
+    plain = effvit_mm.count_flops(small(sampled_blocks=()), (3, 160, 160))
+    pruned = effvit_mm.count_flops(
+        small(sampled_blocks=(0,), options={'num_samples': 5}), (3, 160, 160)
+    )
+    assert pruned < 0.5 * plain
+
+
+def test_own_mechanism_in_all_hosts():
+    """A class registered by a user serves as attention of the three hosts."""
+    from effvit_mm.attention import SoftmaxAttention
+    from effvit_mm.backbones import LeViT, MViTv2
+
+    @MODELS.register_module(force=True)
+    class MeanAttention(torch.nn.Module):
+        def __init__(self, num_heads, key_dim, value_dim):
+            super().__init__()
+
+        def forward(self, q, k, v, layout, bias=None):
+            return v.mean(2, keepdim=True).expand(-1, -1, q.shape[2], -1)
+
+    own = {'type': 'MeanAttention'}
+    levit = {'embed_dims': (16, 24, 32), 'num_heads': (2, 3, 2), 'depths': (1, 1, 1), 'key_dim': 8}
+    mvit = {'embed_dims': 12, 'num_heads': 1, 'depths': (1, 1, 1, 1)}
+    for cls, arch in ((VisionTransformer, SMALL), (LeViT, levit), (MViTv2, mvit)):
+        model = cls(arch, attention=own)
+        assert not any(isinstance(m, SoftmaxAttention) for m in model.modules())
+        assert model(images(64, 96))[-1].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'message'),
+    [
+        ({'out_type': 'tokens'}, "out_type='tokens'"),
+        ({'sampled_blocks': (1,), 'attention': None}, 'sampled_blocks'),
+        ({'attention': {'type': 'EAttention', 'num_samples': 0}}, 'num_samples=0'),
+        ({'attention': {'type': 'EAttention', 'feature_map': 'x'}}, "feature_map='x'"),
+    ],
+)
+def test_refuses(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        VisionTransformer(SMALL, **kwargs)

@@ -153,10 +153,19 @@ def test_own_mechanism_in_all_hosts():
         assert model(images(64, 96))[-1].isfinite().all()
 
 
+def test_attention_is_found_whatever_the_default_scope():
+    from mmengine.registry import DefaultScope
+
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = VisionTransformer(SMALL, attention={'type': 'LinearAngularAttention'})
+    assert type(model.stages[0][0].attn.mechanism).__name__ == 'LinearAngularAttention'
+
+
 @pytest.mark.parametrize(
     ('kwargs', 'message'),
     [
         ({'out_type': 'tokens'}, "out_type='tokens'"),
+        ({'attention': {'type': 'SoftmaxAtention'}}, "'SoftmaxAtention' is not registered"),
         ({'sampled_blocks': (1,), 'attention': None}, 'sampled_blocks'),
         ({'attention': {'type': 'EAttention', 'num_samples': 0}}, 'num_samples=0'),
         ({'attention': {'type': 'EAttention', 'feature_map': 'x'}}, "feature_map='x'"),

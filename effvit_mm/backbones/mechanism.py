@@ -15,13 +15,14 @@ from ..attention import (
 )
 from ..registry import MODELS
 
-for _mechanism in (
+MECHANISMS = (
     EAttention,
     LinearAngularAttention,
     LinearAttention,
     SampledSoftmaxAttention,
     SoftmaxAttention,
-):
+)
+for _mechanism in MECHANISMS:
     MODELS.register_module(module=_mechanism)
 
 
@@ -38,9 +39,19 @@ def build_attention(
 
     Raises:
         TypeError: ``attention`` is no dict with a ``type``.
+        ValueError: Nothing is registered under its type.
     """
     attention = {'type': 'SoftmaxAttention'} if attention is None else attention
     if not isinstance(attention, Mapping) or 'type' not in attention:
         raise TypeError(f"attention={attention!r}: a dict with a 'type' is needed")
-    sizes = {'num_heads': num_heads, 'key_dim': key_dim, 'value_dim': value_dim}
-    return MODELS.build({**attention, **sizes})
+    # Not MODELS.build: that looks in the registry of the default scope, which is mmpretrain's or
+    # mmdet's while one of their models is built.
+    mechanism = MODELS.get(attention['type'])
+    if mechanism is None:
+        raise ValueError(
+            f'attention type {attention["type"]!r} is not registered; there are '
+            f'{", ".join(cls.__name__ for cls in MECHANISMS)}, and what you register in '
+            'effvit_mm.registry.MODELS'
+        )
+    options = {key: value for key, value in attention.items() if key != 'type'}
+    return mechanism(num_heads=num_heads, key_dim=key_dim, value_dim=value_dim, **options)

@@ -11,7 +11,9 @@ import io
 import logging
 import os
 import re
+import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -75,6 +77,21 @@ def import_quietly(scope: str) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             importlib.import_module(f'{scope}.datasets')
             importlib.import_module(f'{scope}.models')
+
+
+@contextlib.contextmanager
+def quiet_subprocesses() -> Iterator[None]:
+    """Drop what child processes say on standard error: shells, of a compiler that is not there."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, 'w') as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def silence_third_parties() -> None:

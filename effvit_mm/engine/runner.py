@@ -19,7 +19,7 @@ from torch.distributed import init_process_group, is_initialized
 from ..checkpoint import get_state_dict, load_weights, read_checkpoint
 from ..errors import CheckpointError
 from ..registry import RUNNERS
-from .console import quieten
+from .console import quiet_subprocesses, quieten
 from .data_checks import check_dataset
 from .files import (
     check_resumable,
@@ -117,6 +117,10 @@ class Runner(_Runner):
                     os.environ.setdefault(name, os.environ[f'OMPI_COMM_WORLD_{name}'])
             init_process_group('gloo')
         super().setup_env(env_cfg)
+
+    def _log_env(self, env_cfg: dict) -> None:
+        with quiet_subprocesses():  # mmengine asks a compiler for its version
+            super()._log_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module):
         """DDP on the CPU takes no device ids, which mmengine always passes."""

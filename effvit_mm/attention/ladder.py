@@ -1,7 +1,7 @@
 """Ladder self-attention with progressive shift.
 
 Wu et al., "PSLT: A Light-weight Vision Transformer with Ladder Self-Attention and Progressive
-Shift", TPAMI 2023, arXiv 2304.03481, section 3. The channels are split among branches; each branch
+Shift", TPAMI 2023, arXiv 2304.03481. The channels are split among branches; each branch
 attends within windows that are shifted differently, and hands its output to the next branch, which
 takes it as its values. A branch so saves its value projection and sees past its own windows.
 """
@@ -200,7 +200,7 @@ class PixelAdaptiveFusion(nn.Module):
     """Weigh the channels of the joined branches at each pixel, then mix them.
 
     A squeeze-excitation without the squeeze: the gate is a small MLP of the pixel alone. The gated
-    map is the residual. Section 3.3 of the paper.
+    map is the residual.
 
     Shapes:
         x: ``(..., dim)``; returns the same.

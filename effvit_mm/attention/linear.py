@@ -19,7 +19,7 @@ from .softmax import Layout
 def cosformer_map(x: Tensor, positions: Tensor, total: int) -> Tensor:
     """ReLU, weighted by the sine and cosine of a token's place: twice the width.
 
-    Qin et al., "cosFormer", ICLR 2022, equation 10. Products of two maps then carry
+    Qin et al., "cosFormer", ICLR 2022. Products of two maps then carry
     ``cos(pi (i - j) / 2M)``: near tokens weigh more.
     """
     angle = (positions.float() * (pi / (2 * total)))[:, None, :, None]
@@ -28,7 +28,7 @@ def cosformer_map(x: Tensor, positions: Tensor, total: int) -> Tensor:
 
 
 def relu_map(x: Tensor, positions: Tensor, total: int) -> Tensor:
-    """ReLU. Cai et al., "EfficientViT", ICCV 2023, equation 2."""
+    """ReLU. Cai et al., "EfficientViT", ICCV 2023."""
     return x.relu()
 
 
@@ -38,7 +38,7 @@ def elu_map(x: Tensor, positions: Tensor, total: int) -> Tensor:
 
 
 # Besides these, 'softmax': over the channels of a query, over the tokens of the keys. Shen et al.,
-# "Efficient Attention", WACV 2021, section 3.2.
+# "Efficient Attention", WACV 2021.
 POINTWISE_MAPS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
     'cosformer': cosformer_map,
     'relu': relu_map,

@@ -1,7 +1,7 @@
 """Linear-angular attention with a masked softmax branch for training.
 
 You et al., "Castling-ViT: Compressing Self-Attention via Switching Towards Linear-Angular Attention
-at Vision Transformer Inference", CVPR 2023, arXiv 2211.10526, equations 4 to 8. The similarity of a
+at Vision Transformer Inference", CVPR 2023, arXiv 2211.10526. The similarity of a
 query and a key is their angle, ``1 - arccos(q k) / pi``; its expansion is kept to the linear term,
 ``1/2 + q k / pi``, so that keys and values can be summed up before the queries come. What the
 expansion leaves out is learned by a depthwise convolution of the values and, while training, by

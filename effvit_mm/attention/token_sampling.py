@@ -1,6 +1,6 @@
 """Adaptive token sampling: keep the tokens that matter, without any parameter.
 
-Fayyaz et al., "Adaptive Token Sampling for Efficient Vision Transformers", ECCV 2022, section 3. A
+Fayyaz et al., "Adaptive Token Sampling for Efficient Vision Transformers", ECCV 2022. A
 token's significance is the attention that the class token pays it, times the length of its value.
 Tokens are drawn by inverse transform sampling at fixed points of the cumulative significance, so
 that the result is deterministic; points that fall on the same token collapse, so that every image
@@ -36,7 +36,7 @@ def full_state(batch: int, total: int, device: torch.device) -> TokenState:
 
 
 def significance(class_attention: Tensor, v: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Scores of the patch tokens, adding up to one: ``(B, N)``. Equation 5 of the paper.
+    """Scores of the patch tokens, adding up to one: ``(B, N)``.
 
     Args:
         class_attention: ``(B, heads, N)`` attention from the class token.

@@ -1,5 +1,6 @@
 """Training and testing: a runner that resumes exactly, its hooks, bfloat16 on the CPU."""
 
+from .castling_hook import MaskedSoftmaxHook
 from .checkpoint_hook import CheckpointHook
 from .hooks import NonFiniteLossHook, RecordHook, ReseedHook, ValidateOnResumeHook
 from .optim import CPUAmpOptimWrapper
@@ -10,6 +11,7 @@ __all__ = [
     'CPUAmpOptimWrapper',
     'CheckpointHook',
     'DrawPredictionsHook',
+    'MaskedSoftmaxHook',
     'NonFiniteLossHook',
     'RecordHook',
     'ReseedHook',

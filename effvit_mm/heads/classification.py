@@ -38,7 +38,7 @@ class LinearHead(nn.Module):
 
 
 class TokenHeads(nn.Module):
-    """One linear head for each class token; logits are their mean. CrossViT, section 3.3.
+    """One linear head for each class token; logits are their mean. CrossViT.
 
     ``x: (B, sum of widths)``, the tokens joined; returns ``(B, num_classes)``.
     """

@@ -11,18 +11,22 @@ from torch import Tensor, nn
 
 from .backbones import PSLT, Backbone, CrossViT, LeViT, MViTv2, VisionTransformer
 from .checkpoint import get_state_dict, load_weights, read_checkpoint
-from .heads import LeViTHead, LinearHead, TokenHeads, pool
+from .heads import DistilledHeads, Head, LeViTHead, LinearHead, TokenHeads
 
 
-def _linear_head(backbone: Backbone, num_classes: int) -> nn.Module:
+def _linear_head(backbone: Backbone, num_classes: int) -> Head:
     return LinearHead(backbone.out_channels[-1], num_classes)
 
 
-def _token_heads(backbone: Backbone, num_classes: int) -> nn.Module:
+def _token_heads(backbone: Backbone, num_classes: int) -> Head:
     return TokenHeads(backbone.token_widths, num_classes)
 
 
-def _levit_head(backbone: Backbone, num_classes: int) -> nn.Module:
+def _distilled_heads(backbone: Backbone, num_classes: int) -> Head:
+    return DistilledHeads(backbone.token_widths, num_classes)
+
+
+def _levit_head(backbone: Backbone, num_classes: int) -> Head:
     return LeViTHead(backbone.out_channels[-1], num_classes)
 
 
@@ -37,7 +41,7 @@ class Family(NamedTuple):
     """
 
     backbone: type[Backbone]
-    head: Callable[[Backbone, int], nn.Module] = _linear_head
+    head: Callable[[Backbone, int], Head] = _linear_head
     classifier: Mapping = {}
     dense: Mapping = {}
 
@@ -47,7 +51,7 @@ _CROSSVIT = Family(CrossViT, _token_heads, classifier={'out_type': 'cls_token'})
 _LEVIT = Family(LeViT, _levit_head)
 _MVITV2 = Family(MViTv2, dense={'final_norm': False})
 _DEIT = Family(VisionTransformer, classifier={'out_type': 'cls_token'}, dense={'final_norm': False})
-_DEIT_DISTILLED = _DEIT._replace(head=_token_heads)
+_DEIT_DISTILLED = _DEIT._replace(head=_distilled_heads)
 _CASTLING = {'attention': {'type': 'LinearAngularAttention'}}
 # The first blocks see all tokens: their class token cannot tell yet which of them matter.
 _E_ATTENTION = {'attention': {'type': 'EAttention'}, 'sampled_blocks': tuple(range(3, 12))}
@@ -89,10 +93,10 @@ class Classifier(nn.Module):
     between the two. Without a head it returns the pooled features.
     """
 
-    def __init__(self, backbone: Backbone, head: nn.Module | None) -> None:
+    def __init__(self, backbone: Backbone, head: Head | None) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Identity() if head is None else head
+        self.head = Head() if head is None else head
         joined = getattr(backbone, 'out_type', 'featmap') == 'cls_token'
         self.num_features = sum(backbone.token_widths) if joined else backbone.out_channels[-1]
 
@@ -102,7 +106,7 @@ class Classifier(nn.Module):
 
     def forward_head(self, features: Tensor | list[Tensor]) -> Tensor:
         """Logits of what :meth:`forward_features` returns."""
-        return self.head(pool(features))
+        return self.head((features,))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))

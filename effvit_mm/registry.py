@@ -6,6 +6,8 @@ in mmengine's root too, where the unprefixed ``dict(type='PSLT')`` finds them; a
 name in mmpretrain or mmdet keeps precedence there.
 """
 
+from importlib.util import find_spec
+
 try:
     from mmengine import registry as root
     from mmengine.registry import Registry
@@ -25,7 +27,9 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
     return Registry(name, parent=parent, scope=SCOPE, locations=list(locations))
 
 
-MODELS = _child('model', root.MODELS, 'effvit_mm.backbones')
+# Detection goes without mmpretrain.
+_CLASSIFIERS = ['effvit_mm.classifiers'] if find_spec('mmpretrain') else []
+MODELS = _child('model', root.MODELS, 'effvit_mm.backbones', *_CLASSIFIERS)
 RUNNERS = _child('runner', root.RUNNERS, 'effvit_mm.engine')
 LOOPS = _child('loop', root.LOOPS, 'effvit_mm.engine')
 HOOKS = _child('hook', root.HOOKS, 'effvit_mm.engine')

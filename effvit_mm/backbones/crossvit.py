@@ -60,10 +60,10 @@ def conv_patches(dim: int, patch_size: int) -> nn.Module:
 PATCH_EMBEDDINGS = {'linear': linear_patches, 'conv': conv_patches}
 
 
-def branch_grid(size: Size, branch: int, mode: str) -> Size:
-    """Tokens of a branch along height and width, for an image of ``size`` pixels."""
-    pixels, of = MODES[mode][branch]
-    height, width = (round(side * pixels / (of * PATCH_SIZES[branch])) for side in size)
+def branch_grid(size: Size, patch_size: int, fraction: Size) -> Size:
+    """Tokens along height and width, of an image of ``size`` pixels scaled by ``fraction``."""
+    pixels, of = fraction
+    height, width = (round(side * pixels / (of * patch_size)) for side in size)
     return height, width
 
 
@@ -302,6 +302,8 @@ class CrossViT(Backbone):
         out_type: ``'featmap'`` returns maps ``(B, C, H, W)``; ``'cls_token'`` a tuple of one, the
             list of the branches' normed class tokens, each ``(B, C)``, as classification needs.
         out_indices: Branches to return.
+        patch_sizes: Of S and L, in pixels; small images want small ones, near 3 : 4. The ``'conv'``
+            patch embedding has 12 and 16 alone.
         drop_path_rate: Stochastic depth of the last block of L; rises linearly from 0.
         frozen_stages: Freeze the embeddings and this many of the three multi-scale stages.
         norm_eval, with_cp, init_cfg: See :class:`Backbone`.
@@ -322,6 +324,7 @@ class CrossViT(Backbone):
         mode: str = 'parity',
         out_type: str = 'featmap',
         out_indices: int | Sequence[int] = BRANCHES,
+        patch_sizes: Sequence[int] = PATCH_SIZES,
         drop_path_rate: float = 0.1,
         frozen_stages: int = -1,
         norm_eval: bool = False,
@@ -333,13 +336,18 @@ class CrossViT(Backbone):
         _check_choice('mode', mode, MODES)
         _check_choice('out_type', out_type, ('featmap', 'cls_token'))
         _check_choice("arch['patch_embed']", settings['patch_embed'], PATCH_EMBEDDINGS)
-        self.mode, self.out_type = mode, out_type
+        _check_patch_sizes(patch_sizes, settings['patch_embed'])
+        self.mode, self.out_type, self.patch_sizes = mode, out_type, tuple(patch_sizes)
+        self.min_size = 2 * max(patch_sizes)
 
         dims, depth = settings['embed_dims'], settings['depth']
         image = (settings['img_size'], settings['img_size'])
         self.stem = nn.ModuleList(
             BranchEmbedding(
-                dims[b], PATCH_SIZES[b], settings['patch_embed'], branch_grid(image, b, 'parity')
+                dims[b],
+                patch_sizes[b],
+                settings['patch_embed'],
+                branch_grid(image, patch_sizes[b], MODES['parity'][b]),
             )
             for b in BRANCHES
         )
@@ -360,14 +368,14 @@ class CrossViT(Backbone):
         self.norms = nn.ModuleDict({str(b): LayerNorm(dims[b]) for b in self.out_indices})
         init_linear_layers(self)
         strides = (
-            of * patch / px for (px, of), patch in zip(MODES[mode], PATCH_SIZES, strict=True)
+            of * patch / px for (px, of), patch in zip(MODES[mode], patch_sizes, strict=True)
         )
         self.finish(dims, strides)
         self.token_widths = self.out_channels
 
     def map_size(self, size: Sequence[int], index: int) -> Size:
         """(H, W) of the map of branch ``index`` for images of ``size`` = (H, W) pixels."""
-        return branch_grid((size[0], size[1]), index, self.mode)
+        return branch_grid((size[0], size[1]), self.patch_sizes[index], MODES[self.mode][index])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | tuple[list[Tensor]]:
         """Images ``(B, 3, H, W)`` to what ``out_type`` and ``out_indices`` say."""
@@ -411,3 +419,12 @@ class CrossViT(Backbone):
 def _check_choice(name: str, value: str, allowed: Sequence[str] | Mapping) -> None:
     if value not in allowed:
         raise ValueError(f'{name}={value!r}: allowed are {", ".join(map(repr, allowed))}')
+
+
+def _check_patch_sizes(patch_sizes: Sequence[int], patch_embed: str) -> None:
+    if len(patch_sizes) != 2 or not all(type(n) is int and n > 0 for n in patch_sizes):
+        raise ValueError(f'patch_sizes={patch_sizes!r}: two positive ints, of S and L, are needed')
+    if patch_embed == 'conv' and tuple(patch_sizes) != PATCH_SIZES:
+        raise ValueError(
+            f"patch_sizes={patch_sizes!r}: patch_embed='conv' has patches of {PATCH_SIZES} alone"
+        )

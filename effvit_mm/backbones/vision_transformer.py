@@ -175,6 +175,7 @@ class VisionTransformer(Backbone):
         out_indices: Stages whose maps are returned, of 0..3.
         final_norm: Norm the last stage's output.
         img_size: Side of the image that the position embeddings are for; others are interpolated.
+        patch_size: Side of a patch in pixels, which is the stride; small images want small ones.
         drop_path_rate: Stochastic depth of the last block; rises linearly from 0.
         frozen_stages, norm_eval, with_cp, init_cfg: See :class:`Backbone`.
 
@@ -186,8 +187,6 @@ class VisionTransformer(Backbone):
         name: {'embed_dims': dim, 'depths': (3, 3, 3, 3), 'num_heads': heads, 'mlp_ratio': 4}
         for name, dim, heads in (('tiny', 192, 3), ('small', 384, 6), ('base', 768, 12))
     }
-    patch_size = 16
-
     def __init__(
         self,
         arch: str | Mapping = 'small',
@@ -198,6 +197,7 @@ class VisionTransformer(Backbone):
         out_indices: int | Sequence[int] = -1,
         final_norm: bool = True,
         img_size: int = 224,
+        patch_size: int = 16,
         drop_path_rate: float = 0.1,
         frozen_stages: int = -1,
         norm_eval: bool = False,
@@ -212,7 +212,10 @@ class VisionTransformer(Backbone):
         if dim % settings['num_heads']:
             raise ValueError(f'num_heads={settings["num_heads"]} does not divide embed_dims={dim}')
         self.out_type = out_type
-        self.stem = PatchEmbedding(dim, self.patch_size, img_size // self.patch_size, distilled)
+        if type(patch_size) is not int or not 1 <= patch_size <= img_size:
+            raise ValueError(f'patch_size={patch_size!r}: an int from 1 to img_size is needed')
+        self.min_size = 2 * patch_size
+        self.stem = PatchEmbedding(dim, patch_size, img_size // patch_size, distilled)
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
         numbers = iter(range(sum(depths)))
         self.stages = nn.ModuleList(
@@ -233,7 +236,7 @@ class VisionTransformer(Backbone):
         self.token_widths = (dim,) * self.stem.num_extra_tokens
         self.kept_tokens: list[Tensor] = []
         init_linear_layers(self)
-        self.finish((dim,) * 4, (self.patch_size,) * 4)
+        self.finish((dim,) * 4, (patch_size,) * 4)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | tuple[list[Tensor]]:
         """Images ``(B, 3, H, W)`` to what ``out_type`` and ``out_indices`` say."""

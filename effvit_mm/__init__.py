@@ -6,7 +6,7 @@ the place of mmcv's (:mod:`effvit_mm.ops`). It does not import mmdet, mmpretrain
 
 from . import ops, registry
 from .analysis import count_flops
-from .convert import convert_state_dict
+from .convert import convert_state_dict, export_state_dict
 from .models import create_model, list_models
 from .version import __version__
 
@@ -15,6 +15,7 @@ __all__ = [
     'convert_state_dict',
     'count_flops',
     'create_model',
+    'export_state_dict',
     'list_models',
     'ops',
     'registry',

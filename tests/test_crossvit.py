@@ -14,7 +14,7 @@ from effvit_mm.backbones.base import drop_path_rates
 from effvit_mm.backbones.crossvit import CrossViT, Fusion, TransformerBlock
 from effvit_mm.checkpoint import load_weights
 from effvit_mm.conversion.crossvit import RULES
-from effvit_mm.convert import _rename
+from effvit_mm.conversion.rules import rename
 
 # Parameters, and multiply-adds in G, with heads of 1,000 classes.
 COST = {
@@ -124,9 +124,9 @@ def tiny():
 def test_published_names_differ_from_timms_in_embeddings_alone(tiny):
     for name in tiny.state_dict():
         published = name.replace('embed_0', 'embed.0').replace('token_1', 'token.1')
-        assert _rename(published, RULES) == _rename(name, RULES)
+        assert rename(published, RULES) == rename(name, RULES)
     with pytest.raises(KeyError):
-        _rename('blocks.0.fusion.0.norm2.weight', RULES)
+        rename('blocks.0.fusion.0.norm2.weight', RULES)
 
 
 @torch.no_grad()

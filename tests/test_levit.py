@@ -1,7 +1,5 @@
 """LeViT equals timm's, and what it adds: any size, any mechanism."""
 
-import re
-
 import pytest
 import timm
 import torch
@@ -17,6 +15,7 @@ from effvit_mm.backbones.levit import (
     SubsampleAttention,
 )
 from effvit_mm.conversion.levit import RULES
+from effvit_mm.conversion.rules import rename
 from effvit_mm.heads import LeViTHead
 from effvit_mm.registry import MODELS
 
@@ -98,12 +97,7 @@ def calibrated_timm(arch, size=(224, 224)):
 
 
 def converted(state):
-    def new_name(name):
-        pattern, new = next(rule for rule in RULES if re.fullmatch(rule[0], name))
-        match = re.fullmatch(pattern, name)
-        return match.expand(new) if isinstance(new, str) else new(match)
-
-    return {new_name(name): value for name, value in state.items()}
+    return {rename(name, RULES): value for name, value in state.items()}
 
 
 def images(*size, batch=2):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import golden
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
@@ -16,6 +17,17 @@ from effvit_mm.errors import CheckpointError
 
 DATA = Path(__file__).parent / 'data'
 CONVERTER = Path(__file__).parents[1] / 'tools' / 'model_converters' / 'convert.py'
+
+# A model of each family that timm has, by timm's name.
+TIMM = {
+    'crossvit_9': 'crossvit_9_240',
+    'deit_tiny': 'deit_tiny_patch16_224',
+    'deit_tiny_distilled': 'deit_tiny_distilled_patch16_224',
+    'levit_128s': 'levit_128s',
+    'mvitv2_tiny': 'mvitv2_tiny',
+}
+# Those whose attention is not the published network's.
+OTHER_ATTENTION = [*effvit_mm.list_models('castling_*'), *effvit_mm.list_models('lightweight_*')]
 
 
 @pytest.fixture(scope='module')
@@ -81,6 +93,82 @@ def test_head_of_other_class_count_converts(published):
     ours = effvit_mm.convert_state_dict(state, 'pslt_tiny')
     report = load_weights(effvit_mm.create_model('pslt_tiny', num_classes=5), ours, strict=True)
     assert not report.missing
+
+
+@pytest.mark.parametrize('name', [n for n in effvit_mm.list_models() if n not in OTHER_ATTENTION])
+def test_export_undoes_conversion(name):
+    with torch.device('meta'):
+        ours = effvit_mm.create_model(name).state_dict()
+        backbone = effvit_mm.create_model(name, features_only=True).state_dict()
+    exported = effvit_mm.export_state_dict(ours, name)
+    assert len(exported) == len(ours)
+    back = effvit_mm.convert_state_dict(exported, name)
+    assert back.keys() == ours.keys() and all(back[key] is ours[key] for key in ours)
+    # A backbone has the same names, whether a classifier's prefix stands before them or not.
+    prefixed = {f'backbone.{key}': value for key, value in backbone.items()}
+    bare = effvit_mm.export_state_dict(backbone, name)
+    assert bare == effvit_mm.export_state_dict(prefixed, name)
+    assert bare.keys() <= exported.keys()
+
+
+@torch.no_grad()
+def randomise(model):
+    """Weights that hide nothing: no zeros, no ones, no norm at its start."""
+    generator = torch.Generator().manual_seed(0)
+    for name, value in model.state_dict().items():
+        noise = torch.randn(value.shape, generator=generator)
+        if name.endswith(('running_var', 'norm.weight', 'bn.weight')) or value.ndim == 1:
+            one = name.endswith(('running_var', 'weight'))
+            value.copy_(0.2 * noise.abs() + 0.7 if one else 0.1 * noise)
+        elif value.ndim > 1:
+            value.copy_(noise / value[0].numel() ** 0.5)
+    return model.eval()
+
+
+@pytest.mark.parametrize('name', TIMM)
+@torch.no_grad()
+def test_timm_runs_our_weights(name):
+    ours = randomise(effvit_mm.create_model(name))
+    theirs = timm.create_model(TIMM[name]).eval()
+    theirs.load_state_dict(effvit_mm.export_state_dict(ours.state_dict(), name), strict=True)
+    size = 240 if name.startswith('crossvit') else 224
+    x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+    want, got = ours(x), theirs(x)
+    assert (got - want).abs().max() <= 1e-4 * want.abs().max()
+    assert (
+        want[0] - want[1]
+    ).abs().max() > 1e-2 * want.abs().max()  # the weights tell images apart
+
+
+@pytest.mark.parametrize('name', OTHER_ATTENTION)
+def test_other_attention_has_no_published_network(name):
+    kind = 'LinearAngularAttention' if name.startswith('castling') else 'EAttention'
+    with pytest.raises(CheckpointError, match=f'{name} has {kind} where .* softmax attention'):
+        effvit_mm.export_state_dict({'backbone.norm.weight': torch.zeros(1)}, name)
+
+
+@pytest.mark.parametrize(
+    ('state', 'name', 'message'),
+    [
+        ({'backbone.norm.weight': (192,)}, 'deit_huge', "no model 'deit_huge'"),
+        ({'backbone.norm.weight': (192,)}, 'deit_small', r'norm\.weight \(192,\) instead'),
+        ({'backbone.norm.scale': (192,)}, 'deit_tiny', 'unknown: backbone.norm.scale'),
+        ({'norm.scale': (192,)}, 'deit_tiny', 'unknown: norm.scale'),
+        ({'blocks.0.norm1.weight': (192,)}, 'deit_tiny', 'unknown: blocks.0.norm1.weight'),
+        ({'head.fcs.0.bias': (1000,)}, 'deit_tiny', 'unknown: head.fcs.0.bias'),
+        ({}, 'deit_tiny', 'no weights of deit_tiny'),
+    ],
+)
+def test_what_cannot_be_exported_is_named(state, name, message):
+    state = {key: torch.zeros(shape) for key, shape in state.items()}
+    with pytest.raises(CheckpointError, match=message):
+        effvit_mm.export_state_dict(state, name)
+
+
+def test_our_names_are_not_published_ones():
+    state = effvit_mm.create_model('deit_tiny').state_dict()
+    with pytest.raises(CheckpointError, match=r'unknown: backbone\.stem\.cls_token'):
+        effvit_mm.convert_state_dict(state, 'deit_tiny')
 
 
 @pytest.mark.parametrize('suffix', ['pth', 'safetensors'])
@@ -216,3 +304,29 @@ def test_converter_tool_refuses(converter, published, tmp_path, capsys, model, t
     assert converter.main(argv) == 2
     assert message in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.rglob('*')) == ['published.pth']
+
+
+@pytest.mark.parametrize('name', ['crossvit_tiny', 'deit_tiny_distilled', 'levit_128s'])
+def test_converter_tool_writes_timms_names(converter, tmp_path, name, capsys):
+    model = effvit_mm.create_model(name, num_classes=7)
+    torch.save({'state_dict': model.state_dict(), 'meta': {}}, tmp_path / 'epoch_1.pth')
+    target = tmp_path / 'timm.safetensors'
+    argv = [str(tmp_path / 'epoch_1.pth'), name, str(target)]
+    assert converter.main([*argv, '--to', 'timm']) == 0
+    count = len(model.state_dict())
+    assert f'loaded {count} of {count} tensors' in capsys.readouterr().out
+    written = get_state_dict(read_checkpoint(target))
+    assert written.keys() == effvit_mm.export_state_dict(model.state_dict(), name).keys()
+    # And back.
+    assert converter.main([str(target), name, str(tmp_path / 'ours.pth')]) == 0
+    back = get_state_dict(read_checkpoint(tmp_path / 'ours.pth'))
+    assert all(torch.equal(back[key], value) for key, value in model.state_dict().items())
+
+
+def test_converter_tool_cannot_export_other_attention(converter, tmp_path, capsys):
+    torch.save(effvit_mm.create_model('castling_deit_tiny').state_dict(), tmp_path / 'a.pth')
+    argv = [str(tmp_path / 'a.pth'), 'castling_deit_tiny', str(tmp_path / 'b.pth'), '--to', 'timm']
+    assert converter.main(argv) == 2
+    err = capsys.readouterr().err
+    assert err.startswith('error: castling_deit_tiny has LinearAngularAttention')
+    assert err.count('\n') == 1 and not (tmp_path / 'b.pth').exists()

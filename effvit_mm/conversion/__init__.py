@@ -1,1 +1,1 @@
-"""Published names of weights to ours: a table of rules for each family."""
+"""Published names of weights and ours: a table of rules for each family, read both ways."""

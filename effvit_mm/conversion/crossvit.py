@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from .rules import Rule, dropped, rule, same
 
-if TYPE_CHECKING:
-    from ..convert import Rule
+_TOKENS = same('cls_token', 'pos_embed')
+_BLOCK, _OURS = 'blocks.{i}.blocks.{b}.{j}', 'backbone.stages.{i}.blocks.{b}.{j}'
+_FUSION = 'backbone.stages.{i}.fusions.{b}'
 
 RULES: list[Rule] = [
-    (r'.*\.(total_ops|total_params)|total_(ops|params)', None),
-    (r'(cls_token|pos_embed)[._]([01])', r'backbone.stem.\2.\1'),
-    (r'patch_embed\.([01])\.proj\.(.+)', r'backbone.stem.\1.proj.\2'),
-    (
-        r'blocks\.(\d+)\.blocks\.([01])\.(\d+)\.(norm[12]|attn\.qkv|attn\.proj|mlp\.fc[12])\.(\w+)',
-        r'backbone.stages.\1.blocks.\2.\3.\4.\5',
+    dropped(r'.*\.(total_ops|total_params)|total_(ops|params)'),
+    rule('{token}_{b}', 'backbone.stem.{b}.{token}', token=_TOKENS),  # timm
+    rule('{token}.{b}', 'backbone.stem.{b}.{token}', token=_TOKENS),  # the authors
+    rule('patch_embed.{b}.proj.{p}', 'backbone.stem.{b}.proj.{p}'),
+    rule('patch_embed.{b}.proj.{k}.{p}', 'backbone.stem.{b}.proj.{k}.{p}'),  # dagger
+    rule(f'{_BLOCK}.norm{{n}}.{{p}}', f'{_OURS}.norm{{n}}.{{p}}'),
+    rule(f'{_BLOCK}.{{module}}.{{layer}}.{{p}}', f'{_OURS}.{{module}}.{{layer}}.{{p}}'),
+    rule('blocks.{i}.projs.{b}.{k}.{p}', _FUSION + '.project.{k}.{p}'),
+    rule('blocks.{i}.fusion.{b}.norm1.{p}', _FUSION + '.norm.{p}'),
+    rule(
+        'blocks.{i}.fusion.{b}.attn.{layer}.{p}',
+        _FUSION + '.attn.{layer}.{p}',
+        layer={'wq': 'q', 'wk': 'k', 'wv': 'v', 'proj': 'proj'},
     ),
-    (r'blocks\.(\d+)\.projs\.([01])\.(\d)\.(\w+)', r'backbone.stages.\1.fusions.\2.project.\3.\4'),
-    (r'blocks\.(\d+)\.fusion\.([01])\.norm1\.(\w+)', r'backbone.stages.\1.fusions.\2.norm.\3'),
-    (
-        r'blocks\.(\d+)\.fusion\.([01])\.attn\.w([qkv])\.(\w+)',
-        r'backbone.stages.\1.fusions.\2.attn.\3.\4',
-    ),
-    (
-        r'blocks\.(\d+)\.fusion\.([01])\.attn\.proj\.(\w+)',
-        r'backbone.stages.\1.fusions.\2.attn.proj.\3',
-    ),
-    (
-        r'blocks\.(\d+)\.revert_projs\.([01])\.(\d)\.(\w+)',
-        r'backbone.stages.\1.fusions.\2.revert.\3.\4',
-    ),
-    (r'norm\.([01])\.(\w+)', r'backbone.norms.\1.\2'),
-    (r'head\.([01])\.(\w+)', r'head.fcs.\1.\2'),
+    rule('blocks.{i}.revert_projs.{b}.{k}.{p}', _FUSION + '.revert.{k}.{p}'),
+    rule('norm.{b}.{p}', 'backbone.norms.{b}.{p}'),
+    rule('head.{b}.{p}', 'head.fcs.{b}.{p}'),
 ]

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING
+from .rules import Rule, rule, same
 
-if TYPE_CHECKING:
-    from ..convert import Rule
-
-
-def _block(m: re.Match) -> str:
-    stage, block = divmod(int(m[1]), 3)  # four stages of three blocks
-    return f'backbone.stages.{stage}.{block}.{m[2]}'
-
+_BLOCK = {str(n): f'{n // 3}.{n % 3}' for n in range(12)}  # four stages of three blocks
 
 _SHARED: list[Rule] = [
-    (r'(cls_token|dist_token|pos_embed)', r'backbone.stem.\1'),
-    (r'patch_embed\.proj\.(\w+)', r'backbone.stem.proj.\1'),
-    (r'blocks\.(\d+)\.((?:norm[12]|attn\.qkv|attn\.proj|mlp\.fc[12])\.\w+)', _block),
-    (r'norm\.(\w+)', r'backbone.norm.\1'),
+    rule('{t}', 'backbone.stem.{t}', t=same('cls_token', 'dist_token', 'pos_embed')),
+    rule('patch_embed.proj.{p}', 'backbone.stem.proj.{p}'),
+    rule('blocks.{block}.norm{n}.{p}', 'backbone.stages.{block}.norm{n}.{p}', block=_BLOCK),
+    rule(
+        'blocks.{block}.{module}.{layer}.{p}',
+        'backbone.stages.{block}.{module}.{layer}.{p}',
+        block=_BLOCK,
+    ),
+    rule('norm.{p}', 'backbone.norm.{p}'),
 ]
-RULES: list[Rule] = [*_SHARED, (r'head\.(\w+)', r'head.fc.\1')]
+RULES: list[Rule] = [*_SHARED, rule('head.{p}', 'head.fc.{p}')]
 DISTILLED_RULES: list[Rule] = [
     *_SHARED,
-    (r'head\.(\w+)', r'head.fcs.0.\1'),
-    (r'head_dist\.(\w+)', r'head.fcs.1.\1'),
+    rule('{head}.{p}', 'head.fcs.{head}.{p}', head={'head': '0', 'head_dist': '1'}),
 ]

@@ -1,57 +1,45 @@
-"""timm's names of LeViT's weights (``levit_*``; not ``levit_conv_*``) to ours."""
+"""timm's names of LeViT's weights (``levit_*``; not ``levit_conv_*``) and ours."""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING
+from .rules import Rule, dropped, rule, same
 
-if TYPE_CHECKING:
-    from ..convert import Rule
-
-# timm's name of a layer inside an attention or MLP -> ours.
-_LAYER = {
-    'qkv': 'qkv',
-    'kv': 'kv',
-    'q.ln': 'q',
-    'proj.ln': 'proj',
-    'ln1': 'fc1',
-    'ln2': 'fc2',
+# timm's first; the third convolution of the stem ends our stage 0, the fourth begins stage 1.
+_STEM = {'conv1': 'stem.0', 'conv2': 'stem.1', 'conv3': 'stages.0.0', 'conv4': 'stages.1.0'}
+_DOWN = {f'stages.{i}.downsample': f'stages.{i + 1}.0' for i in range(3)}
+_BLOCKS = {f'stages.{i}.blocks.{j}': f'stages.{i + 1}.{j + 1}' for i in range(3) for j in range(4)}
+_ATTENTION = {
+    **{f'{theirs}.attn_downsample': f'{ours}.attn' for theirs, ours in _DOWN.items()},
+    **{f'{theirs}.attn': f'{ours}.attn' for theirs, ours in _BLOCKS.items()},
 }
+_ATTENTION_LAYER = {'qkv': 'qkv', 'kv': 'kv', 'q.ln': 'q', 'proj.ln': 'proj'}
 _PART = {'linear': 'linear', 'bn': 'norm'}
 
-
-def _stem(m: re.Match) -> str:
-    index = int(m[1]) - 1  # the third convolution ends our stage 0, the fourth begins stage 1
-    place = f'stem.{index}' if index < 2 else f'stages.{index - 2}.0'
-    return f'backbone.{place}.{"0" if m[2] == "linear" else "1"}.{m[3]}'
-
-
-def _block(stage: str, place: str) -> str:
-    """``stages.I.downsample`` or ``stages.I.blocks.J``: ours counts both in one sequence."""
-    index = 0 if place == 'downsample' else int(place.removeprefix('blocks.')) + 1
-    return f'backbone.stages.{int(stage) + 1}.{index}'
-
-
-def _layer(m: re.Match) -> str:
-    module = 'mlp' if m[3] == 'mlp' else 'attn'
-    return f'{_block(m[1], m[2])}.{module}.{_LAYER[m[4]]}.{_PART[m[5]]}.{m[6]}'
-
-
-def _bias(m: re.Match) -> str:
-    return f'{_block(m[1], m[2])}.attn.relative_position_bias.table'
-
-
 RULES: list[Rule] = [
-    (r'.*\.attention_bias_idxs', None),
-    (r'stem\.conv([1-4])\.(linear|bn)\.(\w+)', _stem),
-    (
-        r'stages\.([0-2])\.(downsample|blocks\.\d+)\.(attn_downsample|attn|mlp)\.'
-        r'(qkv|kv|q\.ln|proj\.ln|ln[12])\.(linear|bn)\.(\w+)',
-        _layer,
+    dropped(r'.*\.attention_bias_idxs'),
+    rule(
+        'stem.{conv}.{part}.{p}',
+        'backbone.{conv}.{part}.{p}',
+        conv=_STEM,
+        part={'linear': '0', 'bn': '1'},
     ),
-    (
-        r'stages\.([0-2])\.(downsample|blocks\.\d+)\.(?:attn_downsample|attn)\.attention_biases',
-        _bias,
+    rule(
+        '{attn}.{layer}.{part}.{p}',
+        'backbone.{attn}.{layer}.{part}.{p}',
+        attn=_ATTENTION,
+        layer=_ATTENTION_LAYER,
+        part=_PART,
     ),
-    (r'(head|head_dist)\.(bn|linear)\.(\w+)', r'head.\1.\2.\3'),
+    rule(
+        '{attn}.attention_biases',
+        'backbone.{attn}.relative_position_bias.table',
+        attn=_ATTENTION,
+    ),
+    rule(
+        '{block}.mlp.ln{n}.{part}.{p}',
+        'backbone.{block}.mlp.fc{n}.{part}.{p}',
+        block=_DOWN | _BLOCKS,
+        part=_PART,
+    ),
+    rule('{head}.{layer}.{p}', 'head.{head}.{layer}.{p}', head=same('head', 'head_dist')),
 ]

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING
+from .rules import Rule, dropped, rule, same
 
-if TYPE_CHECKING:
-    from ..convert import Rule
-
-# In the published code: position of a layer in the flat sequence of a block -> ours.
-_CONV_BLOCK = {
+# In the published code: position of a layer in the flat sequence of a block. Ours follows.
+_PART = {
     '0': 'expand.0',
     '2': 'expand.2',
     '3': 'depthwise.0',
@@ -17,43 +13,36 @@ _CONV_BLOCK = {
     '6': 'project.0',
     '7': 'project.1',
 }
-_FUSION = {'se.fc1': 'fc1', 'se.fc2': 'fc2', 'pointconv': 'proj'}
-
-
-def _pslt_stem(m: re.Match) -> str:
-    layer, part = divmod(int(m[1]), 3)
-    return f'backbone.stem.{layer}.{part}.{m[2]}'
-
-
-def _pslt_inverted(m: re.Match) -> str:
-    stage, block = divmod(int(m[1]), 3)
-    part = m[2] if m[2].startswith('se') else _CONV_BLOCK[m[2].removeprefix('conv.')]
-    return f'backbone.stages.{stage}.{block}.{part}.{m[3]}'
-
-
-def _pslt_branch(m: re.Match) -> str:
-    part = m[4]
-    if part.startswith('mlp.conv.'):
-        part = f'ffn.{_CONV_BLOCK[part.removeprefix("mlp.conv.")]}'
-    part = part.replace('attn.kv', 'attn.qk')  # the published "kv" yields q and k
-    return f'backbone.stages.{int(m[1]) + 2}.{int(m[2]) + 1}.branches.{m[3]}.{part}{m[5]}'
-
+_THREES = {str(n): f'{n // 3}.{n % 3}' for n in range(9)}  # stem's layers; blocks of a stage
+_LADDER = {f'layers.{i}.blocks.{j}': f'stages.{i + 2}.{j + 1}' for i in (0, 1) for j in range(10)}
+_BRANCH, _OURS = '{ladder}.blocks.{b}.', 'backbone.{ladder}.branches.{b}.'
+_TABLE = 'attn.relative_position_bias_table'
 
 RULES: list[Rule] = [
-    (r'.*\.(total_ops|total_params|attn_mask|relative_position_index)|total_(ops|params)', None),
-    (r'patch_embed\.proj\.(\d)\.(\w+)', _pslt_stem),
-    (r'conv_layers\.([0-6])\.(conv\.[023567]|se\.fc[12])\.(\w+)', _pslt_inverted),
-    (
-        r'layers\.([01])\.blocks\.(\d+)\.blocks\.(\d)\.'
-        r'(norm[12]|attn\.(?:qkv|kv|proj)|attn|mlp\.conv\.[023567])'
-        r'(\.\w+)',
-        _pslt_branch,
+    dropped(r'.*\.(total_ops|total_params|attn_mask|relative_position_index)|total_(ops|params)'),
+    rule('patch_embed.proj.{n}.{p}', 'backbone.stem.{n}.{p}', n=_THREES),
+    rule('conv_layers.{n}.conv.{k}.{p}', 'backbone.stages.{n}.{k}.{p}', n=_THREES, k=_PART),
+    rule('conv_layers.{n}.se.{fc}.{p}', 'backbone.stages.{n}.se.{fc}.{p}', n=_THREES),
+    rule(_BRANCH + 'norm{n}.{p}', _OURS + 'norm{n}.{p}', ladder=_LADDER),
+    rule(
+        _BRANCH + 'attn.{layer}.{p}',
+        _OURS + 'attn.{layer}.{p}',
+        ladder=_LADDER,
+        layer={'qkv': 'qkv', 'kv': 'qk', 'proj': 'proj'},  # the published "kv" yields q and k
     ),
-    (
-        r'layers\.([01])\.blocks\.(\d+)\.(se\.fc[12]|pointconv)\.(\w+)',
-        lambda m: f'backbone.stages.{int(m[1]) + 2}.{int(m[2]) + 1}.fusion.{_FUSION[m[3]]}.{m[4]}',
+    rule(_BRANCH + _TABLE, _OURS + _TABLE, ladder=_LADDER),
+    rule(_BRANCH + 'mlp.conv.{k}.{p}', _OURS + 'ffn.{k}.{p}', ladder=_LADDER, k=_PART),
+    rule(
+        '{ladder}.{layer}.{p}',
+        'backbone.{ladder}.fusion.{layer}.{p}',
+        ladder=_LADDER,
+        layer={'se.fc1': 'fc1', 'se.fc2': 'fc2', 'pointconv': 'proj'},
     ),
-    (r'layers\.0\.downsample\.(norm|reduction)\.(\w+)', r'backbone.stages.3.0.\1.\2'),
-    (r'norm\.(\w+)', r'backbone.norm.\1'),
-    (r'head\.(\w+)', r'head.fc.\1'),
+    rule(
+        'layers.0.downsample.{layer}.{p}',
+        'backbone.stages.3.0.{layer}.{p}',
+        layer=same('norm', 'reduction'),
+    ),
+    rule('norm.{p}', 'backbone.norm.{p}'),
+    rule('head.{p}', 'head.fc.{p}'),
 ]

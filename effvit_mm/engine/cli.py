@@ -82,12 +82,12 @@ def test_parser() -> Parser:
 
 def train(argv: Sequence[str] | None = None) -> int:
     """Run ``tools/train.py``; returns the exit code."""
-    return _guarded(_train, train_parser, argv)
+    return run_guarded(_train, train_parser, argv)
 
 
 def test(argv: Sequence[str] | None = None) -> int:
     """Run ``tools/test.py``; returns the exit code."""
-    return _guarded(_test, test_parser, argv)
+    return run_guarded(_test, test_parser, argv)
 
 
 class Session:
@@ -116,7 +116,7 @@ def _test(args: argparse.Namespace, session: Session) -> None:
     run_test(session.runner, args)
 
 
-def _guarded(
+def run_guarded(
     work: Callable[[argparse.Namespace, Session], None],
     make_parser: Callable[[], Parser],
     argv: Sequence[str] | None,

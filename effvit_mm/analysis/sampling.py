@@ -1,0 +1,129 @@
+"""What token sampling costs in accuracy and saves in computation, on a trained model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+from ..attention.e_attention import TokenSamplingAttention
+from ..errors import ConfigError
+from .flops import flops_by_module
+
+COUNTED_IMAGES = 64
+
+
+class SamplingResult(NamedTuple):
+    """One setting of the sampling, measured on the test set.
+
+    Attributes:
+        num_samples: Sample points of each sampling block; None is no sampling at all.
+        accuracy: Top-1, percent.
+        multiply_adds: Mean of an image.
+        kept: Mean number of patch tokens that are left at the end.
+        images_per_second: Forward passes alone, at the test set's batch size.
+    """
+
+    num_samples: int | None
+    accuracy: float
+    multiply_adds: float
+    kept: float
+    images_per_second: float
+
+
+def use_sampling(cfg: Config, sampled_blocks: Sequence[int] | None) -> None:
+    """Give a config's VisionTransformer an attention that samples; its weights stay what they are.
+
+    Raises:
+        ConfigError: Another backbone, or an attention that has no sampling form.
+    """
+    backbone = cfg.model.backbone
+    if str(backbone.type).rpartition('.')[2] != 'VisionTransformer':
+        raise ConfigError(
+            f'model.backbone.type={backbone.type!r}: token sampling needs a VisionTransformer'
+        )
+    attention = backbone.get('attention') or {'type': 'SoftmaxAttention'}
+    name = str(attention['type']).rpartition('.')[2]
+    if name == 'SoftmaxAttention':
+        attention = {'type': 'effvit_mm.SampledSoftmaxAttention'}
+    elif name not in ('SampledSoftmaxAttention', 'EAttention'):
+        raise ConfigError(
+            f'model.backbone.attention.type={name!r} has no sampling form; SoftmaxAttention, '
+            'SampledSoftmaxAttention and EAttention have'
+        )
+    backbone.attention = attention
+    if sampled_blocks is not None:
+        backbone.sampled_blocks = tuple(sampled_blocks)
+
+
+class _Watch(Hook):
+    """Counts kept tokens and the seconds of the forward passes."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.kept, self.images, self.seconds = 0, 0, 0.0
+
+    def before_test_iter(self, runner, batch_idx, data_batch=None) -> None:
+        self.start = time.perf_counter()
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        self.seconds += time.perf_counter() - self.start
+        self.images += len(outputs)
+        if kept := _unwrapped(runner.model).backbone.kept_tokens:
+            self.kept += int(kept[-1].sum())
+
+
+def measure_sampling(runner, settings: Sequence[int | None]) -> list[SamplingResult]:
+    """Test a trained model once for each number of sample points; nothing is trained.
+
+    Args:
+        runner: A runner that can test, of a config that :func:`use_sampling` has changed.
+        settings: Numbers of sample points; None computes all tokens.
+    """
+    model = _unwrapped(runner.model)
+    layers = [m for m in model.modules() if isinstance(m, TokenSamplingAttention) and m.sample]
+    if not layers:
+        raise ConfigError('model.backbone.sampled_blocks: no block of the model samples tokens')
+    watch = _Watch()
+    runner.register_hook(watch)
+    results = []
+    for setting in settings:
+        for layer in layers:
+            layer.sample, layer.num_samples = setting is not None, setting
+        watch.reset()
+        accuracy = _top1(runner.test())
+        kept = watch.kept / watch.images
+        speed = watch.images / watch.seconds
+        cost = mean_multiply_adds(model, runner.test_dataloader)
+        results.append(SamplingResult(setting, accuracy, cost, kept, speed))
+    return results
+
+
+def mean_multiply_adds(model: nn.Module, dataloader) -> float:
+    """Multiply-adds of an image, the mean of the first 64, each alone: no padding is counted."""
+    total = images = 0
+    for batch in dataloader:
+        data = model.data_preprocessor(batch, False)
+        for image in data['inputs'][: COUNTED_IMAGES - images]:
+            total += sum(flops_by_module(model, image[None])[''].values())
+            images += 1
+        if images >= COUNTED_IMAGES:
+            break
+    return total / images
+
+
+def _top1(metrics: Mapping[str, float]) -> float:
+    if 'accuracy/top1' not in metrics:
+        raise ConfigError(f'test_evaluator gives {sorted(metrics)}: accuracy/top1 is needed')
+    return float(metrics['accuracy/top1'])
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model

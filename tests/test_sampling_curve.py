@@ -1,0 +1,105 @@
+"""Token sampling put on a trained model: the tool that draws accuracy against computation."""
+
+import importlib.util
+import re
+
+import pytest
+import torch
+from mmengine.config import Config
+from trainer import REPOSITORY, forget_runs, make_folder, write_config
+
+import effvit_mm
+from effvit_mm.analysis.sampling import use_sampling
+from effvit_mm.backbones import VisionTransformer
+from effvit_mm.errors import ConfigError
+
+ARCH = {'embed_dims': 24, 'depths': (1, 1, 1, 1), 'num_heads': 3, 'mlp_ratio': 2}
+MODEL = f"""
+model['backbone'] = dict(
+    type='effvit_mm.VisionTransformer', arch={ARCH!r}, patch_size=4, img_size=32,
+    out_type='cls_token',
+)
+model['neck'] = None
+model['head'] = dict(type='effvit_mm.LinearClsHead', in_channels=24, num_classes=3)
+custom_hooks = []
+"""
+
+
+def tool():
+    path = REPOSITORY / 'tools' / 'analysis_tools' / 'sampling_curve.py'
+    spec = importlib.util.spec_from_file_location('sampling_curve', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A config and weights; these need no training to be told apart by the sampling."""
+    config = write_config(tmp_path / 'config.py', make_folder(tmp_path / 'data'), MODEL)
+    torch.manual_seed(0)
+    backbone = VisionTransformer(ARCH, patch_size=4, img_size=32, out_type='cls_token')
+    head = effvit_mm.heads.LinearHead(24, 3)
+    state = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
+    state |= {f'head.{k}': v for k, v in head.state_dict().items()}
+    torch.save({'state_dict': state}, tmp_path / 'weights.pth')
+    yield str(config), str(tmp_path / 'weights.pth'), tmp_path
+    forget_runs()
+
+
+def run(trained, capsys, *options):
+    config, weights, folder = trained
+    picture = folder / 'curve.png'
+    code = tool().main(
+        [config, weights, '--work-dir', str(folder / 'work'), '--show', str(picture), *options]
+    )
+    return code, picture, capsys.readouterr()
+
+
+def test_table_and_picture(trained, capsys):
+    code, picture, output = run(
+        trained, capsys, '--num-samples', '64', '8', '2', '--sampled-blocks', '1', '2'
+    )
+    assert code == 0, output.err
+    assert picture.read_bytes().startswith(b'\x89PNG')
+    rows = re.findall(r'^\| (\w+) \| ([\d.]*) \| ([\d.]+) M \|', output.out, re.MULTILINE)
+    assert [row[0] for row in rows] == ['none', '64', '8', '2']
+    model = VisionTransformer(ARCH, patch_size=4, img_size=32, out_type='cls_token')
+    whole = effvit_mm.count_flops(model, (3, 32, 32)) + 24 * 3
+    assert float(rows[0][2]) == pytest.approx(whole / 1e6, abs=0.006)
+    costs, kept = [float(r[2]) for r in rows], [float(r[1]) for r in rows[1:]]
+    assert costs == sorted(costs, reverse=True) and costs[-1] < 0.7 * costs[0]
+    assert kept[1] <= 8 and 1 <= kept[2] <= 2 < kept[0] <= 64
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['--num-samples', '0'], r'--num-samples \[0\]: 1 or more'),
+        (['--sampled-blocks', '4'], r'sampled_blocks=\(4,\): blocks are 0 to 3'),
+        (['--num-samples', 'few'], r'few'),
+    ],
+    ids=str,
+)
+def test_bad_arguments_are_one_line(trained, capsys, options, message):
+    code, picture, output = run(trained, capsys, *options)
+    assert code == 2 and not picture.exists()
+    (line,) = [line for line in output.err.splitlines() if line.startswith('error')]
+    assert re.search(message, line)
+
+
+def test_what_cannot_sample_is_refused():
+    levit = Config({'model': {'backbone': {'type': 'effvit_mm.LeViT'}}})
+    with pytest.raises(ConfigError, match=r"'effvit_mm\.LeViT'.*VisionTransformer"):
+        use_sampling(levit, None)
+    angular = {'type': 'VisionTransformer', 'attention': {'type': 'LinearAngularAttention'}}
+    with pytest.raises(ConfigError, match='no sampling form'):
+        use_sampling(Config({'model': {'backbone': angular}}), None)
+
+
+def test_e_attention_keeps_its_options():
+    attention = {'type': 'EAttention', 'feature_map': 'relu'}
+    cfg = Config({'model': {'backbone': {'type': 'VisionTransformer', 'attention': attention}}})
+    use_sampling(cfg, [1])
+    assert cfg.model.backbone.attention == attention
+    assert cfg.model.backbone.sampled_blocks == (1,)

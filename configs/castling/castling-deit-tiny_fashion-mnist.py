@@ -1,4 +1,5 @@
-# From scratch. Of 50 tokens, 0.08 is four times the even share, as 0.02 is of 197.
+# From scratch. The threshold starts at the even share of 50 tokens, where a fresh softmax keeps half
+# of its entries; four times that, as 0.02 is of 197 tokens, would keep none and train no branch.
 _base_ = [
     '../_base_/models/deit_tiny_28.py',
     '../_base_/datasets/fashion_mnist_28.py',
@@ -7,8 +8,8 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(attention=dict(type='effvit_mm.LinearAngularAttention', threshold=0.08))
+    backbone=dict(attention=dict(type='effvit_mm.LinearAngularAttention', threshold=0.02))
 )
 train_cfg = dict(max_epochs=5)
 # The last epoch trains what inference runs: the linear part alone.
-custom_hooks = [dict(type='effvit_mm.MaskedSoftmaxHook', final_threshold=0.5, drop_epoch=4)]
+custom_hooks = [dict(type='effvit_mm.MaskedSoftmaxHook', final_threshold=0.2, drop_epoch=4)]

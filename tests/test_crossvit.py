@@ -207,6 +207,19 @@ def test_strides_are_those_of_the_maps():
 
 
 @torch.no_grad()
+def test_small_patches_for_small_images():
+    arch = {**SMALL, 'patch_embed': 'linear', 'img_size': 28}
+    model = CrossViT(arch, patch_sizes=(3, 4)).eval()
+    assert [tuple(m.shape[2:]) for m in model(images(28, 28))] == [(9, 9), (7, 7)]
+    assert model.out_strides == (3, 4 * 240 / 224)
+    assert [model.map_size((40, 61), b) for b in (0, 1)] == [
+        tuple(m.shape[2:]) for m in model(images(40, 61))
+    ]
+    with pytest.raises(ValueError, match='8 pixels or more'):
+        model(images(7, 28))
+
+
+@torch.no_grad()
 def test_class_tokens_come_as_one_list():
     (tokens,) = build(out_type='cls_token').eval()(images(97, 225, batch=2))
     assert isinstance(tokens, list) and [t.shape for t in tokens] == [(2, 24), (2, 48)]
@@ -337,6 +350,9 @@ def test_positions_that_fit_no_square_are_an_error():
         ({'frozen_stages': 4}, 'frozen_stages=4.*to 3'),
         ({'arch': {**SMALL, 'patch_embed': 'x'}}, "patch_embed.*'x'"),
         ({'arch': {**SMALL, 'num_heads': 5}}, 'num_heads=5'),
+        ({'patch_sizes': (3, 4)}, "patch_sizes=\\(3, 4\\).*'conv'.*12, 16"),
+        ({'patch_sizes': (12,)}, 'patch_sizes=.*two positive ints'),
+        ({'patch_sizes': (0, 4)}, 'patch_sizes=.*two positive ints'),
     ],
     ids=str,
 )

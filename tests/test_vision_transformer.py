@@ -13,8 +13,9 @@ from effvit_mm.registry import MODELS
 
 SMALL = {'embed_dims': 24, 'depths': (1, 1, 2, 1), 'num_heads': 3, 'mlp_ratio': 2}
 TIMM = {
-    'deit_tiny': 'deit_tiny_patch16_224',
-    'deit_tiny_distilled': 'deit_tiny_distilled_patch16_224',
+    f'deit_{arch}{kind}': f'deit_{arch}{kind}_patch16_224'
+    for arch in VisionTransformer.arch_settings
+    for kind in ('', '_distilled')
 }
 
 
@@ -167,6 +168,9 @@ def test_attention_is_found_whatever_the_default_scope():
         ({'out_type': 'tokens'}, "out_type='tokens'"),
         ({'attention': {'type': 'SoftmaxAtention'}}, "'SoftmaxAtention' is not registered"),
         ({'sampled_blocks': (1,), 'attention': None}, 'sampled_blocks'),
+        ({'sampled_blocks': (1, 5), 'attention': {'type': 'EAttention'}}, 'blocks are 0 to 4'),
+        ({'patch_size': 0}, 'patch_size=0'),
+        ({'patch_size': 64, 'img_size': 32}, 'patch_size=64'),
         ({'attention': {'type': 'EAttention', 'num_samples': 0}}, 'num_samples=0'),
         ({'attention': {'type': 'EAttention', 'feature_map': 'x'}}, "feature_map='x'"),
     ],
@@ -174,3 +178,14 @@ def test_attention_is_found_whatever_the_default_scope():
 def test_refuses(kwargs, message):
     with pytest.raises(ValueError, match=message):
         VisionTransformer(SMALL, **kwargs)
+
+
+@torch.no_grad()
+def test_small_patches_for_small_images():
+    model = VisionTransformer(SMALL, patch_size=4, img_size=28).eval()
+    assert model.stem.pos_embed.shape == (1, 50, 24)
+    assert model.out_strides == (4,)
+    assert model(images(28, 28))[0].shape == (2, 24, 7, 7)
+    assert model(images(30, 41))[0].shape == (2, 24, *model.map_size((30, 41), -1))
+    with pytest.raises(ValueError, match='8 pixels or more'):
+        model(images(28, 7))

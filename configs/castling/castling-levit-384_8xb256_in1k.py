@@ -1,0 +1,3 @@
+_base_ = './castling-levit-128s_8xb256_in1k.py'
+
+model = dict(backbone=dict(arch='384'), head=dict(in_channels=768))

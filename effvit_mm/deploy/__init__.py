@@ -1,0 +1,24 @@
+"""Networks as they are deployed: norms folded, constants computed once, no training branches."""
+
+from .folding import (
+    ShiftedConv2d,
+    fold_batch_norms,
+    fold_conv_norm,
+    fold_linear_norm,
+    fold_norm_conv,
+    fold_norm_linear,
+    mean_linear,
+)
+from .switch import Deployable, switch_modules
+
+__all__ = [
+    'Deployable',
+    'ShiftedConv2d',
+    'fold_batch_norms',
+    'fold_conv_norm',
+    'fold_linear_norm',
+    'fold_norm_conv',
+    'fold_norm_linear',
+    'mean_linear',
+    'switch_modules',
+]

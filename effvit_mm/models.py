@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .backbones import PSLT, Backbone, CrossViT, LeViT, MViTv2, VisionTransformer
 from .checkpoint import get_state_dict, load_weights, read_checkpoint
+from .deploy import Deployable
 from .heads import DistilledHeads, Head, LeViTHead, LinearHead, TokenHeads
 
 
@@ -86,7 +87,7 @@ MODEL_TABLE: dict[str, tuple[Family, dict]] = {
 }
 
 
-class Classifier(nn.Module):
+class Classifier(Deployable):
     """A backbone, pooling and a head: images ``(B, 3, H, W)`` to logits.
 
     The names of the weights are those of mmpretrain's ``ImageClassifier``: checkpoints move freely

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .caching import cached_by_size
+from .caching import SizeCache, cached_by_size
 
 # Added to the logits of pairs that must not see each other. Finite, as published: a window of
 # nothing but padding then stays free of NaN.
@@ -138,6 +138,16 @@ class ShiftedWindowAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         table = torch.zeros((2 * window_size - 1) ** 2, num_heads)
         self.relative_position_bias_table = nn.Parameter(table)
+        self.kept = SizeCache()
+
+    def switch_to_deploy(self) -> ShiftedWindowAttention:
+        """Gather the bias of a whole window for good; keep bias and mask together for each size."""
+        if not self.kept.active:
+            bias = self._window_bias((self.window_size, self.window_size)).detach().contiguous()
+            del self.relative_position_bias_table
+            self.register_buffer('relative_position_bias', bias)  # heads, L, L
+            self.kept.active = True
+        return self
 
     def forward(self, x: Tensor, value: Tensor | None = None) -> Tensor:
         if (value is not None) != self.takes_value:
@@ -147,13 +157,14 @@ class ShiftedWindowAttention(nn.Module):
         shift = self.shift if min(grid) > size else 0
         window = (min(size, height), min(size, width)) if self.mask_padding else (size, size)
         tokens, padded = self._to_windows(x, window, shift)
-        bias = self._bias(grid, window, shift, tokens)
         if self.takes_value:
             q, k = self.qk(tokens).chunk(2, dim=-1)
-            out = self._attend(q, k, self._to_windows(value, window, shift)[0], bias)
-            out = self.proj(out) + tokens
+            v = self._to_windows(value, window, shift)[0]
         else:
-            out = self.proj(self._attend(*self.qkv(tokens).chunk(3, dim=-1), bias))
+            q, k, v = self.qkv(tokens).chunk(3, dim=-1)
+        out = self.proj(self._attend(q, k, v, self._bias(grid, window, shift, q.dtype)))
+        if self.takes_value:
+            out = out + tokens
         out = window_reverse(out, window, padded)
         if shift:
             out = out.roll((-shift, -shift), (1, 2))
@@ -170,16 +181,32 @@ class ShiftedWindowAttention(nn.Module):
             x = x.roll((shift, shift), (1, 2))
         return window_partition(x, window), (height + bottom, width + right)
 
-    def _bias(self, grid: Size, window: Size, shift: int, tokens: Tensor) -> Tensor:
-        """Bias and mask for ``tokens: (B, windows, L, C)``: ``(1, windows * heads, L, L)``."""
-        _, windows, length, _ = tokens.shape
-        index = relative_position_index(self.window_size, window, tokens.device)
-        bias = self.relative_position_bias_table[index].permute(2, 0, 1)  # heads, L, L
-        padded = grid[0] % window[0] or grid[1] % window[1]
-        if shift or (self.mask_padding and padded):
-            like = (bias.device, bias.dtype)
-            bias = bias + window_mask(grid, window, shift, self.mask_padding, *like)
-        return bias.expand(windows, -1, -1, -1).reshape(1, -1, length, length)
+    def _bias(self, grid: Size, window: Size, shift: int, dtype: torch.dtype) -> Tensor:
+        """Bias and mask for all windows of a map: ``(1, windows * heads, L, L)``."""
+
+        def make() -> Tensor:
+            bias = self._window_bias(window)
+            windows = -(-grid[0] // window[0]) * -(-grid[1] // window[1])
+            padded = grid[0] % window[0] or grid[1] % window[1]
+            if shift or (self.mask_padding and padded):
+                like = (bias.device, bias.dtype)
+                bias = bias + window_mask(grid, window, shift, self.mask_padding, *like)
+            return bias.expand(windows, -1, -1, -1).reshape(1, -1, *bias.shape[-2:]).to(dtype)
+
+        if not self.kept.active:
+            return make()
+        return self.kept.get((grid, dtype), self.relative_position_bias, make)
+
+    def _window_bias(self, window: Size) -> Tensor:
+        """The bias within a window of h x w tokens: ``(heads, L, L)``, L = h * w."""
+        if not self.kept.active:
+            table = self.relative_position_bias_table
+            index = relative_position_index(self.window_size, window, table.device)
+            return table[index].permute(2, 0, 1)
+        # Of a window that is cut to a smaller map: the corner of the whole window's bias.
+        (h, w), size = window, self.window_size
+        bias = self.relative_position_bias.view(-1, size, size, size, size)
+        return bias[:, :h, :w, :h, :w].reshape(-1, h * w, h * w)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         """Attention within windows; q, k, v: ``(B, windows, L, C)``, returns the same shape."""
@@ -189,9 +216,7 @@ class ShiftedWindowAttention(nn.Module):
             t = t.to(q.dtype).view(b, windows, length, self.num_heads, -1).transpose(2, 3)
             return t.reshape(b, windows * self.num_heads, length, -1)
 
-        out = F.scaled_dot_product_attention(
-            split(q), split(k), split(v), attn_mask=bias.to(q.dtype)
-        )
+        out = F.scaled_dot_product_attention(split(q), split(k), split(v), attn_mask=bias)
         out = out.view(b, windows, self.num_heads, length, -1).transpose(2, 3)
         return out.reshape(b, windows, length, c)
 

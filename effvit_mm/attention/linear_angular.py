@@ -77,12 +77,18 @@ class ValueConvolution(nn.Module):
         super().__init__()
         if kernel_size % 2 == 0:
             raise ValueError(f'kernel_size={kernel_size} must be odd')
-        self.dims = dims
+        self.num_heads, self.dims = num_heads, dims
         kernel = (kernel_size, 1 if dims == 1 else kernel_size)
         padding = tuple(length // 2 for length in kernel)
         self.conv = nn.Conv2d(
             num_heads, num_heads, kernel, padding=padding, groups=num_heads, bias=False
         )
+
+    def repeat_kernels(self, width: int) -> None:
+        """Keep the kernels as they are used, one for each of a head's ``width`` channels."""
+        weight = self.conv.weight.detach()
+        if self.dims == 2 and len(weight) == self.num_heads:
+            self.conv.weight = nn.Parameter(weight.repeat_interleave(width, 0), False)
 
     def forward(self, v: Tensor, layout: Layout) -> Tensor:
         if self.dims == 1:
@@ -91,9 +97,11 @@ class ValueConvolution(nn.Module):
         extra = layout.num_extra_tokens
         # All channels at once, a head's kernel repeated for each of its channels: depthwise
         # convolution in channels-last memory is several times faster than one of B * e maps.
-        maps = v[:, :, extra:].transpose(1, 2).reshape(b, *layout.key_grid, heads * width)
-        kernels = self.conv.weight.repeat_interleave(width, 0)
         groups = heads * width
+        maps = v[:, :, extra:].transpose(1, 2).reshape(b, *layout.key_grid, groups)
+        kernels = self.conv.weight
+        if len(kernels) != groups:  # a kernel a head; else repeated already
+            kernels = kernels.repeat_interleave(width, 0)
         out = F.conv2d(maps.permute(0, 3, 1, 2), kernels, None, 1, self.conv.padding, 1, groups)
         out = out.permute(0, 2, 3, 1).reshape(b, -1, heads, width).transpose(1, 2)
         return F.pad(out, (0, 0, extra, 0))
@@ -182,8 +190,10 @@ class LinearAngularAttention(nn.Module):
         return self.masked_softmax and self.training
 
     def switch_to_deploy(self) -> LinearAngularAttention:
-        """Drop the training-time branch for good."""
+        """Drop the training-time branch for good; repeat the convolution's kernels once."""
         self.masked_softmax, self.density = False, None
+        if hasattr(self, 'value_conv'):
+            self.value_conv.repeat_kernels(self.value_dim)
         return self
 
     def forward(

@@ -14,10 +14,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from ..checkpoint import get_state_dict, load_weights, read_checkpoint
+from ..deploy import Deployable
 
 
-class Backbone(BaseModule):
+class Backbone(Deployable, BaseModule):
     """Images in, a tuple of feature maps out, at any input size.
+
+    For deployment, :meth:`switch_to_deploy` brings it into a faster form with the same outputs.
 
     A subclass builds ``stem`` (and what else belongs before the first stage, named in
     ``stem_names``) and ``stages``, a list of modules that each hold a sequence of blocks; only

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from ..attention import CrossAttention
+from ..attention.caching import SizeCache
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
 
@@ -100,6 +101,12 @@ class BranchEmbedding(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid[0] * grid[1], dim))
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        self.kept = SizeCache()
+
+    def switch_to_deploy(self) -> BranchEmbedding:
+        """From now on keep the position embeddings of each grid."""
+        self.kept.active = True
+        return self
 
     def forward(self, x: Tensor, grid: Size) -> Tensor:
         size = (grid[0] * self.patch_size, grid[1] * self.patch_size)
@@ -107,7 +114,12 @@ class BranchEmbedding(nn.Module):
             x = F.interpolate(x, size=size, mode='bicubic', align_corners=False)
         tokens = self.proj(x).flatten(2).transpose(1, 2)  # B N C
         tokens = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), tokens), 1)
-        return tokens + resize_positions(self.pos_embed, self.grid, grid)
+        return tokens + self.positions(grid)
+
+    def positions(self, grid: Size) -> Tensor:
+        """Position embeddings of a grid, the class token's first."""
+        resize = partial(resize_positions, self.pos_embed, self.grid, grid)
+        return self.kept.get(grid, self.pos_embed, resize)
 
     def fit_positions(self, state: dict[str, Tensor], prefix: str) -> None:
         """Resize the position embeddings in ``state``, of another square grid, to ours."""

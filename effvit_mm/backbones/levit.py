@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from ..attention import Layout
-from ..attention.caching import cached_by_size
+from ..attention.caching import SizeCache, cached_by_size
+from ..deploy import fold_batch_norms, fold_linear_norm, fold_norm_linear
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates
 from .mechanism import build_attention
@@ -27,10 +28,17 @@ Size = tuple[int, int]
 VALUE_RATIO, SUBSAMPLE_VALUE_RATIO, MLP_RATIO = 2, 4, 2
 
 
-def conv_norm(in_channels: int, out_channels: int) -> nn.Sequential:
+class ConvNorm(nn.Sequential):
     """3 x 3 convolution of stride 2 -> batch norm: ``(B, C, H, W) -> (B, C', H/2, W/2)``, ceil."""
-    conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(out_channels))
+
+    def switch_to_deploy(self) -> ConvNorm:
+        """Fold the norm."""
+        fold_batch_norms(self)
+        return self
 
 
 class LinearNorm(nn.Module):
@@ -48,7 +56,13 @@ class LinearNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.linear(x)
-        return self.norm(y.flatten(0, -2)).view_as(y)
+        return y if self.norm is None else self.norm(y.flatten(0, -2)).view_as(y)
+
+    def switch_to_deploy(self) -> LinearNorm:
+        """Fold the norm."""
+        if self.norm is not None:
+            self.linear, self.norm = fold_linear_norm(self.linear, self.norm), None
+        return self
 
 
 @cached_by_size
@@ -78,8 +92,18 @@ class DistanceBias(nn.Module):
         super().__init__()
         self.grid, self.stride = grid, stride
         self.table = nn.Parameter(torch.zeros(num_heads, grid[0] * grid[1]))
+        self.kept = SizeCache()
+
+    def switch_to_deploy(self) -> DistanceBias:
+        """From now on keep the bias of each size."""
+        self.kept.active = True
+        return self
 
     def forward(self, layout: Layout) -> Tensor:
+        return self.kept.get(layout, self.table, lambda: self.bias(layout))
+
+    def bias(self, layout: Layout) -> Tensor:
+        """What :meth:`forward` returns, computed anew."""
         table = self.table.unflatten(1, self.grid)[None]
         if layout.key_grid != self.grid:
             table = F.interpolate(table, layout.key_grid, mode='bilinear', align_corners=True)
@@ -126,6 +150,14 @@ class BiasedAttention(nn.Module):
     def takes_bias(self) -> bool:
         """Whether the mechanism has a use for a bias now; it may depend on training mode."""
         return getattr(self.mechanism, 'takes_bias', False)
+
+    def switch_to_deploy(self) -> BiasedAttention:
+        """Drop what only training needs: the bias too where the mechanism takes none now."""
+        if hasattr(self.mechanism, 'switch_to_deploy'):
+            self.mechanism.switch_to_deploy()
+        if not self.takes_bias and hasattr(self, 'relative_position_bias'):
+            del self.relative_position_bias
+        return self
 
     def split_heads(self, x: Tensor, *widths: int) -> tuple[Tensor, ...]:
         """``(B, H, W, heads * sum(widths))`` to one ``(B, heads, H * W, width)`` a width."""
@@ -248,7 +280,13 @@ class NormLinear(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(self.bn(x))
+        return self.linear(x if self.bn is None else self.bn(x))
+
+    def switch_to_deploy(self) -> NormLinear:
+        """Fold the norm."""
+        if self.bn is not None:
+            self.linear, self.bn = fold_norm_linear(self.bn, self.linear), None
+        return self
 
 
 @register_backbone
@@ -326,8 +364,8 @@ class LeViT(Backbone):
         grids = stage_grids(img_size)
         eighth, quarter, half = (widths[0] // n for n in (8, 4, 2))
         self.stem = nn.Sequential(
-            conv_norm(3, eighth).append(nn.Hardswish()),
-            conv_norm(eighth, quarter).append(nn.Hardswish()),
+            ConvNorm(3, eighth).append(nn.Hardswish()),
+            ConvNorm(eighth, quarter).append(nn.Hardswish()),
         )
 
         depths = [settings['depths'][0], *(1 + n for n in settings['depths'][1:])]
@@ -336,7 +374,7 @@ class LeViT(Backbone):
         def stage(i: int) -> list[nn.Module]:
             # Stage 0 starts from the stem's last convolution, which no activation follows.
             if i == 0:
-                first = conv_norm(half, widths[0])
+                first = ConvNorm(half, widths[0])
             else:
                 sizes = (widths[i - 1], widths[i], key_dim, grids[i - 1])
                 first = SubsampleBlock(*sizes, attention, next(rates))
@@ -345,7 +383,7 @@ class LeViT(Backbone):
             return [first, *(LeViTBlock(*sizes, attention, next(rates)) for _ in range(depth))]
 
         self.stages = nn.ModuleList(
-            [nn.Sequential(conv_norm(quarter, half).append(nn.Hardswish()))]
+            [nn.Sequential(ConvNorm(quarter, half).append(nn.Hardswish()))]
             + [nn.Sequential(*stage(i)) for i in range(self.out_indices[-1])]
         )
         self.finish([half, *widths], strides=(8, 16, 32, 64))

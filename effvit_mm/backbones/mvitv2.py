@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from ..attention import Layout
-from ..attention.caching import cached_by_size
+from ..attention.caching import SizeCache, cached_by_size
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
 from .mechanism import build_attention
@@ -41,15 +41,24 @@ class TokenPooling(nn.Module):
         self.norm = nn.LayerNorm(head_dim, NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        conv = self.conv
-        heads = x.shape[-1] // conv.in_channels
+        conv, channels = self.conv, x.shape[-1]
+        heads = channels // conv.in_channels
         # One convolution of all channels with the kernels repeated: moving the heads into the batch
         # instead would copy the map twice.
-        kernels = conv.weight.repeat(heads, 1, 1, 1)
-        x = x.permute(0, 3, 1, 2)
-        x = F.conv2d(x, kernels, None, conv.stride, conv.padding, groups=x.shape[1])
+        kernels = conv.weight
+        if len(kernels) != channels:  # one head's; else repeated already
+            kernels = kernels.repeat(heads, 1, 1, 1)
+        x = F.conv2d(
+            x.permute(0, 3, 1, 2), kernels, None, conv.stride, conv.padding, groups=channels
+        )
         x = x.permute(0, 2, 3, 1).unflatten(-1, (heads, -1))  # B H W heads d
         return self.norm(x).permute(0, 3, 1, 2, 4)
+
+    def repeat_kernels(self, heads: int) -> None:
+        """Keep the kernels as they are used, once for each head."""
+        weight = self.conv.weight.detach()
+        if len(weight) == self.conv.in_channels:
+            self.conv.weight = nn.Parameter(weight.repeat(heads, 1, 1, 1), False)
 
 
 @cached_by_size
@@ -82,23 +91,33 @@ class DecomposedRelativePosition(nn.Module):
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * size - 1, head_dim))
         nn.init.trunc_normal_(self.rel_pos_h, std=0.02)
         nn.init.trunc_normal_(self.rel_pos_w, std=0.02)
+        self.kept_rows, self.kept_columns = SizeCache(), SizeCache()
+
+    def switch_to_deploy(self) -> DecomposedRelativePosition:
+        """From now on keep the vectors of all pairs of places, for each size."""
+        self.kept_rows.active = self.kept_columns.active = True
+        return self
 
     def forward(self, q: Tensor, key_grid: Size) -> Tensor:
         height, width = q.shape[2:4]
-        rows = _offsets(self.rel_pos_h, height, key_grid[0])  # H H' d
-        columns = _offsets(self.rel_pos_w, width, key_grid[1])  # W W' d
+        rows = _offsets(self.kept_rows, self.rel_pos_h, height, key_grid[0])  # H H' d
+        columns = _offsets(self.kept_columns, self.rel_pos_w, width, key_grid[1])  # W W' d
         rows = torch.einsum('bnhwd,hkd->bnhwk', q, rows)
         columns = torch.einsum('bnhwd,wkd->bnhwk', q, columns)
         bias = rows[..., None] + columns[..., None, :]  # B heads H W H' W'
         return bias.flatten(4).flatten(2, 3)
 
 
-def _offsets(table: Tensor, queries: int, keys: int) -> Tensor:
+def _offsets(kept: SizeCache, table: Tensor, queries: int, keys: int) -> Tensor:
     """Vectors ``(queries, keys, d)`` of the pairs of places, of a table ``(rows, d)``."""
-    rows = 2 * max(queries, keys) - 1
-    if len(table) != rows:
-        table = F.interpolate(table.T[None], size=rows, mode='linear')[0].T
-    return table[relative_position_index(queries, keys, table.device)]
+
+    def gather() -> Tensor:
+        rows, fitting = 2 * max(queries, keys) - 1, table
+        if len(table) != rows:
+            fitting = F.interpolate(table.T[None], size=rows, mode='linear')[0].T
+        return fitting[relative_position_index(queries, keys, table.device)]
+
+    return kept.get((queries, keys), table, gather)
 
 
 class PoolingAttention(nn.Module):
@@ -127,7 +146,7 @@ class PoolingAttention(nn.Module):
         attention: Mapping | None,
     ) -> None:
         super().__init__()
-        head_dim = channels // num_heads
+        self.num_heads, head_dim = num_heads, channels // num_heads
         self.qkv = nn.Linear(in_channels, 3 * channels)
         self.pool_q = TokenPooling(head_dim, query_stride)
         self.pool_k = TokenPooling(head_dim, key_stride)
@@ -155,6 +174,8 @@ class PoolingAttention(nn.Module):
             self.mechanism.switch_to_deploy()
         if not self._takes_bias():
             self.relative_position = None
+        for pool in (self.pool_q, self.pool_k, self.pool_v):
+            pool.repeat_kernels(self.num_heads)
         return self
 
     def _takes_bias(self) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from ..attention import PixelAdaptiveFusion, ShiftedWindowAttention
+from ..deploy import fold_batch_norms
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
 
@@ -68,6 +69,11 @@ class InvertedResidual(nn.Module):
         y = self.se(self.project(self.depthwise(self.expand(x))))
         return x + y if self.residual else y
 
+    def switch_to_deploy(self) -> InvertedResidual:
+        """Fold all norms."""
+        fold_batch_norms(self.expand, self.depthwise, self.project)
+        return self
+
 
 class ConvFFN(nn.Module):
     """A feed-forward network with a depthwise convolution between its two projections.
@@ -84,6 +90,11 @@ class ConvFFN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.permute(0, 3, 1, 2)  # B C H W in channels-last memory: a view
         return self.project(self.depthwise(self.expand(x))).permute(0, 2, 3, 1)
+
+    def switch_to_deploy(self) -> ConvFFN:
+        """Fold all norms."""
+        fold_batch_norms(self.expand, self.depthwise, self.project)
+        return self
 
 
 class LadderBranch(nn.Module):
@@ -241,6 +252,13 @@ class PSLT(Backbone):
         for module in self.modules():
             if isinstance(module, ShiftedWindowAttention):
                 nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
+
+    def switch_to_deploy(self) -> PSLT:
+        """See :meth:`Backbone.switch_to_deploy`. No batch norm is left."""
+        super().switch_to_deploy()
+        # The stem's last norm has no one behind it but the first stage's first convolution.
+        fold_batch_norms(*self.stem, self.stages[0][0].expand)
+        return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Images ``(B, 3, H, W)`` to the maps of ``out_indices``."""

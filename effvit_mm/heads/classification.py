@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones.levit import NormLinear
+from ..deploy import mean_linear
 
 
 def pool(features: Tensor | Sequence[Tensor]) -> Tensor:
@@ -80,13 +81,21 @@ class TokenHeads(Head):
         return [fc(part) for fc, part in zip(self.fcs, parts, strict=True)]
 
     def logits(self, x: Tensor) -> Tensor:
-        return torch.stack(self.by_token(x)).mean(0)
+        return self.fc(x) if self.fcs is None else torch.stack(self.by_token(x)).mean(0)
+
+    def switch_to_deploy(self) -> TokenHeads:
+        """One linear layer of the joined tokens, ``fc``, in the place of ``fcs``."""
+        if self.fcs is not None:
+            self.fc, self.fcs = mean_linear(self.fcs, joined=True), None
+        return self
 
 
 class DistilledHeads(TokenHeads):
     """The heads of a class token and of a distillation token, which follows a teacher. DeiT."""
 
     def branches(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.fcs is None:  # deployed: they are one
+            return super().branches(x)
         label, teacher = self.by_token(x)
         return label, teacher
 
@@ -105,8 +114,19 @@ class LeViTHead(Head):
         self.head_dist = NormLinear(in_channels, num_classes)
 
     def branches(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.head_dist is None:  # deployed: they are one
+            return super().branches(x)
         return self.head(x), self.head_dist(x)
 
     def logits(self, x: Tensor) -> Tensor:
+        if self.head_dist is None:
+            return self.head(x)
         label, teacher = self.branches(x)
         return (label + teacher) / 2
+
+    def switch_to_deploy(self) -> LeViTHead:
+        """One linear layer, ``head``: norms folded, both heads' weights averaged."""
+        if self.head_dist is not None:
+            heads = [head.switch_to_deploy().linear for head in (self.head, self.head_dist)]
+            self.head, self.head_dist = mean_linear(heads, joined=False), None
+        return self

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from ..attention import Layout, Sampled, TokenState, full_state, rows
+from ..attention.caching import SizeCache
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
 from .mechanism import build_attention
@@ -116,6 +117,12 @@ class PatchEmbedding(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, self.num_extra_tokens + grid**2, dim))
         for parameter in self.parameters(recurse=False):
             nn.init.trunc_normal_(parameter, std=0.02)
+        self.kept = SizeCache()
+
+    def switch_to_deploy(self) -> PatchEmbedding:
+        """From now on keep the position embeddings of each grid."""
+        self.kept.active = True
+        return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, Size]:
         height, width = x.shape[-2:]
@@ -131,8 +138,8 @@ class PatchEmbedding(nn.Module):
 
     def positions(self, grid: Size) -> Tensor:
         """Position embeddings for a grid; the extra tokens' own are not interpolated."""
-        extra = self.num_extra_tokens
-        return resize_positions(self.pos_embed, extra, grid)
+        resize = partial(resize_positions, self.pos_embed, self.num_extra_tokens, grid)
+        return self.kept.get(grid, self.pos_embed, resize)
 
     def prepare_state_dict(self, state: dict[str, Tensor], prefix: str = '') -> dict[str, Tensor]:
         """Resize the position embeddings of another square image size to ours."""

@@ -8,11 +8,12 @@ counted, as in the papers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 # torch.nn.attention's kernel on the CPU; absent from builds without it.
@@ -28,6 +29,45 @@ def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[i
 
 def _formula(query, key, value, *_args, out_shape=None, **_kwargs) -> int:
     return _attention_flops(query, key, value)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards each module is in the mode it was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def flops_by_module(model: nn.Module, x: Tensor) -> dict[str, Counter[str]]:
+    """Multiply-adds of one forward pass in evaluation mode, by module and operator.
+
+    Args:
+        model: Called with ``x``. On the meta device nothing is computed, which suffices for all
+            networks but those that sample tokens: what these cost depends on the image.
+        x: The batch.
+
+    Returns:
+        ``{'stages.0.0.attn': {'addmm': ..., ...}, ...}``: a module's count has its children's in
+        it, and the whole model's name is ``''``. Modules that multiply nothing are left out.
+    """
+    extra = {_CPU_ATTENTION: _formula} if _CPU_ATTENTION is not None else {}
+    counter = FlopCounterMode(display=False, custom_mapping=extra)
+    with evaluation_mode(model), counter:
+        model(x)
+    result: dict[str, Counter[str]] = {'': Counter()}
+    for path, counts in counter.get_flop_counts().items():
+        name = '' if path == 'Global' else path.partition('.')[2]  # the class's name stands first
+        if path == 'Global' or name:
+            result[name] = Counter()
+            for operator, flops in counts.items():
+                result[name][str(operator).split('.')[-1]] += flops // 2
+    return result
 
 
 def flops_by_operator(model: nn.Module, input_shape: Sequence[int]) -> dict[str, int]:
@@ -47,20 +87,7 @@ def flops_by_operator(model: nn.Module, input_shape: Sequence[int]) -> dict[str,
         )
     like = next(model.parameters(), torch.empty(0))
     x = torch.zeros(shape, device=like.device, dtype=like.dtype)
-    extra = {_CPU_ATTENTION: _formula} if _CPU_ATTENTION is not None else {}
-    counter = FlopCounterMode(display=False, custom_mapping=extra)
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad(), counter:
-            model(x)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-    total: Counter[str] = Counter()
-    for operator, flops in counter.get_flop_counts()['Global'].items():
-        total[str(operator).split('.')[-1]] += flops // 2
-    return dict(total.most_common())
+    return dict(flops_by_module(model, x)[''].most_common())
 
 
 def count_flops(model: nn.Module, input_shape: Sequence[int]) -> int:

@@ -344,3 +344,37 @@ def test_test_gives_the_validation_of_the_training(trained, tmp_path):
     args = cli.test_parser().parse_args([str(config), str(best), '--work-dir', str(tmp_path)])
     metrics = Runner.from_cfg(configure.prepare_testing(args)).test()
     assert metrics['accuracy/top1'] == pytest.approx(history['best_score'])
+
+
+LEVIT = """
+model.update(
+    backbone=dict(
+        type='effvit_mm.LeViT', attention=dict(type='LinearAngularAttention'),
+        arch=dict(embed_dims=(16, 24, 32), num_heads=(2, 3, 2), depths=(1, 1, 1), key_dim=8),
+    ),
+    neck=None, head=dict(type='effvit_mm.LeViTClsHead', in_channels=32, num_classes=3),
+)
+train_cfg.update(max_epochs=1)
+param_scheduler = []
+"""
+
+
+def test_test_of_the_deployed_form(trained, data, tmp_path, capfd):
+    config = write_config(tmp_path / 'levit.py', data, LEVIT)
+    assert cli.train([str(config), '--work-dir', str(tmp_path / 'work')]) == 0
+    scores = []
+    for flags in ([], ['--deploy']):
+        forget_runs()
+        out = tmp_path / f'{len(flags)}.json'
+        weights = str(tmp_path / 'work' / 'epoch_1.pth')
+        common = [str(config), weights, '--work-dir', str(tmp_path / 't'), '--out', str(out)]
+        assert cli.test([*common, *flags]) == 0
+        scores.append(torch.tensor([p['pred_score'] for p in json.loads(out.read_text())]))
+    torch.testing.assert_close(*scores, rtol=1e-4, atol=1e-5)  # with EMA's weights, both times
+    assert 'deployed' in capfd.readouterr().out
+
+    forget_runs()
+    config, work = trained
+    common = [str(config), str(work / 'epoch_3.pth'), '--work-dir', str(tmp_path / 't')]
+    assert cli.test([*common, '--deploy']) == 2
+    assert 'no part of ImageClassifier has a deployed form' in capfd.readouterr().err

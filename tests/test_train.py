@@ -161,7 +161,7 @@ def test_two_processes_give_one_log_and_one_set_of_checkpoints(data, tmp_path):
         env={**ENVIRONMENT, 'PYTHON': sys.executable},
     )  # fmt: skip
     assert process.returncode == 0, process.stdout + process.stderr
-    assert process.stdout.count('images/s') == 1
+    assert process.stdout.count('model alone') == 1
     assert len(json.loads((tmp_path / 'out.json').read_text())) == 12
 
 

@@ -221,6 +221,9 @@ class VisionTransformer(Backbone):
         self.out_type = out_type
         if type(patch_size) is not int or not 1 <= patch_size <= img_size:
             raise ValueError(f'patch_size={patch_size!r}: an int from 1 to img_size is needed')
+        blocks = range(sum(depths))
+        if sampled_blocks is not None and not all(i in blocks for i in sampled_blocks):
+            raise ValueError(f'sampled_blocks={sampled_blocks!r}: blocks are 0 to {blocks[-1]}')
         self.min_size = 2 * patch_size
         self.stem = PatchEmbedding(dim, patch_size, img_size // patch_size, distilled)
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))

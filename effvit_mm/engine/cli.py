@@ -76,6 +76,9 @@ def test_parser() -> Parser:
     parser.add_argument('--out', help='write predictions to this .pkl or .json file')
     parser.add_argument('--show-dir', help='draw predictions and true labels into this folder')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument(
+        '--deploy', action='store_true', help='test the form that switch_to_deploy() makes'
+    )
     add_common_arguments(parser)
     return parser
 

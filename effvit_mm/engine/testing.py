@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import pickle
 import time
@@ -15,8 +16,11 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.structures import BaseDataElement
 
+from ..deploy import Deployable, switch_modules
+from ..errors import ConfigError
 from ..registry import HOOKS
 from .files import written_atomically
 from .report import format_duration, format_metrics, format_table
@@ -29,14 +33,18 @@ def run_test(runner, args: argparse.Namespace) -> dict:
     evaluator = runner.test_evaluator
     if args.out is not None:
         evaluator.metrics.append(PredictionWriter(args.out))
+    if args.deploy:
+        runner.register_hook(DeployHook())
     timer = ForwardTimer()
     runner.register_hook(timer)
     metrics = runner.test()
     if is_main_process():
         count = len(runner.test_dataloader.dataset)
         rows = [(name, format_metrics({'': value}).strip()) for name, value in metrics.items()] + [
+            ('form', 'deployed' if args.deploy else 'as trained'),
             ('images', str(count)),
             ('speed', f'{count / timer.seconds:.1f} images/s ({format_duration(timer.seconds)})'),
+            ('model alone', f'{count / timer.forward_seconds:.1f} images/s'),
         ]
         if args.out is not None:
             rows.append(('predictions', args.out))
@@ -46,16 +54,43 @@ def run_test(runner, args: argparse.Namespace) -> dict:
     return metrics
 
 
-class ForwardTimer(Hook):
-    """The time from the first batch wanted to the last one predicted, loading included."""
+class DeployHook(Hook):
+    """Test a copy of the model in its deployed form.
 
-    seconds = float('nan')
+    It is made last before the test: an EMAHook has put the averaged weights into the model by then
+    and wants its own tensors back afterwards.
+    """
+
+    priority = 'VERY_LOW'
 
     def before_test_epoch(self, runner) -> None:
-        self.start = time.perf_counter()
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if not any(isinstance(module, Deployable) for module in model.modules()):
+            raise ConfigError(f'--deploy: no part of {type(model).__name__} has a deployed form')
+        self.trained = runner.model
+        runner.model = copy.deepcopy(model).eval()
+        switch_modules(runner.model)
+
+    def after_test_epoch(self, runner, metrics=None) -> None:
+        runner.model = self.trained
+
+
+class ForwardTimer(Hook):
+    """Seconds of a test: from the first batch wanted to the last one predicted, loading included,
+    and those of the model alone."""
+
+    seconds = forward_seconds = float('nan')
+
+    def before_test_epoch(self, runner) -> None:
+        self.start, self.forward_seconds = time.perf_counter(), 0.0
+
+    def before_test_iter(self, runner, batch_idx, data_batch=None) -> None:
+        self.batch_start = time.perf_counter()
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        self.seconds = time.perf_counter() - self.start
+        now = time.perf_counter()
+        self.seconds = now - self.start
+        self.forward_seconds += now - self.batch_start
 
 
 class PredictionWriter(BaseMetric):

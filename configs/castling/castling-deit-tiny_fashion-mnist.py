@@ -7,9 +7,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-model = dict(
-    backbone=dict(attention=dict(type='effvit_mm.LinearAngularAttention', threshold=0.02))
-)
+model = dict(backbone=dict(attention=dict(type='effvit_mm.LinearAngularAttention', threshold=0.02)))
 train_cfg = dict(max_epochs=5)
 # The last epoch trains what inference runs: the linear part alone.
 custom_hooks = [dict(type='effvit_mm.MaskedSoftmaxHook', final_threshold=0.2, drop_epoch=4)]

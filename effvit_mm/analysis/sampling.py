@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from mmengine.config import Config
@@ -13,9 +13,7 @@ from torch import nn
 
 from ..attention.e_attention import TokenSamplingAttention
 from ..errors import ConfigError
-from .flops import flops_by_module
-
-COUNTED_IMAGES = 64
+from .trained import COUNTED_IMAGES, mean_cost, test_images, top1
 
 
 class SamplingResult(NamedTuple):
@@ -91,6 +89,7 @@ def measure_sampling(runner, settings: Sequence[int | None]) -> list[SamplingRes
     layers = [m for m in model.modules() if isinstance(m, TokenSamplingAttention) and m.sample]
     if not layers:
         raise ConfigError('model.backbone.sampled_blocks: no block of the model samples tokens')
+    images = test_images(model, runner.test_dataloader, COUNTED_IMAGES)
     watch = _Watch()
     runner.register_hook(watch)
     results = []
@@ -98,31 +97,12 @@ def measure_sampling(runner, settings: Sequence[int | None]) -> list[SamplingRes
         for layer in layers:
             layer.sample, layer.num_samples = setting is not None, setting
         watch.reset()
-        accuracy = _top1(runner.test())
+        accuracy = top1(runner.test())
         kept = watch.kept / watch.images
         speed = watch.images / watch.seconds
-        cost = mean_multiply_adds(model, runner.test_dataloader)
+        cost = mean_cost(model, images).model
         results.append(SamplingResult(setting, accuracy, cost, kept, speed))
     return results
-
-
-def mean_multiply_adds(model: nn.Module, dataloader) -> float:
-    """Multiply-adds of an image, the mean of the first 64, each alone: no padding is counted."""
-    total = images = 0
-    for batch in dataloader:
-        data = model.data_preprocessor(batch, False)
-        for image in data['inputs'][: COUNTED_IMAGES - images]:
-            total += sum(flops_by_module(model, image[None])[''].values())
-            images += 1
-        if images >= COUNTED_IMAGES:
-            break
-    return total / images
-
-
-def _top1(metrics: Mapping[str, float]) -> float:
-    if 'accuracy/top1' not in metrics:
-        raise ConfigError(f'test_evaluator gives {sorted(metrics)}: accuracy/top1 is needed')
-    return float(metrics['accuracy/top1'])
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

@@ -1,7 +1,8 @@
-"""Token sampling put on a trained model: the tool that draws accuracy against computation."""
+"""The tools that measure trained classifiers: token sampling without training, and comparisons."""
 
 import importlib.util
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,9 +26,9 @@ custom_hooks = []
 """
 
 
-def tool():
-    path = REPOSITORY / 'tools' / 'analysis_tools' / 'sampling_curve.py'
-    spec = importlib.util.spec_from_file_location('sampling_curve', path)
+def tool(name):
+    path = REPOSITORY / 'tools' / 'analysis_tools' / f'{name}.py'
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -50,13 +51,13 @@ def trained(tmp_path):
 def run(trained, capsys, *options):
     config, weights, folder = trained
     picture = folder / 'curve.png'
-    code = tool().main(
+    code = tool('sampling_curve').main(
         [config, weights, '--work-dir', str(folder / 'work'), '--show', str(picture), *options]
     )
     return code, picture, capsys.readouterr()
 
 
-def test_table_and_picture(trained, capsys):
+def test_sampling_gives_a_table_and_a_picture(trained, capsys):
     code, picture, output = run(
         trained, capsys, '--num-samples', '64', '8', '2', '--sampled-blocks', '1', '2'
     )
@@ -103,3 +104,27 @@ def test_e_attention_keeps_its_options():
     use_sampling(cfg, [1])
     assert cfg.model.backbone.attention == attention
     assert cfg.model.backbone.sampled_blocks == (1,)
+
+
+def test_trained_models_are_compared(trained, capsys):
+    """The same weights in two models: one table, softmax first, in the deployed form."""
+    config, weights, folder = trained
+    other = folder / 'angular.py'
+    attention = "attention=dict(type='LinearAngularAttention', convolution='none')"
+    text = Path(config).read_text()
+    other.write_text(text.replace("out_type='cls_token',", f"out_type='cls_token', {attention},"))
+    arguments = ['--work-dir', str(folder / 'work'), '--repeats', '1', '--batch-size', '4']
+    models = ['--model', config, weights, weights, '--model', str(other), weights]
+    assert tool('compare_trained').main([*arguments, *models]) == 0
+    output = capsys.readouterr().out
+    first, second = re.findall(r'^\| (?:config|angular) \| .*\|$', output, re.MULTILINE)[1:]
+    accuracy, repeated = re.search(r'\*\*([\d.]+)\*\* \(([\d., ]+)\)', first).groups()
+    assert repeated == f'{accuracy}, {accuracy}'  # one checkpoint, given twice
+    tokens, width = 65, 24
+    softmax, angular = (float(re.findall(r'([\d.]+) M', row)[1]) for row in (first, second))
+    assert softmax == pytest.approx(4 * 2 * tokens**2 * width / 1e6, abs=0.006)
+    assert angular == pytest.approx(4 * 2 * tokens * width * 8 / 1e6, abs=0.006)
+    assert f'({angular / softmax - 1:+.0%})' in second
+
+    assert tool('compare_trained').main([*arguments, '--model', config]) == 2
+    assert 'a config and a checkpoint are needed' in capsys.readouterr().err

@@ -1,0 +1,105 @@
+"""Trained classifiers beside each other: accuracy, multiply-adds, speed of the deployed form."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from statistics import mean
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..deploy import switch_modules
+from ..engine.testing import DeployHook
+from ..errors import ConfigError
+from .attention import AttentionCost, attention_flops
+from .flops import count_parameters
+from .latency import interleaved_latency
+
+COUNTED_IMAGES = 64
+
+
+class Trained(NamedTuple):
+    """A classifier and what was measured of it.
+
+    Attributes:
+        name: How a table calls it.
+        accuracy: Top-1 of each checkpoint in its deployed form, percent.
+        cost: Multiply-adds of an image, the mean of the first 64 test images.
+        parameters: Of the deployed form.
+        deployed: The model, and a batch of its test images to time it on.
+    """
+
+    name: str
+    accuracy: tuple[float, ...]
+    cost: AttentionCost
+    parameters: int
+    deployed: nn.Module
+
+
+class OnItsBatch(nn.Module):
+    """A model and its own input, so that models of different image sizes can be timed in turns."""
+
+    def __init__(self, model: nn.Module, x: Tensor) -> None:
+        super().__init__()
+        self.model, self.x = model, x
+
+    def forward(self, _: Tensor) -> Tensor:
+        return self.model(self.x, mode='tensor')
+
+
+def top1(metrics: dict[str, float]) -> float:
+    """Top-1 accuracy out of a test's metrics, percent."""
+    if 'accuracy/top1' not in metrics:
+        raise ConfigError(f'test_evaluator gives {sorted(metrics)}: accuracy/top1 is needed')
+    return float(metrics['accuracy/top1'])
+
+
+def test_images(model: nn.Module, dataloader, count: int) -> Tensor:
+    """The first images of a data loader, at most ``count``, preprocessed: ``(N, 3, H, W)``."""
+    images: list[Tensor] = []
+    for batch in dataloader:
+        images += model.data_preprocessor(batch, False)['inputs']
+        if len(images) >= count:
+            break
+    if len({image.shape for image in images[:count]}) > 1:
+        raise ConfigError('the test images are of different sizes: they make no batch')
+    return torch.stack(images[:count])
+
+
+def mean_cost(model: nn.Module, images: Tensor) -> AttentionCost:
+    """Mean multiply-adds of images, each alone: the padding of sampled tokens is not counted."""
+    costs = [attention_flops(model, image[None]) for image in images]
+    return AttentionCost(*(round(mean(values)) for values in zip(*costs, strict=True)))
+
+
+def measure_trained(name: str, runners: Sequence, batch_size: int) -> Trained:
+    """Test checkpoints of one config and count its model.
+
+    Args:
+        name: How the table is to call it.
+        runners: One that can test for each checkpoint.
+        batch_size: Images to time the model on.
+    """
+    accuracy = []
+    for runner in runners:
+        runner.register_hook(DeployHook())
+        accuracy.append(top1(runner.test()))
+    model = runners[0].model.eval()
+    images = test_images(model, runners[0].test_dataloader, max(batch_size, COUNTED_IMAGES))
+    cost = mean_cost(model, images[:COUNTED_IMAGES])
+    deployed = copy.deepcopy(model)
+    switch_modules(deployed)
+    parameters = count_parameters(deployed)
+    return Trained(
+        name, tuple(accuracy), cost, parameters, OnItsBatch(deployed, images[:batch_size])
+    )
+
+
+def images_per_second(trained: Sequence[Trained], repeats: int) -> list[float]:
+    """Speed of the deployed forms, in turns, each on its own images; medians."""
+    empty = trained[0].deployed.x.new_empty(0)
+    models = [one.deployed for one in trained]
+    latencies = interleaved_latency(models, empty, repeats)
+    return [len(m.x) / one.model for m, one in zip(models, latencies, strict=True)]

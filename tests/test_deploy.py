@@ -206,6 +206,21 @@ def test_named_models(name):
         model.train()
 
 
+@pytest.mark.parametrize(
+    ('name', 'square'),
+    [('castling_deit_tiny', False), ('castling_levit_128s', False), ('levit_128s', True)],
+)
+@torch.no_grad()
+def test_castling_makes_no_square_matrix(name, square):
+    """4,096 tokens: no tensor of the whole deployed model is near 4,096 x 4,096; LeViT's own is."""
+    model = effvit_mm.create_model(name, num_classes=7).switch_to_deploy()
+    x = images(1024, 1024, batch=1)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        model(x)
+    largest = max(event.cpu_memory_usage for event in profile.events())
+    assert largest > 0 and (largest > 4096 * 4096 * 4 / 2) == square
+
+
 def random_norm(channels, cls=nn.BatchNorm2d):
     return randomise_norms(nn.ModuleList([cls(channels)])).eval()[0]
 

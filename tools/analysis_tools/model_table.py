@@ -213,8 +213,10 @@ def main(argv: list[str] | None = None) -> int:
         if args.out is not None:
             check_writable(args.out.parent, '--out')
         repeats = 0 if args.no_latency else args.repeats
+        call = ' '.join(sys.argv[1:] if argv is None else argv)
         text = (
-            '# What the models cost\n\nWritten by `tools/analysis_tools/model_table.py`.\n\n'
+            '# What the models cost\n\n'
+            f'Written by `python tools/analysis_tools/model_table.py {call}`.\n\n'
             f'{model_section(names)}{reduction_section(names, repeats)}'
         )
         if args.out is None:

@@ -3,6 +3,7 @@
 from .castling_hook import MaskedSoftmaxHook
 from .checkpoint_hook import CheckpointHook
 from .hooks import NonFiniteLossHook, RecordHook, ReseedHook, ValidateOnResumeHook
+from .layer_decay import LayerDecayOptimWrapperConstructor
 from .optim import CPUAmpOptimWrapper
 from .runner import Runner
 from .testing import DrawPredictionsHook
@@ -11,6 +12,7 @@ __all__ = [
     'CPUAmpOptimWrapper',
     'CheckpointHook',
     'DrawPredictionsHook',
+    'LayerDecayOptimWrapperConstructor',
     'MaskedSoftmaxHook',
     'NonFiniteLossHook',
     'RecordHook',

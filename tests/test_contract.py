@@ -59,6 +59,13 @@ CASES = {
         kwargs={'mode': 'dense'},
         num_stages=3,
     ),
+    'CrossViT windows': Case(
+        CrossViT,
+        {**CROSSVIT, 'patch_embed': 'linear'},
+        norm='norms',
+        kwargs={'mode': 'dense', 'window_size': 3},
+        num_stages=3,
+    ),
     'LeViT': Case(LeViT, LEVIT),
     'LeViT castling': Case(LeViT, LEVIT, kwargs=CASTLING),
     'VisionTransformer': Case(VisionTransformer, VIT, norm='norm'),
@@ -72,6 +79,9 @@ CASES = {
             'attention': {'type': 'EAttention', 'num_samples': 12},
             'sampled_blocks': (1, 3),
         },
+    ),
+    'VisionTransformer windows': Case(
+        VisionTransformer, VIT, norm='norm', kwargs={**CASTLING, 'window_size': 3}
     ),
     'MViTv2': Case(MViTv2, MVITV2, norm='norm'),
     'MViTv2 castling': Case(MViTv2, MVITV2, norm='norm', kwargs=CASTLING),

@@ -7,6 +7,7 @@ from .linear import LinearAttention
 from .linear_angular import LinearAngularAttention
 from .softmax import Layout, SoftmaxAttention
 from .token_sampling import TokenState, full_state
+from .windows import tokens_to_windows, window_of, windows_to_tokens
 
 __all__ = [
     'CrossAttention',
@@ -22,4 +23,7 @@ __all__ = [
     'TokenState',
     'full_state',
     'rows',
+    'tokens_to_windows',
+    'window_of',
+    'windows_to_tokens',
 ]

@@ -13,32 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .caching import SizeCache, cached_by_size
+from .windows import window_partition, window_reverse
 
 # Added to the logits of pairs that must not see each other. Finite, as published: a window of
 # nothing but padding then stays free of NaN.
 MASKED = -100.0
 
-
 Size = tuple[int, int]
-
-
-def window_partition(x: Tensor, window: Size) -> Tensor:
-    """Cut maps into windows of h x w tokens: ``(B, H, W, C) -> (B, windows, h * w, C)``.
-
-    H and W are multiples of h and w.
-    """
-    b, height, width, c = x.shape
-    h, w = window
-    x = x.view(b, height // h, h, width // w, w, c).transpose(2, 3)
-    return x.reshape(b, -1, h * w, c)
-
-
-def window_reverse(windows: Tensor, window: Size, grid: Size) -> Tensor:
-    """Undo :func:`window_partition`: ``(B, windows, h * w, C) -> (B, H, W, C)``, grid = (H, W)."""
-    b, _, _, c = windows.shape
-    (height, width), (h, w) = grid, window
-    x = windows.view(b, height // h, width // w, h, w, c).transpose(2, 3)
-    return x.reshape(b, height, width, c)
 
 
 @cached_by_size

@@ -32,7 +32,8 @@ PRESETS = {
 
 def unit_length(x: Tensor, eps: float = 1e-6) -> Tensor:
     """Rows of unit L2 norm; a zero row stays zero, in half precision too."""
-    norm = x.float().square().sum(-1, keepdim=True).sqrt().clamp_min(eps)
+    # The bound stands before the root, whose gradient at zero would be infinite.
+    norm = x.float().square().sum(-1, keepdim=True).clamp_min(eps**2).sqrt()
     return (x.float() / norm).to(x.dtype)
 
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from ..attention import CrossAttention
+from ..attention import CrossAttention, tokens_to_windows, windows_to_tokens
 from ..attention.caching import SizeCache
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
@@ -137,17 +137,34 @@ class BranchEmbedding(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Softmax attention among all tokens of a branch: ``(B, N, C) -> (B, N, C)``."""
+    """Softmax attention among all tokens of a branch, or within windows of its map.
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    Args:
+        dim: Width of the tokens.
+        num_heads: Heads; must divide ``dim``.
+        window_size: Side of a window, in tokens; None is no windows. See
+            :func:`tokens_to_windows`: the class token is copied into each, the mean comes out.
+
+    Shapes:
+        x: ``(B, 1 + H * W, dim)``; grid: (H, W), needed with windows alone. Returns the same shape.
+    """
+
+    def __init__(self, dim: int, num_heads: int, window_size: int | None = None) -> None:
         super().__init__()
         if dim % num_heads:
             raise ValueError(f'num_heads={num_heads} does not divide the branch width {dim}')
-        self.num_heads = num_heads
+        self.num_heads, self.window_size = num_heads, window_size
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, grid: Size | None = None) -> Tensor:
+        if self.window_size is None:
+            return self.attend(x)
+        windows = self.attend(tokens_to_windows(x, grid, 1, self.window_size))
+        return windows_to_tokens(windows, grid, 1, self.window_size)
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Attention among all tokens of a row: ``(B, N, C) -> (B, N, C)``."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # B N 3 heads d
         out = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4).unbind(0))
         return self.proj(out.transpose(1, 2).flatten(2))
@@ -166,18 +183,25 @@ class MLP(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """The pre-norm block of ViT: ``(B, N, C) -> (B, N, C)``."""
+    """The pre-norm block of ViT: ``(B, N, C) -> (B, N, C)``; windows need the grid (H, W) too."""
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, drop_path: float) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float,
+        drop_path: float,
+        window_size: int | None = None,
+    ) -> None:
         super().__init__()
         self.norm1 = LayerNorm(dim)
-        self.attn = SelfAttention(dim, num_heads)
+        self.attn = SelfAttention(dim, num_heads, window_size)
         self.norm2 = LayerNorm(dim)
         self.mlp = MLP(dim, int(dim * mlp_ratio))
         self.drop_path = StochasticDepth(drop_path, 'row')
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x)))
+    def forward(self, x: Tensor, grid: Size | None = None) -> Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x), grid))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
@@ -219,6 +243,7 @@ class MultiScaleStage(nn.Module):
         fused: Branches whose class token is renewed at the end.
         num_heads, mlp_ratio: Of both branches.
         drop_rates: Stochastic depth of the blocks: S takes the first, the exchange the last.
+        windows: For each branch the ``window_size`` of its blocks.
     """
 
     def __init__(
@@ -229,13 +254,17 @@ class MultiScaleStage(nn.Module):
         num_heads: int,
         mlp_ratio: float,
         drop_rates: Sequence[float],
+        windows: Sequence[Sequence[int | None]],
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
             nn.Sequential(
-                *(TransformerBlock(dim, num_heads, mlp_ratio, drop_rates[i]) for i in range(depth))
+                *(
+                    TransformerBlock(dims[b], num_heads, mlp_ratio, drop_rates[i], windows[b][i])
+                    for i in range(depths[b])
+                )
             )
-            for dim, depth in zip(dims, depths, strict=True)
+            for b in BRANCHES
         )
         self.fusions = nn.ModuleDict(
             {str(b): Fusion(dims[b], dims[1 - b], num_heads, drop_rates[-1]) for b in fused}
@@ -245,12 +274,17 @@ class MultiScaleStage(nn.Module):
         """Layers one after another: the blocks of the deeper branch, and the exchange."""
         return max(map(len, self.blocks)) + bool(self.fusions)
 
-    def forward(self, tokens: Sequence[Tensor], run: Callable[..., Tensor]) -> list[Tensor]:
-        """Tokens of the branches ``(B, 1 + N, C)`` to the same; ``run(block, *args)`` runs one."""
+    def forward(
+        self, tokens: Sequence[Tensor], grids: Sequence[Size], run: Callable[..., Tensor]
+    ) -> list[Tensor]:
+        """Tokens of the branches ``(B, 1 + H * W, C)``, and their grids (H, W), to the same tokens.
+
+        ``run(block, *args)`` runs a block.
+        """
         tokens = list(tokens)
         for b in BRANCHES:
             for block in self.blocks[b]:
-                tokens[b] = run(block, tokens[b])
+                tokens[b] = run(block, tokens[b], grids[b])
         fused = list(tokens)  # both directions read the tokens from before the exchange
         for name, fusion in self.fusions.items():
             b = int(name)
@@ -274,6 +308,21 @@ def used_branches(
         plan.insert(0, (blocks, fused))
         fused = blocks
     return plan
+
+
+def stage_windows(window_size: int | None, stage: int, depth: int) -> list[list[int | None]]:
+    """For each branch the windows of its blocks in a stage, None where a block sees the whole map.
+
+    The last block of L in each stage does, and S's last of all: S, one block a stage, is the branch
+    that is dear. Its windows still learn of each other by the class token.
+
+    Raises:
+        ValueError: ``window_size`` is neither None nor a positive int.
+    """
+    if window_size is not None and (type(window_size) is not int or window_size < 1):
+        raise ValueError(f'window_size={window_size!r}: None or a positive int is needed')
+    small = None if stage == NUM_STAGES - 1 else window_size
+    return [[small], [window_size] * (depth - 1) + [None]]
 
 
 # The paper's table 1: widths of S and L; blocks of L in each of the three stages, where S has one;
@@ -317,6 +366,9 @@ class CrossViT(Backbone):
         patch_sizes: Of S and L, in pixels; small images want small ones, near 3 : 4. The ``'conv'``
             patch embedding has 12 and 16 alone.
         drop_path_rate: Stochastic depth of the last block of L; rises linearly from 0.
+        window_size: Side of the windows, in tokens, that self-attention stays within, but for the
+            last block of L in each stage and the last of S; None is no windows. For large images;
+            weights are the same either way. The exchange between the branches stays whole.
         frozen_stages: Freeze the embeddings and this many of the three multi-scale stages.
         norm_eval, with_cp, init_cfg: See :class:`Backbone`.
 
@@ -342,6 +394,7 @@ class CrossViT(Backbone):
         norm_eval: bool = False,
         with_cp: bool = False,
         init_cfg: dict | list | None = None,
+        window_size: int | None = None,
     ) -> None:
         super().__init__(arch, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
         settings = self.settings(arch)
@@ -372,6 +425,7 @@ class CrossViT(Backbone):
                 settings['num_heads'],
                 settings['mlp_ratio'],
                 rates[i * depth : (i + 1) * depth],
+                stage_windows(window_size, i, depth),
             )
             for i, (blocks, fused) in enumerate(
                 used_branches(self.out_indices, out_type == 'cls_token')
@@ -398,7 +452,7 @@ class CrossViT(Backbone):
         grids = [self.map_size(size, b) for b in BRANCHES]
         tokens = [embed(x, grid) for embed, grid in zip(self.stem, grids, strict=True)]
         for stage in self.stages:
-            tokens = stage(tokens, self.run_block)
+            tokens = stage(tokens, grids, self.run_block)
         if self.out_type == 'cls_token':
             return ([self.norms[str(b)](tokens[b][:, 0]) for b in self.out_indices],)
         maps = []

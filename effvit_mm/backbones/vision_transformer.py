@@ -15,7 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from ..attention import Layout, Sampled, TokenState, full_state, rows
+from ..attention import (
+    Layout,
+    Sampled,
+    TokenState,
+    full_state,
+    rows,
+    tokens_to_windows,
+    window_of,
+    windows_to_tokens,
+)
 from ..attention.caching import SizeCache
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
@@ -58,8 +67,39 @@ class Attention(nn.Module):
         return self.proj(x.transpose(1, 2).flatten(2))
 
 
+class WindowAttention(Attention):
+    """The same within windows of the map, which see nothing of each other but the extra tokens.
+
+    See :func:`tokens_to_windows`: extra tokens are copied into each window, their mean comes out.
+
+    Raises:
+        ValueError: The mechanism drops tokens: windows would be left with gaps.
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, attention: Mapping | None, window_size: int
+    ) -> None:
+        super().__init__(dim, num_heads, attention)
+        self.window_size = window_size
+        if self.samples_tokens:
+            raise ValueError(
+                f'window_size={window_size}: {type(self.mechanism).__name__} samples tokens of the '
+                'whole map and cannot attend within windows; leave window_size None'
+            )
+
+    def forward(self, x: Tensor, layout: Layout, tokens: TokenState | None = None) -> Tensor:
+        grid, extra = layout.query_grid, layout.num_extra_tokens
+        window = window_of(grid, self.window_size)
+        windows = tokens_to_windows(x, grid, extra, self.window_size)
+        windows = super().forward(windows, Layout(window, window, extra), None)
+        return windows_to_tokens(windows, grid, extra, self.window_size)
+
+
 class Block(nn.Module):
-    """Attention and a two-layer perceptron, each behind a norm; pre-norm residuals."""
+    """Attention and a two-layer perceptron, each behind a norm; pre-norm residuals.
+
+    ``window_size`` None is attention to the whole map.
+    """
 
     def __init__(
         self,
@@ -68,11 +108,15 @@ class Block(nn.Module):
         mlp_ratio: float,
         drop_path: float,
         attention: Mapping | None,
+        window_size: int | None = None,
     ) -> None:
         super().__init__()
         hidden = int(dim * mlp_ratio)
         self.norm1 = LayerNorm(dim)
-        self.attn = Attention(dim, num_heads, attention)
+        if window_size is None:
+            self.attn = Attention(dim, num_heads, attention)
+        else:
+            self.attn = WindowAttention(dim, num_heads, attention, window_size)
         self.norm2 = LayerNorm(dim)
         self.mlp = nn.ModuleDict({'fc1': nn.Linear(dim, hidden), 'fc2': nn.Linear(hidden, dim)})
         self.drop_path = StochasticDepth(drop_path, 'row')
@@ -175,6 +219,11 @@ class VisionTransformer(Backbone):
         attention: ``dict(type='SoftmaxAttention')`` or another mechanism with its options.
         sampled_blocks: Blocks (from 0) in which a mechanism that samples tokens does so; None is
             what the mechanism's own options say, in all blocks.
+        window_size: Side of the windows, in tokens, that blocks attend within, as in ViTDet; None
+            is attention to the whole map in all blocks. Weights are the same either way. Not for
+            mechanisms that sample tokens.
+        global_blocks: With windows, the blocks (from 0) that attend to the whole map all the same;
+            None is the last of each stage: ``(2, 5, 8, 11)`` of the named variants.
         distilled: Have a distillation token besides the class token.
         out_type: ``'featmap'`` returns maps ``(B, C, H/16, W/16)``, sizes rounded up; pruned cells
             hold their token's last feature. ``'cls_token'`` returns a tuple of one, the list of the
@@ -194,6 +243,7 @@ class VisionTransformer(Backbone):
         name: {'embed_dims': dim, 'depths': (3, 3, 3, 3), 'num_heads': heads, 'mlp_ratio': 4}
         for name, dim, heads in (('tiny', 192, 3), ('small', 384, 6), ('base', 768, 12))
     }
+
     def __init__(
         self,
         arch: str | Mapping = 'small',
@@ -210,6 +260,8 @@ class VisionTransformer(Backbone):
         norm_eval: bool = False,
         with_cp: bool = False,
         init_cfg: dict | list | None = None,
+        window_size: int | None = None,
+        global_blocks: Sequence[int] | None = None,
     ) -> None:
         super().__init__(arch, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
         settings = self.settings(arch)
@@ -228,6 +280,7 @@ class VisionTransformer(Backbone):
         self.stem = PatchEmbedding(dim, patch_size, img_size // patch_size, distilled)
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
         numbers = iter(range(sum(depths)))
+        windows = iter(block_windows(window_size, global_blocks, depths))
         self.stages = nn.ModuleList(
             nn.ModuleList(
                 Block(
@@ -236,6 +289,7 @@ class VisionTransformer(Backbone):
                     settings['mlp_ratio'],
                     next(rates),
                     _with_sampling(attention, next(numbers), sampled_blocks),
+                    next(windows),
                 )
                 for _ in range(depth)
             )
@@ -275,6 +329,29 @@ class VisionTransformer(Backbone):
                     old = canvas if out is x or canvas is None else self.norm(canvas)
                     maps.append(as_map(out[:, extra:], grid, tokens, old))
         return (maps,) if self.out_type == 'cls_token' else tuple(maps)
+
+
+def block_windows(
+    window_size: int | None, global_blocks: Sequence[int] | None, depths: Sequence[int]
+) -> list[int | None]:
+    """The window of each block, None where it attends to the whole map.
+
+    Raises:
+        ValueError: ``window_size`` is no positive int; ``global_blocks`` without it, or out of
+            range.
+    """
+    count = sum(depths)
+    if window_size is None:
+        if global_blocks is not None:
+            raise ValueError(f'global_blocks={global_blocks!r} needs a window_size')
+        return [None] * count
+    if type(window_size) is not int or window_size < 1:
+        raise ValueError(f'window_size={window_size!r}: None or a positive int is needed')
+    if global_blocks is None:
+        global_blocks = [sum(depths[: i + 1]) - 1 for i in range(len(depths))]
+    if not all(i in range(count) for i in global_blocks):
+        raise ValueError(f'global_blocks={global_blocks!r}: blocks are 0 to {count - 1}')
+    return [None if i in global_blocks else window_size for i in range(count)]
 
 
 def _with_sampling(

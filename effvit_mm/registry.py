@@ -6,6 +6,8 @@ in mmengine's root too, where the unprefixed ``dict(type='PSLT')`` finds them; a
 name in mmpretrain or mmdet keeps precedence there.
 """
 
+import sys
+from importlib import import_module
 from importlib.util import find_spec
 
 try:
@@ -27,6 +29,20 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
     return Registry(name, parent=parent, scope=SCOPE, locations=list(locations))
 
 
+class _DatasetRegistry(Registry):
+    """Imports the data sets for detection when one is asked for: importing mmdet takes seconds."""
+
+    detection = ('CocoFolder', 'DigitScenes')
+
+    def get(self, key: str) -> type | None:
+        """The class of this name, or None."""
+        if find_spec('mmdet') and (
+            'mmdet.datasets' in sys.modules or key.rpartition('.')[2] in self.detection
+        ):
+            import_module('effvit_mm.datasets.detection')
+        return super().get(key)
+
+
 # Detection goes without mmpretrain.
 _CLASSIFIERS = ['effvit_mm.classifiers'] if find_spec('mmpretrain') else []
 MODELS = _child('model', root.MODELS, 'effvit_mm.backbones', *_CLASSIFIERS)
@@ -37,7 +53,9 @@ OPTIM_WRAPPERS = _child('optim_wrapper', root.OPTIM_WRAPPERS, 'effvit_mm.engine'
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
     'optimizer wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS, 'effvit_mm.engine'
 )
-DATASETS = _child('dataset', root.DATASETS, 'effvit_mm.datasets')
+DATASETS = _DatasetRegistry(
+    'dataset', parent=root.DATASETS, scope=SCOPE, locations=['effvit_mm.datasets']
+)
 DATA_SAMPLERS = _child('data sampler', root.DATA_SAMPLERS, 'effvit_mm.datasets')
 TRANSFORMS = _child('transform', root.TRANSFORMS, 'effvit_mm.datasets')
 

@@ -1,21 +1,21 @@
-"""Data sets, their loading transform, and the sample data that the project makes itself."""
+"""Data sets, their loading transform, and the sample data that the project makes itself.
 
-from .digits import Digits
-from .fashion_mnist import FashionMNIST
-from .image_folder import ImageFolder
-from .imagenet import ImageNet
+Those for detection are in :mod:`.detection`, which imports mmdet: nothing here does.
+"""
+
+from importlib.util import find_spec
+
 from .loading import LoadImage, load_image
 from .scan import SkipCorrupt, find_corrupt
 from .storage import make_once
 
-__all__ = [
-    'Digits',
-    'FashionMNIST',
-    'ImageFolder',
-    'ImageNet',
-    'LoadImage',
-    'SkipCorrupt',
-    'find_corrupt',
-    'load_image',
-    'make_once',
-]
+__all__ = ['LoadImage', 'SkipCorrupt', 'find_corrupt', 'load_image', 'make_once']
+
+# Detection goes without mmpretrain, on whose classes these are built.
+if find_spec('mmpretrain'):
+    from .digits import Digits
+    from .fashion_mnist import FashionMNIST
+    from .image_folder import ImageFolder
+    from .imagenet import ImageNet
+
+    __all__ += ['Digits', 'FashionMNIST', 'ImageFolder', 'ImageNet']

@@ -13,30 +13,23 @@ import numpy as np
 
 from ..errors import DataError
 from ..registry import DATASETS
+from .digit_images import CLASSES, GREY_LEVELS, SPLITS, load_digit_images, split_indices
 from .image_folder import ImageFolder
 from .storage import make_once
-
-CLASSES = tuple('0123456789')
-# Every fifth image of a class is for testing. The images come in runs of the same writer, so both
-# parts hold every writer: this measures learning, not the step to unknown writers.
-TEST_EVERY = 5
-GREY_LEVELS = 16
 
 
 def build_digits(folder: Path) -> None:
     """Write ``train/<digit>/*.png`` and ``test/<digit>/*.png``, 8x8 grey, into ``folder``."""
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
-    images = np.round(images.reshape(-1, 8, 8) * (255 / GREY_LEVELS)).astype(np.uint8)
-    for digit in CLASSES:
-        for split in ('train', 'test'):
-            (folder / split / digit).mkdir(parents=True)
-        for order, index in enumerate(np.flatnonzero(labels == int(digit))):
-            split = 'test' if order % TEST_EVERY == TEST_EVERY - 1 else 'train'
-            file = folder / split / digit / f'{index:04d}.png'
-            if not cv2.imwrite(str(file), images[index]):
-                raise DataError(f'{file} cannot be written')
+    images, labels = load_digit_images()
+    images = np.round(images * (255 / GREY_LEVELS)).astype(np.uint8)
+    for split in SPLITS:
+        for digit in CLASSES:
+            place = folder / split / digit
+            place.mkdir(parents=True)
+            for index in split_indices(labels, int(digit), split):
+                file = place / f'{index:04d}.png'
+                if not cv2.imwrite(str(file), images[index]):
+                    raise DataError(f'{file} cannot be written')
 
 
 @DATASETS.register_module()

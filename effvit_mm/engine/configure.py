@@ -14,7 +14,13 @@ from mmengine.registry import RUNNERS
 from ..errors import ConfigError
 from .checks import check_config, check_override
 from .console import import_quietly
-from .data_root import spread_data_root
+from .data_root import (
+    NAMES,
+    evaluated_files,
+    follow_annotation_files,
+    spread_data_root,
+    spread_names,
+)
 from .files import check_writable
 from .runner import Runner
 
@@ -47,7 +53,8 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
         text = ' '.join(str(error).split())
         raise ConfigError(f'config {path}: {type(error).__name__}: {text}') from error
     import_quietly(cfg.get('default_scope', 'mmengine'))
-    data_root = cfg.get('data_root')
+    data_root, annotation_files = cfg.get('data_root'), evaluated_files(cfg)
+    names = {name: cfg.get(name) for name in NAMES}
     for key, value in parse_overrides(overrides).items():
         check_override(cfg, key)
         try:
@@ -56,6 +63,8 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
             text = ' '.join(str(error.args[0] if error.args else error).split())
             raise ConfigError(f'--cfg-options {key}={value}: {text}') from error
     spread_data_root(cfg, data_root)
+    spread_names(cfg, names)
+    follow_annotation_files(cfg, annotation_files)
     return cfg
 
 

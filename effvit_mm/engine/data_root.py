@@ -1,10 +1,24 @@
-"""``--cfg-options data_root=/path`` for all data loaders of a config at once."""
+"""``--cfg-options data_root=/path`` for all data loaders and evaluators of a config at once."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
+EVALUATORS = ('val_evaluator', 'test_evaluator')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+# Further names that a config may define at its top level, and what they stand for.
+NAMES = {
+    'train_annotations': {
+        'train_dataloader': ('ann_file', 'classes_from'),
+        'val_dataloader': ('classes_from',),
+        'test_dataloader': ('classes_from',),
+    },
+    'val_annotations': {'val_dataloader': ('ann_file',), 'test_dataloader': ('ann_file',)},
+    'train_images': {'train_dataloader': ('data_prefix.img',)},
+    'val_images': {'val_dataloader': ('data_prefix.img',), 'test_dataloader': ('data_prefix.img',)},
+}
 
 
 def spread_data_root(cfg: dict, before: str | None) -> None:
@@ -23,6 +37,73 @@ def spread_data_root(cfg: dict, before: str | None) -> None:
     for key in LOADERS:
         if isinstance(cfg.get(key), Mapping):
             _replace(cfg[key].get('dataset'), before, after)
+
+
+def spread_names(cfg: dict, before: Mapping[str, str]) -> None:
+    """The same for the names of annotation files and image folders, see ``NAMES``.
+
+    Args:
+        cfg: The config after the overrides; changed in place.
+        before: Its top level as the file had it.
+    """
+    for name, places in NAMES.items():
+        old, new = before.get(name), cfg.get(name)
+        if old is None or new is None or old == new:
+            continue
+        for loader, keys in places.items():
+            dataset = (cfg.get(loader) or {}).get('dataset')
+            for key in keys:
+                *parents, last = key.split('.')
+                node = dataset
+                for parent in parents:
+                    node = node.get(parent) if isinstance(node, Mapping) else None
+                if isinstance(node, Mapping) and node.get(last) == old:
+                    node[last] = new
+
+
+def evaluated_files(cfg: dict) -> dict[str, str]:
+    """The evaluators whose ``ann_file`` is that of the data set they judge, with that file."""
+    files = {}
+    for key in EVALUATORS:
+        own = _annotation_file(cfg, key)
+        for name, evaluator in _evaluators(cfg, key):
+            given = evaluator.get('ann_file')
+            if own and isinstance(given, str) and os.path.normpath(given) == own:
+                files[name] = given
+    return files
+
+
+def follow_annotation_files(cfg: dict, before: Mapping[str, str]) -> None:
+    """Give evaluators the annotation file of a data set that was overridden.
+
+    Those that were given a file of their own keep it.
+
+    Args:
+        cfg: The config after the overrides; changed in place.
+        before: What :func:`evaluated_files` gave for the config as the file had it.
+    """
+    for key in EVALUATORS:
+        own = _annotation_file(cfg, key)
+        for name, evaluator in _evaluators(cfg, key):
+            if own and name in before and evaluator.get('ann_file') == before[name]:
+                evaluator['ann_file'] = own
+
+
+def _evaluators(cfg: dict, key: str) -> list[tuple[str, dict]]:
+    value = cfg.get(key)
+    items = value if isinstance(value, list | tuple) else [value]
+    return [(f'{key}.{i}', item) for i, item in enumerate(items) if isinstance(item, Mapping)]
+
+
+def _annotation_file(cfg: dict, evaluator: str) -> str | None:
+    loader = cfg.get(evaluator.replace('evaluator', 'dataloader'))
+    dataset = loader.get('dataset') if isinstance(loader, Mapping) else None
+    if not isinstance(dataset, Mapping):
+        return None
+    file, split = dataset.get('ann_file'), dataset.get('split')
+    if not file and split and dataset.get('type') == 'effvit_mm.DigitScenes':
+        file = f'annotations/{split}.json'
+    return os.path.normpath(os.path.join(dataset.get('data_root') or '', file)) if file else None
 
 
 def _replace(dataset: object, before: str, after: str) -> None:

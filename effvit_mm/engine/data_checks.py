@@ -14,17 +14,29 @@ MAX_NAMED = 5
 
 def head_classes(model: nn.Module) -> int | None:
     """How many classes a classifier's or detector's head tells apart, where it says so."""
+    keys = class_keys(model)
+    return next(iter(keys.values()), None)
+
+
+def class_keys(model: nn.Module) -> dict[str, int]:
+    """The config keys that hold the number of classes, with their values."""
     model = getattr(model, 'module', model)  # test-time augmentation wraps the model
     roi_head = getattr(model, 'roi_head', None)
-    for head in (
-        getattr(model, 'head', None),
-        getattr(model, 'bbox_head', None),
-        getattr(roi_head, 'bbox_head', None),
-    ):
-        classes = getattr(head, 'num_classes', None)
-        if isinstance(classes, int):
-            return classes
-    return None
+    heads = {
+        'model.head': getattr(model, 'head', None),
+        'model.bbox_head': getattr(model, 'bbox_head', None),
+        'model.roi_head.bbox_head': getattr(roi_head, 'bbox_head', None),
+        'model.roi_head.mask_head': getattr(roi_head, 'mask_head', None),
+        'model.mask_head': getattr(model, 'mask_head', None),
+    }
+    found = {}
+    for path, head in heads.items():
+        stages = isinstance(head, nn.ModuleList)  # of a cascade
+        for index, part in enumerate(head if stages else [head]):
+            classes = getattr(part, 'num_classes', None)
+            if isinstance(classes, int):
+                found[f'{path}.{index}.num_classes' if stages else f'{path}.num_classes'] = classes
+    return found
 
 
 def check_dataset(dataset, model: nn.Module, key: str, allow_empty_classes: bool) -> None:
@@ -40,15 +52,23 @@ def check_dataset(dataset, model: nn.Module, key: str, allow_empty_classes: bool
         DataError: Empty; another number of classes; labels out of range; an empty class.
     """
     if len(dataset) == 0:
-        raise DataError(f'{key}.dataset ({type(dataset).__name__}) is empty')
+        hint = ': no image has an object of its classes' if hasattr(dataset, 'filter_cfg') else ''
+        raise DataError(f'{key}.dataset ({type(dataset).__name__}) is empty{hint}')
     while not hasattr(dataset, 'get_gt_labels') and hasattr(dataset, 'dataset'):
         dataset = dataset.dataset
-    names = (getattr(dataset, 'metainfo', None) or {}).get('classes')
-    count = head_classes(model)
-    if names is not None and count is not None and len(names) != count:
+    meta = getattr(dataset, 'metainfo', None) or {}
+    if isinstance(meta, list):  # mmdet's ConcatDataset of sets that differ in it
+        meta = meta[0]
+    names = meta.get('classes')
+    keys, count = class_keys(model), head_classes(model)
+    wrong = [path for path, number in keys.items() if names is not None and number != len(names)]
+    if wrong:
+        settings = ' '.join(f'{path}={len(names)}' for path in wrong)
+        head = wrong[0].removesuffix('.num_classes')
+        head = 'the head of the model' if head == 'model.head' else head
         raise DataError(
-            f'{key}.dataset has {len(names)} classes ({_some(names)}), but the head of the model '
-            f'has num_classes={count}; set model.head.num_classes={len(names)}'
+            f'{key}.dataset has {len(names)} classes ({_some(names)}), but {head} '
+            f'has num_classes={keys[wrong[0]]}; set {settings}'
         )
     if not hasattr(dataset, 'get_gt_labels'):
         return

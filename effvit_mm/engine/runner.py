@@ -19,6 +19,7 @@ from torch.distributed import init_process_group, is_initialized
 from ..checkpoint import get_state_dict, load_weights, read_checkpoint
 from ..errors import CheckpointError
 from ..registry import RUNNERS
+from .coco_checks import check_coco_sets
 from .console import quiet_subprocesses, quieten
 from .data_checks import check_dataset
 from .files import (
@@ -55,7 +56,8 @@ class Runner(_Runner):
     """Trains and tests what a config describes; see mmengine's runner for the arguments.
 
     Of the config it reads besides: ``trust_checkpoint`` (unpickle anything in checkpoint files)
-    and ``data_checks=dict(allow_empty_classes=False)``.
+    and ``data_checks=dict(allow_empty_classes=False)``; for more of its keys see
+    :mod:`.coco_checks`.
     """
 
     def __init__(
@@ -165,12 +167,15 @@ class Runner(_Runner):
         if isinstance(self._train_dataloader, dict):
             # Persistent workers carry their generators from epoch to epoch: no exact resume.
             self._train_dataloader = {**self._train_dataloader, 'persistent_workers': False}
+        check_coco_sets(self._train_dataloader, 'train_dataloader', self._data_checks)
         return self._checked(super().build_train_loop(loop), 'train_dataloader')
 
     def build_val_loop(self, loop):
+        check_coco_sets(self._val_dataloader, 'val_dataloader', self._data_checks)
         return self._checked(super().build_val_loop(loop), 'val_dataloader')
 
     def build_test_loop(self, loop):
+        check_coco_sets(self._test_dataloader, 'test_dataloader', self._data_checks)
         return self._checked(super().build_test_loop(loop), 'test_dataloader')
 
     def _checked(self, loop, key: str):

@@ -1,0 +1,117 @@
+#!/usr/bin/env python
+"""Find the faults of COCO-style data before training, and what training would do with each.
+
+Exit code 0: nothing that breaks a training; 1: something that does; 2: the command cannot be run.
+
+Examples: ``python tools/analysis_tools/check_dataset.py CONFIG --read-images --out report.md``,
+``python tools/analysis_tools/check_dataset.py annotations/train.json --images images --masks``
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+
+def make_parser() -> argparse.ArgumentParser:
+    from effvit_mm.engine.cli import Parser
+
+    parser = Parser(prog='check_dataset.py', description=__doc__.split('\n')[0])
+    parser.add_argument('source', metavar='CONFIG|JSON', help='a config, or an annotation file')
+    parser.add_argument('--images', help='with JSON: folder of the images')
+    parser.add_argument('--classes', nargs='+', help='with JSON: classes; default: all of it')
+    parser.add_argument('--masks', action='store_true', help='with JSON: masks are needed too')
+    parser.add_argument(
+        '--splits',
+        nargs='+',
+        choices=('train', 'val', 'test'),
+        default=['train', 'val'],
+        help='with CONFIG: which loaders; default: train val',
+    )
+    parser.add_argument('--read-images', action='store_true', help='decode every image')
+    parser.add_argument('--first', type=int, default=5, metavar='N', help='faults shown of a kind')
+    parser.add_argument('--out', help='write all of it to this .json or .md file')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
+    parser.add_argument('--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of all errors')
+    return parser
+
+
+def find_sources(args: argparse.Namespace) -> dict:
+    """The sets to check by name."""
+    from effvit_mm.datasets.coco_check import CocoSource
+    from effvit_mm.errors import ConfigError, DataError
+
+    if args.source.endswith('.json'):
+        images = Path(args.images) if args.images else None
+        if images is not None and not images.is_dir():
+            raise DataError(f'--images {images}: no such folder')
+        if args.read_images and images is None:
+            raise ConfigError('--read-images: --images is needed, the folder of the images')
+        classes = tuple(args.classes) if args.classes else None
+        return {args.source: CocoSource(Path(args.source), images, classes, args.masks)}
+    if args.images or args.classes or args.masks:
+        raise ConfigError('--images, --classes and --masks go with an annotation file, no config')
+    return _sources_of_config(args)
+
+
+def _sources_of_config(args: argparse.Namespace) -> dict:
+    from mmengine.registry import DefaultScope
+
+    from effvit_mm.engine.coco_checks import coco_sources
+    from effvit_mm.engine.configure import load_config
+    from effvit_mm.errors import ConfigError
+
+    cfg = load_config(args.source, args.cfg_options)
+    found = {}
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+        for split in args.splits:
+            loader = cfg.get(f'{split}_dataloader') or {}
+            found.update(coco_sources(loader.get('dataset'), f'{split}_dataloader.dataset'))
+    if not found:
+        raise ConfigError(
+            f'config {args.source}: no COCO-style data set in {" and ".join(args.splits)} '
+            '(sets in a remote store are not looked at)'
+        )
+    return found
+
+
+def work(args: argparse.Namespace, session) -> bool:
+    """Print what was found; whether something breaks a training."""
+    from effvit_mm.datasets.coco_check import check_coco
+    from effvit_mm.datasets.coco_report import format_report, to_dict, to_markdown
+    from effvit_mm.engine.files import check_writable, written_atomically
+    from effvit_mm.errors import ConfigError
+
+    if args.first < 1:
+        raise ConfigError(f'--first {args.first}: 1 or more is needed')
+    if args.out is not None:
+        if not args.out.endswith(('.json', '.md')):
+            raise ConfigError(f'--out {args.out}: a name ending in .json or .md is needed')
+        check_writable(Path(args.out).parent, f'--out {args.out}')
+    reports = {}
+    for name, source in find_sources(args).items():
+        reports[name] = check_coco(source, args.read_images)
+        print(format_report(reports[name], name, args.first) + '\n')
+    if args.out is not None:
+        as_json = args.out.endswith('.json')
+        text = json.dumps(to_dict(reports), indent=1) if as_json else to_markdown(reports)
+        with written_atomically(Path(args.out)) as temporary:
+            Path(temporary).write_text(text + '\n', encoding='utf-8')
+        print(f'wrote {args.out}')
+    return any(report.fatal() for report in reports.values())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the tool; returns the exit code."""
+    from effvit_mm.engine.cli import run_guarded
+
+    breaks: list[bool] = []
+    code = run_guarded(lambda args, session: breaks.append(work(args, session)), make_parser, argv)
+    return code or int(any(breaks))
+
+
+if __name__ == '__main__':
+    sys.path[:1] = []
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
+    sys.exit(main())

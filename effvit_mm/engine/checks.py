@@ -13,6 +13,7 @@ from numbers import Real
 from typing import Any
 
 import mmengine.registry as root
+import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope, Registry
 from torch.utils.data import DataLoader
@@ -39,6 +40,8 @@ GROUPS = (
     ('test_dataloader', 'test_cfg', 'test_evaluator'),
 )
 MODEL_PARTS = ('backbone', 'neck', 'head', 'data_preprocessor', 'bbox_head', 'roi_head', 'rpn_head')
+# It takes one map, of which in_channels is the width.
+SINGLE_MAP_NECK = 'SimpleFeaturePyramid'
 LOADER_EXTRAS = ('num_batch_per_epoch', 'disable_subprocess_warning')
 
 # Key -> (type, smallest value, whether the smallest itself is allowed, None is allowed).
@@ -76,6 +79,7 @@ def check_config(cfg: Config, training: bool) -> None:
     with DefaultScope.overwrite_default_scope(scope):
         for path, node, registry, injected in buildable_nodes(cfg):
             check_node(path, node, registry, injected)
+        check_neck(cfg.model)
 
 
 def check_top_level(cfg: Config) -> None:
@@ -253,3 +257,55 @@ def check_node(path: str, node: Mapping, registry: Registry, injected: Sequence[
             f'{path}.{wrong}={node[wrong]!r}: {target.__name__} has no such argument'
             f'{suggest(wrong, names) or "; it takes " + ", ".join(sorted(names))}'
         )
+
+
+def check_neck(model: Mapping) -> None:
+    """``in_channels`` of the neck must be what the backbone, if it is ours, returns."""
+    backbone, neck = model.get('backbone'), model.get('neck')
+    path = 'model.neck'
+    if isinstance(neck, Sequence) and not isinstance(neck, str) and neck:  # the first is fed
+        neck, path = neck[0], 'model.neck[0]'
+    if not isinstance(backbone, Mapping) or not isinstance(neck, Mapping):
+        return
+    given = neck.get('in_channels')
+    if not isinstance(given, int | Sequence):
+        return
+    maps = returned_maps(backbone)
+    if maps is None:
+        return
+    channels, strides = maps
+    if isinstance(given, int):  # of one map, which a pooling neck takes from the last
+        single = str(neck.get('type')).rpartition('.')[2] == SINGLE_MAP_NECK
+        fits = given == channels[-1] and (len(channels) == 1 or not single)
+        wanted: Any = channels[-1]
+    else:
+        single, fits, wanted = False, list(given) == channels, channels
+    if fits:
+        return
+    advice = f'write in_channels={wanted}'
+    if single and len(channels) > 1:
+        advice += ', and out_indices=-1 in the backbone: this neck takes one map'
+    raise ConfigError(
+        f'{path}.in_channels={given!r}: model.backbone ({backbone["type"]}) returns maps of '
+        f'{channels} channels at strides {strides}; {advice}'
+    )
+
+
+def returned_maps(backbone: Mapping) -> tuple[list[int], list[float]] | None:
+    """Channels and strides of the maps of a backbone of ours; None of others.
+
+    Also None where it cannot be built: that is reported when the model is.
+    """
+    from ..backbones import Backbone
+
+    cls = find_class(root.MODELS, backbone['type']) if 'type' in backbone else None
+    if not isinstance(cls, type) or not issubclass(cls, Backbone):
+        return None
+    arguments = {key: value for key, value in backbone.items() if key not in ('type', 'init_cfg')}
+    try:
+        with torch.device('meta'):  # shapes alone
+            built = cls(**arguments)
+    except Exception:
+        return None
+    strides = [round(stride, 2) for stride in built.out_strides]
+    return list(built.out_channels), [int(s) if s == int(s) else s for s in strides]

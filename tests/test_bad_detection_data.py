@@ -121,3 +121,26 @@ def test_another_number_of_classes(run):
 def test_ids_used_twice(run, kind):
     err = fails(run, lambda data: data['annotations'][1].update(id=1), kind)
     assert re.search(r'annotation ids used twice in .*0\.png, annotation 1', err)
+
+
+def test_the_tool_checks_the_sets_of_a_config(tmp_path, capsys):
+    import importlib.util
+    from pathlib import Path
+
+    tool = Path(__file__).resolve().parents[1] / 'tools' / 'analysis_tools' / 'check_dataset.py'
+    spec = importlib.util.spec_from_file_location('check_dataset', tool)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    data = make_coco(tmp_path / 'data')
+    config = str(write_config(tmp_path / 'small.py', tmp_path / 'data'))
+    assert module.main([config]) == 0
+    out = capsys.readouterr().out
+    assert 'train_dataloader.dataset: 3 images, 6 annotations' in out and 'no faults' in out
+    data['annotations'][0]['segmentation'] = []
+    write(tmp_path / 'data', data)
+    assert module.main([config]) == 0, 'masks are not asked for'
+    report = tmp_path / 'report.md'
+    assert module.main([config, '--out', str(report), '--cfg-options', *MASKS]) == 1
+    assert '| objects without a mask | 1 | yes | stops' in report.read_text()
+    assert module.main([config, '--splits', 'val']) == 2
+    assert 'no COCO-style data set in val' in capsys.readouterr().err

@@ -11,8 +11,8 @@ import yaml
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
-from mmpretrain.registry import MODELS, TRANSFORMS
+from mmengine.registry import MODELS, DefaultScope
+from mmpretrain.registry import TRANSFORMS
 from mmpretrain.structures import DataSample
 
 import effvit_mm
@@ -38,9 +38,8 @@ def load(name: str) -> Config:
 
 def build(config: Config, device: str = 'cpu') -> torch.nn.Module:
     """The model of a config; on the device 'meta' it has shapes only, and costs nothing."""
-    init_default_scope('mmpretrain')
     parts = {key: config[key] for key in ('data_preprocessor',) if key in config}
-    with torch.device(device):
+    with DefaultScope.overwrite_default_scope(config.default_scope), torch.device(device):
         return MODELS.build({**config.model, **parts})
 
 

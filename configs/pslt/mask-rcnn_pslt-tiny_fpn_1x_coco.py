@@ -1,0 +1,12 @@
+_base_ = [
+    '../_base_/models/mask-rcnn_fpn.py',
+    '../_base_/datasets/coco_instance.py',
+    '../_base_/schedules/schedule_1x.py',
+    '../_base_/default_runtime_det.py',
+]
+
+# Batch norms see the images of all processes, as published. Not on CPUs: --cfg-options sync_bn=None.
+sync_bn = 'torch'
+
+# The paper's rate for Mask R-CNN.
+optim_wrapper = dict(optimizer=dict(lr=6e-5))

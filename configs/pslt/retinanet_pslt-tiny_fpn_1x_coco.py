@@ -1,0 +1,9 @@
+_base_ = [
+    '../_base_/models/retinanet_fpn.py',
+    '../_base_/datasets/coco_detection.py',
+    '../_base_/schedules/schedule_1x.py',
+    '../_base_/default_runtime_det.py',
+]
+
+# Batch norms see the images of all processes, as published. Not on CPUs: --cfg-options sync_bn=None.
+sync_bn = 'torch'

@@ -46,6 +46,8 @@ def start(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Popen:
         text=True,
         cwd=cwd,
         env=ENVIRONMENT,
+        # Tests that a shell started in the background inherit that it ignores Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from mmengine.config import Config
-from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
-from torch import nn
 
 from ..attention.e_attention import TokenSamplingAttention
+from ..engine.testing import ForwardTimer
 from ..errors import ConfigError
 from .trained import COUNTED_IMAGES, mean_cost, test_images, top1
 
@@ -59,22 +56,17 @@ def use_sampling(cfg: Config, sampled_blocks: Sequence[int] | None) -> None:
         backbone.sampled_blocks = tuple(sampled_blocks)
 
 
-class _Watch(Hook):
-    """Counts kept tokens and the seconds of the forward passes."""
+class _Watch(ForwardTimer):
+    """Counts the tokens that are kept too."""
 
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        self.kept, self.images, self.seconds = 0, 0, 0.0
-
-    def before_test_iter(self, runner, batch_idx, data_batch=None) -> None:
-        self.start = time.perf_counter()
+    def before_test_epoch(self, runner) -> None:
+        super().before_test_epoch(runner)
+        self.kept = self.images = 0
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        self.seconds += time.perf_counter() - self.start
+        super().after_test_iter(runner, batch_idx, data_batch, outputs)
         self.images += len(outputs)
-        if kept := _unwrapped(runner.model).backbone.kept_tokens:
+        if kept := runner.bare_model.backbone.kept_tokens:
             self.kept += int(kept[-1].sum())
 
 
@@ -85,7 +77,7 @@ def measure_sampling(runner, settings: Sequence[int | None]) -> list[SamplingRes
         runner: A runner that can test, of a config that :func:`use_sampling` has changed.
         settings: Numbers of sample points; None computes all tokens.
     """
-    model = _unwrapped(runner.model)
+    model = runner.bare_model
     layers = [m for m in model.modules() if isinstance(m, TokenSamplingAttention) and m.sample]
     if not layers:
         raise ConfigError('model.backbone.sampled_blocks: no block of the model samples tokens')
@@ -96,14 +88,9 @@ def measure_sampling(runner, settings: Sequence[int | None]) -> list[SamplingRes
     for setting in settings:
         for layer in layers:
             layer.sample, layer.num_samples = setting is not None, setting
-        watch.reset()
         accuracy = top1(runner.test())
         kept = watch.kept / watch.images
-        speed = watch.images / watch.seconds
+        speed = watch.images / watch.forward_seconds
         cost = mean_cost(model, images).model
         results.append(SamplingResult(setting, accuracy, cost, kept, speed))
     return results
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model

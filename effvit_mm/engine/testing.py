@@ -16,7 +16,6 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.structures import BaseDataElement
 
 from ..deploy import Deployable, switch_modules
@@ -64,7 +63,7 @@ class DeployHook(Hook):
     priority = 'VERY_LOW'
 
     def before_test_epoch(self, runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = runner.bare_model
         if not any(isinstance(module, Deployable) for module in model.modules()):
             raise ConfigError(f'--deploy: no part of {type(model).__name__} has a deployed form')
         self.trained = runner.model

@@ -1,25 +1,9 @@
 _base_ = [
-    '../_base_/models/mask-rcnn_fpn.py',
+    '../_base_/models/mask-rcnn_crossvit-pyramid.py',
+    '../_base_/backbones/crossvit-9.py',
     '../_base_/datasets/coco_instance.py',
     '../_base_/schedules/schedule_1x.py',
     '../_base_/default_runtime_det.py',
 ]
 
-# Windows of 14 tokens, as in ViTDet: at 800 x 1333 the small branch has 8,520 tokens.
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='effvit_mm.CrossViT',
-        arch='9',
-        mode='dense',
-        out_indices=(0, 1),
-        window_size=14,
-    ),
-    neck=dict(
-        _delete_=True,
-        type='effvit_mm.CrossViTPyramid',
-        in_channels=[128, 256],
-        out_channels=256,
-        num_outs=5,
-    ),
-)
+model = dict(backbone=dict(_delete_=True, **_base_.backbone))

@@ -1,27 +1,9 @@
 _base_ = [
-    '../_base_/models/retinanet_fpn.py',
+    '../_base_/models/retinanet_simple-pyramid.py',
+    '../_base_/backbones/lightweight-vit-tiny.py',
     '../_base_/datasets/coco_detection.py',
     '../_base_/schedules/schedule_1x.py',
     '../_base_/default_runtime_det.py',
 ]
 
-# E-attention is linear in the tokens and needs no windows. Cells of dropped tokens keep their last
-# feature.
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='effvit_mm.VisionTransformer',
-        arch='tiny',
-        attention=dict(type='effvit_mm.EAttention'),
-        sampled_blocks=tuple(range(3, 12)),
-    ),
-    neck=dict(
-        _delete_=True,
-        type='effvit_mm.SimpleFeaturePyramid',
-        in_channels=192,
-        out_channels=256,
-        scales=(2, 1, 0.5),
-        num_outs=5,
-        add_extra_convs=True,
-    ),
-)
+model = dict(backbone=dict(_delete_=True, **_base_.backbone))

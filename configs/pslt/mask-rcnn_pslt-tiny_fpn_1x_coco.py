@@ -1,12 +1,14 @@
 _base_ = [
     '../_base_/models/mask-rcnn_fpn.py',
+    '../_base_/backbones/pslt-tiny.py',
     '../_base_/datasets/coco_instance.py',
     '../_base_/schedules/schedule_1x.py',
     '../_base_/default_runtime_det.py',
 ]
 
+model = dict(backbone=dict(_delete_=True, **_base_.backbone))
+
 # Batch norms see the images of all processes, as published. Not on CPUs: --cfg-options sync_bn=None.
 sync_bn = 'torch'
-
 # The paper's rate for Mask R-CNN.
 optim_wrapper = dict(optimizer=dict(lr=6e-5))

@@ -1,3 +1,14 @@
-_base_ = './retinanet_pslt-tiny_fpn_1x_coco.py'
+_base_ = [
+    '../_base_/models/retinanet_fpn.py',
+    '../_base_/backbones/pslt-base.py',
+    '../_base_/datasets/coco_detection.py',
+    '../_base_/schedules/schedule_1x.py',
+    '../_base_/default_runtime_det.py',
+]
 
-model = dict(backbone=dict(arch='base'), neck=dict(in_channels=[72, 144, 288, 576]))
+model = dict(
+    backbone=dict(_delete_=True, **_base_.backbone), neck=dict(in_channels=[72, 144, 288, 576])
+)
+
+# Batch norms see the images of all processes, as published. Not on CPUs: --cfg-options sync_bn=None.
+sync_bn = 'torch'

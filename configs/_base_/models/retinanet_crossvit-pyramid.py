@@ -1,0 +1,14 @@
+# RetinaNet on the two maps of CrossViT-9.
+_base_ = './retinanet_fpn.py'
+
+model = dict(
+    neck=dict(
+        _delete_=True,
+        type='effvit_mm.CrossViTPyramid',
+        in_channels=[128, 256],
+        out_channels=256,
+        start_level=1,
+        num_outs=5,
+        add_extra_convs=True,
+    )
+)

@@ -1,0 +1,220 @@
+"""Another project's configs, started with mmdet's and mmpretrain's own tools: a backbone of ours is
+all that they take from here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from coco_sets import make_coco
+from trainer import forget_runs, make_folder
+
+from effvit_mm.checkpoint import read_checkpoint
+from effvit_mm.ops import finder
+
+pytest.importorskip('mmdet')
+pytest.importorskip('mmpretrain')
+from effvit_mm.engine import cli
+
+STAND_IN = importlib.util.find_spec(finder.EXTENSION).origin == finder.__name__
+IMPORT = "custom_imports = dict(imports=['effvit_mm'])\n"
+# What mmdet's own tools/test.py needs before it starts, on an mmcv without compiled operators.
+AFTER_IMPORT = (
+    'import runpy, sys, effvit_mm; sys.argv = sys.argv[1:]; '
+    "runpy.run_path(sys.argv[0], {}, '__main__')"
+)
+DETECTOR = """
+_base_ = [
+    'mmdet::_base_/models/{model}.py',
+    'mmdet::_base_/datasets/coco_{task}.py',
+    'mmdet::_base_/schedules/schedule_1x.py',
+    'mmdet::_base_/default_runtime.py',
+]
+train_pipeline = _base_.train_pipeline
+train_pipeline[2].update(scale=(96, 96))
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].update(scale=(96, 96))
+loader = dict(num_workers=0, persistent_workers=False)
+data = dict(
+    data_root='data/',
+    data_prefix=dict(img='images/'),
+    metainfo=dict(classes=('red', 'white', 'platelet')),
+)
+train_dataloader = dict(
+    **loader, dataset=dict(**data, ann_file='train.json', pipeline=train_pipeline)
+)
+val_dataloader = dict(**loader, dataset=dict(**data, ann_file='val.json', pipeline=test_pipeline))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file='data/val.json')
+test_evaluator = val_evaluator
+train_cfg = dict(max_epochs=1)
+default_hooks = dict(logger=dict(interval=1))
+"""
+RETINANET = (
+    DETECTOR.format(model='retinanet_r50_fpn', task='detection')
+    + """
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='effvit_mm.PSLT',
+        arch=dict(embed_dims=12, depths=(1, 1, 1, 1), num_heads=(4, 8)),
+        out_indices=(0, 1, 2, 3),
+        final_norm=False,
+    ),
+    neck=dict(in_channels=[24, 48, 96, 192], out_channels=32),
+    bbox_head=dict(in_channels=32, feat_channels=32, stacked_convs=1, num_classes=3),
+    test_cfg=dict(score_thr=0.0),
+)
+"""
+)
+MASK_RCNN = (
+    DETECTOR.format(model='mask-rcnn_r50_fpn', task='instance')
+    + """
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='effvit_mm.VisionTransformer',
+        arch=dict(embed_dims=24, depths=(1, 1, 1, 1), num_heads=3, mlp_ratio=2),
+        attention=dict(type='effvit_mm.EAttention'),
+        sampled_blocks=(1, 3),
+    ),
+    neck=dict(
+        _delete_=True,
+        type='effvit_mm.SimpleFeaturePyramid',
+        in_channels=24,
+        out_channels=32,
+        num_outs=5,
+    ),
+    rpn_head=dict(in_channels=32, feat_channels=32),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=32),
+        bbox_head=dict(in_channels=32, fc_out_channels=32, num_classes=3),
+        mask_roi_extractor=dict(out_channels=32),
+        mask_head=dict(in_channels=32, conv_out_channels=32, num_convs=1, num_classes=3),
+    ),
+    train_cfg=dict(rpn_proposal=dict(nms_pre=50, max_per_img=20), rcnn=dict(sampler=dict(num=16))),
+    test_cfg=dict(
+        rpn=dict(nms_pre=50, max_per_img=20), rcnn=dict(score_thr=0.0, max_per_img=5)
+    ),
+)
+"""
+)
+CLASSIFIER = """
+_base_ = ['mmpretrain::_base_/default_runtime.py']
+model = dict(
+    type='ImageClassifier',
+    data_preprocessor=dict(num_classes=3, mean=[127.0] * 3, std=[60.0] * 3),
+    backbone=dict(
+        type='effvit_mm.PSLT', arch=dict(embed_dims=12, depths=(1, 1, 1, 1), num_heads=(4, 8))
+    ),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=3, in_channels=192, topk=(1,)),
+)
+pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+train_dataloader = dict(
+    batch_size=8, num_workers=0, persistent_workers=False,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(type='CustomDataset', data_root='data', data_prefix='train', pipeline=pipeline),
+)
+val_dataloader = dict(
+    batch_size=8, num_workers=0, persistent_workers=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='CustomDataset', data_root='data', data_prefix='val', pipeline=pipeline),
+)
+val_evaluator = dict(type='Accuracy', topk=(1,))
+train_cfg = dict(by_epoch=True, max_epochs=1)
+val_cfg = dict()
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))
+"""
+
+
+def tool(package: str, name: str) -> str:
+    """A script that the installed package carries."""
+    origin = importlib.util.find_spec(package).origin
+    return str(Path(origin).parent / '.mim' / 'tools' / name)
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess:
+    """Python started in a folder that is not our repository's."""
+    return subprocess.run(
+        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=300,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': ''},
+    )  # fmt: skip
+
+
+def succeeds(folder: Path, *command: str) -> None:
+    done = run(folder, *command)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def last_metrics(work: Path) -> dict:
+    """The last line that mmengine wrote for machines."""
+    logs = sorted(work.glob('*/vis_data/scalars.json'))
+    return json.loads(logs[-1].read_text().splitlines()[-1])
+
+
+def assert_trained(checkpoint: Path, iterations: int) -> None:
+    content = read_checkpoint(checkpoint, trust=True)
+    assert content['meta']['iter'] == iterations
+    ours = [name for name in content['state_dict'] if name.startswith('backbone.')]
+    assert len(ours) > 20
+    assert all(content['state_dict'][name].isfinite().all() for name in ours)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    make_coco(tmp_path / 'data', images=4, splits=('train', 'val'))
+    return tmp_path
+
+
+def test_retinanet_with_our_backbone_in_mmdets_tools(project):
+    """Trained by mmdet's train.py, tested by its test.py and by ours with the same figures."""
+    (project / 'retina.py').write_text(RETINANET + IMPORT)
+    succeeds(project, tool('mmdet', 'train.py'), 'retina.py')
+    checkpoint = project / 'work_dirs' / 'retina' / 'epoch_1.pth'
+    assert_trained(checkpoint, iterations=2)
+    validated = last_metrics(project / 'work_dirs' / 'retina')
+    assert 0 < validated['coco/bbox_mAP_50'] <= 1
+    arguments = ('retina.py', str(checkpoint), '--work-dir', 'tested')
+    succeeds(project, '-c', AFTER_IMPORT, tool('mmdet', 'test.py'), *arguments)
+    tested = json.loads(next(project.glob('tested/*/*.json')).read_text())
+    assert tested['coco/bbox_mAP_50'] == validated['coco/bbox_mAP_50']
+    forget_runs()
+    assert cli.test(['retina.py', str(checkpoint), '--work-dir', 'ours']) == 0
+    ours = json.loads(next(project.glob('ours/*/*.json')).read_text())
+    names = [name for name in tested if name.startswith('coco/')]
+    assert len(names) == 6 and {name: ours[name] for name in names} == {
+        name: tested[name] for name in names
+    }
+
+
+def test_mask_rcnn_by_the_prefix_alone_on_our_runner(project):
+    """The runner is what is built first: its prefix brings all of ours, the operators too."""
+    (project / 'mask.py').write_text(MASK_RCNN + "runner_type = 'effvit_mm.Runner'\n")
+    succeeds(project, tool('mmdet', 'train.py'), 'mask.py')
+    assert_trained(project / 'work_dirs' / 'mask' / 'epoch_1.pth', iterations=2)
+    metrics = last_metrics(project / 'work_dirs' / 'mask')
+    assert {'coco/bbox_mAP', 'coco/segm_mAP'} <= metrics.keys()
+
+
+@pytest.mark.skipif(not STAND_IN, reason='with a compiled mmcv the prefix alone is enough')
+def test_the_prefix_alone_comes_too_late_without_compiled_operators(project):
+    """As the README says: mmdet builds its detector, and asks for them, before our backbone."""
+    (project / 'prefix.py').write_text(RETINANET)
+    done = run(project, tool('mmdet', 'train.py'), 'prefix.py')
+    assert done.returncode != 0
+    assert done.stderr.rstrip().endswith("ModuleNotFoundError: No module named 'mmcv._ext'")
+
+
+def test_a_classifier_by_the_prefix_alone_in_mmpretrains_train(tmp_path):
+    make_folder(tmp_path / 'data')
+    (tmp_path / 'classify.py').write_text(CLASSIFIER)
+    succeeds(tmp_path, tool('mmpretrain', 'train.py'), 'classify.py')
+    assert_trained(tmp_path / 'work_dirs' / 'classify' / 'epoch_1.pth', iterations=3)
+    assert 0 <= last_metrics(tmp_path / 'work_dirs' / 'classify')['accuracy/top1'] <= 100

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import master_only
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner as _Runner
 from torch.distributed import init_process_group, is_initialized
 
@@ -125,18 +127,37 @@ class Runner(_Runner):
             super()._log_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module):
-        """DDP on the CPU takes no device ids, which mmengine always passes."""
-        if self.distributed and not torch.cuda.is_available():
-            model_wrapper_cfg = dict(
-                model_wrapper_cfg
-                or {
-                    'broadcast_buffers': False,
-                    'find_unused_parameters': self.cfg.get('find_unused_parameters', False),
-                }
-            )
-            model_wrapper_cfg.setdefault('type', 'MMDistributedDataParallel')
-            model_wrapper_cfg['device_ids'] = None
-        return super().wrap_model(model_wrapper_cfg, model)
+        """On CPUs DDP takes no device ids, which mmengine always passes, and no SyncBatchNorm."""
+        if not self.distributed or torch.cuda.is_available():
+            return super().wrap_model(model_wrapper_cfg, model)
+        model_wrapper_cfg = dict(
+            model_wrapper_cfg
+            or {
+                'broadcast_buffers': False,
+                'find_unused_parameters': self.cfg.get('find_unused_parameters', False),
+            }
+        )
+        model_wrapper_cfg.setdefault('type', 'MMDistributedDataParallel')
+        model_wrapper_cfg['device_ids'] = None
+        with self._without_sync_bn():
+            return super().wrap_model(model_wrapper_cfg, revert_sync_batchnorm(model))
+
+    @contextmanager
+    def _without_sync_bn(self) -> Iterator[None]:
+        """The key is put back: the config that is written down is to serve on GPUs too."""
+        wanted = self.cfg.get('sync_bn')
+        if wanted is None:
+            yield
+            return
+        self.logger.info(
+            f'sync_bn={wanted!r} is left out: SyncBatchNorm does not run on CPUs; batch norms take '
+            "the statistics of their own process's images"
+        )
+        self.cfg.sync_bn = None
+        try:
+            yield
+        finally:
+            self.cfg.sync_bn = wanted
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)

@@ -1,0 +1,142 @@
+"""Trainings of a small detector: several processes, killed and resumed."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from coco_sets import make_coco, write_config
+from trainer import REPOSITORY, forget_runs
+
+from effvit_mm.checkpoint import read_checkpoint
+
+pytest.importorskip('mmdet')
+from effvit_mm.engine import Runner, cli
+
+# Scores of every height count, else a network that has learned nothing finds nothing.
+VALIDATION = """
+_base_ = './small.py'
+resize = dict(type='Resize', scale=(96, 72), keep_ratio=True)
+val_pipeline = [_base_.pipeline[0], resize, *_base_.pipeline[1:]]
+val_dataloader = dict(
+    batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='effvit_mm.CocoFolder', data_root={data!r}, ann_file='val.json',
+        data_prefix=dict(img='images'), test_mode=True, pipeline=val_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='CocoMetric', ann_file={data!r} + '/val.json', metric='bbox')
+test_evaluator = val_evaluator
+val_cfg = test_cfg = dict()
+model = dict(test_cfg=dict(score_thr=0.0))
+randomness = dict(seed=1)
+train_dataloader = dict(batch_size=1)
+"""
+
+
+def make_config(folder: Path, extra: str = '') -> Path:
+    """A config with validation, on 5 images: two processes do not share them evenly."""
+    data = folder / 'data'
+    make_coco(data, images=5, splits=('train', 'val'))
+    write_config(folder / 'small.py', data)
+    path = folder / 'detector.py'
+    path.write_text(VALIDATION.format(data=str(data)) + extra)
+    return path
+
+
+def run_script(name: str, *arguments: object, cwd: Path) -> str:
+    done = subprocess.run(
+        ['bash', str(REPOSITORY / 'tools' / name), *map(str, arguments)],
+        capture_output=True, text=True, cwd=cwd, timeout=300,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': '', 'PYTHON': sys.executable},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def read_json(folder: Path) -> dict:
+    """The metrics that a test leaves."""
+    return json.loads(next(folder.glob('*/*.json')).read_text())
+
+
+def test_two_processes_without_gpus(tmp_path, monkeypatch):
+    """sync_bn is left out, and evaluation gives what one process gives, to the last bit."""
+    monkeypatch.chdir(tmp_path)
+    # The neck asks for SyncBatchNorm by itself.
+    config = make_config(
+        tmp_path, "sync_bn = 'torch'\nmodel.update(neck=dict(norm_cfg=dict(type='SyncBN')))\n"
+    )
+    out = run_script('dist_train.sh', config, 2, '--work-dir', 'work', cwd=tmp_path)
+    assert out.count("sync_bn='torch' is left out") == 1
+    assert "sync_bn = 'torch'" in (tmp_path / 'work' / 'detector.py').read_text()
+    checkpoint = tmp_path / 'work' / 'epoch_1.pth'
+    assert read_checkpoint(checkpoint)['meta']['iter'] == 3
+    arguments = (config, checkpoint, 2, '--work-dir', 'two', '--out', 'two.json')
+    run_script('dist_test.sh', *arguments, cwd=tmp_path)
+    forget_runs()
+    arguments = [str(config), str(checkpoint), '--work-dir', 'one', '--out', 'one.json']
+    assert cli.test(arguments) == 0
+    one, two = (json.loads((tmp_path / f'{name}.json').read_text()) for name in ('one', 'two'))
+    assert len(one) == 5 and one == two
+    assert sum(len(image['pred_instances']['scores']) for image in one) > 5
+    metrics = read_json(tmp_path / 'one')
+    assert metrics['coco/bbox_mAP_50'] > 0
+    figures = {name: value for name, value in metrics.items() if name.startswith('coco/')}
+    assert figures.items() <= read_json(tmp_path / 'two').items()
+
+
+RESUMED = """
+train_pipeline = [*_base_.pipeline[:2], dict(type='RandomFlip', prob=0.5), _base_.pipeline[2]]
+train_dataloader.update(
+    batch_size=2, num_workers={workers}, dataset=dict(pipeline=train_pipeline)
+)
+train_cfg = dict(max_epochs=2)
+optim_wrapper = dict(optimizer=dict(lr=1e-4, momentum=0.9))
+custom_hooks = [dict(type='EMAHook', momentum=0.1)]
+"""
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_killed_in_an_epoch_and_resumed_gives_the_same_weights(tmp_path, monkeypatch, workers):
+    monkeypatch.chdir(tmp_path)
+    config = str(make_config(tmp_path, RESUMED.format(workers=workers)))
+
+    def train(work: str, *arguments: str) -> None:
+        forget_runs()
+        assert cli.train([config, '--work-dir', work, *arguments]) == 0
+
+    def train_and_die() -> None:
+        """SIGKILL at the fifth of six iterations, the second of the second epoch."""
+        step = Runner.call_hook
+
+        def call_hook(self, name, **kwargs):
+            step(self, name, **kwargs)
+            if name == 'before_train_iter' and self.iter == 4:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        Runner.call_hook = call_hook
+        train('killed')
+
+    train('whole')
+    process = multiprocessing.get_context('fork').Process(target=train_and_die)
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    assert sorted(p.name for p in Path('killed').glob('epoch_*.pth')) == ['epoch_1.pth']
+    train('killed', '--resume')
+    before = read_checkpoint('killed/epoch_1.pth')['state_dict']
+    whole, resumed = (read_checkpoint(f'{work}/epoch_2.pth') for work in ('whole', 'killed'))
+    for key in ('state_dict', 'ema_state_dict'):
+        assert whole[key].keys() == resumed[key].keys()
+        assert [n for n, v in whole[key].items() if not torch.equal(v, resumed[key][n])] == []
+    assert any(not torch.equal(value, whole['state_dict'][n]) for n, value in before.items())
+    histories = [c['message_hub']['runtime_info']['effvit_mm/history'] for c in (whole, resumed)]
+    assert histories[0] == histories[1] and len(histories[0]) == 2

@@ -8,7 +8,7 @@ _base_ = [
 
 model = dict(backbone=dict(_delete_=True, **_base_.backbone))
 
-# Batch norms see the images of all processes, as published. Not on CPUs: --cfg-options sync_bn=None.
+# Batch norms see the images of all processes, as published. Left out on CPUs.
 sync_bn = 'torch'
 # The paper's rate for Mask R-CNN.
 optim_wrapper = dict(optimizer=dict(lr=6e-5))

@@ -10,5 +10,5 @@ model = dict(
     backbone=dict(_delete_=True, **_base_.backbone), neck=dict(in_channels=[72, 144, 288, 576])
 )
 
-# Batch norms see the images of all processes, as published. Not on CPUs: --cfg-options sync_bn=None.
+# Batch norms see the images of all processes, as published. Left out on CPUs.
 sync_bn = 'torch'

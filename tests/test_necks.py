@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from test_contract import randomise_norms
 
-from effvit_mm.backbones import CrossViT, VisionTransformer
+from effvit_mm.backbones import PSLT, CrossViT, LeViT, VisionTransformer
+from effvit_mm.deploy.switch import switch_modules
 from effvit_mm.engine.checks import check_neck
 from effvit_mm.errors import ConfigError
-from effvit_mm.necks import CrossViTPyramid, SimpleFeaturePyramid
+from effvit_mm.necks import CSPPAN, CrossViTPyramid, SimpleFeaturePyramid
 from effvit_mm.registry import MODELS
 
 VIT = {'embed_dims': 24, 'depths': (1, 1, 1, 1), 'num_heads': 3, 'mlp_ratio': 2}
@@ -75,11 +77,36 @@ def test_crossvit_pyramid_has_the_sizes_of_its_strides(start_level):
         neck(backbone(images(*size)))
 
 
+LEVIT = {'embed_dims': (16, 24, 32), 'num_heads': (2, 3, 2), 'depths': (1, 1, 1), 'key_dim': 8}
+TINY_PSLT = {'embed_dims': 12, 'depths': (1, 1, 1, 1), 'num_heads': (4, 8)}
+
+
+@pytest.mark.parametrize('num_outs', [4, 5])
+@pytest.mark.parametrize(
+    'backbone',
+    [lambda: LeViT(LEVIT, range(4)), lambda: PSLT(TINY_PSLT, out_indices=(1, 2, 3))],
+    ids=['LeViT', 'PSLT'],
+)
+@torch.no_grad()
+def test_csp_pan_has_the_sizes_of_its_strides(backbone, num_outs):
+    backbone = backbone().eval()
+    neck = CSPPAN(backbone.out_channels, 8, num_outs=num_outs).eval()
+    assert neck.out_strides == (8, 16, 32, 64, 128)[:num_outs]
+    assert neck.out_strides[: len(backbone.out_strides)] == backbone.out_strides
+    for size in (*WHOLE, *ODD):
+        maps = neck(backbone(images(*size)))
+        assert [x.shape for x in maps] == [(2, 8, *ceil(size, s)) for s in neck.out_strides]
+
+
 NECKS = {
     'simple': lambda **kwargs: (SimpleFeaturePyramid(24, 8, **kwargs), [noise(24, 5, 7)]),
     'crossvit': lambda **kwargs: (
         CrossViTPyramid([24, 48], 8, **kwargs),
         [noise(24, 7, 9), noise(48, 5, 7)],
+    ),
+    'csp-pan': lambda num_outs=4, **_: (
+        CSPPAN([12, 24, 48], 8, num_outs=num_outs),
+        [noise(12, 19, 27), noise(24, 10, 14), noise(48, 5, 7)],
     ),
 }
 
@@ -94,7 +121,8 @@ def test_every_parameter_has_a_gradient(name, convs):
     neck, inputs = NECKS[name](num_outs=6, add_extra_convs=convs)
     maps = neck(inputs)
     assert len(maps) == len(neck.out_strides) == 6
-    assert len(list(neck.extra.parameters())) == 4 * convs
+    if name != 'csp-pan':  # it has no other way than convolutions
+        assert len(list(neck.extra.parameters())) == 4 * convs
     sum((x * noise(*x.shape[1:])).sum() for x in maps).backward()
     for key, parameter in neck.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), key
@@ -124,6 +152,26 @@ def test_coarse_knowledge_reaches_the_fine_levels_of_crossvit():
     assert all(not torch.allclose(a, b) for a, b in zip(before, after, strict=True))
 
 
+@torch.no_grad()
+def test_csp_pan_carries_knowledge_both_ways():
+    neck, maps = NECKS['csp-pan']()
+    before = neck.eval()(maps)
+    for i in range(3):
+        changed = list(maps)
+        changed[i] = changed[i] + 1 + noise(*changed[i].shape[1:])
+        assert all(not torch.allclose(a, b) for a, b in zip(before, neck(changed), strict=True))
+
+
+@torch.no_grad()
+def test_csp_pan_folds_its_norms():
+    neck, maps = NECKS['csp-pan']()
+    want = randomise_norms(neck).eval()(maps)
+    switch_modules(neck)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in neck.modules())
+    for a, b in zip(neck(maps), want, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
 def test_layer_norm_is_over_channels():
     from effvit_mm.necks.levels import LayerNorm2d
 
@@ -137,6 +185,8 @@ def test_types_build_from_the_registry():
     assert isinstance(neck, SimpleFeaturePyramid)
     neck = MODELS.build({'type': 'effvit_mm.CrossViTPyramid', 'in_channels': [24, 48]})
     assert isinstance(neck, CrossViTPyramid)
+    neck = MODELS.build({'type': 'effvit_mm.CSPPAN', 'in_channels': [12, 24, 48]})
+    assert isinstance(neck, CSPPAN)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +199,11 @@ def test_types_build_from_the_registry():
         (CrossViTPyramid, {'in_channels': 24}, 'in_channels=24: two ints'),
         (CrossViTPyramid, {'in_channels': [24, 48], 'start_level': 2}, 'start_level=2'),
         (CrossViTPyramid, {'in_channels': [24, 48], 'num_outs': 2}, 'num_outs=2: .* 4 or more'),
+        (CSPPAN, {'in_channels': 24}, 'in_channels=24: two ints or more'),
+        (CSPPAN, {'in_channels': [24]}, r'in_channels=\[24\]: two ints or more'),
+        (CSPPAN, {'in_channels': [24, 48], 'out_channels': 7}, 'out_channels=7: an even'),
+        (CSPPAN, {'in_channels': [24, 48], 'kernel': 4}, 'kernel=4: an odd'),
+        (CSPPAN, {'in_channels': [24, 48], 'num_outs': 1}, 'num_outs=1: .* 2 or more'),
     ],
 )
 def test_refuses(cls, kwargs, message):
@@ -161,11 +216,13 @@ def test_maps_of_another_backbone_are_refused():
         SimpleFeaturePyramid(24)([noise(32, 4, 4)])
     with pytest.raises(ValueError, match=r'\[24, 48\] channels and got \[24\]'):
         CrossViTPyramid([24, 48])([noise(24, 4, 4)])
+    with pytest.raises(ValueError, match=r'\[24, 48\] channels and got \[24\]'):
+        CSPPAN([24, 48], num_outs=2)([noise(24, 4, 4)])
 
 
 # --- in_channels in a config, before anything is built ----------------------------------------
 
-PSLT = {'type': 'effvit_mm.PSLT', 'arch': 'tiny', 'out_indices': (0, 1, 2, 3)}
+PSLT_CONFIG = {'type': 'effvit_mm.PSLT', 'arch': 'tiny', 'out_indices': (0, 1, 2, 3)}
 TINY = {'type': 'effvit_mm.VisionTransformer', 'arch': 'tiny'}
 FPN = {'type': 'FPN', 'out_channels': 256, 'num_outs': 5}
 SIMPLE = {'type': 'effvit_mm.SimpleFeaturePyramid'}
@@ -176,7 +233,7 @@ DENSE = {'type': 'effvit_mm.CrossViT', 'arch': '9', 'mode': 'dense'}
     ('backbone', 'neck', 'message'),
     [
         (
-            PSLT,
+            PSLT_CONFIG,
             {**FPN, 'in_channels': [256, 512, 1024, 2048]},
             r'model\.neck\.in_channels=\[256, 512, 1024, 2048\]: '
             r'model\.backbone \(effvit_mm\.PSLT\) returns maps of '
@@ -184,16 +241,21 @@ DENSE = {'type': 'effvit_mm.CrossViT', 'arch': '9', 'mode': 'dense'}
             r'write in_channels=\[48, 96, 192, 384\]',
         ),
         (
-            {**PSLT, 'out_indices': (1, 2, 3)},
+            {**PSLT_CONFIG, 'out_indices': (1, 2, 3)},
             {**FPN, 'in_channels': [48, 96, 192, 384]},
             r'write in_channels=\[96, 192, 384\]',
         ),
-        (PSLT, [{**FPN, 'in_channels': [48]}, {}], r'model\.neck\[0\]\.in_channels=\[48\]'),
+        (PSLT_CONFIG, [{**FPN, 'in_channels': [48]}, {}], r'model\.neck\[0\]\.in_channels=\[48\]'),
         (TINY, {**SIMPLE, 'in_channels': 384}, 'in_channels=384: .* write in_channels=192'),
         (
             {**TINY, 'out_indices': (1, 3)},
             {**SIMPLE, 'in_channels': 192},
             'out_indices=-1 in the backbone: this neck takes one map',
+        ),
+        (
+            {**PSLT_CONFIG, 'out_indices': (1, 2, 3)},
+            {'type': 'effvit_mm.CSPPAN', 'in_channels': [48, 96, 192]},
+            r'in_channels=\[48, 96, 192\]: .* write in_channels=\[96, 192, 384\]',
         ),
         (
             DENSE,
@@ -210,13 +272,16 @@ def test_channels_that_do_not_fit(backbone, neck, message):
 @pytest.mark.parametrize(
     ('backbone', 'neck'),
     [
-        (PSLT, {**FPN, 'in_channels': [48, 96, 192, 384]}),
-        (PSLT, {**FPN, 'in_channels': (48, 96, 192, 384)}),
-        (PSLT, {'type': 'GlobalAveragePooling'}),
-        (PSLT, None),
+        (PSLT_CONFIG, {**FPN, 'in_channels': [48, 96, 192, 384]}),
+        (PSLT_CONFIG, {**FPN, 'in_channels': (48, 96, 192, 384)}),
+        (PSLT_CONFIG, {'type': 'GlobalAveragePooling'}),
+        (PSLT_CONFIG, None),
         (TINY, {**SIMPLE, 'in_channels': 192}),
         ({'type': 'ResNet', 'depth': 50}, {**FPN, 'in_channels': [1]}),  # not ours to judge
-        ({**PSLT, 'arch': 'tinny'}, {**FPN, 'in_channels': [1]}),  # has its own message later
+        (
+            {**PSLT_CONFIG, 'arch': 'tinny'},
+            {**FPN, 'in_channels': [1]},
+        ),  # has its own message later
     ],
 )
 def test_what_fits_passes(backbone, neck):

@@ -1,17 +1,26 @@
 """What a network costs."""
 
 from .attention import AttentionCost, attention_flops
-from .flops import count_flops, count_parameters, flops_by_module, flops_by_operator
+from .flops import (
+    TensorPass,
+    count_flops,
+    count_parameters,
+    flops_by_module,
+    flops_by_operator,
+    flops_of,
+)
 from .latency import Latency, describe_machine, interleaved_latency
 
 __all__ = [
     'AttentionCost',
     'Latency',
+    'TensorPass',
     'attention_flops',
     'count_flops',
     'count_parameters',
     'describe_machine',
     'flops_by_module',
     'flops_by_operator',
+    'flops_of',
     'interleaved_latency',
 ]

@@ -8,7 +8,7 @@ counted, as in the papers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 
@@ -70,6 +70,21 @@ def flops_by_module(model: nn.Module, x: Tensor) -> dict[str, Counter[str]]:
     return result
 
 
+def flops_of(name: str, found: Mapping[str, Counter[str]]) -> int:
+    """Multiply-adds of a module.
+
+    Args:
+        name: Its name in the model.
+        found: What :func:`flops_by_module` gave. Of a module whose ``forward`` was called directly,
+            as mmdet does with heads, it knows the parts alone: they are added up.
+    """
+    if name in found:
+        return sum(found[name].values())
+    parts = [part for part in found if part.startswith(f'{name}.')]
+    tops = [p for p in parts if not any(p.startswith(f'{other}.') for other in parts)]
+    return sum(sum(found[part].values()) for part in tops)
+
+
 def flops_by_operator(model: nn.Module, input_shape: Sequence[int]) -> dict[str, int]:
     """Multiply-adds of one forward pass in evaluation mode, by operator.
 
@@ -80,14 +95,47 @@ def flops_by_operator(model: nn.Module, input_shape: Sequence[int]) -> dict[str,
     Returns:
         ``{'convolution': ..., 'mm': ..., ...}``, largest first.
     """
+    return dict(flops_by_module(model, zeros(model, input_shape))[''].most_common())
+
+
+def zeros(model: nn.Module, input_shape: Sequence[int]) -> Tensor:
+    """An empty batch of this shape, on the model's device.
+
+    Raises:
+        ValueError: The shape is neither ``(C, H, W)`` nor ``(B, C, H, W)`` of positive ints.
+    """
     shape = tuple(input_shape) if len(input_shape) == 4 else (1, *input_shape)
     if len(shape) != 4 or not all(isinstance(n, int) and n > 0 for n in shape):
         raise ValueError(
             f'input_shape={input_shape!r}: (C, H, W) or (B, C, H, W) of positive ints is needed'
         )
     like = next(model.parameters(), torch.empty(0))
-    x = torch.zeros(shape, device=like.device, dtype=like.dtype)
-    return dict(flops_by_module(model, x)[''].most_common())
+    return torch.zeros(shape, device=like.device, dtype=like.dtype)
+
+
+class TensorPass(nn.Module):
+    """An OpenMMLab model as a function of a batch of images, up to what its heads put out.
+
+    Nothing is decoded or suppressed: there is little to multiply there, and how much depends on the
+    image. The second stage of a detector is given as many boxes as it takes at most in inference
+    (``test_cfg.rpn.max_per_img``, 1000), of which mmdet lets 100 go to the mask head.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor):
+        if not getattr(self.model, 'with_roi_head', False):
+            return self.model(x, mode='tensor')
+        from mmengine.structures import InstanceData
+
+        maps = self.model.extract_feat(x)
+        height, width = x.shape[2:]
+        count = self.model.test_cfg.rpn.max_per_img
+        boxes = x.new_tensor([0, 0, width / 2, height / 2]).expand(count, 4)
+        proposals = [InstanceData(bboxes=boxes)] * len(x)
+        return self.model.rpn_head(maps), self.model.roi_head(maps, proposals)
 
 
 def count_flops(model: nn.Module, input_shape: Sequence[int]) -> int:

@@ -1,6 +1,7 @@
-"""Necks: feature pyramids from the maps of networks that have no pyramid of their own."""
+"""Necks: feature pyramids that mmdet lacks."""
 
 from .crossvit_pyramid import CrossViTPyramid
+from .csp_pan import CSPPAN
 from .simple_feature_pyramid import SimpleFeaturePyramid
 
-__all__ = ['CrossViTPyramid', 'SimpleFeaturePyramid']
+__all__ = ['CSPPAN', 'CrossViTPyramid', 'SimpleFeaturePyramid']

@@ -1,81 +1,114 @@
-"""Print multiply-adds and parameters of a config's model; no data set is needed.
+#!/usr/bin/env python
+"""Print multiply-adds and parameters of a config's model, by part; no data set is needed.
 
-Example: ``python tools/analysis_tools/get_flops.py configs/pslt/pslt-tiny_8xb128_in1k.py --shape
-224 224``. Detectors are counted up to their neck's maps and head outputs (``_forward``).
+Examples: ``python tools/analysis_tools/get_flops.py configs/pslt/pslt-tiny_8xb128_in1k.py --shape
+224``; for detectors ``--shape 800 1280`` or so. Networks that sample tokens (e-attention) cost what
+the image makes them cost; ``--cfg-options "model.backbone.sampled_blocks=()"`` drops no token.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import warnings
-
-from mmengine import Config, DictAction
-from mmengine.registry import MODELS, init_default_scope
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor, nn
-
-import effvit_mm
-from effvit_mm.analysis import count_parameters, flops_by_operator
+from collections import Counter
+from pathlib import Path
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+def make_parser() -> argparse.ArgumentParser:
+    from effvit_mm.engine.cli import Parser
+
+    parser = Parser(prog='get_flops.py', description=__doc__.split('\n')[0])
     parser.add_argument('config', help='config file, or the name of a model (pslt_tiny)')
     parser.add_argument(
-        '--shape', type=int, nargs='+', default=[224], metavar='H W', help='input size, pixels'
+        '--shape',
+        type=int,
+        nargs='+',
+        default=[224],
+        metavar='N',
+        help='input size in pixels: a side, or height and width (detectors: multiples of 32)',
     )
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
-    return parser.parse_args(argv)
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='override config keys: a.b=1 a.c="[1,2]"',
+    )
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of all errors')
+    parser.set_defaults(local_rank=0)
+    return parser
 
 
-class _TensorMode(nn.Module):
-    """An OpenMMLab model as a function of a batch of images."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor):
-        return self.model(x, mode='tensor')
-
-
-def build_model(config: str, options: dict | None) -> nn.Module:
+def build_model(config: str, options: list[str], session):
     """The model of a config file, or of our table of names, without weights."""
+    from mmengine.logging import MMLogger
+    from mmengine.registry import MODELS, init_default_scope
+
+    import effvit_mm
+    from effvit_mm.engine.configure import load_config
+    from effvit_mm.errors import ConfigError
+
     if config in effvit_mm.list_models():
+        if options:
+            raise ConfigError(f'--cfg-options: {config} is the name of a model, not a config')
         return effvit_mm.create_model(config)
-    cfg = Config.fromfile(config)
-    if options:
-        cfg.merge_from_dict(options)
+    cfg = session.cfg = load_config(config, options)
+    MMLogger.get_current_instance().setLevel('WARNING')
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    return _TensorMode(MODELS.build(cfg.model))
+    return MODELS.build(cfg.model)
+
+
+def work(args: argparse.Namespace, session) -> None:
+    from effvit_mm.analysis import TensorPass, flops_by_module
+    from effvit_mm.analysis.flops import zeros
+    from effvit_mm.errors import ConfigError
+
+    shape = ' '.join(map(str, args.shape))
+    if len(args.shape) > 2 or min(args.shape) < 1:
+        raise ConfigError(f'--shape {shape}: one or two positive numbers are needed')
+    model = build_model(args.config, args.cfg_options, session)
+    height, width = args.shape[0], args.shape[-1]
+    named = session.cfg is None
+    network, prefix = (model, '') if named else (TensorPass(model), 'model.')
+    try:
+        found = flops_by_module(network, zeros(model, (3, height, width)))
+    except ValueError as error:  # of the network, which knows what it can take
+        raise ConfigError(f'--shape {shape}: {error}') from error
+    print_table(f'{args.config} at {height} x {width}', model, found, prefix)
+
+
+def print_table(title: str, model, found: dict[str, Counter[str]], prefix: str) -> None:
+    """Operators, then parts, then all."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from effvit_mm.analysis import count_parameters, flops_of
+
+    table = Table(title=title)
+    table.add_column('')
+    table.add_column('multiply-adds', justify='right')
+    table.add_column('parameters', justify='right')
+    for operator, count in found[''].most_common():
+        table.add_row(operator, f'{count / 1e9:.3f} G')
+    table.add_section()
+    for name, part in model.named_children():
+        flops, parameters = flops_of(prefix + name, found), count_parameters(part)
+        if flops or parameters:
+            table.add_row(name, f'{flops / 1e9:.3f} G', f'{parameters / 1e6:.3f} M')
+    table.add_section()
+    total = sum(found[''].values())
+    table.add_row('all', f'{total / 1e9:.3f} G', f'{count_parameters(model) / 1e6:.3f} M')
+    Console().print(table)
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
-    if len(args.shape) > 2 or min(args.shape) < 1:
-        print(f'error: --shape {args.shape}: one or two positive numbers', file=sys.stderr)
-        return 2
-    height, width = args.shape[0], args.shape[-1]
-    warnings.filterwarnings('ignore', module='mm.*')
-    try:
-        model = build_model(args.config, args.cfg_options)
-        flops = flops_by_operator(model, (3, height, width))
-    except (ValueError, KeyError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    table = Table(title=f'{args.config} at {height}x{width}')
-    table.add_column('operator')
-    table.add_column('multiply-adds', justify='right')
-    for operator, count in flops.items():
-        table.add_row(operator, f'{count / 1e9:.3f} G')
-    table.add_section()
-    table.add_row('all', f'{sum(flops.values()) / 1e9:.3f} G')
-    table.add_row('parameters', f'{count_parameters(model) / 1e6:.3f} M')
-    Console().print(table)
-    return 0
+    """Run the tool; returns the exit code."""
+    from effvit_mm.engine.cli import run_guarded
+
+    return run_guarded(work, make_parser, argv)
 
 
 if __name__ == '__main__':
+    sys.path[:1] = []
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
     sys.exit(main())

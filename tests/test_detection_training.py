@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from effvit_mm.checkpoint import read_checkpoint
 
 pytest.importorskip('mmdet')
 from effvit_mm.engine import Runner, cli
+from effvit_mm.engine.hooks import batch_files
 
 # Scores of every height count, else a network that has learned nothing finds nothing.
 VALIDATION = """
@@ -140,3 +142,58 @@ def test_killed_in_an_epoch_and_resumed_gives_the_same_weights(tmp_path, monkeyp
     assert any(not torch.equal(value, whole['state_dict'][n]) for n, value in before.items())
     histories = [c['message_hub']['runtime_info']['effvit_mm/history'] for c in (whole, resumed)]
     assert histories[0] == histories[1] and len(histories[0]) == 2
+
+
+EXPLODING = """
+train_dataloader.update(batch_size={batch}, sampler=dict(shuffle=False))
+optim_wrapper = dict(optimizer=dict(lr={lr}), accumulative_counts={accumulate})
+"""
+
+
+def explodes(capfd, folder: Path, arguments: tuple[str, ...] = (), **values: float) -> str:
+    """Train with a rate that cannot go well; give the one line of its error."""
+    config = make_config(folder, EXPLODING.format(**values))
+    forget_runs()
+    assert cli.train([str(config), '--work-dir', 'w', *arguments]) == 2
+    err = capfd.readouterr().err
+    assert re.fullmatch(r'error: [^\n]+\n', err), err
+    assert not list(Path('w').glob('*.pth')) and not Path('w/last_checkpoint').exists()
+    return err
+
+
+@pytest.mark.parametrize(
+    ('accumulate', 'arguments', 'iteration', 'files'),
+    [
+        (1, (), 2, ['2.png', '3.png']),
+        (1, ('--amp',), 2, ['2.png', '3.png']),
+        (2, (), 3, ['4.png']),  # the first step is that of the second batch
+    ],
+)
+def test_a_loss_that_is_not_finite_names_the_files_of_its_batch(
+    tmp_path, monkeypatch, capfd, accumulate, arguments, iteration, files
+):
+    monkeypatch.chdir(tmp_path)
+    err = explodes(capfd, tmp_path, arguments, batch=2, lr=1e30, accumulate=accumulate)
+    found = re.search(
+        r'became (nan|inf) in epoch 1, iteration (\d); images of the batch: (.*);', err
+    )
+    assert int(found[2]) == iteration
+    assert [Path(name).name for name in found[3].split('; ')[0].split(', ')] == files
+    assert 'last checkpoint: none yet' in err and 'clip_grad' in err
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path, monkeypatch, capfd):
+    """The loss of the epoch's only step was finite, the step was not."""
+    monkeypatch.chdir(tmp_path)
+    err = explodes(capfd, tmp_path, batch=5, lr=3e38, accumulate=1)
+    assert re.search(r'epoch_1\.pth is not written: \d+ parameters became NaN or infinite', err)
+    assert 'last checkpoint: none yet' in err
+
+
+def test_few_files_of_a_large_batch_are_named():
+    from mmengine.structures import BaseDataElement
+
+    samples = [BaseDataElement(metainfo={'img_path': f'{i}.png'}) for i in range(64)]
+    assert batch_files({'data_samples': samples}) == (
+        '0.png, 1.png, 2.png, 3.png, 4.png and 59 more'
+    )

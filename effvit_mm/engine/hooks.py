@@ -11,11 +11,15 @@ import numpy as np
 import torch
 from mmengine.dist import get_rank, master_only
 from mmengine.hooks import Hook
+from torch import nn
 
 from ..errors import UserError
 from ..registry import HOOKS
+from .files import find_checkpoints
 from .report import draw_curves
 
+# What to do about a training that explodes.
+CALMER = 'lower optim_wrapper.optimizer.lr, or set optim_wrapper.clip_grad=dict(max_norm=1.0)'
 # Keys in the message hub, and so in the checkpoints.
 HISTORY, VALIDATED, ELAPSED = 'effvit_mm/history', 'effvit_mm/validated', 'effvit_mm/elapsed'
 
@@ -74,12 +78,27 @@ class NonFiniteLossHook(Hook):
         raise UserError(
             f'the loss became {loss.current()} in epoch {runner.epoch + 1}, iteration '
             f'{runner.iter + 1}; images of the batch: {batch_files(data_batch)}; last checkpoint: '
-            f'{last or "none yet"}. Look at those images, lower optim_wrapper.optimizer.lr, or set '
-            'optim_wrapper.clip_grad=dict(max_norm=1.0)'
+            f'{last or "none yet"}. Look at those images, {CALMER}'
         )
 
 
-def batch_files(data_batch, limit: int = 8) -> str:
+def check_finite_weights(model: nn.Module, path: Path) -> None:
+    """Raise before useless weights are saved: a finite loss can still give a gradient that is not.
+
+    Raises:
+        UserError: Parameters are NaN or infinite; names the file that is not written and the last
+            one that was.
+    """
+    broken = [name for name, value in model.named_parameters() if not value.isfinite().all()]
+    if broken:
+        last = next(iter(find_checkpoints(path.parent)), 'none yet')
+        raise UserError(
+            f'checkpoint {path} is not written: {len(broken)} parameters became NaN or infinite '
+            f'(the first is {broken[0]}); last checkpoint: {last}. To go on from it, {CALMER}'
+        )
+
+
+def batch_files(data_batch, limit: int = 5) -> str:
     """The image files of a batch, as far as its samples know them."""
     samples = data_batch.get('data_samples', []) if isinstance(data_batch, dict) else []
     names = [str(getattr(sample, 'img_path', None) or '?') for sample in samples]

@@ -32,6 +32,7 @@ from .files import (
     written_atomically,
 )
 from .fitting import check_classes, check_same_model, read_anywhere
+from .hooks import HISTORY, check_finite_weights
 from .report import format_duration, format_metrics, format_table
 
 # Every training has these, whatever its config says.
@@ -211,9 +212,14 @@ class Runner(_Runner):
         """The model without DDP around it."""
         return self.model.module if is_model_wrapper(self.model) else self.model
 
-    @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
-        """Write a checkpoint that is there as a whole or not at all."""
+        """Write a checkpoint that is there as a whole or not at all, of finite weights."""
+        # Not on the main process alone: all have the same weights, and all have to stop.
+        check_finite_weights(self.bare_model, Path(out_dir) / filename)
+        self._write_checkpoint(out_dir, filename, *args, **kwargs)
+
+    @master_only
+    def _write_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
         if '://' in str(out_dir):  # object stores put objects as a whole
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
@@ -269,8 +275,6 @@ class Runner(_Runner):
 
     @master_only
     def _report_training(self) -> None:
-        from .hooks import HISTORY
-
         hub = self.message_hub.runtime_info
         validated = [entry for entry in hub.get(HISTORY, []) if 'metrics' in entry]
         rows = [('final', format_metrics(validated[-1]['metrics']))] if validated else []

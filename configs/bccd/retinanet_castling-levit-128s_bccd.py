@@ -3,7 +3,7 @@ _base_ = [
     '../_base_/models/retinanet_small.py',
     '../_base_/backbones/castling-levit-128s.py',
     '../_base_/datasets/bccd.py',
-    '../_base_/schedules/adamw_24e_det.py',
+    '../_base_/schedules/adamw_18e_det.py',
     '../_base_/default_runtime_det.py',
 ]
 
@@ -13,4 +13,4 @@ model = dict(
     bbox_head=dict(num_classes=3),
 )
 # The last epochs train what inference runs: the linear part alone.
-custom_hooks = [dict(type='effvit_mm.MaskedSoftmaxHook', drop_epoch=20)]
+custom_hooks = [dict(type='effvit_mm.MaskedSoftmaxHook', drop_epoch=16)]

@@ -2,7 +2,7 @@ _base_ = [
     '../_base_/models/retinanet_small.py',
     '../_base_/backbones/pslt-tiny.py',
     '../_base_/datasets/bccd.py',
-    '../_base_/schedules/adamw_24e_det.py',
+    '../_base_/schedules/adamw_18e_det.py',
     '../_base_/default_runtime_det.py',
 ]
 

@@ -2,4 +2,4 @@
 _base_ = './adamw_20e.py'
 
 optim_wrapper = dict(optimizer=dict(lr=5e-4), clip_grad=dict(max_norm=10.0))
-train_cfg = dict(max_epochs=24, val_interval=4)
+train_cfg = dict(max_epochs=18, val_interval=3)

@@ -1,0 +1,217 @@
+"""What a detector of a config needs: memory and time of training and of prediction, by size."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+
+from ..engine.configure import load_config
+from ..engine.console import silence_third_parties
+from ..errors import ConfigError
+from .flops import count_parameters
+from .memory import peak_bytes, reset_peak
+
+OBJECTS = 20  # on each synthetic image: thrice COCO's mean
+SEED = 0
+
+
+class SizeCheck(NamedTuple):
+    """A detector at one image size.
+
+    Attributes:
+        size: Height and width of the images in pixels, before padding.
+        train_seconds: Of the last training step.
+        train_peak: Largest resident memory while training, bytes; of the whole process.
+        losses: One of each step.
+        predict_seconds: Of the prediction of one image, the network in training's form.
+        predict_peak: Largest resident memory while predicting, bytes.
+        levels: Maps that ``extract_feat`` gives, of the padded image and of the image as it is.
+    """
+
+    size: tuple[int, int]
+    train_seconds: float
+    train_peak: int
+    losses: tuple[float, ...]
+    predict_seconds: float
+    predict_peak: int
+    levels: tuple[int, int]
+
+
+class DetectorCheck(NamedTuple):
+    """A detector.
+
+    Attributes:
+        parameters: Their number.
+        batch_size: Images of a training step.
+        sizes: What was found at each size.
+    """
+
+    parameters: int
+    batch_size: int
+    sizes: tuple[SizeCheck, ...]
+
+    @property
+    def peak(self) -> int:
+        """Largest resident memory of all, bytes."""
+        return max(max(one.train_peak, one.predict_peak) for one in self.sizes)
+
+
+def build_detector(config: str, overrides: Sequence[str] = ()) -> tuple[Any, nn.Module]:
+    """The config and its detector, with random weights that are the same at each call.
+
+    Neither the data set nor pretrained weights are needed.
+
+    Raises:
+        ConfigError: It is no config of a detector.
+    """
+    cfg = load_config(config, overrides)
+    if cfg.get('default_scope') != 'mmdet':
+        raise ConfigError(f'config {config}: a detector is needed (default_scope="mmdet")')
+    backbone = cfg.model.get('backbone') or {}
+    if (backbone.get('init_cfg') or {}).get('type') == 'Pretrained':
+        backbone.init_cfg = None
+    torch.manual_seed(SEED)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(cfg.model)
+        model.init_weights()
+    return cfg, model
+
+
+def synthetic_batch(
+    size: tuple[int, int], batch_size: int, num_classes: int, masks: bool = False
+) -> dict:
+    """Images of noise with random objects, as a data loader gives them: uint8, not padded.
+
+    Args:
+        size: Height and width in pixels.
+        batch_size: Images.
+        num_classes: Labels lie below it.
+        masks: Give the objects masks.
+    """
+    from mmdet.testing import demo_mm_inputs
+
+    data = demo_mm_inputs(
+        batch_size,
+        [(3, *size)] * batch_size,
+        num_items=[OBJECTS] * batch_size,
+        num_classes=num_classes,
+        with_mask=masks,
+    )
+    for sample in data['data_samples']:
+        sample.set_metainfo({'scale_factor': (1.0, 1.0)})
+        del sample.ignored_instances
+    return data
+
+
+def num_classes(model: nn.Module) -> int:
+    """Classes of a detector's head."""
+    roi_head = getattr(model, 'roi_head', None)
+    head = model.bbox_head if roi_head is None else roi_head.bbox_head
+    return head.num_classes
+
+
+def check_detector(
+    config: str,
+    overrides: Sequence[str] = (),
+    sizes: Sequence[tuple[int, int]] = ((800, 1333), (603, 811)),
+    batch_size: int | None = None,
+    iterations: int = 2,
+    threads: int = 1,
+) -> DetectorCheck:
+    """Train a detector and predict with it at several sizes, on synthetic images.
+
+    Peaks are of this process: call it through :func:`.memory.run_apart`.
+
+    Args:
+        config, overrides: Config file and ``key=value`` pairs; its optimizer trains.
+        sizes: Heights and widths.
+        batch_size: Images of a training step; None for the config's own.
+        iterations: Training steps.
+        threads: Of PyTorch.
+    """
+    silence_third_parties()
+    MMLogger.get_current_instance().setLevel(logging.WARNING)  # else a line for each parameter
+    torch.set_num_threads(threads)
+    cfg, model = build_detector(config, overrides)
+    batch_size = batch_size or cfg.train_dataloader.batch_size
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
+        checks = [check_size(model, optimizer, size, batch_size, iterations) for size in sizes]
+    return DetectorCheck(count_parameters(model), batch_size, tuple(checks))
+
+
+def check_size(
+    model: nn.Module,
+    optimizer: OptimWrapper,
+    size: tuple[int, int],
+    batch_size: int,
+    iterations: int,
+) -> SizeCheck:
+    """Train on one batch and predict on one image."""
+    masks = getattr(model, 'with_mask', False)
+    batch = synthetic_batch(size, batch_size, num_classes(model), masks)
+    reset_peak()
+    model.train()
+    losses = []
+    for step in range(iterations):
+        # A runner's hook says it to preprocessors that change their size as training goes on.
+        MessageHub.get_current_instance().update_info('iter', step)
+        start = time.perf_counter()
+        losses.append(_train_step(model, optimizer, batch))
+        train_seconds = time.perf_counter() - start
+    train_peak = peak_bytes()
+    optimizer.zero_grad()
+
+    image = {key: values[:1] for key, values in batch.items()}
+    reset_peak()
+    model.eval()
+    start = time.perf_counter()
+    (result,) = model.test_step(image)
+    predict_seconds = time.perf_counter() - start
+    predict_peak = peak_bytes()
+    _check_result(result, size, masks)
+    return SizeCheck(
+        size, train_seconds, train_peak, tuple(losses), predict_seconds, predict_peak,
+        _count_levels(model, image),
+    )  # fmt: skip
+
+
+def _train_step(model: nn.Module, optimizer: OptimWrapper, batch: Mapping) -> float:
+    loss = float(model.train_step(batch, optim_wrapper=optimizer)['loss'].detach())
+    if not math.isfinite(loss):
+        raise ArithmeticError(f'the loss is {loss}')
+    return loss
+
+
+@torch.no_grad()
+def _count_levels(model: nn.Module, image: Mapping) -> tuple[int, int]:
+    """Of the image padded by the preprocessor, and of the same without padding."""
+    height, width = image['inputs'][0].shape[-2:]
+    padded = model.data_preprocessor(image, False)['inputs']
+    found = []
+    for x in (padded, padded[..., :height, :width]):
+        levels = model.extract_feat(x)
+        if not all(level.isfinite().all() for level in levels):
+            raise ArithmeticError(f'a map of {tuple(x.shape)} is not finite')
+        found.append(len(levels))
+    return found[0], found[1]
+
+
+def _check_result(result, size: tuple[int, int], masks: bool) -> None:
+    """Boxes must be finite and inside the image, masks of its size."""
+    found = result.pred_instances
+    x, y = found.bboxes[:, 0::2], found.bboxes[:, 1::2]
+    inside = ((x >= 0) & (x <= size[1])).all() and ((y >= 0) & (y <= size[0])).all()
+    if not inside or not found.scores.isfinite().all():
+        raise ArithmeticError('a predicted box is not finite or outside the image')
+    if masks and tuple(found.masks.shape) != (len(found), *size):
+        raise ArithmeticError(f'masks of {tuple(found.masks.shape)} for an image of {size}')

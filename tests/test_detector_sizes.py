@@ -1,0 +1,74 @@
+"""The detectors of every family, whole: two steps of their own optimizer, predictions at two sizes.
+
+``tools/analysis_tools/check_detectors.py`` does the same at full size.
+"""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+
+from effvit_mm.analysis.detection import build_detector, check_size
+
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+EVEN, ODD = (64, 96), (67, 101)
+PATTERNS = ('*/retinanet_*_1x_coco.py', '*/mask-rcnn_*_1x_coco.py', '*/rtmdet_*_320_coco.py')
+DETECTORS = sorted(
+    str(path.relative_to(CONFIGS)) for pattern in PATTERNS for path in CONFIGS.glob(pattern)
+)
+# The same networks, trained for longer.
+LONG = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob('*/*_ms-3x_coco.py'))
+# What costs time whatever the backbone is.
+FEWER_BOXES = {
+    'mask-rcnn': [
+        'model.train_cfg.rcnn.sampler.num=16',
+        'model.train_cfg.rpn_proposal.max_per_img=50',
+        'model.test_cfg.rpn.max_per_img=50',
+        'model.test_cfg.rcnn.score_thr=0.0',
+        'model.test_cfg.rcnn.max_per_img=5',
+    ],
+    'retinanet': ['model.test_cfg.score_thr=0.0', 'model.test_cfg.max_per_img=5'],
+}
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    """mmengine's logger has a line for each parameter."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    yield
+    logger.setLevel(level)
+
+
+def test_every_family_has_both_detectors():
+    families = ('castling', 'crossvit', 'lightweight_vit', 'pslt')
+    for detector in ('retinanet', 'mask-rcnn'):
+        found = {name.split('/')[0] for name in DETECTORS if f'/{detector}_' in name}
+        assert found == set(families)
+
+
+@pytest.mark.parametrize('name', DETECTORS)
+def test_trains_two_steps_and_predicts_at_an_even_and_an_odd_size(name):
+    few = FEWER_BOXES.get(Path(name).name.split('_')[0], [])
+    cfg, model = build_detector(str(CONFIGS / name), few)
+    before = {key: p.detach().clone() for key, p in model.named_parameters()}
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
+        checks = [check_size(model, optimizer, size, 1, iterations=1) for size in (EVEN, ODD)]
+    assert [check.size for check in checks] == [EVEN, ODD]
+    assert all(len(check.losses) == 1 and check.levels[0] == check.levels[1] for check in checks)
+    still = [key for key, p in model.named_parameters() if torch.equal(p, before[key])]
+    assert len(still) < 0.1 * len(before), still  # a dropped path leaves its norms as they are
+
+
+@pytest.mark.parametrize('name', LONG)
+def test_a_long_schedule_trains_the_same_network(name):
+    short = name.replace('_ms-3x_', '_1x_')
+    assert short in DETECTORS
+    assert Config.fromfile(CONFIGS / name).model == Config.fromfile(CONFIGS / short).model

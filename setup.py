@@ -20,7 +20,15 @@ OPENMM = [
     'onedl-mmdetection>=3.5.1',
 ]
 REID = ['torchreid>=0.2.5', 'gdown', 'h5py', 'scipy', 'tensorboard', 'opencv-python']
-DEV = ['pytest>=8', 'pytest-xdist>=3.5', 'ruff>=0.8', 'timm>=1.0.15']
+DEV = [
+    'pytest>=8',
+    'pytest-xdist>=3.5',
+    'ruff>=0.8',
+    'timm>=1.0.15',
+    # Two evaluations that are held against each other.
+    'pycocotools>=2.0.7',
+    'faster-coco-eval>=1.6',
+]
 
 
 def version() -> str:

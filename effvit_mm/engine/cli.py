@@ -74,7 +74,13 @@ def test_parser() -> Parser:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', help='write predictions to this .pkl or .json file')
-    parser.add_argument('--show-dir', help='draw predictions and true labels into this folder')
+    parser.add_argument('--show-dir', help='draw predictions beside the truth into this folder')
+    parser.add_argument(
+        '--show-number',
+        type=int,
+        metavar='N',
+        help='with --show-dir: N images, evenly spaced, and all of them on one sheet.png',
+    )
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     parser.add_argument(
         '--deploy', action='store_true', help='test the form that switch_to_deploy() makes'
@@ -114,6 +120,8 @@ def _test(args: argparse.Namespace, session: Session) -> None:
     from .configure import build_runner, prepare_testing
     from .testing import run_test
 
+    if args.show_number is not None and args.show_dir is None:
+        raise ConfigError('--show-number goes with --show-dir')
     session.cfg = prepare_testing(args)
     session.runner = build_runner(session.cfg)
     run_test(session.runner, args)

@@ -29,6 +29,7 @@ AMP_WRAPPERS = {
     'effvit_mm.CPUAmpOptimWrapper', 'CPUAmpOptimWrapper',
 }  # fmt: skip
 CPU_WRAPPER = 'effvit_mm.CPUAmpOptimWrapper'
+COCO_METRICS, COCO_LIMITS = ('CocoMetric', 'FasterCocoMetric'), (1, 10, 100)
 OUT_SUFFIXES = ('.pkl', '.pickle', '.json')
 
 
@@ -117,9 +118,12 @@ def prepare_testing(args: argparse.Namespace) -> Config:
             raise ConfigError(f'--out {args.out}: a name ending in .pkl or .json is needed')
         check_writable(Path(args.out).parent, f'--out {args.out}')
     check_config(cfg, training=False)
+    use_coco_limits(cfg)
     if args.show_dir is not None:
+        if args.show_number is not None and args.show_number < 1:
+            raise ConfigError(f'--show-number {args.show_number}: 1 or more is needed')
         check_writable(args.show_dir, '--show-dir')
-        _enable_drawing(cfg, args.show_dir)
+        _enable_drawing(cfg, args.show_dir, args.show_number)
     if args.tta:
         _enable_tta(cfg)
     # Only what tests is built: a training's data or pretrained weights need not be there.
@@ -200,15 +204,28 @@ def _check_save_best(cfg: Config) -> None:
             )
 
 
-def _enable_drawing(cfg: Config, folder: str) -> None:
+def use_coco_limits(cfg: Config) -> None:
+    """Count up to 1, 10 and 100 detections an image and class, as COCO does.
+
+    mmdet's metric takes limits for proposals by default, and AP50 of up to 1,000 detections.
+    """
+    evaluators = cfg.get('test_evaluator')
+    for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
+        if not isinstance(evaluator, dict) or not isinstance(evaluator.get('type'), str):
+            continue
+        kinds = evaluator.get('metric', 'bbox')
+        kinds = [kinds] if isinstance(kinds, str) else kinds
+        if evaluator['type'].split('.')[-1] in COCO_METRICS and set(kinds) <= {'bbox', 'segm'}:
+            evaluator.setdefault('proposal_nums', COCO_LIMITS)
+
+
+def _enable_drawing(cfg: Config, folder: str, number: int | None) -> None:
     hooks = cfg.setdefault('default_hooks', ConfigDict())
-    folder = str(Path(folder).absolute())
-    if cfg.get('default_scope') == 'mmdet':
-        hooks.visualization = {
-            'type': 'DetVisualizationHook', 'draw': True, 'test_out_dir': folder,
-        }  # fmt: skip
-        return
-    hooks.visualization = {'type': 'effvit_mm.DrawPredictionsHook', 'folder': folder}
+    hooks.visualization = {
+        'type': 'effvit_mm.DrawPredictionsHook',
+        'folder': str(Path(folder).absolute()),
+        'number': number,
+    }
 
 
 def _enable_tta(cfg: Config) -> None:

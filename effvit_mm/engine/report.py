@@ -6,10 +6,16 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .files import written_atomically
 
+if TYPE_CHECKING:
+    from ..evaluation.coco import CocoFigures
+    from ..evaluation.voc import VocFigures
+
 LABEL_WIDTH = 14
+GRID_WIDTH = 120
 
 
 def draw_curves(history: Sequence[dict], path: Path, unit: str = 'epoch') -> None:
@@ -63,6 +69,69 @@ def format_table(title: str, rows: Sequence[tuple[str, str]]) -> str:
         table.add_row(name, value)
     console.print(table)
     return '\n' + console.file.getvalue().rstrip()
+
+
+def format_grid(
+    title: str,
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    lines_before: Sequence[int] = (),
+) -> str:
+    """A table with headers as text; the first column is of names, the others of numbers.
+
+    Args:
+        title: Above the table.
+        headers: Of the columns.
+        rows: As many texts each.
+        lines_before: Rows that a line separates from the one above.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text  # a class may be called '[red]'
+
+    console = Console(file=io.StringIO(), width=GRID_WIDTH, color_system=None)
+    table = Table(title=title, title_justify='left', box=box.ROUNDED)
+    for index, header in enumerate(headers):
+        table.add_column(header, justify='right' if index else 'left', overflow='fold')
+    for index, row in enumerate(rows):
+        if index in lines_before:
+            table.add_section()
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
+    return '\n' + console.file.getvalue().rstrip()
+
+
+def format_figure(value: float) -> str:
+    """A figure between 0 and 1 with three digits; ``-`` where it does not exist."""
+    return f'{value:.3f}' if math.isfinite(value) else '-'
+
+
+def coco_table(figures: CocoFigures) -> str:
+    """COCO's figures for all objects, by size and by class."""
+    rows = [
+        (
+            row.name,
+            *map(format_figure, (row.ap, row.ap50, row.ap75, row.recall)),
+            str(row.count),
+        )
+        for row in (*figures.sizes, *figures.classes)
+    ]
+    what = {'bbox': 'boxes', 'segm': 'masks'}[figures.kind]
+    headers = ('', 'AP', 'AP50', 'AP75', 'AR', 'objects')
+    return format_grid(f'COCO, {what}', headers, rows, (len(figures.sizes),))
+
+
+def voc_table(figures: VocFigures, classes: Sequence[str]) -> str:
+    """VOC's figures by class."""
+    rows = [
+        (name, format_figure(ap if count else math.nan), format_figure(recall), str(count))
+        for name, (ap, recall, count) in zip(classes, figures.classes, strict=True)
+    ]
+    total = sum(count for *_, count in figures.classes)
+    rows.insert(0, ('all', format_figure(figures.mean), '', str(total)))
+    headers = ('', 'AP', 'recall', 'objects')
+    return format_grid(f'VOC, IoU {figures.iou:.2f}', headers, rows, (1,))
 
 
 def format_duration(seconds: float) -> str:

@@ -1,0 +1,183 @@
+"""COCO's figures, from the evaluation that a metric of mmdet has run anyway.
+
+mmdet's ``CocoMetric`` keeps of an evaluation a few means rounded to three digits. The ``COCOeval``
+object behind it (of pycocotools, or of faster-coco-eval) knows the rest: its precision for each
+(IoU, recall, class, size, number of detections) and its recall for each (IoU, class, size, number).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .tap import tapped
+
+MAX_DETECTIONS = 100  # an image and class, by which COCO ranks detectors
+# COCO's twelve: name, whether precision (else recall), IoU, size, detections an image and class.
+TWELVE = (
+    ('AP', True, None, 'all', MAX_DETECTIONS),
+    ('AP50', True, 0.5, 'all', MAX_DETECTIONS),
+    ('AP75', True, 0.75, 'all', MAX_DETECTIONS),
+    ('APs', True, None, 'small', MAX_DETECTIONS),
+    ('APm', True, None, 'medium', MAX_DETECTIONS),
+    ('APl', True, None, 'large', MAX_DETECTIONS),
+    ('AR@1', False, None, 'all', 1),
+    ('AR@10', False, None, 'all', 10),
+    ('AR@100', False, None, 'all', MAX_DETECTIONS),
+    ('ARs', False, None, 'small', MAX_DETECTIONS),
+    ('ARm', False, None, 'medium', MAX_DETECTIONS),
+    ('ARl', False, None, 'large', MAX_DETECTIONS),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Figures of all objects, or those of one size or one class; NaN with nothing to find.
+
+    Attributes:
+        name: ``'all'``, a size, or a class.
+        ap: Mean of the average precision over IoU 0.50, 0.55, ... 0.95.
+        ap50: Average precision at IoU 0.50.
+        ap75: The same at IoU 0.75.
+        recall: Mean of the recall over the IoUs, with up to 100 detections an image and class.
+        count: Objects to find, crowds not among them.
+    """
+
+    name: str
+    ap: float
+    ap50: float
+    ap75: float
+    recall: float
+    count: int
+
+
+@dataclass(frozen=True)
+class CocoFigures:
+    """The figures of an evaluation.
+
+    Attributes:
+        kind: ``'bbox'`` or ``'segm'``.
+        sizes: A row each for all, small, medium and large objects.
+        classes: A row for each class, in the order of their ids.
+    """
+
+    kind: str
+    sizes: tuple[Row, ...]
+    classes: tuple[Row, ...]
+
+
+def read_figures(evaluation: Any) -> CocoFigures:
+    """The figures of a ``COCOeval`` that has accumulated."""
+    params = evaluation.params
+    truths = _truths(evaluation)
+    categories = {c['id']: c['name'] for c in evaluation.cocoGt.dataset['categories']}
+    counts = Counter(annotation['category_id'] for annotation in truths)
+    return CocoFigures(
+        kind=params.iouType,
+        sizes=tuple(
+            _row(evaluation, name, _count(truths, params.areaRng[area]), area=area)
+            for area, name in enumerate(params.areaRngLbl)
+        ),
+        classes=tuple(
+            _row(evaluation, categories[number], counts[number], which=index)
+            for index, number in enumerate(params.catIds)
+        ),
+    )
+
+
+def read_twelve(evaluation: Any) -> dict[str, float]:
+    """COCO's twelve figures by name; NaN where the evaluation does not have one."""
+    return {name: _figure(evaluation, *which) for name, *which in TWELVE}
+
+
+def _truths(evaluation: Any) -> list[dict]:
+    """The annotations that shall be found."""
+    coco, params = evaluation.cocoGt, evaluation.params
+    found = coco.loadAnns(coco.getAnnIds(imgIds=params.imgIds, catIds=params.catIds))
+    return [annotation for annotation in found if not annotation.get('iscrowd')]
+
+
+def _count(truths: Sequence[dict], bounds: Sequence[float]) -> int:
+    """Those of a size: bounds belong to both neighbours, as in COCO."""
+    return sum(bounds[0] <= annotation['area'] <= bounds[1] for annotation in truths)
+
+
+def _row(evaluation: Any, name: str, count: int, which=slice(None), area: int = 0) -> Row:
+    """Of a class, or of all classes in a range of areas."""
+    limit = _limit(evaluation.params.maxDets, MAX_DETECTIONS)
+    limit = -1 if limit is None else limit
+    precision = evaluation.eval['precision'][:, :, which, area, limit]
+    recall = evaluation.eval['recall'][:, which, area, limit]
+    at = [_mean(precision[_iou_index(evaluation, iou)]) for iou in (0.5, 0.75)]
+    return Row(str(name), _mean(precision), *at, _mean(recall), count)
+
+
+def _figure(evaluation: Any, is_precision: bool, iou: float | None, area: str, most: int) -> float:
+    values = evaluation.eval['precision' if is_precision else 'recall']
+    limit = _limit(evaluation.params.maxDets, most)
+    if limit is None:
+        return float('nan')
+    if iou is not None:
+        values = values[_iou_index(evaluation, iou)]
+    return _mean(values[..., list(evaluation.params.areaRngLbl).index(area), limit])
+
+
+def _limit(limits: Sequence[int], wanted: int) -> int | None:
+    return list(limits).index(wanted) if wanted in limits else None
+
+
+def _iou_index(evaluation: Any, iou: float) -> slice:
+    """Where an IoU stands; an empty slice where it was not evaluated."""
+    found = np.flatnonzero(np.isclose(np.atleast_1d(evaluation.params.iouThrs), iou))
+    return slice(found[0], found[0] + 1) if len(found) else slice(0, 0)
+
+
+def _mean(values: np.ndarray) -> float:
+    """COCO marks what does not exist with -1."""
+    values = values[values > -1]
+    return float(values.mean()) if values.size else float('nan')
+
+
+@contextlib.contextmanager
+def recorded_evaluations() -> Iterator[list]:
+    """Collect every ``COCOeval`` of detections that a metric runs in the block."""
+    found: list = []
+
+    def record(arguments: tuple, options: dict, result: Any) -> None:
+        evaluation = arguments[0]
+        if evaluation.params.useCats:  # without, it is an evaluation of proposals
+            found.append(evaluation)
+
+    with contextlib.ExitStack() as stack:
+        for cls in _evaluators():
+            stack.enter_context(tapped(cls, 'summarize', record))
+        yield found
+
+
+def _evaluators() -> list[type]:
+    """The evaluators that are loaded: a metric's module has imported the one that it uses."""
+    classes = []
+    for module, name in (
+        ('pycocotools.cocoeval', 'COCOeval'),
+        ('faster_coco_eval', 'COCOeval_faster'),
+    ):
+        if module in sys.modules:
+            classes.append(getattr(sys.modules[module], name))
+    return classes
+
+
+def silence_pycocotools() -> None:
+    """Drop pycocotools' lines of progress and its own table, for good."""
+    for name in ('pycocotools.coco', 'pycocotools.cocoeval'):
+        if name in sys.modules:
+            sys.modules[name].print = _no_print  # found before the builtin, in that module alone
+
+
+def _no_print(*args, **kwargs) -> None:
+    pass

@@ -1,4 +1,5 @@
-# Two commands: `make demo` and `make test`. Both make the virtual environment where it is missing.
+# Two commands: `make demo` and `make test`; `make demo-det` is the demonstration of detection. Each
+# makes the virtual environment where it is missing.
 #   VENV=path          where the virtual environment is (default .venv)
 #   PYTHON=python3.12  with which Python it is made (default python3)
 #   PIP_FLAGS="..."    for pip, e.g. "--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -7,11 +8,17 @@ VENV ?= .venv
 PYTHON ?= python3
 PIP_FLAGS ?=
 DEMO_DIR ?= work_dirs/demo
+DEMO_DET_DIR ?= work_dirs/demo-det
 
 BIN := $(VENV)/bin
 DEMO_CONFIG := configs/pslt/pslt-tiny_digits.py
+DEMO_DET_CONFIG := configs/pslt/retinanet_pslt-tiny_digit-scenes.py
+# The digits' classifier that the detector starts from: `make demo` leaves one, else it is trained.
+CLASSIFIER := $(DEMO_DIR)/last_checkpoint
+# Two processes of half the cores are faster than one of all: most maps are small.
+PROCESSES := $(shell [ "$$(getconf _NPROCESSORS_ONLN)" -gt 1 ] && echo 2 || echo 1)
 
-.PHONY: demo test lint format clean help
+.PHONY: demo demo-det test lint format clean help
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -20,6 +27,18 @@ demo: $(VENV)/.ready-openmm  ## train PSLT-tiny on handwritten digits and evalua
 	$(BIN)/python tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_DIR)
 	$(BIN)/python tools/test.py $(DEMO_CONFIG) "$$(cat $(DEMO_DIR)/last_checkpoint)" \
 	    --work-dir $(DEMO_DIR)/test --show-dir $(DEMO_DIR)/pictures
+
+demo-det: $(VENV)/.ready-openmm $(CLASSIFIER)  ## train PSLT-tiny RetinaNet on scenes of digits, draw 16 predictions
+	PYTHON=$(BIN)/python tools/dist_train.sh $(DEMO_DET_CONFIG) $(PROCESSES) \
+	    --work-dir $(DEMO_DET_DIR) --cfg-options model.backbone.init_cfg.type=Pretrained \
+	    model.backbone.init_cfg.prefix=backbone. \
+	    model.backbone.init_cfg.checkpoint="$$(cat $(CLASSIFIER))"
+	$(BIN)/python tools/test.py $(DEMO_DET_CONFIG) "$$(cat $(DEMO_DET_DIR)/last_checkpoint)" \
+	    --work-dir $(DEMO_DET_DIR)/test --show-dir $(DEMO_DET_DIR)/pictures --show-number 16
+
+$(CLASSIFIER): | $(VENV)/.ready-openmm
+	$(BIN)/python tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_DIR) \
+	    --cfg-options train_cfg.max_epochs=8
 
 test: $(VENV)/.ready-dev  ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_FLAGS)

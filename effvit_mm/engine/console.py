@@ -77,6 +77,14 @@ def import_quietly(scope: str) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             importlib.import_module(f'{scope}.datasets')
             importlib.import_module(f'{scope}.models')
+    if scope == 'mmdet':
+        # pycocotools prints each of its steps, and its summary beside the figures that are logged.
+        for name in ('coco', 'cocoeval'):
+            importlib.import_module(f'pycocotools.{name}').print = _say_nothing
+
+
+def _say_nothing(*_: object, **__: object) -> None:
+    """In place of ``print`` in a module that prints too much."""
 
 
 @contextlib.contextmanager

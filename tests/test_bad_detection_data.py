@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 from coco_sets import make_coco, write, write_config
+from test_detection_training import make_config
+from test_outside_project import MASK_RCNN
 from trainer import forget_runs
+
+from effvit_mm.checkpoint import read_checkpoint
 
 pytest.importorskip('mmdet')
 from effvit_mm.engine import cli
@@ -61,6 +67,18 @@ def test_a_file_cut_short(run, tmp_path, options):
 def test_a_missing_file(run, tmp_path):
     (tmp_path / 'data' / 'train.json').unlink()
     assert re.search(r'train\.json: No such file', fails(run))
+
+
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        ('data_root=nowhere', r'annotation file nowhere/train\.json: No such file'),
+        ('ann_file=images/0.png', r'images/0\.png is no JSON: not text'),
+        ('data_prefix.img=pictures', r'do not exist .* 0\.png, .*pictures/0\.png.* 2 more'),
+    ],
+)
+def test_a_place_with_no_such_set(run, option, message):
+    assert re.search(message, fails(run, options=(f'train_dataloader.dataset.{option}',)))
 
 
 def test_category_ids_that_the_file_does_not_list(run):
@@ -123,9 +141,176 @@ def test_ids_used_twice(run, kind):
     assert re.search(r'annotation ids used twice in .*0\.png, annotation 1', err)
 
 
+# What is evaluated --------------------------------------------------------------------------------
+
+
+def rename_an_image(data):
+    data['images'][1]['file_name'] = 'other.png'
+
+
+SPOILED = {
+    'images': (
+        lambda d: d['images'].pop(),
+        r'1 of 5 images differ; the first, id 4, is none and 4\.png',
+    ),
+    'names': (rename_an_image, r'the first, id 1, is other\.png and 1\.png there'),
+    'order': (lambda d: d['categories'].reverse(), r'categories .* in another order .*platelet, '),
+    'iscrowd': (lambda d: d['annotations'][0].pop('iscrowd'), r'without iscrowd .*annotation 1'),
+}
+
+
+def evaluation_fails(folder, capfd, monkeypatch) -> str:
+    monkeypatch.chdir(folder)
+    forget_runs()
+    code = cli.train([str(folder / 'judged.py'), '--work-dir', 'w'])
+    err = capfd.readouterr().err
+    assert code == 2 and re.fullmatch(r'error: val_evaluator\.ann_file[^\n]+\n', err), err
+    assert not list(folder.glob('w/*.pth'))
+    return err
+
+
+@pytest.fixture
+def judged(tmp_path) -> Path:
+    """An annotation file that the config's evaluator is given beside the loader's."""
+    config = make_config(tmp_path)
+    path = tmp_path / 'data' / 'judged.json'
+    path.write_text((tmp_path / 'data' / 'val.json').read_text())
+    (tmp_path / 'judged.py').write_text(
+        f'_base_ = {config.name!r}\nval_evaluator = dict(ann_file={str(path)!r})\n'
+    )
+    return path
+
+
+@pytest.mark.parametrize('fault', SPOILED)
+def test_an_evaluator_with_another_set(judged, tmp_path, capfd, monkeypatch, fault):
+    change, message = SPOILED[fault]
+    data = json.loads(judged.read_text())
+    change(data)
+    judged.write_text(json.dumps(data))
+    assert re.search(message, evaluation_fails(tmp_path, capfd, monkeypatch))
+
+
+def test_an_evaluator_with_a_copy_of_the_set(judged, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    forget_runs()
+    assert cli.train([str(tmp_path / 'judged.py'), '--work-dir', 'w']) == 0
+
+
+# Batches with nothing in them ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def instances(tmp_path, monkeypatch):
+    """Train a small Mask R-CNN of another project on images some of which have no objects."""
+    monkeypatch.chdir(tmp_path)
+    data = make_coco(tmp_path / 'data', images=3, splits=('val',))
+    data['annotations'] = [a for a in data['annotations'] if a['image_id'] == 0]
+    write(tmp_path / 'data', data)
+    (tmp_path / 'mask.py').write_text(MASK_RCNN)
+
+    def call(*options: str) -> int:
+        forget_runs()
+        keep = 'train_dataloader.dataset.filter_cfg.filter_empty_gt=False'
+        one = ('train_dataloader.batch_size=1', 'randomness.seed=0')
+        return cli.train(['mask.py', '--work-dir', 'w', '--cfg-options', keep, *one, *options])
+
+    return call
+
+
+def test_batches_without_objects(instances, tmp_path):
+    assert instances() == 0
+    assert read_checkpoint(tmp_path / 'w' / 'epoch_1.pth')['meta']['iter'] == 3
+
+
+def test_both_heads_are_named_with_their_classes(instances, capfd):
+    keys = [f'model.roi_head.{head}.num_classes' for head in ('bbox_head', 'mask_head')]
+    assert instances(*(f'{key}=80' for key in keys)) == 2
+    err = capfd.readouterr().err
+    assert re.search(r'has 3 classes .* num_classes=80; set ' + '=3 '.join(keys) + '=3$', err), err
+
+
+@pytest.mark.parametrize(
+    ('step', 'message'),
+    [
+        ("type='RandomCrop', crop_size=(2, 2), allow_negative_crop=True", ''),
+        ("type='FilterAnnotations', min_gt_bbox_wh=(99, 99)", r'left nothing of \d+ images'),
+    ],
+)
+def test_a_pipeline_that_loses_all_boxes(tmp_path, monkeypatch, capfd, step, message):
+    """Images without boxes are trained on; where not one image is left, there is no training."""
+    monkeypatch.chdir(tmp_path)
+    make_coco(tmp_path / 'data')
+    write_config(tmp_path / 'small.py', tmp_path / 'data')
+    (tmp_path / 'cropped.py').write_text(
+        f"_base_ = './small.py'\nsteps = [*_base_.pipeline[:2], dict({step}), _base_.pipeline[2]]\n"
+        'train_dataloader = dict(dataset=dict(pipeline=steps, max_refetch=20))\n'
+    )
+    forget_runs()
+    code = cli.train(['cropped.py', '--work-dir', 'w', '--seed', '0'])
+    err = capfd.readouterr().err
+    assert code == (2 if message else 0), err
+    assert re.search(message, err), err
+
+
+# VOC ----------------------------------------------------------------------------------------------
+
+VOC_CONFIG = """
+_base_ = './small.py'
+train_dataloader = dict(dataset=dict(
+    _delete_=True, type='VOCDataset', data_root='voc', ann_file='VOC2007/train.txt',
+    data_prefix=dict(sub_data_root='VOC2007/'), pipeline=_base_.pipeline,
+    metainfo=dict(classes=('red', 'white', 'platelet')),
+))
+"""
+
+
+@pytest.fixture
+def voc(tmp_path, monkeypatch):
+    """Three images with an object each, of class red but for the last."""
+    monkeypatch.chdir(tmp_path)
+    make_coco(tmp_path / 'data')
+    write_config(tmp_path / 'small.py', tmp_path / 'data')
+    (tmp_path / 'voc.py').write_text(VOC_CONFIG)
+    root = tmp_path / 'voc' / 'VOC2007'
+    (root / 'Annotations').mkdir(parents=True)
+    (tmp_path / 'data' / 'images').rename(root / 'JPEGImages')
+    for number, name in enumerate(('red', 'red', 'blue')):
+        (root / 'JPEGImages' / f'{number}.png').rename(root / 'JPEGImages' / f'{number}.jpg')
+        box = '<xmin>3</xmin><ymin>5</ymin><xmax>20</xmax><ymax>24</ymax>'
+        (root / 'Annotations' / f'{number}.xml').write_text(
+            '<annotation><size><width>48</width><height>36</height></size>'
+            f'<object><name>{name}</name><bndbox>{box}</bndbox></object></annotation>'
+        )
+    (root / 'train.txt').write_text('0\n1\n2\n')
+
+    def call(*options: str) -> int:
+        forget_runs()
+        extra = ('--cfg-options', *options) if options else ()
+        return cli.train(['voc.py', '--work-dir', 'w', *extra])
+
+    return call
+
+
+def test_voc_with_a_class_that_the_config_does_not_know(voc, capfd):
+    assert voc() == 2
+    err = capfd.readouterr().err
+    assert re.search(
+        r'^error: train_dataloader\.dataset: objects .*: 1 \(blue; the first in .*/2\.xml\); '
+        r'it knows red, white, platelet\. .*metainfo\.classes.*allow_unknown_categories=True\n$',
+        err,
+    ), err
+    assert voc('data_checks.allow_unknown_categories=True') == 0
+
+
+def test_voc_with_a_broken_file(voc, tmp_path, capfd):
+    path = tmp_path / 'voc' / 'VOC2007' / 'Annotations' / '1.xml'
+    path.write_text(path.read_text()[:-20])
+    assert voc() == 2
+    assert re.search(r'^error: annotation file \S+/1\.xml: [^\n]+\n$', capfd.readouterr().err)
+
+
 def test_the_tool_checks_the_sets_of_a_config(tmp_path, capsys):
     import importlib.util
-    from pathlib import Path
 
     tool = Path(__file__).resolve().parents[1] / 'tools' / 'analysis_tools' / 'check_dataset.py'
     spec = importlib.util.spec_from_file_location('check_dataset', tool)

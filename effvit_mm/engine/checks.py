@@ -42,6 +42,11 @@ GROUPS = (
 MODEL_PARTS = ('backbone', 'neck', 'head', 'data_preprocessor', 'bbox_head', 'roi_head', 'rpn_head')
 # It takes one map, of which in_channels is the width.
 SINGLE_MAP_NECK = 'SimpleFeaturePyramid'
+# What constructors raise for values that they cannot work with.
+BUILD_ERRORS = (
+    TypeError, ValueError, LookupError, AssertionError, OSError, ImportError, AttributeError,
+    NotImplementedError, RuntimeError,
+)  # fmt: skip
 LOADER_EXTRAS = ('num_batch_per_epoch', 'disable_subprocess_warning')
 
 # Key -> (type, smallest value, whether the smallest itself is allowed, None is allowed).
@@ -305,7 +310,7 @@ def returned_maps(backbone: Mapping) -> tuple[list[int], list[float]] | None:
     try:
         with torch.device('meta'):  # shapes alone
             built = cls(**arguments)
-    except Exception:
+    except BUILD_ERRORS:
         return None
     strides = [round(stride, 2) for stride in built.out_strides]
     return list(built.out_channels), [int(s) if s == int(s) else s for s in strides]

@@ -12,12 +12,14 @@ import copy
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mmengine.registry as root
 
 from ..errors import DataError
+from .data_checks import on_main_process
 from .signatures import find_class
 
 if TYPE_CHECKING:  # else imported late: classification goes without
@@ -26,28 +28,88 @@ if TYPE_CHECKING:  # else imported late: classification goes without
 ALLOWABLE = ('unknown_category', 'unused_category')
 
 
-def check_coco_sets(loader: object, key: str, options: Mapping) -> None:
+def check_coco_sets(loader: object, key: str, options: Mapping, evaluators: object = None) -> None:
     """Raise for the first thing that would break the training or falsify it without a word.
+
+    Called by all processes together: the main one reads the files, for all.
 
     Args:
         loader: A loader's part of the config; what is already built has been checked.
         key: Its key, for messages.
         options: ``data_checks`` of the config.
+        evaluators: The part of the config with what judges that loader's set.
 
     Raises:
         DataError: Naming file, fault, and how many there are.
     """
     if 'mmdet.datasets' not in sys.modules or not options.get('coco', True):
         return
-    if not isinstance(loader, Mapping):
-        return
+    if isinstance(loader, Mapping):
+        on_main_process(lambda: _check_sets(loader, key, options, evaluators))
+
+
+def _check_sets(loader: Mapping, key: str, options: Mapping, evaluators: object) -> None:
+    sources = dict(coco_sources(loader.get('dataset'), f'{key}.dataset'))
+    for path, source in sources.items():
+        _check_source(source, path, options)
+    if len(sources) == 1:
+        for name, file in _evaluated_files(evaluators, key.replace('dataloader', 'evaluator')):
+            if os.path.abspath(file) != os.path.abspath(source.ann_file):
+                _check_evaluated(Path(file), name, source, path, options)
+
+
+def _check_source(source: CocoSource, path: str, options: Mapping) -> None:
     from ..datasets.coco_check import check_coco
 
-    for path, source in coco_sources(loader.get('dataset'), f'{key}.dataset'):
-        report = check_coco(source)
-        for kind in report.fatal():
-            if kind not in ALLOWABLE or not options.get('allow_unknown_categories'):
-                raise DataError(describe(report, kind, path))
+    report = check_coco(source)
+    for kind in report.fatal():
+        if kind not in ALLOWABLE or not options.get('allow_unknown_categories'):
+            raise DataError(describe(report, kind, path))
+
+
+def _evaluated_files(evaluators: object, key: str) -> Iterator[tuple[str, str]]:
+    """``(config key, annotation file)`` of what computes COCO's figures."""
+    from mmdet.evaluation import CocoMetric
+
+    if isinstance(evaluators, list | tuple):
+        for index, item in enumerate(evaluators):
+            yield from _evaluated_files(item, f'{key}[{index}]')
+    if not isinstance(evaluators, Mapping) or evaluators.get('backend_args'):
+        return
+    kind, file = evaluators.get('type'), evaluators.get('ann_file')
+    cls = find_class(root.METRICS, kind) if isinstance(kind, str) else kind
+    local = isinstance(file, str) and '://' not in file
+    if local and isinstance(cls, type) and issubclass(cls, CocoMetric):
+        yield f'{key}.ann_file', file
+
+
+def _check_evaluated(
+    file: Path, name: str, source: CocoSource, path: str, options: Mapping
+) -> None:
+    """The set that is judged must be the set that was predicted: its classes and its images.
+
+    mmdet stops after all predictions where images are unknown; others it takes for ones in which
+    nothing was found.
+    """
+    from ..datasets.coco_format import category_names, read_coco
+
+    data = read_coco(source.ann_file)
+    classes = source.classes or category_names(data, source.ann_file)
+    judged = replace(source, ann_file=file, image_folder=None, with_masks=False, classes=classes)
+    _check_source(judged, name, options)
+    own, other = (
+        {image['id']: os.path.basename(image['file_name']) for image in images}
+        for images in (data['images'], read_coco(file)['images'])
+    )
+    differing = [i for i in {**own, **other} if own.get(i) != other.get(i)]
+    if differing:
+        first = differing[0]
+        names = other.get(first, 'none'), own.get(first, 'none')
+        raise DataError(
+            f'{name}={file} does not fit {path} ({source.ann_file}): {len(differing)} of '
+            f'{len(own | other)} images differ; the first, id {first}, is {names[0]} and '
+            f'{names[1]} there'
+        )
 
 
 def describe(report: CocoReport, kind: str, path: str) -> str:

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from xml.etree import ElementTree
 
 import numpy as np
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.fileio import list_from_file
 from torch import nn
+from torch.utils.data import Dataset
 
-from ..errors import DataError
+from ..errors import DataError, UserError
 
 MAX_NAMED = 5
+
+
+def on_main_process(check: Callable[[], None]) -> None:
+    """Let the main process alone do a check; what it finds is raised in all of them."""
+    outcome: list[UserError | None] = [None]
+    if is_main_process():
+        try:
+            check()
+        except UserError as error:
+            outcome = [error]
+    broadcast_object_list(outcome)
+    if outcome[0] is not None:
+        raise outcome[0]
 
 
 def head_classes(model: nn.Module) -> int | None:
@@ -120,3 +140,54 @@ def _check_empty(labels: np.ndarray, names: Sequence[str], dataset, key: str) ->
 def _some(names: Sequence[str]) -> str:
     more = ', ...' if len(names) > MAX_NAMED else ''
     return ', '.join(map(str, names[:MAX_NAMED])) + more
+
+
+def check_voc_sets(dataset: Dataset, key: str, options: Mapping) -> None:
+    """Raise where files of VOC-style sets have objects of classes that the config does not know.
+
+    mmdet leaves such objects out without a word, all of them where one's own classes were not
+    given; ``data_checks=dict(allow_unknown_categories=True)`` permits it.
+
+    Args:
+        dataset: As built; wrappers are looked into.
+        key: The config key of the loader, for messages.
+        options: ``data_checks`` of the config.
+
+    Raises:
+        DataError: Naming a file, the classes, and how many objects there are.
+    """
+    if 'mmdet.datasets' not in sys.modules or options.get('allow_unknown_categories'):
+        return
+    from mmdet.datasets import XMLDataset
+
+    for part in _parts(dataset):
+        if isinstance(part, XMLDataset) and not part.backend_args:
+            on_main_process(lambda part=part: _check_voc_classes(part, key))
+
+
+def _parts(dataset: Dataset) -> Iterator[Dataset]:
+    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    for part in inner:
+        if part is not None:
+            yield from _parts(part)
+    yield dataset
+
+
+def _check_voc_classes(dataset: Dataset, key: str) -> None:
+    known = dataset.metainfo['classes']
+    first = ''
+    unknown: Counter = Counter()
+    for number in list_from_file(dataset.ann_file):
+        path = os.path.join(dataset.sub_data_root, dataset.ann_subdir, f'{number}.xml')
+        for node in ElementTree.parse(path).getroot().iterfind('object/name'):
+            if node.text not in known:
+                unknown[node.text] += 1
+                first = first or path
+    if unknown:
+        names = _some(list(unknown))
+        raise DataError(
+            f'{key}.dataset: objects of classes that the config does not know: {unknown.total()} '
+            f'({names}; the first in {first}); it knows {_some(known)}. '
+            'Give all in metainfo.classes, or, to leave such boxes out, set '
+            'data_checks.allow_unknown_categories=True'
+        )

@@ -23,7 +23,7 @@ from ..errors import CheckpointError
 from ..registry import RUNNERS
 from .coco_checks import check_coco_sets
 from .console import quiet_subprocesses, quieten
-from .data_checks import check_dataset
+from .data_checks import check_dataset, check_voc_sets
 from .files import (
     check_resumable,
     check_writable,
@@ -193,16 +193,21 @@ class Runner(_Runner):
         return self._checked(super().build_train_loop(loop), 'train_dataloader')
 
     def build_val_loop(self, loop):
-        check_coco_sets(self._val_dataloader, 'val_dataloader', self._data_checks)
+        check_coco_sets(
+            self._val_dataloader, 'val_dataloader', self._data_checks, self._val_evaluator
+        )
         return self._checked(super().build_val_loop(loop), 'val_dataloader')
 
     def build_test_loop(self, loop):
-        check_coco_sets(self._test_dataloader, 'test_dataloader', self._data_checks)
+        check_coco_sets(
+            self._test_dataloader, 'test_dataloader', self._data_checks, self._test_evaluator
+        )
         return self._checked(super().build_test_loop(loop), 'test_dataloader')
 
     def _checked(self, loop, key: str):
         allow_empty = key != 'train_dataloader' or self._data_checks.get('allow_empty_classes')
         check_dataset(loop.dataloader.dataset, self.bare_model, key, bool(allow_empty))
+        check_voc_sets(loop.dataloader.dataset, key, self._data_checks)
         return loop
 
     # Checkpoints -------------------------------------------------------------------------------

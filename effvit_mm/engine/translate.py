@@ -15,19 +15,15 @@ from typing import Any
 from mmengine.config import Config
 
 from ..errors import ConfigError, DataError, UserError
-from .checks import KNOWN_KEYS
+from .checks import BUILD_ERRORS, KNOWN_KEYS
 
-# What constructors raise for values that they cannot work with.
-BUILD_ERRORS = (
-    TypeError, ValueError, LookupError, AssertionError, OSError, ImportError, AttributeError,
-    NotImplementedError, RuntimeError,
-)  # fmt: skip
 BUILDERS = ('build_from_cfg', 'build_model_from_cfg', 'build_scheduler_from_cfg')
 TOO_SMALL = re.compile(
     r"Kernel size can't be greater than actual input size|[Oo]utput size is too small"
     r'|Calculated padded input size per channel'
 )
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory", re.IGNORECASE)
+NO_SAMPLE = re.compile(r'Cannot find valid image after (\d+)')
 IN_WORKER = re.compile(r'^Caught (\w+) in DataLoader worker process')
 
 
@@ -36,6 +32,8 @@ def as_user_error(error: Exception, cfg: Config | None) -> UserError | None:
     if isinstance(error, UserError):
         return type(error)(one_line(error))
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if file := _parsed_file(frames):
+        return DataError(f'annotation file {file}: {one_line(error)}')
     node = _built_node(frames)
     if node is not None and isinstance(error, BUILD_ERRORS):
         where = _find_path(cfg, node) or 'config'
@@ -48,6 +46,11 @@ def as_user_error(error: Exception, cfg: Config | None) -> UserError | None:
         )
     if frames and frames[-1].f_code.co_name == 'check_input' and isinstance(error, ValueError):
         return DataError(f'{text}; change the size in the dataset.pipeline')
+    if match := NO_SAMPLE.search(text):
+        return DataError(
+            f'train_dataloader.dataset: its pipeline left nothing of {match[1]} images in a row; '
+            'look for a crop that misses all boxes, or a filter that takes all of them'
+        )
     if OUT_OF_MEMORY.search(text):
         return UserError(f'out of memory ({text[:120]}); lower train_dataloader.batch_size')
     if isinstance(error, OSError) and error.filename is not None:
@@ -69,6 +72,15 @@ def one_line(error: BaseException) -> str:
         return text
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f'{type(error).__name__} at `{last.line}` ({last.filename}:{last.lineno})'
+
+
+def _parsed_file(frames: Sequence[FrameType]) -> str | None:
+    """The VOC file that mmdet was parsing; its parser's errors do not name it."""
+    for frame in reversed(frames):
+        if frame.f_code.co_name == 'parse_data_info':
+            record = frame.f_locals.get('img_info')
+            return record.get('xml_path') if isinstance(record, Mapping) else None
+    return None
 
 
 def _built_node(frames: Sequence[FrameType]) -> Mapping | None:

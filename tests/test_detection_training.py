@@ -17,9 +17,11 @@ from coco_sets import make_coco, write_config
 from trainer import REPOSITORY, forget_runs
 
 from effvit_mm.checkpoint import read_checkpoint
+from effvit_mm.errors import DataError
 
 pytest.importorskip('mmdet')
 from effvit_mm.engine import Runner, cli
+from effvit_mm.engine.data_checks import on_main_process
 from effvit_mm.engine.hooks import batch_files
 
 # Scores of every height count, else a network that has learned nothing finds nothing.
@@ -93,6 +95,33 @@ def test_two_processes_without_gpus(tmp_path, monkeypatch):
     assert metrics['coco/bbox_mAP_50'] > 0
     figures = {name: value for name, value in metrics.items() if name.startswith('coco/')}
     assert figures.items() <= read_json(tmp_path / 'two').items()
+
+
+def check_in_a_group(rank: int, store: str, results) -> None:
+    torch.distributed.init_process_group('gloo', f'file://{store}', rank=rank, world_size=2)
+
+    def check():
+        raise DataError(f'found by process {rank}')
+
+    try:
+        on_main_process(check)
+    except DataError as error:
+        results.put((rank, str(error)))
+
+
+def test_all_processes_stop_with_what_the_main_one_found(tmp_path):
+    context = multiprocessing.get_context('fork')
+    results = context.Queue()
+    processes = [
+        context.Process(target=check_in_a_group, args=(rank, str(tmp_path / 'store'), results))
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    found = sorted(results.get(timeout=60) for _ in processes)
+    for process in processes:
+        process.join(60)
+    assert found == [(0, 'found by process 0'), (1, 'found by process 0')]
 
 
 RESUMED = """

@@ -72,7 +72,7 @@ def draw_detection(
     predicted = sample.pred_instances.cpu()
     if 'scores' in predicted:
         predicted = predicted[predicted.scores >= MIN_SCORE]
-    halves = [(f'predicted, score {MIN_SCORE:g} or more', predicted)]
+    halves = [(f'predicted (>= {MIN_SCORE:g})', predicted)]
     if truth is not None:
         halves.insert(0, ('truth', truth))
     visualizer = _visualizer()

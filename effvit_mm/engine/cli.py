@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..errors import ConfigError
+from .allocator import keep_freed_memory
 from .console import silence_third_parties
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
@@ -141,6 +142,7 @@ def run_guarded(
         debug = debug or args.debug
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
         silence_third_parties()
+        keep_freed_memory()
         work(args, session)
     except KeyboardInterrupt:
         return _interrupted(session, 'interrupted', EXIT_INTERRUPTED)

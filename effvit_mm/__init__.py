@@ -11,6 +11,7 @@ from .models import create_model, list_models
 from .version import __version__
 
 __all__ = [
+    'DetInferencer',
     '__version__',
     'convert_state_dict',
     'count_flops',
@@ -20,3 +21,12 @@ __all__ = [
     'ops',
     'registry',
 ]
+
+
+def __getattr__(name: str):
+    """Import what needs more than the backbones when it is asked for."""
+    if name == 'DetInferencer':
+        from .inference import DetInferencer
+
+        return DetInferencer
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -6,17 +6,19 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
+from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from ..engine.configure import load_config
 from ..engine.console import silence_third_parties
-from ..errors import ConfigError
+from ..engine.data_checks import head_classes
+from ..inference.model import build_detector
 from .flops import count_parameters
 from .memory import peak_bytes, reset_peak
 
@@ -34,7 +36,7 @@ class SizeCheck(NamedTuple):
         losses: One of each step.
         predict_seconds: Of the prediction of one image, the network in training's form.
         predict_peak: Largest resident memory while predicting, bytes.
-        levels: Maps that ``extract_feat`` gives, of the padded image and of the image as it is.
+        levels: Maps that ``extract_feat`` gives of the image as it is, not padded.
     """
 
     size: tuple[int, int]
@@ -43,7 +45,7 @@ class SizeCheck(NamedTuple):
     losses: tuple[float, ...]
     predict_seconds: float
     predict_peak: int
-    levels: tuple[int, int]
+    levels: int
 
 
 class DetectorCheck(NamedTuple):
@@ -65,24 +67,15 @@ class DetectorCheck(NamedTuple):
         return max(max(one.train_peak, one.predict_peak) for one in self.sizes)
 
 
-def build_detector(config: str, overrides: Sequence[str] = ()) -> tuple[Any, nn.Module]:
+def random_detector(config: str, overrides: Sequence[str] = ()) -> tuple[Config, nn.Module]:
     """The config and its detector, with random weights that are the same at each call.
 
     Neither the data set nor pretrained weights are needed.
-
-    Raises:
-        ConfigError: It is no config of a detector.
     """
     cfg = load_config(config, overrides)
-    if cfg.get('default_scope') != 'mmdet':
-        raise ConfigError(f'config {config}: a detector is needed (default_scope="mmdet")')
-    backbone = cfg.model.get('backbone') or {}
-    if (backbone.get('init_cfg') or {}).get('type') == 'Pretrained':
-        backbone.init_cfg = None
     torch.manual_seed(SEED)
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        model = MODELS.build(cfg.model)
-        model.init_weights()
+    model = build_detector(cfg, config)
+    model.init_weights()
     return cfg, model
 
 
@@ -112,13 +105,6 @@ def synthetic_batch(
     return data
 
 
-def num_classes(model: nn.Module) -> int:
-    """Classes of a detector's head."""
-    roi_head = getattr(model, 'roi_head', None)
-    head = model.bbox_head if roi_head is None else roi_head.bbox_head
-    return head.num_classes
-
-
 def check_detector(
     config: str,
     overrides: Sequence[str] = (),
@@ -141,7 +127,7 @@ def check_detector(
     silence_third_parties()
     MMLogger.get_current_instance().setLevel(logging.WARNING)  # else a line for each parameter
     torch.set_num_threads(threads)
-    cfg, model = build_detector(config, overrides)
+    cfg, model = random_detector(config, overrides)
     batch_size = batch_size or cfg.train_dataloader.batch_size
     with DefaultScope.overwrite_default_scope('mmdet'):
         optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
@@ -158,7 +144,7 @@ def check_size(
 ) -> SizeCheck:
     """Train on one batch and predict on one image."""
     masks = getattr(model, 'with_mask', False)
-    batch = synthetic_batch(size, batch_size, num_classes(model), masks)
+    batch = synthetic_batch(size, batch_size, head_classes(model), masks)
     reset_peak()
     model.train()
     losses = []
@@ -175,7 +161,8 @@ def check_size(
     reset_peak()
     model.eval()
     start = time.perf_counter()
-    (result,) = model.test_step(image)
+    with torch.no_grad():
+        (result,) = model.test_step(image)
     predict_seconds = time.perf_counter() - start
     predict_peak = peak_bytes()
     _check_result(result, size, masks)
@@ -193,17 +180,14 @@ def _train_step(model: nn.Module, optimizer: OptimWrapper, batch: Mapping) -> fl
 
 
 @torch.no_grad()
-def _count_levels(model: nn.Module, image: Mapping) -> tuple[int, int]:
-    """Of the image padded by the preprocessor, and of the same without padding."""
+def _count_levels(model: nn.Module, image: Mapping) -> int:
+    """Of the image without the padding that it has in a batch."""
     height, width = image['inputs'][0].shape[-2:]
-    padded = model.data_preprocessor(image, False)['inputs']
-    found = []
-    for x in (padded, padded[..., :height, :width]):
-        levels = model.extract_feat(x)
-        if not all(level.isfinite().all() for level in levels):
-            raise ArithmeticError(f'a map of {tuple(x.shape)} is not finite')
-        found.append(len(levels))
-    return found[0], found[1]
+    x = model.data_preprocessor(image, False)['inputs'][..., :height, :width]
+    levels = model.extract_feat(x)
+    if not all(level.isfinite().all() for level in levels):
+        raise ArithmeticError(f'a map of an image of {height} x {width} is not finite')
+    return len(levels)
 
 
 def _check_result(result, size: tuple[int, int], masks: bool) -> None:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from ..errors import UserError
 
 GB = 10**9
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.2
 RESET_PEAK = '5'  # the kernel's code for it in clear_refs
 
 

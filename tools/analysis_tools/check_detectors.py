@@ -21,10 +21,10 @@ Each config is built, trained for {iterations} steps with its own optimizer, and
 at each size in turn; in a process of its own, on images of noise with 20 objects each, weights
 random. Memory is the largest resident set of the whole process (Linux's VmHWM, 10^9 bytes to the
 GB), libraries included: Python, PyTorch and mmdet take 0.7 GB of it before anything runs. Times
-are of the last training step and of one prediction (normalisation, padding, network, suppression),
-neither warmed up: an impression, no benchmark. The loss must be finite, boxes finite and inside the
-image, masks of its size; all levels are there and finite for the padded image and for the same
-image without padding. Allowed were {limit:g} GB.
+are of the last training step and of one prediction (normalisation, padding, network, suppression)
+on whatever the machine had left: an impression, no benchmark. The loss must be finite, boxes finite
+and inside the image, masks of its size. The levels are those of `extract_feat` for the image as it
+is; elsewhere images are padded to a multiple of 32. Allowed were {limit:g} GB.
 """
 
 
@@ -120,7 +120,7 @@ def table_rows(found: dict) -> list[list[str]]:
             f'{one["train_peak"] / 1e9:.2f} GB',
             f'{one["predict_seconds"]:.1f} s',
             f'{one["predict_peak"] / 1e9:.2f} GB',
-            str(one['levels'][0]),
+            str(one['levels']),
             'ok',
         ])  # fmt: skip
     return rows

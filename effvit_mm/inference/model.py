@@ -1,0 +1,142 @@
+"""A trained detector of a config and a checkpoint, and the test pipeline, without the data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.device import get_device
+from mmengine.model.utils import revert_sync_batchnorm
+from mmengine.registry import DATASETS, MODELS, TRANSFORMS, DefaultScope
+from torch import nn
+
+from ..checkpoint import get_state_dict, load_weights, read_checkpoint
+from ..engine.data_checks import head_classes
+from ..engine.fitting import check_classes
+from ..engine.signatures import find_class
+from ..errors import CheckpointError, ConfigError
+
+
+class Labels(NamedTuple):
+    """Names of the classes, and their colours where they are known."""
+
+    classes: tuple[str, ...]
+    palette: Sequence | None = None
+
+
+def build_detector(cfg: Config, name: str) -> nn.Module:
+    """The detector of a config with random weights; pretrained ones are not looked for.
+
+    Args:
+        cfg: The config; its backbone's ``init_cfg`` is taken out.
+        name: How messages call it.
+
+    Raises:
+        ConfigError: It is no config of a detector.
+    """
+    model = cfg.get('model') or {}
+    if cfg.get('default_scope') != 'mmdet' or 'backbone' not in model:
+        raise ConfigError(
+            f'config {name}: a detector is needed (default_scope "mmdet", model.backbone)'
+        )
+    model.backbone.pop('init_cfg', None)
+    model.pop('init_cfg', None)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return revert_sync_batchnorm(MODELS.build(model))
+
+
+def load_detector(model: nn.Module, checkpoint: str | Path, trust: bool = False) -> Mapping:
+    """Load all weights of a detector; gives the checkpoint's ``meta``.
+
+    Raises:
+        CheckpointError: The file cannot be read, has another number of classes, or is of another
+            model.
+    """
+    source = f'checkpoint {checkpoint}'
+    content = read_checkpoint(checkpoint, trust=trust)
+    state = get_state_dict(content, source=source)
+    check_classes(model, state, source)
+    report = load_weights(model, state, source=source)
+    if report.missing or report.mismatched:
+        raise CheckpointError(f'{report}. It is a checkpoint of another model')
+    return content.get('meta') or {}
+
+
+def find_labels(cfg: Config, meta: Mapping, model: nn.Module) -> Labels:
+    """Names of a detector's classes: the checkpoint's, the config's, its data set's, or numbers.
+
+    Args:
+        cfg: Whose test set names classes, by ``metainfo`` or by its type.
+        meta: Of the checkpoint.
+        model: Whose head has the number of classes.
+
+    Raises:
+        CheckpointError: The checkpoint names another number of classes than the model has.
+    """
+    count = head_classes(model)
+    dataset = test_dataset(cfg)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        kind = find_class(DATASETS, dataset['type']) if 'type' in dataset else None
+    sources = (
+        meta.get('dataset_meta') or {},
+        dataset.get('metainfo') or {},
+        getattr(kind, 'METAINFO', None) or {},
+    )
+    for index, source in enumerate(sources):
+        found = {key.lower(): value for key, value in source.items()}
+        classes = found.get('classes')
+        if not isinstance(classes, list | tuple):
+            continue
+        if count is None or len(classes) == count:
+            return Labels(tuple(map(str, classes)), found.get('palette'))
+        if index == 0:
+            raise CheckpointError(
+                f'the checkpoint names {len(classes)} classes, the model has {count}'
+            )
+    return Labels(tuple(map(str, range(count or 0))))
+
+
+def test_dataset(cfg: Config) -> Mapping[str, Any]:
+    """The innermost data set of the config's test loader; empty where there is none."""
+    node = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    while 'dataset' in node or node.get('datasets'):
+        node = node['dataset'] if 'dataset' in node else node['datasets'][0]
+    return node
+
+
+def build_pipeline(cfg: Config) -> tuple[Callable[[dict], dict], Callable[[dict], dict]]:
+    """What reads an image file, and all that follows without annotations.
+
+    Raises:
+        ConfigError: There is no test pipeline, or it does not begin with reading a file.
+    """
+    from mmcv.transforms import LoadAnnotations, LoadImageFromFile
+
+    steps = test_dataset(cfg).get('pipeline') or cfg.get('test_pipeline')
+    if not steps:
+        raise ConfigError('test_dataloader.dataset.pipeline is missing')
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        built = [TRANSFORMS.build(step) for step in steps]
+    if not isinstance(built[0], LoadImageFromFile):
+        raise ConfigError(
+            f'test_dataloader.dataset.pipeline[0] ({type(built[0]).__name__}): a transform that '
+            "reads an image is needed, as dict(type='effvit_mm.LoadImage')"
+        )
+    return built[0], Compose([step for step in built[1:] if not isinstance(step, LoadAnnotations)])
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device of this name; CUDA where there is one without a name.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
+    try:
+        return torch.empty(0, device=name or get_device()).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().split('\n')[0]
+        raise ConfigError(f'device {name!r} cannot be used: {reason}') from error

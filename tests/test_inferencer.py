@@ -1,0 +1,420 @@
+"""``effvit_mm.DetInferencer`` and ``tools/detect.py``."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import coco_sets
+import cv2
+import numpy as np
+import pytest
+import torch
+from trainer import forget_runs
+
+import effvit_mm
+from effvit_mm.datasets.loading import load_image
+from effvit_mm.engine import cli
+from effvit_mm.engine.configure import load_config
+from effvit_mm.errors import CheckpointError, ConfigError, DataError
+from effvit_mm.inference.model import build_detector
+
+ROOT = Path(__file__).resolve().parents[1]
+CLASSES = ('red', 'white', 'platelet')
+EXTRA = """
+model.update(
+    backbone=dict(
+        type='effvit_mm.PSLT',
+        arch=dict(embed_dims=12, depths=(1, 1, 1, 1), num_heads=(4, 8)),
+        out_indices=(1, 2, 3),
+        final_norm=False,
+    ),
+    neck=dict(type='FPN', in_channels=[48, 96, 192], out_channels=8, num_outs=3),
+)
+model['test_cfg'].update(score_thr=0.0)
+test_pipeline = [
+    dict(type='effvit_mm.LoadImage'),
+    dict(type='Resize', scale=(96, 72), keep_ratio=True),
+    dict(type='LoadAnnotations', with_bbox=True),
+    pipeline[2],
+]
+test_dataloader = dict(
+    batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='effvit_mm.CocoFolder', data_root=train_dataloader['dataset']['data_root'],
+        ann_file='train.json', data_prefix=dict(img='images'), pipeline=test_pipeline,
+        test_mode=True,
+    ),
+)
+test_evaluator = dict(
+    type='CocoMetric', metric='bbox',
+    ann_file=test_dataloader['dataset']['data_root'] + '/train.json',
+)
+test_cfg = dict()
+"""
+MASKS = """
+_base_ = {base!r}
+arch = dict(embed_dims=12, depths=(1, 1, 1, 1), num_heads=(4, 8))
+pool = dict(out_channels=16)
+model = dict(
+    backbone=dict(
+        _delete_=True, type='effvit_mm.PSLT', arch=arch, out_indices=(0, 1, 2, 3), final_norm=False
+    ),
+    neck=dict(in_channels=[24, 48, 96, 192], out_channels=16),
+    rpn_head=dict(in_channels=16, feat_channels=16),
+    roi_head=dict(
+        bbox_roi_extractor=pool,
+        mask_roi_extractor=pool,
+        bbox_head=dict(in_channels=16, fc_out_channels=16),
+        mask_head=dict(in_channels=16, conv_out_channels=16),
+    ),
+    test_cfg=dict(rpn=dict(max_per_img=50), rcnn=dict(score_thr=0.0, max_per_img=4)),
+)
+test_dataloader = dict(dataset=dict(pipeline=[
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(128, 96), keep_ratio=True),
+    dict(type='PackDetInputs'),
+]))
+"""
+
+
+def save_checkpoint(cfg, path, meta=None):
+    torch.manual_seed(1)
+    model = build_detector(cfg, 'test')
+    for module in model.modules():  # no network of zeros and ones
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+    torch.save({'state_dict': model.state_dict(), 'meta': meta or {}}, path)
+    return path
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """Folder with a set of four images of two sizes, a config and a checkpoint."""
+    root = tmp_path_factory.mktemp('detector')
+    data = coco_sets.make_coco(root, images=4)
+    for number in (1, 3):
+        image = cv2.imread(str(root / 'images' / f'{number}.png'))
+        cv2.imwrite(str(root / 'images' / f'{number}.png'), np.rot90(image).copy())
+        size = {'width': image.shape[0], 'height': image.shape[1]}
+        data['images'][number].update(size)
+    for box in data['annotations']:
+        box.update(bbox=[2, 4, 18, 20], segmentation=coco_sets.square(2, 4, 18, 20))
+    coco_sets.write(root, data)
+    config = coco_sets.write_config(root / 'config.py', root)
+    config.write_text(config.read_text() + EXTRA)
+    save_checkpoint(
+        load_config(str(config), []), root / 'c.pth', {'dataset_meta': {'classes': CLASSES}}
+    )
+    forget_runs()
+    return root
+
+
+@pytest.fixture(scope='module')
+def detector(trained):
+    return effvit_mm.DetInferencer(trained / 'config.py', trained / 'c.pth', device='cpu')
+
+
+@pytest.fixture(scope='module')
+def with_masks(tmp_path_factory):
+    """A Mask R-CNN for COCO, whose checkpoint names no classes."""
+    root = tmp_path_factory.mktemp('masks')
+    base = ROOT / 'configs' / 'pslt' / 'mask-rcnn_pslt-tiny_fpn_1x_coco.py'
+    (root / 'config.py').write_text(MASKS.format(base=str(base)))
+    save_checkpoint(load_config(str(root / 'config.py'), []), root / 'c.pth')
+    return effvit_mm.DetInferencer(root / 'config.py', root / 'c.pth', device='cpu')
+
+
+def images(root):
+    return [root / 'images' / f'{number}.png' for number in range(4)]
+
+
+def assert_same(found, expected, atol=1e-4):
+    assert len(found['boxes']) == len(expected['boxes']) > 0
+    assert np.array_equal(found['labels'], expected['labels'])
+    np.testing.assert_allclose(found['scores'], expected['scores'], rtol=0, atol=atol)
+    np.testing.assert_allclose(found['boxes'], expected['boxes'], rtol=0, atol=atol)
+
+
+@pytest.fixture(scope='module')
+def tested(trained):
+    """What the test loop predicts with the form of training, one image a batch."""
+    out = trained / 'tested.json'
+    arguments = [
+        trained / 'config.py',
+        trained / 'c.pth',
+        '--out',
+        out,
+        '--work-dir',
+        trained / 'w',
+    ]
+    assert cli.test([str(argument) for argument in arguments]) == 0
+    forget_runs()
+    found = [one['pred_instances'] for one in json.loads(out.read_text())]
+    return [{**one, 'boxes': one['bboxes']} for one in found]
+
+
+@pytest.mark.parametrize('batch_size', [1, 3])
+def test_boxes_are_those_of_the_test_loop(trained, detector, tested, batch_size):
+    results = detector(images(trained), batch_size=batch_size, score_thr=0.0)
+    assert [one['image'] for one in results] == [str(path) for path in images(trained)]
+    assert [one['size'] for one in results] == [(36, 48), (48, 36), (36, 48), (48, 36)]
+    for found, expected in zip(results, tested, strict=True):
+        assert_same(found, expected)
+
+
+def test_images_of_one_size_share_a_batch_and_no_others(trained, detector, monkeypatch):
+    batches, step = [], detector.model.test_step
+    monkeypatch.setattr(
+        detector.model, 'test_step', lambda data: batches.append(len(data['inputs'])) or step(data)
+    )
+    order = [0, 2, 0, 1, 3]
+    detector([images(trained)[index] for index in order], batch_size=2)
+    assert batches == [2, 1, 2]
+
+
+def test_the_deployed_form_has_no_norms_and_the_same_boxes(trained, detector, tested):
+    def norms(model):
+        return sum(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
+
+    plain = effvit_mm.DetInferencer(
+        trained / 'config.py', trained / 'c.pth', device='cpu', deploy=False
+    )
+    assert norms(detector.model) < norms(plain.model)
+    (result,) = plain(images(trained)[0], score_thr=0.0)
+    assert_same(result, tested[0], atol=1e-6)
+
+
+def test_arrays_files_and_folders_give_the_same(trained, detector):
+    path = images(trained)[0]
+    array = load_image(path)
+    with_alpha = np.dstack([array, np.full(array.shape[:2], 9, np.uint8)])
+    expected, *rest = detector(trained / 'images', score_thr=0.0)
+    assert len(rest) == 3 and expected['image'] == str(path)
+    for found in detector([array, with_alpha, str(path)], score_thr=0.0):
+        assert_same(found, expected, atol=0)
+    grey = np.ascontiguousarray(array[..., 0])
+    first, second = detector([grey, cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)], score_thr=0.0)
+    assert first['image'] is None
+    assert_same(first, second, atol=0)
+    # The order of the channels counts: blue comes first.
+    (swapped,) = detector(array[..., ::-1], score_thr=0.0)
+    assert not np.array_equal(swapped['scores'], expected['scores'])
+
+
+def test_objects_below_the_threshold_are_left_out(trained, detector):
+    (everything,) = detector(images(trained)[0], score_thr=0.0)
+    threshold = float(np.median(everything['scores']))
+    (some,) = detector(images(trained)[0], score_thr=threshold)
+    assert (
+        len(some['boxes']) == (everything['scores'] >= threshold).sum() < len(everything['boxes'])
+    )
+    assert some['names'] == [CLASSES[label] for label in some['labels']]
+    (none,) = detector(images(trained)[0], score_thr=1.0)
+    assert none['boxes'].shape == (0, 4) and none['names'] == []
+    picture = detector.draw(images(trained)[0], none)
+    assert np.array_equal(picture, load_image(images(trained)[0]))
+
+
+def test_neither_the_data_set_nor_mmdet_is_needed_to_begin(trained, tmp_path):
+    text = (trained / 'config.py').read_text().replace(str(trained), str(tmp_path / 'nowhere'))
+    (tmp_path / 'config.py').write_text(text)
+    found = effvit_mm.DetInferencer(tmp_path / 'config.py', trained / 'c.pth', device='cpu')
+    assert len(found(images(trained)[0])) == 1
+    code = 'import sys, effvit_mm; print("mmdet" in sys.modules, effvit_mm.DetInferencer.__name__)'
+    result = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split()[-2:] == ['False', 'DetInferencer']
+
+
+# Masks and names ---------------------------------------------------------------------------------
+
+
+def test_masks_in_python_and_as_run_lengths(with_masks):
+    from pycocotools.mask import decode
+
+    from effvit_mm.inference.output import to_json
+
+    array = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
+    (result,) = with_masks(array, score_thr=0.0, masks=True)
+    count = len(result['boxes'])
+    assert result['masks'].shape == (count, 60, 90) and result['masks'].dtype == bool
+    assert count > 0 and result['masks'].any()
+    line = json.loads(to_json(result))
+    for mask, encoded in zip(result['masks'], line['masks'], strict=True):
+        assert np.array_equal(decode(encoded).astype(bool), mask)
+    assert np.array_equal(np.float32(line['boxes']), result['boxes'])
+    assert 'masks' not in with_masks(array)[0]
+    assert (with_masks.draw(array, result) != array).any()
+
+
+def test_names_come_from_the_checkpoint_then_the_config_then_are_numbers(trained, with_masks):
+    assert len(with_masks.classes) == 80 and with_masks.classes[0] == 'person'  # CocoDataset's
+    config = trained / 'config.py'
+    save_checkpoint(load_config(str(config), []), trained / 'nameless.pth')
+    nameless = effvit_mm.DetInferencer(config, trained / 'nameless.pth', device='cpu')
+    assert nameless.classes == ('0', '1', '2')
+    config = trained / 'named.py'
+    names = "test_dataloader['dataset']['metainfo'] = dict(classes=('a', 'b', 'c'))\n"
+    config.write_text((trained / 'config.py').read_text() + names)
+    named = effvit_mm.DetInferencer(config, trained / 'nameless.pth', device='cpu')
+    assert named.classes == ('a', 'b', 'c')
+    named = effvit_mm.DetInferencer(config, trained / 'c.pth', device='cpu')
+    assert named.classes == CLASSES
+
+
+# Videos and the command line ---------------------------------------------------------------------
+
+
+def make_video(path, frames=5, size=(48, 64)):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), 10, size[::-1])
+    generator = np.random.default_rng(0)
+    for _ in range(frames):
+        writer.write(generator.integers(0, 255, (*size, 3), dtype=np.uint8))
+    writer.release()
+    return path
+
+
+def test_frames_of_a_video_are_read_as_they_are_needed(tmp_path, detector, monkeypatch):
+    video = make_video(tmp_path / 'clip.mp4')
+    read, original = [], cv2.VideoCapture
+
+    class Counted:
+        def __init__(self, path):
+            self.inner = original(path)
+
+        def read(self):
+            read.append(1)
+            return self.inner.read()
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+    monkeypatch.setattr(cv2, 'VideoCapture', Counted)
+    stream = detector.stream(video, batch_size=2, score_thr=0.0)
+    image, result = next(stream)
+    assert len(read) <= 5  # one to know the size, a batch, and the frame that closes it
+    rest = list(stream)
+    assert [one['frame'] for one in [result, *(r for _, r in rest)]] == [0, 1, 2, 3, 4]
+    assert image.array.shape == (48, 64, 3) and result['size'] == (48, 64)
+    alone = detector(image.array, score_thr=0.0)[0]
+    assert_same(result, alone)
+
+
+@pytest.fixture(scope='module')
+def tool():
+    spec = importlib.util.spec_from_file_location('detect', ROOT / 'tools' / 'detect.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tool_writes_detections_pictures_and_videos(trained, tool, tmp_path, capsys):
+    video = make_video(tmp_path / 'clip.mp4')
+    out = tmp_path / 'out'
+    same_name = tmp_path / '0.png'
+    same_name.write_bytes(images(trained)[1].read_bytes())
+    arguments = [trained / 'config.py', trained / 'c.pth', trained / 'images', video, same_name,
+                 '--out', out, '--score-thr', '0', '--batch-size', '2']  # fmt: skip
+    assert tool.main([str(argument) for argument in arguments]) == 0
+    lines = [json.loads(line) for line in (out / 'detections.jsonl').read_text().splitlines()]
+    assert [one['frame'] for one in lines] == [None] * 5 + [0, 1, 2, 3, 4]
+    assert all(len(one['boxes']) == len(one['scores']) == len(one['names']) for one in lines)
+    pictures = sorted(path.name for path in (out / 'pictures').iterdir())
+    assert pictures == ['0.png', '0_2.png', '1.png', '2.png', '3.png']
+    drawn, plain = cv2.imread(str(out / 'pictures' / '0.png')), load_image(images(trained)[0])
+    assert drawn.shape == plain.shape and (drawn != plain).any()
+    capture = cv2.VideoCapture(str(out / 'videos' / 'clip.mp4'))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 5 and capture.get(cv2.CAP_PROP_FPS) == 10
+    assert capture.read()[1].shape == (48, 64, 3)
+    assert not list(out.rglob('.*'))
+    objects = sum(len(one['boxes']) for one in lines)
+    output = capsys.readouterr()
+    assert output.out.splitlines()[-1] == f'{objects} objects in 10 images or frames; wrote {out}'
+    assert output.err == ''
+
+
+def broken_inputs(root):
+    (root / 'empty').mkdir(exist_ok=True)
+    (root / 'zero.png').write_bytes(b'')
+    (root / 'bad.mp4').write_bytes(b'this is no video' * 100)
+    (root / 'notes.txt').write_text('x')
+    return {
+        'nowhere.png': r'image .*nowhere\.png: no such file or folder',
+        'nowhere.mp4': r'video .*nowhere\.mp4: no such file',
+        'empty': r'folder .*empty has no image \(\.bmp, ',
+        'zero.png': r'corrupt image .*zero\.png: the file is empty',
+        'bad.mp4': r'video .*bad\.mp4 cannot be opened',
+        'notes.txt': r'notes\.txt: neither an image nor a video',
+    }
+
+
+def test_bad_files_are_named_in_one_line(trained, tool, tmp_path, capfd):
+    for name, message in broken_inputs(tmp_path).items():
+        out = tmp_path / 'out'
+        arguments = [trained / 'config.py', trained / 'c.pth', tmp_path / name, '--out', out]
+        assert tool.main([str(argument) for argument in arguments]) == 2
+        captured = capfd.readouterr()
+        assert re.fullmatch(f'error: .*{message}.*\n', captured.err), captured.err
+        assert not (out / 'detections.jsonl').exists()
+
+
+@pytest.mark.parametrize(
+    ('array', 'message'),
+    [
+        (np.zeros((2, 8, 8, 3), np.uint8), r'shape \(2, 8, 8, 3\).* as a list'),
+        (np.zeros((8, 8, 2), np.uint8), r'shape \(8, 8, 2\)'),
+        (np.zeros((0, 8, 3), np.uint8), r'shape \(0, 8, 3\)'),
+        (np.zeros((8, 8, 3), np.float32), r'float32: uint8 from 0 to 255'),
+        (3, r'int: a file, a folder, an array'),
+        ([], r'the list is empty'),
+    ],
+)
+def test_what_is_no_image_is_refused(detector, array, message):
+    with pytest.raises(DataError, match=message):
+        detector(array)
+
+
+def test_arguments_out_of_range_are_refused(trained, detector):
+    for options, message in (
+        ({'batch_size': 0}, 'batch_size=0: 1 or more'),
+        ({'score_thr': 1.5}, 'score_thr=1.5: a number from 0 to 1'),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            detector(images(trained)[0], **options)
+    with pytest.raises(ConfigError, match="device 'gpu' cannot be used"):
+        effvit_mm.DetInferencer(trained / 'config.py', trained / 'c.pth', device='gpu')
+
+
+def test_checkpoints_of_other_models_and_classes_are_refused(trained, tmp_path):
+    config = str(trained / 'config.py')
+    five = load_config(config, ['model.bbox_head.num_classes=5'])
+    save_checkpoint(five, tmp_path / 'five.pth')
+    save_checkpoint(
+        load_config(config, []), tmp_path / 'names.pth', {'dataset_meta': {'classes': ('a', 'b')}}
+    )
+    torch.save({'state_dict': {'w': torch.zeros(3)}}, tmp_path / 'other.pth')
+    state = torch.load(trained / 'c.pth')['state_dict']
+    del state['neck.fpn_convs.0.conv.weight']
+    torch.save({'state_dict': state}, tmp_path / 'part.pth')
+    for name, message in {
+        'five.pth': r'five\.pth was trained for 5 classes, the model .* has 3',
+        'names.pth': 'names 2 classes, the model has 3',
+        'other.pth': 'none of its 1 tensors fits the model',
+        'part.pth': r'1 not in the file: neck\.fpn_convs.* of another model',
+        'nowhere.pth': r'nowhere\.pth: no such file',
+    }.items():
+        with pytest.raises(CheckpointError, match=message):
+            effvit_mm.DetInferencer(config, tmp_path / name, device='cpu')
+
+
+def test_a_classifier_is_no_detector(trained):
+    config = ROOT / 'configs' / 'pslt' / 'pslt-tiny_digits.py'
+    with pytest.raises(ConfigError, match='a detector is needed'):
+        effvit_mm.DetInferencer(config, trained / 'c.pth')

@@ -15,6 +15,7 @@ from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from ..engine.allocator import keep_freed_memory
 from ..engine.configure import load_config
 from ..engine.console import silence_third_parties
 from ..engine.data_checks import head_classes
@@ -26,26 +27,40 @@ OBJECTS = 20  # on each synthetic image: thrice COCO's mean
 SEED = 0
 
 
-class SizeCheck(NamedTuple):
-    """A detector at one image size.
+class Training(NamedTuple):
+    """Some steps of training.
 
     Attributes:
-        size: Height and width of the images in pixels, before padding.
-        train_seconds: Of the last training step.
-        train_peak: Largest resident memory while training, bytes; of the whole process.
+        seconds: Of the last step.
+        peak: Largest resident memory of the process meanwhile, bytes.
         losses: One of each step.
-        predict_seconds: Of the prediction of one image, the network in training's form.
-        predict_peak: Largest resident memory while predicting, bytes.
+    """
+
+    seconds: float
+    peak: int
+    losses: tuple[float, ...]
+
+
+class Prediction(NamedTuple):
+    """The prediction of one image.
+
+    Attributes:
+        seconds: Of it, the network in training's form.
+        peak: Largest resident memory of the process meanwhile, bytes.
         levels: Maps that ``extract_feat`` gives of the image as it is, not padded.
     """
 
-    size: tuple[int, int]
-    train_seconds: float
-    train_peak: int
-    losses: tuple[float, ...]
-    predict_seconds: float
-    predict_peak: int
+    seconds: float
+    peak: int
     levels: int
+
+
+class SizeCheck(NamedTuple):
+    """A detector at one image size: height and width in pixels, before padding."""
+
+    size: tuple[int, int]
+    training: Training
+    prediction: Prediction
 
 
 class DetectorCheck(NamedTuple):
@@ -64,7 +79,7 @@ class DetectorCheck(NamedTuple):
     @property
     def peak(self) -> int:
         """Largest resident memory of all, bytes."""
-        return max(max(one.train_peak, one.predict_peak) for one in self.sizes)
+        return max(max(one.training.peak, one.prediction.peak) for one in self.sizes)
 
 
 def random_detector(config: str, overrides: Sequence[str] = ()) -> tuple[Config, nn.Module]:
@@ -125,24 +140,31 @@ def check_detector(
         threads: Of PyTorch.
     """
     silence_third_parties()
+    keep_freed_memory()  # as all tools do
     MMLogger.get_current_instance().setLevel(logging.WARNING)  # else a line for each parameter
     torch.set_num_threads(threads)
     cfg, model = random_detector(config, overrides)
     batch_size = batch_size or cfg.train_dataloader.batch_size
+    # What is freed stays with the process: whatever needs more memory comes later.
+    order = sorted(sizes, key=math.prod)
+    predicted = {size: check_prediction(model, size) for size in order}
     with DefaultScope.overwrite_default_scope('mmdet'):
         optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
-        checks = [check_size(model, optimizer, size, batch_size, iterations) for size in sizes]
+    trained = {
+        size: check_training(model, optimizer, size, batch_size, iterations) for size in order
+    }
+    checks = (SizeCheck(size, trained[size], predicted[size]) for size in sizes)
     return DetectorCheck(count_parameters(model), batch_size, tuple(checks))
 
 
-def check_size(
+def check_training(
     model: nn.Module,
     optimizer: OptimWrapper,
     size: tuple[int, int],
     batch_size: int,
     iterations: int,
-) -> SizeCheck:
-    """Train on one batch and predict on one image."""
+) -> Training:
+    """Train on one synthetic batch; raises ArithmeticError where the loss is not finite."""
     masks = getattr(model, 'with_mask', False)
     batch = synthetic_batch(size, batch_size, head_classes(model), masks)
     reset_peak()
@@ -153,23 +175,24 @@ def check_size(
         MessageHub.get_current_instance().update_info('iter', step)
         start = time.perf_counter()
         losses.append(_train_step(model, optimizer, batch))
-        train_seconds = time.perf_counter() - start
-    train_peak = peak_bytes()
+        seconds = time.perf_counter() - start
+    peak = peak_bytes()
     optimizer.zero_grad()
+    return Training(seconds, peak, tuple(losses))
 
-    image = {key: values[:1] for key, values in batch.items()}
+
+@torch.no_grad()
+def check_prediction(model: nn.Module, size: tuple[int, int]) -> Prediction:
+    """Predict a synthetic image; raises ArithmeticError where the result cannot be right."""
+    masks = getattr(model, 'with_mask', False)
+    image = synthetic_batch(size, 1, head_classes(model), masks)
     reset_peak()
     model.eval()
     start = time.perf_counter()
-    with torch.no_grad():
-        (result,) = model.test_step(image)
-    predict_seconds = time.perf_counter() - start
-    predict_peak = peak_bytes()
+    (result,) = model.test_step(image)
+    seconds, peak = time.perf_counter() - start, peak_bytes()
     _check_result(result, size, masks)
-    return SizeCheck(
-        size, train_seconds, train_peak, tuple(losses), predict_seconds, predict_peak,
-        _count_levels(model, image),
-    )  # fmt: skip
+    return Prediction(seconds, peak, _count_levels(model, image))
 
 
 def _train_step(model: nn.Module, optimizer: OptimWrapper, batch: Mapping) -> float:
@@ -179,7 +202,6 @@ def _train_step(model: nn.Module, optimizer: OptimWrapper, batch: Mapping) -> fl
     return loss
 
 
-@torch.no_grad()
 def _count_levels(model: nn.Module, image: Mapping) -> int:
     """Of the image without the padding that it has in a batch."""
     height, width = image['inputs'][0].shape[-2:]

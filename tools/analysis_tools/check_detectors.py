@@ -18,7 +18,7 @@ HEADER = (
 )  # fmt: skip
 NOTES = """\
 Each config is built, trained for {iterations} steps with its own optimizer, and predicts one image,
-at each size in turn; in a process of its own, on images of noise with 20 objects each, weights
+at each size; in a process of its own, on images of noise with 20 objects each, weights
 random. Memory is the largest resident set of the whole process (Linux's VmHWM, 10^9 bytes to the
 GB), libraries included: Python, PyTorch and mmdet take 0.7 GB of it before anything runs. Times
 are of the last training step and of one prediction (normalisation, padding, network, suppression)
@@ -101,7 +101,10 @@ def check_one(path: Path, sizes: list[tuple[int, int]], args: argparse.Namespace
         'parameters': found.parameters,
         'batch_size': found.batch_size,
         'peak': found.peak,
-        'sizes': [one._asdict() for one in found.sizes],
+        'sizes': [
+            {'size': one.size, 'training': one.training._asdict(), **one.prediction._asdict()}
+            for one in found.sizes
+        ],
     }
 
 
@@ -116,10 +119,10 @@ def table_rows(found: dict) -> list[list[str]]:
             '' if index else f'{found["parameters"] / 1e6:.3f} M',
             '{} x {}'.format(*one['size']),
             str(found['batch_size']),
-            f'{one["train_seconds"]:.1f} s',
-            f'{one["train_peak"] / 1e9:.2f} GB',
-            f'{one["predict_seconds"]:.1f} s',
-            f'{one["predict_peak"] / 1e9:.2f} GB',
+            f'{one["training"]["seconds"]:.1f} s',
+            f'{one["training"]["peak"] / 1e9:.2f} GB',
+            f'{one["seconds"]:.1f} s',
+            f'{one["peak"] / 1e9:.2f} GB',
             str(one['levels']),
             'ok',
         ])  # fmt: skip

@@ -8,6 +8,7 @@ import golden
 import pytest
 import timm
 import torch
+from mmengine.logging import MMLogger
 from safetensors.torch import save_file
 
 import effvit_mm
@@ -184,7 +185,8 @@ def test_create_model_from_file(published, tmp_path, suffix):
 
 def test_pretrained_init_finds_the_backbone_and_reports(published, tmp_path, monkeypatch):
     logged = []
-    monkeypatch.setattr('effvit_mm.backbones.base.print_log', lambda text, **_: logged.append(text))
+    logger = MMLogger.get_current_instance()
+    monkeypatch.setattr(logger, 'info', logged.append)
     ours = effvit_mm.convert_state_dict(published, 'pslt_tiny')
     torch.save({'state_dict': ours, 'meta': {}}, tmp_path / 'a.pth')
     init = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'a.pth')}

@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from typing import ClassVar
 
 import torch
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -199,7 +199,8 @@ class Backbone(Deployable, BaseModule):
         if prefix and not prefix.endswith('.'):
             prefix += '.'
         report = load_weights(self, state, source=str(checkpoint), prefix=prefix)
-        print_log(f'{type(self).__name__}: {report}', logger='current')
+        # Not print_log: the console shows what comes from this package.
+        MMLogger.get_current_instance().info(f'{type(self).__name__}: {report}')
 
 
 def normalise_indices(out_indices: int | Sequence[int], num_stages: int) -> tuple[int, ...]:

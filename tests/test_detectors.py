@@ -58,10 +58,10 @@ def build(model, device='cpu'):
         return MODELS.build(model)
 
 
-def small(family, detector):
-    """The config's detector of three classes, a few channels wide: strides and structure stay."""
-    torch.manual_seed(0)
-    model = load(family, detector).model
+def small_config(family, detector):
+    """The config with a detector of three classes, a few channels wide; its structure stays."""
+    config = load(family, detector)
+    model = config.model
     model.backbone.update(FAMILIES[family])
     channels, _ = returned_maps(model.backbone)
     one = isinstance(model.neck.in_channels, int)
@@ -76,7 +76,13 @@ def small(family, detector):
     else:
         model.bbox_head.update(in_channels=32, feat_channels=32, num_classes=3)
         model.test_cfg.update(score_thr=0.0, max_per_img=5)
-    detector = build(model)
+    return config
+
+
+def small(family, detector):
+    """The small detector."""
+    torch.manual_seed(0)
+    detector = build(small_config(family, detector).model)
     randomise_norms(detector.backbone)  # LeViT's residual branches begin at scale 0
     return detector
 

@@ -1,14 +1,20 @@
 """Layer-wise decay of the learning rate, asked of the backbone."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
 from test_contract import CASES
 from torch import nn
 
 import effvit_mm.engine  # noqa: F401
 from effvit_mm.errors import ConfigError
 
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 RATE, LR, DECAY = 0.5, 0.1, 0.05
 
 
@@ -82,6 +88,38 @@ def test_a_step_equals_one_of_single_groups():
     single.step()
     for p, t in pairs:
         torch.testing.assert_close(p, t, rtol=0, atol=0)
+
+
+PLAIN_HOSTS = sorted(
+    path
+    for host in ('castling/*_castling-deit-tiny', 'lightweight_vit/*_lightweight-vit-tiny')
+    for path in CONFIGS.glob(f'{host}_fpn_*_coco.py')
+)
+
+
+@pytest.mark.parametrize('path', PLAIN_HOSTS, ids=lambda path: path.stem)
+def test_detectors_on_plain_hosts_learn_by_vitdets_rates(path):
+    """The base rate in neck and heads, 0.7 times the rate of the block above in each of 12 blocks.
+
+    Li et al., "Exploring Plain Vision Transformer Backbones for Object Detection", ECCV 2022,
+    appendix: 0.7 for the 12 blocks of ViT-B.
+    """
+    config = Config.fromfile(path)
+    with DefaultScope.overwrite_default_scope('mmdet'), torch.device('meta'):
+        model = MODELS.build(config.model)
+        found = settings(build_optim_wrapper(model, config.optim_wrapper))
+    lr = config.optim_wrapper.optimizer.lr
+    stages = [len(stage) for stage in model.backbone.stages]
+    assert sum(stages) == 12
+    for name, parameter in model.named_parameters():
+        place = re.match(r'backbone\.stages\.(\d)\.(\d)\.', name)
+        if place:
+            stage, block = map(int, place.groups())
+            above = 12 - sum(stages[:stage]) - block  # 1 for the last block
+        else:
+            above = 13 if name.startswith('backbone.stem') else 0
+        assert found[parameter][0] == pytest.approx(lr * 0.7**above), name
+    assert {'neck', 'backbone'} < {name.partition('.')[0] for name, _ in model.named_parameters()}
 
 
 @pytest.mark.parametrize('rate', [None, 0, 1.5, 'x'])

@@ -1,0 +1,11 @@
+_base_ = [
+    '../_base_/models/retinanet_fpn.py',
+    '../_base_/backbones/castling-mvitv2-tiny.py',
+    '../_base_/datasets/coco_detection_ms.py',
+    '../_base_/schedules/schedule_3x.py',
+    '../_base_/default_runtime_det.py',
+]
+
+model = dict(
+    backbone=dict(_delete_=True, **_base_.backbone), neck=dict(in_channels=[96, 192, 384, 768])
+)

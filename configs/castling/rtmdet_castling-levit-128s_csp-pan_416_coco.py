@@ -1,0 +1,18 @@
+_base_ = [
+    '../_base_/models/rtmdet_csp-pan.py',
+    '../_base_/backbones/castling-levit-128s.py',
+    '../_base_/datasets/coco_detection_416.py',
+    '../_base_/schedules/adamw_300e_det.py',
+    '../_base_/default_runtime_det_ema.py',
+]
+
+# Every ten steps batches get another size, of 320 to 512 pixels.
+model = dict(
+    data_preprocessor=dict(
+        batch_augments=[
+            dict(type='BatchSyncRandomResize', random_size_range=(320, 512), interval=10)
+        ]
+    ),
+    backbone=dict(_delete_=True, **_base_.backbone),
+    neck=dict(in_channels=[64, 128, 256, 384]),
+)

@@ -18,7 +18,6 @@ from mmengine.structures import InstanceData
 from rich.console import Console
 from rich.progress import track
 
-from ..datasets.loading import load_image
 from ..deploy import switch_modules
 from ..engine.configure import load_config
 from ..engine.translate import one_line
@@ -198,6 +197,8 @@ class DetInferencer:
     def draw(self, image: Image | str | Path | np.ndarray, result: Result) -> np.ndarray:
         """The image with what was found in it, by mmdet's visualizer: ``(H, W, 3)`` uint8, BGR."""
         from mmdet.structures import DetDataSample
+
+        from ..datasets.loading import load_image
 
         if isinstance(image, Image):
             image = image.path if image.array is None else image.array

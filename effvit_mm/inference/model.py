@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,7 +121,8 @@ def build_pipeline(cfg: Config) -> tuple[Callable[[dict], dict], Callable[[dict]
     steps = test_dataset(cfg).get('pipeline') or cfg.get('test_pipeline')
     if not steps:
         raise ConfigError('test_dataloader.dataset.pipeline is missing')
-    with DefaultScope.overwrite_default_scope('mmdet'):
+    # What registers transforms prints while it is imported.
+    with DefaultScope.overwrite_default_scope('mmdet'), redirect_stdout(StringIO()):
         built = [TRANSFORMS.build(step) for step in steps]
     if not isinstance(built[0], LoadImageFromFile):
         raise ConfigError(

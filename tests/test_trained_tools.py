@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from coco_sets import make_coco
 from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
 from trainer import REPOSITORY, forget_runs, make_folder, write_config
 
 import effvit_mm
 from effvit_mm.analysis.sampling import use_sampling
 from effvit_mm.backbones import VisionTransformer
+from effvit_mm.engine.configure import load_config
 from effvit_mm.errors import ConfigError
 
 ARCH = {'embed_dims': 24, 'depths': (1, 1, 1, 1), 'num_heads': 3, 'mlp_ratio': 2}
@@ -128,3 +131,35 @@ def test_trained_models_are_compared(trained, capsys):
 
     assert tool('compare_trained').main([*arguments, '--model', config]) == 2
     assert 'a config and a checkpoint are needed' in capsys.readouterr().err
+
+
+def test_trained_detectors_are_compared(tmp_path, monkeypatch, capsys):
+    """Ours and one of mmdet alone, whose norms are folded too: COCO's figures, counts, speed."""
+    make_coco(tmp_path / 'data', splits=('train', 'val', 'test'))
+    monkeypatch.setenv('COCO_FOLDER_ROOT', str(tmp_path / 'data'))
+    arguments = ['--work-dir', str(tmp_path / 'work'), '--repeats', '1']
+    parameters, bias = [], 0
+    for name in ('pslt-tiny', 'r18'):
+        config = REPOSITORY / f'configs/bccd/retinanet_{name}_bccd.py'
+        cfg = load_config(str(config), [])
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            model = MODELS.build(cfg.model)
+        torch.save({'state_dict': model.state_dict()}, tmp_path / f'{name}.pth')
+        arguments += ['--model', str(config), str(tmp_path / f'{name}.pth')]
+        norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        bias = sum(m.num_features for m in norms)
+        parameters.append(sum(p.numel() for p in model.parameters()))
+    assert tool('compare_trained').main(arguments) == 0
+    ours, theirs = re.findall(r'^\| retinanet_.*\|$', capsys.readouterr().out, re.MULTILINE)
+    for row, name in ((ours, 'pslt-tiny'), (theirs, 'r18')):
+        cells = [cell.strip() for cell in row.strip('|').split('|')]
+        assert cells[0] == f'retinanet_{name}_bccd'
+        assert all(re.fullmatch(r'\d+\.\d|nan', cell) for cell in cells[1:7])
+        assert float(cells[8].removesuffix(' G')) > 1 and float(cells[9]) > 0
+    # Folding leaves a bias in the place of a norm's weight and bias.
+    assert f'| {(parameters[1] - bias) / 1e6:.2f} M |' in theirs
+    assert float(ours.split('|')[8].removesuffix(' M ')) < parameters[0] / 1e6
+
+    assert tool('compare_trained').main([*arguments, arguments[-1]]) == 2
+    assert 'of a detector one checkpoint is needed' in capsys.readouterr().err
+    forget_runs()

@@ -1,4 +1,4 @@
-"""Trained classifiers beside each other: accuracy, multiply-adds, speed of the deployed form."""
+"""Trained models beside each other: accuracy, multiply-adds, speed of the deployed form."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from statistics import mean
 from typing import NamedTuple
 
 import torch
+from mmcv.cnn import fuse_conv_bn
 from torch import Tensor, nn
 
-from ..deploy import switch_modules
+from ..deploy import Deployable, switch_modules
 from ..engine.testing import DeployHook
 from ..errors import ConfigError
+from ..evaluation.coco import CocoFigures, read_figures, recorded_evaluations, silence_pycocotools
 from .attention import AttentionCost, attention_flops
-from .flops import count_parameters
+from .flops import TensorPass, count_flops, count_parameters
 from .latency import interleaved_latency
 
 COUNTED_IMAGES = 64
@@ -38,15 +40,40 @@ class Trained(NamedTuple):
     deployed: nn.Module
 
 
+class TrainedDetector(NamedTuple):
+    """A detector and what was measured of it.
+
+    Attributes:
+        name: How a table calls it.
+        figures: COCO's, of its boxes in the deployed form.
+        flops: Multiply-adds of the first test image, up to what the heads put out.
+        parameters: Of the deployed form.
+        deployed: The model, and a batch of its test images to time it on.
+    """
+
+    name: str
+    figures: CocoFigures
+    flops: int
+    parameters: int
+    deployed: nn.Module
+
+
 class OnItsBatch(nn.Module):
-    """A model and its own input, so that models of different image sizes can be timed in turns."""
+    """A model and its own input, so that models of different image sizes can be timed in turns.
 
-    def __init__(self, model: nn.Module, x: Tensor) -> None:
+    Args:
+        model: Of mmpretrain or mmdet.
+        x: (B, 3, H, W), preprocessed.
+        samples: With them the model predicts: a detector's boxes are decoded and suppressed.
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor, samples: Sequence | None = None) -> None:
         super().__init__()
-        self.model, self.x = model, x
+        self.model, self.x, self.samples = model, x, samples
 
-    def forward(self, _: Tensor) -> Tensor:
-        return self.model(self.x, mode='tensor')
+    def forward(self, _: Tensor):
+        mode = 'tensor' if self.samples is None else 'predict'
+        return self.model(self.x, self.samples, mode=mode)
 
 
 def top1(metrics: dict[str, float]) -> float:
@@ -97,7 +124,39 @@ def measure_trained(name: str, runners: Sequence, batch_size: int) -> Trained:
     )
 
 
-def images_per_second(trained: Sequence[Trained], repeats: int) -> list[float]:
+def measure_detector(name: str, runner) -> TrainedDetector:
+    """Test a checkpoint of a detector and count it, in its deployed form.
+
+    A detector without one, of mmdet alone, has its batch norms folded to be timed.
+
+    Args:
+        name: How the table is to call it.
+        runner: One that can test, with a ``CocoMetric`` of boxes.
+    """
+    model = runner.bare_model.eval()
+    ours = any(isinstance(module, Deployable) for module in model.modules())
+    if ours:
+        runner.register_hook(DeployHook())
+    silence_pycocotools()
+    with recorded_evaluations() as found:
+        runner.test()
+    found = [one for one in found if one.params.iouType == 'bbox']
+    if not found:
+        raise ConfigError(f'{name}: test_evaluator evaluates no boxes: CocoMetric is needed')
+    batch = model.data_preprocessor(next(iter(runner.test_dataloader)), False)
+    images, samples = batch['inputs'], batch['data_samples']
+    deployed = copy.deepcopy(model)
+    if ours:
+        switch_modules(deployed)
+    else:
+        fuse_conv_bn(deployed)
+    flops = count_flops(TensorPass(model), tuple(images[:1].shape))
+    parameters = count_parameters(deployed)
+    figures = read_figures(found[-1])
+    return TrainedDetector(name, figures, flops, parameters, OnItsBatch(deployed, images, samples))
+
+
+def images_per_second(trained: Sequence[Trained | TrainedDetector], repeats: int) -> list[float]:
     """Speed of the deployed forms, in turns, each on its own images; medians."""
     empty = trained[0].deployed.x.new_empty(0)
     models = [one.deployed for one in trained]

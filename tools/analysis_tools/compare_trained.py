@@ -1,10 +1,11 @@
 #!/usr/bin/env python
-"""Trained classifiers side by side, in a Markdown table: accuracy, multiply-adds, speed.
+"""Trained models side by side, in a Markdown table: accuracy, multiply-adds, speed.
 
 All are tested and timed in their deployed form. Example: ``python
 tools/analysis_tools/compare_trained.py --model CONFIG CHECKPOINT CHECKPOINT --model CONFIG
-CHECKPOINT``; several checkpoints of a config are its seeds. The attention of the others is compared
-with that of the first.
+CHECKPOINT``; several checkpoints of a classifier's config are its seeds, and the attention of the
+others is compared with that of the first. Of detectors, one checkpoint each, the table has COCO's
+figures.
 """
 
 import argparse
@@ -36,9 +37,6 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def work(args: argparse.Namespace, session) -> None:
-    from effvit_mm.analysis import describe_machine
-    from effvit_mm.analysis.trained import images_per_second, measure_trained
-    from effvit_mm.engine.configure import build_runner, prepare_testing
     from effvit_mm.errors import ConfigError
 
     for name in ('batch_size', 'repeats'):
@@ -48,19 +46,39 @@ def work(args: argparse.Namespace, session) -> None:
         if len(files) < 2:
             raise ConfigError(f'--model {files[0]}: a config and a checkpoint are needed')
 
-    trained = []
-    for config, *checkpoints in args.model:
-        runners = []
-        for number, checkpoint in enumerate(checkpoints):
-            work_dir = Path(args.work_dir or 'work_dirs/compare_trained')
-            folder = str(work_dir / f'{Path(config).stem}_{number}')
-            options = {'config': config, 'checkpoint': checkpoint, 'work_dir': folder}
-            session.cfg = prepare_testing(argparse.Namespace(**{**vars(args), **options}))
-            session.runner = build_runner(session.cfg)
-            runners.append(session.runner)
-        trained.append(measure_trained(Path(config).stem, runners, args.batch_size))
-    speeds = images_per_second(trained, args.repeats)
+    runners = [[build(args, session, *pair) for pair in pairs(files)] for files in args.model]
+    scopes = {one.cfg.get('default_scope') for seeds in runners for one in seeds}
+    if len(scopes) > 1:
+        raise ConfigError(f'--model: models of one kind are needed, these are of {sorted(scopes)}')
+    names = [Path(files[0]).stem for files in args.model]
+    compare = compare_detectors if scopes == {'mmdet'} else compare_classifiers
+    compare(list(zip(names, runners, strict=True)), args)
 
+
+def pairs(files: list[str]) -> list[tuple[str, str, int]]:
+    """Config, checkpoint and number of each seed."""
+    return [(files[0], checkpoint, number) for number, checkpoint in enumerate(files[1:])]
+
+
+def build(args: argparse.Namespace, session, config: str, checkpoint: str, number: int):
+    """A runner that can test the checkpoint."""
+    from effvit_mm.engine.configure import build_runner, prepare_testing
+
+    work_dir = Path(args.work_dir or 'work_dirs/compare_trained')
+    folder = str(work_dir / f'{Path(config).stem}_{number}')
+    options = {'config': config, 'checkpoint': checkpoint, 'work_dir': folder}
+    session.cfg = prepare_testing(argparse.Namespace(**{**vars(args), **options}))
+    session.runner = build_runner(session.cfg)
+    return session.runner
+
+
+def compare_classifiers(runners: list[tuple[str, list]], args: argparse.Namespace) -> None:
+    """Print the table of classifiers."""
+    from effvit_mm.analysis import describe_machine
+    from effvit_mm.analysis.trained import images_per_second, measure_trained
+
+    trained = [measure_trained(name, seeds, args.batch_size) for name, seeds in runners]
+    speeds = images_per_second(trained, args.repeats)
     print(f'\n{describe_machine()}; batches of {args.batch_size}, medians of {args.repeats}\n')
     print('| config | top-1 | parameters | multiply-adds | in the attention | images/s |')
     print('| :-- | --: | --: | --: | --: | --: |')
@@ -74,6 +92,32 @@ def work(args: argparse.Namespace, session) -> None:
             f'| {one.name} | {accuracy} | {one.parameters / 1e3:,.0f} k '
             f'| {one.cost.model / 1e6:.2f} M | {one.cost.mechanism / 1e6:.2f} M{change} '
             f'| {speed:.0f} |'
+        )
+
+
+def compare_detectors(runners: list[tuple[str, list]], args: argparse.Namespace) -> None:
+    """Print the table of detectors; images a second from the preprocessed batch to boxes."""
+    from effvit_mm.analysis import describe_machine
+    from effvit_mm.analysis.trained import images_per_second, measure_detector
+    from effvit_mm.errors import ConfigError
+
+    for name, seeds in runners:
+        if len(seeds) > 1:
+            raise ConfigError(f'--model {name}: of a detector one checkpoint is needed')
+    trained = [measure_detector(name, seeds[0]) for name, seeds in runners]
+    speeds = images_per_second(trained, args.repeats)
+    sizes = {tuple(one.deployed.x.shape) for one in trained}
+    shapes = ', '.join(' x '.join(map(str, shape)) for shape in sorted(sizes))
+    print(f'\n{describe_machine()}; batches {shapes}, medians of {args.repeats}\n')
+    print('| config | AP | AP50 | AP75 | APs | APm | APl | parameters | multiply-adds | images/s |')
+    print('| :-- |' + ' --: |' * 9)
+    for one, speed in zip(trained, speeds, strict=True):
+        whole, *sizes = one.figures.sizes
+        values = (whole.ap, whole.ap50, whole.ap75, *(size.ap for size in sizes))
+        figures = ' | '.join(f'{100 * value:.1f}' for value in values)
+        print(
+            f'| {one.name} | {figures} | {one.parameters / 1e6:.2f} M '
+            f'| {one.flops / 1e9:.2f} G | {speed:.1f} |'
         )
 
 

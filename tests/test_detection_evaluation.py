@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import METRICS, DefaultScope
 from mmengine.structures import InstanceData
@@ -119,6 +120,23 @@ def test_mmdets_own_limits_are_not_cocos(tmp_path):
     # What the table shows comes from 100 detections all the same.
     assert read_figures(plain).sizes[0].ap50 == pytest.approx(theirs[1], abs=1e-9)
     assert math.isnan(read_twelve(plain)['AR@1'])
+
+
+def test_limits_of_cocos_figures_are_set_where_the_config_leaves_them():
+    evaluators = [
+        {'type': 'CocoMetric', 'metric': ['bbox', 'segm']},
+        {'type': 'mmdet.FasterCocoMetric'},
+        {'type': 'CocoMetric', 'proposal_nums': (5, 7, 9)},
+        {'type': 'CocoMetric', 'metric': ['bbox', 'proposal']},  # whose figures are AR@1000
+        {'type': 'VOCMetric'},
+    ]
+    cfg = Config({'test_evaluator': evaluators})
+    use_coco_limits(cfg)
+    got = [evaluator.get('proposal_nums') for evaluator in cfg.test_evaluator]
+    assert got == [(1, 10, 100), (1, 10, 100), (5, 7, 9), None, None]
+    cfg = Config({'test_evaluator': evaluators[1]})
+    use_coco_limits(cfg)
+    assert cfg.test_evaluator.proposal_nums == (1, 10, 100)
 
 
 def test_figures_by_class_and_size(tmp_path):

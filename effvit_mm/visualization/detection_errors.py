@@ -58,7 +58,7 @@ def _confusion(analysis: ErrorAnalysis, classes: Sequence[str]):
     if len(classes) <= MAX_TICKS:
         places = range(len(matrix))
         axis.set_xticks(places, [*map(_plain, classes), 'not found'], rotation=90, fontsize=8)
-        axis.set_yticks(places, [*map(_plain, classes), 'nothing there'], fontsize=8)
+        axis.set_yticks(places, [*map(_plain, classes), 'no object'], fontsize=8)
     axis.set(
         xlabel='predicted',
         ylabel='true',

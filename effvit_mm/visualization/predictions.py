@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ..datasets.loading import load_image
-from .browse import GAP, MIN_SIDE
+from .browse import GAP, MIN_SIDE, to_picture
 
 if TYPE_CHECKING:
     from mmengine.structures import BaseDataElement, InstanceData
@@ -132,7 +132,7 @@ def load_truth(dataset: Any, index: int, with_masks: bool) -> InstanceData | Non
     from mmdet.datasets.transforms import LoadAnnotations
     from mmengine.structures import InstanceData
 
-    info = dataset.get_data_info(index)
+    info = dataset.get_data_info(index) if hasattr(dataset, 'get_data_info') else {}
     if 'instances' not in info:
         return None
     with_masks = with_masks and all('mask' in item for item in info['instances'])
@@ -153,9 +153,7 @@ def read_image(sample: BaseDataElement, data_batch: Any, index: int) -> np.ndarr
     if path and Path(path).is_file():
         return read_rgb(path)
     inputs = data_batch['inputs'][index]
-    inputs = inputs[0] if isinstance(inputs, (list, tuple)) else inputs
-    array = inputs.detach().cpu().float().permute(1, 2, 0).numpy()
-    return np.ascontiguousarray(np.clip(array, 0, 255).astype(np.uint8)[..., ::-1])
+    return to_picture(inputs[0] if isinstance(inputs, (list, tuple)) else inputs)
 
 
 def read_rgb(path: str | Path) -> np.ndarray:

@@ -7,12 +7,14 @@ import re
 from pathlib import Path
 
 import pytest
-from coco_sets import make_coco, write, write_config
+from coco_sets import SIZE, make_coco, write, write_config
 from test_detection_training import make_config
 from test_outside_project import MASK_RCNN
 from trainer import forget_runs
 
 from effvit_mm.checkpoint import read_checkpoint
+from effvit_mm.datasets.loading import LoadImage
+from effvit_mm.errors import DataError
 
 pytest.importorskip('mmdet')
 from effvit_mm.engine import cli
@@ -329,3 +331,13 @@ def test_the_tool_checks_the_sets_of_a_config(tmp_path, capsys):
     assert '| objects without a mask | 1 | yes | stops' in report.read_text()
     assert module.main([config, '--splits', 'val']) == 2
     assert 'no COCO-style data set in val' in capsys.readouterr().err
+
+
+def test_an_image_of_another_size_than_its_annotations_say(tmp_path):
+    data = make_coco(tmp_path)
+    path = str(tmp_path / 'images' / data['images'][0]['file_name'])
+    sizes = {'height': SIZE[1], 'width': SIZE[0]}
+    assert LoadImage()({'img_path': path, **sizes})['img_shape'] == (SIZE[1], SIZE[0])
+    message = f'0.png has {SIZE[1]} x {SIZE[0]} pixels, its annotations say {SIZE[0]} x {SIZE[1]}'
+    with pytest.raises(DataError, match=message):
+        LoadImage()({'img_path': path, 'height': SIZE[0], 'width': SIZE[1]})

@@ -106,6 +106,8 @@ class LoadImage(LoadImageFromFile):
     before the first step. A transform cannot do that well: a test pipeline must return a sample
     for each index, and counts made in worker processes are lost with them.
 
+    Where the annotations of the image say how large it is, it must be so.
+
     Args:
         to_float32: Give float32 instead of uint8.
     """
@@ -116,6 +118,12 @@ class LoadImage(LoadImageFromFile):
     def transform(self, results: dict) -> dict:
         """Add ``img``, ``img_shape`` and ``ori_shape`` for ``img_path``."""
         image = load_image(results['img_path'])
+        said = results.get('height'), results.get('width')
+        if None not in said and said != image.shape[:2]:
+            raise DataError(
+                f'image {results["img_path"]} has {image.shape[0]} x {image.shape[1]} pixels, its '
+                f'annotations say {said[0]} x {said[1]}: boxes and masks would lie elsewhere'
+            )
         if self.to_float32:
             image = image.astype(np.float32)
         results['img'] = image

@@ -9,12 +9,19 @@ from .flops import (
     flops_by_operator,
     flops_of,
 )
-from .latency import Latency, describe_machine, interleaved_latency
+from .latency import (
+    Latency,
+    Timing,
+    describe_machine,
+    interleaved_latency,
+    interleaved_timings,
+)
 
 __all__ = [
     'AttentionCost',
     'Latency',
     'TensorPass',
+    'Timing',
     'attention_flops',
     'count_flops',
     'count_parameters',
@@ -23,4 +30,5 @@ __all__ = [
     'flops_by_operator',
     'flops_of',
     'interleaved_latency',
+    'interleaved_timings',
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -10,18 +9,16 @@ from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
-from mmengine.logging import MessageHub, MMLogger
+from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from ..engine.allocator import keep_freed_memory
 from ..engine.configure import load_config
-from ..engine.console import silence_third_parties
 from ..engine.data_checks import head_classes
 from ..inference.model import build_detector
 from .flops import count_parameters
-from .memory import peak_bytes, reset_peak
+from .memory import begin_as_tool, peak_bytes, reset_peak
 
 OBJECTS = 20  # on each synthetic image: thrice COCO's mean
 SEED = 0
@@ -139,10 +136,7 @@ def check_detector(
         iterations: Training steps.
         threads: Of PyTorch.
     """
-    silence_third_parties()
-    keep_freed_memory()  # as all tools do
-    MMLogger.get_current_instance().setLevel(logging.WARNING)  # else a line for each parameter
-    torch.set_num_threads(threads)
+    begin_as_tool(threads)
     cfg, model = random_detector(config, overrides)
     batch_size = batch_size or cfg.train_dataloader.batch_size
     # What is freed stays with the process: whatever needs more memory comes later.

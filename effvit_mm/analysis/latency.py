@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from time import perf_counter
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from .attention import attention_layers
 from .flops import evaluation_mode
+
+Result = TypeVar('Result')
+
+
+class Timing(NamedTuple):
+    """Seconds that something took, over several runs.
+
+    Attributes:
+        median: Half of the runs took less.
+        low, high: A quarter of them took less than ``low``, a quarter more than ``high``.
+    """
+
+    median: float
+    low: float
+    high: float
 
 
 class Latency(NamedTuple):
@@ -55,7 +71,7 @@ def interleaved_latency(
 ) -> list[Latency]:
     """Median latency of each model on ``x`` in evaluation mode, on the CPU.
 
-    The models take turns (A B A B ...), so that whatever else the machine does meets all alike.
+    The models take turns, see :func:`take_turns`.
 
     Args:
         models: Called with ``x``.
@@ -63,18 +79,55 @@ def interleaved_latency(
         repeats: Timed passes of each model.
         warm_up: Passes of each before those.
     """
-    if repeats < 1 or warm_up < 0:
-        raise ValueError(f'repeats={repeats}, warm_up={warm_up}: 1 or more, 0 or more are needed')
-    passes: list[list[Latency]] = [[] for _ in models]
-    for turn in range(warm_up + repeats):
-        for model, found in zip(models, passes, strict=True):
-            latency = _one_pass(model, x)
-            if turn >= warm_up:
-                found.append(latency)
+    passes = take_turns([partial(_one_pass, model, x) for model in models], repeats, warm_up)
     return [
         Latency(median(p.mechanism for p in found), median(p.model for p in found))
         for found in passes
     ]
+
+
+def interleaved_timings(
+    functions: Sequence[Callable[[], object]], repeats: int = 20, warm_up: int = 2
+) -> list[Timing]:
+    """Time functions in turns; see :func:`take_turns`."""
+    found = take_turns([partial(_seconds, function) for function in functions], repeats, warm_up)
+    return [Timing(median(runs), *_quartiles(runs)) for runs in found]
+
+
+def take_turns(
+    functions: Sequence[Callable[[], Result]], repeats: int, warm_up: int
+) -> list[list[Result]]:
+    """What functions return that are called in turns, A B A B ...
+
+    Whatever else the machine does meets all alike.
+
+    Args:
+        functions: Called without arguments.
+        repeats: Calls of each that count.
+        warm_up: Calls of each before those.
+    """
+    if repeats < 1 or warm_up < 0:
+        raise ValueError(f'repeats={repeats}, warm_up={warm_up}: 1 or more, 0 or more are needed')
+    results: list[list[Result]] = [[] for _ in functions]
+    for turn in range(warm_up + repeats):
+        for function, found in zip(functions, results, strict=True):
+            result = function()
+            if turn >= warm_up:
+                found.append(result)
+    return results
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    start = perf_counter()
+    function()
+    return perf_counter() - start
+
+
+def _quartiles(runs: Sequence[float]) -> tuple[float, float]:
+    if len(runs) == 1:
+        return runs[0], runs[0]
+    low, _, high = quantiles(runs, n=4, method='inclusive')
+    return low, high
 
 
 def _one_pass(model: nn.Module, x: Tensor) -> Latency:

@@ -7,6 +7,7 @@ since a child process begins with its parent's.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import re
 import sys
@@ -17,6 +18,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
+from ..engine.allocator import keep_freed_memory
+from ..engine.console import silence_third_parties
 from ..errors import UserError
 
 GB = 10**9
@@ -83,6 +88,16 @@ def run_apart(function: Callable, *args: Any, limit: int | None = None) -> Apart
         process.kill()
         process.join()
         ours.close()
+
+
+def begin_as_tool(threads: int) -> None:
+    """Do in a fresh process what our tools do at their start, so that memory is what theirs is."""
+    from mmengine.logging import MMLogger
+
+    silence_third_parties()
+    keep_freed_memory()
+    MMLogger.get_current_instance().setLevel(logging.WARNING)  # else a line for each parameter
+    torch.set_num_threads(threads)
 
 
 def _answer(connection: Connection, function: Callable, args: tuple) -> None:

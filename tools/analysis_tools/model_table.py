@@ -15,6 +15,7 @@ from pathlib import Path
 import effvit_mm
 from effvit_mm.analysis import describe_machine
 from effvit_mm.analysis.comparison import Measured, Variant, compare, deit_variants, measure
+from effvit_mm.analysis.tables import markdown_table
 from effvit_mm.engine.files import check_writable, write_text
 from effvit_mm.errors import UserError
 from effvit_mm.models import MODEL_TABLE
@@ -104,12 +105,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--no-latency', action='store_true', help='count only, measure no time')
     parser.add_argument('--repeats', type=int, default=5, help='timed passes of each model (5)')
     return parser.parse_args(argv)
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, the first column to the left, the others to the right."""
-    lines = [header, ['---', *['---:'] * (len(header) - 1)], *rows]
-    return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
 
 
 def percent(share: float) -> str:

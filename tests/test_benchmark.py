@@ -1,0 +1,204 @@
+"""Time and memory of models side by side, and detectors at full size in small."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import coco_sets
+import numpy as np
+import pytest
+import torch
+
+from effvit_mm.analysis import count_flops, latency
+from effvit_mm.analysis.benchmark import BACKBONE, WHOLE, Subject, prepare
+from effvit_mm.analysis.memory import (
+    FailedError,
+    OutOfBoundsError,
+    peak_bytes,
+    reset_peak,
+    resident_bytes,
+    run_apart,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+MB = 10**6
+PSLT = """
+model.update(
+    backbone=dict(
+        type='effvit_mm.PSLT', out_indices=(1, 2, 3), final_norm=False,
+        arch=dict(embed_dims=12, depths=(1, 1, 1, 1), num_heads=(4, 8)),
+    ),
+    neck=dict(type='FPN', in_channels=[48, 96, 192], out_channels=8, num_outs=3),
+)
+"""
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+    """A small RetinaNet whose data are not there."""
+    root = tmp_path_factory.mktemp('config')
+    path = coco_sets.write_config(root / 'small.py', root / 'nowhere')
+    path.write_text(path.read_text() + PSLT)
+    return str(path)
+
+
+def load_tool(name):
+    path = ROOT / 'tools' / 'analysis_tools' / f'{name}.py'
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# Memory ------------------------------------------------------------------------------------------
+
+
+def allocate(size):
+    """What is resident before, and the peaks with a block of memory and after it is gone."""
+    before = resident_bytes()
+    block = np.ones(size, np.uint8)
+    with_block = peak_bytes()
+    del block
+    reset_peak()
+    return before, with_block, peak_bytes()
+
+
+def test_a_known_allocation_is_seen_and_the_parents_memory_is_not():
+    ours = np.ones(2000 * MB, np.uint8)
+    (before, with_block, after), peak = run_apart(allocate, 300 * MB)
+    assert 300 * MB <= with_block - before < 310 * MB
+    assert after - before < 10 * MB
+    assert peak < 1500 * MB < len(ours)
+
+
+def test_work_that_takes_too_much_is_stopped():
+    with pytest.raises(OutOfBoundsError, match=r'more than 0\.1 GB were not allowed'):
+        run_apart(allocate, 10, limit=100 * MB)
+
+
+def test_a_fault_in_the_other_process_is_told():
+    with pytest.raises(FailedError, match=r'TypeError: .*str') as caught:
+        run_apart(allocate, 'much')
+    assert 'np.ones(size, np.uint8)' in caught.value.details
+
+
+# Time --------------------------------------------------------------------------------------------
+
+
+def test_functions_take_turns_and_warm_up_does_not_count(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(latency, 'perf_counter', lambda: clock[0])
+    order, seconds = [], iter([100, 100, 1, 10, 2, 20, 3, 30, 4, 40, 5, 50])
+
+    def run(name):
+        order.append(name)
+        clock[0] += next(seconds)
+
+    functions = [lambda: run('a'), lambda: run('b')]
+    first, second = latency.interleaved_timings(functions, repeats=5, warm_up=1)
+    assert ''.join(order) == 'ab' * 6
+    assert first == (3, 2, 4) and second == (30, 20, 40)
+
+
+# Detectors ---------------------------------------------------------------------------------------
+
+
+def test_parts_of_a_detector(config):
+    """Parameters and multiply-adds of the whole and of the backbone, in both forms."""
+    subject = Subject(config, None, False, (), (50, 70), 2)
+    trained, deployed = prepare(subject), prepare(subject._replace(deploy=True))
+    assert list(trained) == [WHOLE, BACKBONE] == list(deployed)
+    model = trained[WHOLE].run.args[0].__self__
+    whole, backbone = trained.values()
+    assert whole.parameters == sum(p.numel() for p in model.parameters())
+    assert backbone.parameters == sum(p.numel() for p in model.backbone.parameters())
+    assert backbone.multiply_adds == count_flops(model.backbone, (3, 64, 96))  # as padded
+    assert backbone.multiply_adds < whole.multiply_adds
+    for name in trained:
+        assert deployed[name].parameters < trained[name].parameters
+        assert deployed[name].multiply_adds <= trained[name].multiply_adds
+    batch = whole.run.args[1]
+    assert [tuple(x.shape) for x in batch['inputs']] == [(3, 50, 70)] * 2
+    assert all(x.dtype == torch.uint8 for x in batch['inputs'])
+    boxes = [sample.pred_instances.bboxes for sample in whole.run()]
+    assert len(boxes) == 2 and not any(b.requires_grad for b in boxes)
+
+
+def test_the_benchmark_writes_a_row_for_each_part(config, tmp_path, capsys):
+    out = tmp_path / 'table.json'
+    tool = load_tool('benchmark')
+    arguments = ['--shape', '64', '96', '--repeats', '3', '--warm-up', '1', '--batch-size', '2']
+    assert tool.main([config, *arguments, '--threads', '1', '--out', str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert [row['part'] for row in found['rows']] == [WHOLE, BACKBONE]
+    assert '1 thread' in found['machine'] and found['repeats'] == 3
+    for row in found['rows']:
+        timing = row['timing']
+        assert 0 < timing['low'] <= timing['median'] <= timing['high']
+        assert row['images_per_second'] == pytest.approx(2 / timing['median'])
+        assert 0 < row['memory'] < row['process']
+    whole, backbone = found['rows']
+    assert backbone['timing']['median'] < whole['timing']['median']
+    assert backbone['memory'] <= whole['memory']
+    output = capsys.readouterr()
+    assert output.out.count('| `small` | as trained |') == 2 and output.err == ''
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--repeats', '0'], '--repeats 0: 1 or more is needed'),
+        (['--warm-up', '-1'], '--warm-up -1: 0 or more is needed'),
+        (['--shape', '20', '64'], '--shape 20 64: 32 or more pixels'),
+        (['--checkpoints', 'a', 'b'], '--checkpoints: 1 are needed, one for each config, not 2'),
+        (['--out', 'table.txt'], '--out table.txt: a name ending in .json or .md'),
+        (['--image', 'nowhere.png'], 'image nowhere.png: No such file'),
+    ],
+)
+def test_arguments_that_cannot_be_used(config, arguments, message, capsys):
+    assert load_tool('benchmark').main([config, *arguments]) == 2
+    assert capsys.readouterr().err.startswith(f'error: {message}')
+
+
+def test_a_classifier_cannot_be_measured_yet():
+    config = str(ROOT / 'configs' / 'pslt' / 'pslt-tiny_digits.py')
+    with pytest.raises(ValueError, match="default_scope='mmpretrain' cannot be measured"):
+        prepare(Subject(config, None, False, (), (64, 64), 1))
+
+
+# The check at full size --------------------------------------------------------------------------
+
+
+def test_the_check_reports_memory_losses_and_levels(config, tmp_path, capsys):
+    out = tmp_path / 'sizes.md'
+    tool = load_tool('check_detectors')
+    assert tool.main([config, '--sizes', '64x96', '45x61', '--out', str(out)]) == 0
+    rows = [line for line in out.read_text().splitlines() if line.startswith('| ')][2:]
+    cells = [[cell.strip() for cell in row.split('|')[1:-1]] for row in rows]
+    assert [row[2] for row in cells] == ['64 x 96', '45 x 61']
+    assert [row[3] for row in cells] == ['3', '3']  # the config's batch
+    assert all(row[8] == '3' and row[9] == 'ok' for row in cells)
+    assert all(0.5 < float(row[5].split()[0]) < 3 for row in cells)
+    assert 'small ok, at most' in capsys.readouterr().out
+
+
+def test_the_check_fails_where_a_detector_does(config, tmp_path, capsys, monkeypatch):
+    import effvit_mm.analysis.memory as memory
+
+    errors = iter([OutOfBoundsError('stopped at 17 GB'), FailedError('ArithmeticError: x', '')])
+
+    def fail(*args, **kwargs):
+        raise next(errors)
+
+    monkeypatch.setattr(memory, 'run_apart', fail)
+    out = tmp_path / 'sizes.json'
+    tool = load_tool('check_detectors')
+    assert tool.main([config, config, '--out', str(out)]) == 1
+    found = [one['error'] for one in json.loads(out.read_text())['results']]
+    assert found == ['stopped at 17 GB', 'ArithmeticError: x']
+    assert 'stopped at 17 GB' in capsys.readouterr().out
+    assert tool.main(['nowhere.py']) == 2
+    assert tool.main([config, '--sizes', '800']) == 2
+    assert '--sizes 800: HxW is needed' in capsys.readouterr().err

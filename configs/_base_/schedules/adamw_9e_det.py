@@ -1,0 +1,9 @@
+# A short training of a small detector: a warm-up of 60 steps, then one cosine to the last epoch.
+_base_ = './adamw_18e_det.py'
+
+optim_wrapper = dict(optimizer=dict(lr=1.5e-3))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-2, by_epoch=False, end=60),
+    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, convert_to_iter_based=True),
+]
+train_cfg = dict(max_epochs=9, val_interval=3)

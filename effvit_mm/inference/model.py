@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,7 +47,7 @@ def build_detector(cfg: Config, name: str) -> nn.Module:
         )
     model.backbone.pop('init_cfg', None)
     model.pop('init_cfg', None)
-    with DefaultScope.overwrite_default_scope('mmdet'):
+    with _quiet_scope():
         return revert_sync_batchnorm(MODELS.build(model))
 
 
@@ -81,7 +81,7 @@ def find_labels(cfg: Config, meta: Mapping, model: nn.Module) -> Labels:
     """
     count = head_classes(model)
     dataset = test_dataset(cfg)
-    with DefaultScope.overwrite_default_scope('mmdet'):
+    with _quiet_scope():
         kind = find_class(DATASETS, dataset['type']) if 'type' in dataset else None
     sources = (
         meta.get('dataset_meta') or {},
@@ -121,8 +121,7 @@ def build_pipeline(cfg: Config) -> tuple[Callable[[dict], dict], Callable[[dict]
     steps = test_dataset(cfg).get('pipeline') or cfg.get('test_pipeline')
     if not steps:
         raise ConfigError('test_dataloader.dataset.pipeline is missing')
-    # What registers transforms prints while it is imported.
-    with DefaultScope.overwrite_default_scope('mmdet'), redirect_stdout(StringIO()):
+    with _quiet_scope():
         built = [TRANSFORMS.build(step) for step in steps]
     if not isinstance(built[0], LoadImageFromFile):
         raise ConfigError(
@@ -130,6 +129,13 @@ def build_pipeline(cfg: Config) -> tuple[Callable[[dict], dict], Callable[[dict]
             "reads an image is needed, as dict(type='effvit_mm.LoadImage')"
         )
     return built[0], Compose([step for step in built[1:] if not isinstance(step, LoadAnnotations)])
+
+
+@contextmanager
+def _quiet_scope() -> Iterator[None]:
+    """mmdet's names; what a registry imports meanwhile may print, which nobody sees."""
+    with DefaultScope.overwrite_default_scope('mmdet'), redirect_stdout(StringIO()):
+        yield
 
 
 def find_device(name: str | None) -> torch.device:

@@ -272,6 +272,18 @@ def test_test_prints_the_figures_and_writes_what_was_predicted(tested, capfd):
     assert tool.main([str(folder / 'config.py'), 'out.json']) == 0
 
 
+def test_an_annotation_with_id_0_is_warned_of(tested, capfd):
+    """Where ids count from 0, as some exports do, one object is never found."""
+    data, run = tested
+    predictions = detections.random_predictions(data, crowded=False)
+    run(predictions)
+    assert 'id 0' not in capfd.readouterr().out
+    for item in data['annotations']:
+        item['id'] -= 1
+    run(predictions)
+    assert 'warning: the annotation file has an annotation with id 0' in capfd.readouterr().out
+
+
 def test_test_without_any_prediction(tested, capfd):
     data, run = tested
     nothing = {'bboxes': [], 'labels': [], 'scores': [], 'masks': []}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import signal
 import sys
@@ -163,6 +164,10 @@ def run_guarded(
 
 
 def _raise_terminated(signum: int, frame: object) -> None:
+    if multiprocessing.parent_process() is not None:
+        # A forked worker (VOCMetric has a pool of them), which its pool ends in this way: it would
+        # hang if it went on after an exception.
+        os._exit(EXIT_TERMINATED)
     raise Terminated
 
 

@@ -34,14 +34,24 @@ def run_test(runner, args: argparse.Namespace) -> dict:
     with recorded_evaluations() as coco, recorded_voc() as voc:
         metrics = runner.test()
     if is_main_process():
-        classes = runner.test_dataloader.dataset.metainfo.get('classes')
+        classes = _meta(runner.test_dataloader.dataset).get('classes')
         tables = [coco_table(read_figures(evaluation)) for evaluation in coco]
         tables += [voc_table(figures, classes) for figures in voc]
         in_tables = tuple(f'{evaluation.params.iouType}_mAP' for evaluation in coco)
         shown = {k: v for k, v in metrics.items() if not k.split('/')[-1].startswith(in_tables)}
+        if any(0 in evaluation.cocoGt.anns for evaluation in coco):
+            runner.logger.warning(
+                'the annotation file has an annotation with id 0: pycocotools takes such an object '
+                'as never found, so that all figures are too low; number annotations from 1'
+            )
         rows = _rows(shown, timer, len(runner.test_dataloader.dataset), args)
         runner.logger.info(''.join([*tables, format_table(f'test of {args.checkpoint}', rows)]))
     return metrics
+
+
+def _meta(dataset) -> dict:
+    """Classes and colours, as far as a data set knows them."""
+    return getattr(dataset, 'metainfo', None) or {}
 
 
 def _rows(
@@ -148,8 +158,8 @@ class DrawPredictionsHook(Hook):
 
         if 'pred_instances' in sample:
             truth = load_truth(dataset, number, 'masks' in sample.pred_instances)
-            return '', draw_detection(image, sample, dataset.metainfo, truth)
-        right, picture = draw_classification(image, sample, dataset.metainfo.get('classes'))
+            return '', draw_detection(image, sample, _meta(dataset), truth)
+        right, picture = draw_classification(image, sample, _meta(dataset).get('classes'))
         return 'right_' if right else 'wrong_', picture
 
     def after_test_epoch(self, runner, metrics=None) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..deploy import Deployable, switch_modules
 from ..engine.testing import DeployHook
 from ..errors import ConfigError
-from ..evaluation.coco import CocoFigures, read_figures, recorded_evaluations, silence_pycocotools
+from ..evaluation.coco import CocoFigures, read_figures, recorded_evaluations
 from .attention import AttentionCost, attention_flops
 from .flops import TensorPass, count_flops, count_parameters
 from .latency import interleaved_latency
@@ -137,7 +137,6 @@ def measure_detector(name: str, runner) -> TrainedDetector:
     ours = any(isinstance(module, Deployable) for module in model.modules())
     if ours:
         runner.register_hook(DeployHook())
-    silence_pycocotools()
     with recorded_evaluations() as found:
         runner.test()
     found = [one for one in found if one.params.iouType == 'bbox']

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import cv2
 
+from ..evaluation.coco import silence_pycocotools
+
 PACKAGE = str(Path(__file__).resolve().parents[1])
 OPENCV_ERRORS = 2  # cv2.utils.logging.LOG_LEVEL_ERROR
 LOGGER_HOOK = os.path.join('mmengine', 'hooks', 'logger_hook.py')
@@ -78,13 +80,7 @@ def import_quietly(scope: str) -> None:
             importlib.import_module(f'{scope}.datasets')
             importlib.import_module(f'{scope}.models')
     if scope == 'mmdet':
-        # pycocotools prints each of its steps, and its summary beside the figures that are logged.
-        for name in ('coco', 'cocoeval'):
-            importlib.import_module(f'pycocotools.{name}').print = _say_nothing
-
-
-def _say_nothing(*_: object, **__: object) -> None:
-    """In place of ``print`` in a module that prints too much."""
+        silence_pycocotools()
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from mmengine.hooks import Hook
 
 from ..deploy import Deployable, switch_modules
 from ..errors import ConfigError
-from ..evaluation.coco import read_figures, recorded_evaluations, silence_pycocotools
+from ..evaluation.coco import read_figures, recorded_evaluations
 from ..evaluation.voc import recorded_voc
 from ..registry import HOOKS
 from .files import written_atomically
@@ -23,7 +23,6 @@ from .report import coco_table, format_duration, format_metrics, format_table, v
 
 def run_test(runner, args: argparse.Namespace) -> dict:
     """Test, write what was asked for, print tables."""
-    silence_pycocotools()
     evaluator = runner.test_evaluator
     if args.out is not None:
         evaluator.metrics.append(PredictionWriter(args.out))

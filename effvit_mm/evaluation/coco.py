@@ -8,6 +8,7 @@ object behind it (of pycocotools, or of faster-coco-eval) knows the rest: its pr
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -174,9 +175,9 @@ def _evaluators() -> list[type]:
 
 def silence_pycocotools() -> None:
     """Drop pycocotools' lines of progress and its own table, for good."""
-    for name in ('pycocotools.coco', 'pycocotools.cocoeval'):
-        if name in sys.modules:
-            sys.modules[name].print = _no_print  # found before the builtin, in that module alone
+    for name in ('coco', 'cocoeval'):
+        module = importlib.import_module(f'pycocotools.{name}')
+        module.print = _no_print  # found before the builtin, in that module alone
 
 
 def _no_print(*args, **kwargs) -> None:

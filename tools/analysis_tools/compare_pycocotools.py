@@ -56,7 +56,6 @@ def work(args: argparse.Namespace, session) -> bool:
     from effvit_mm.engine.report import format_grid
     from effvit_mm.engine.tested_set import find_tested_set
     from effvit_mm.errors import DataError
-    from effvit_mm.evaluation.coco import silence_pycocotools
     from effvit_mm.evaluation.comparison import (
         compare,
         largest_difference,
@@ -70,7 +69,6 @@ def work(args: argparse.Namespace, session) -> bool:
     if not any(len(image['pred_instances']['scores']) for image in predictions):
         raise DataError(f'predictions {args.predictions}: nothing was predicted')
     cfg = session.cfg = load_config(args.config, args.cfg_options)
-    silence_pycocotools()
     use_coco_limits(cfg)
     tested = find_tested_set(cfg)
     metric = build_metric(cfg, tested.classes)

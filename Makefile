@@ -13,8 +13,9 @@ DEMO_DET_DIR ?= work_dirs/demo-det
 BIN := $(VENV)/bin
 DEMO_CONFIG := configs/pslt/pslt-tiny_digits.py
 DEMO_DET_CONFIG := configs/pslt/retinanet_pslt-tiny_digit-scenes.py
-# The digits' classifier that the detector starts from: `make demo` leaves one, else it is trained.
-CLASSIFIER := $(DEMO_DIR)/last_checkpoint
+# The detector starts from a classifier of digits on textures, which a second call finds again.
+CLASSIFIER_CONFIG := configs/pslt/pslt-tiny_textured-digits.py
+CLASSIFIER := $(DEMO_DET_DIR)/classifier/last_checkpoint
 # Two processes of half the cores are faster than one of all: most maps are small.
 PROCESSES := $(shell [ "$$(getconf _NPROCESSORS_ONLN)" -gt 1 ] && echo 2 || echo 1)
 
@@ -37,8 +38,8 @@ demo-det: $(VENV)/.ready-openmm $(CLASSIFIER)  ## train PSLT-tiny RetinaNet on s
 	    --work-dir $(DEMO_DET_DIR)/test --show-dir $(DEMO_DET_DIR)/pictures --show-number 16
 
 $(CLASSIFIER): | $(VENV)/.ready-openmm
-	$(BIN)/python tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_DIR) \
-	    --cfg-options train_cfg.max_epochs=8
+	PYTHON=$(BIN)/python tools/dist_train.sh $(CLASSIFIER_CONFIG) $(PROCESSES) \
+	    --work-dir $(DEMO_DET_DIR)/classifier --cfg-options train_dataloader.batch_size=32
 
 test: $(VENV)/.ready-dev  ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_FLAGS)

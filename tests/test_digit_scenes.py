@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from effvit_mm.datasets import make_once, scenes
+from effvit_mm.datasets import OnTexture, make_once, scenes
 from effvit_mm.datasets.digit_images import load_digit_images, split_indices
 from effvit_mm.datasets.loading import load_image
 from effvit_mm.errors import DataError
@@ -321,3 +321,21 @@ def test_classification_does_without_mmdet():
         "assert DATASETS.get('Digits'); assert 'mmdet' not in sys.modules"
     )
     subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
+
+
+def test_a_digit_on_a_texture_can_be_told_from_it():
+    """Full ink is of one colour, paper is texture, and the two differ in brightness."""
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[8:24, 12:20] = 255
+    np.random.seed(0)
+    pictures = [OnTexture()({'img': image.copy()})['img'] for _ in range(20)]
+    weights = np.array((0.114, 0.587, 0.299))
+    for picture in pictures:
+        ink, ground = picture[8:24, 12:20].reshape(-1, 3), picture[:, :12].reshape(-1, 3)
+        assert picture.shape == image.shape and picture.dtype == np.uint8
+        assert (ink == ink[0]).all() and len(np.unique(ground, axis=0)) > 50
+        # The colour is chosen against the mean of the whole picture; its left third is near it.
+        assert abs(ink[0] @ weights - ground.mean(0) @ weights) > scenes.MIN_CONTRAST / 2
+    np.random.seed(0)
+    assert (OnTexture()({'img': image})['img'] == pictures[0]).all()
+    assert (pictures[0] != pictures[1]).any()

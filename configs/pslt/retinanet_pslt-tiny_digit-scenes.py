@@ -1,5 +1,5 @@
-# The demonstration of detection: `make demo-det`. The backbone starts from the digits' classifier,
-# which the Makefile names.
+# The demonstration of detection: `make demo-det`. Its backbone starts from
+# pslt-tiny_textured-digits.py, whose checkpoint the Makefile names.
 _base_ = [
     '../_base_/models/retinanet_small.py',
     '../_base_/datasets/digit_scenes.py',

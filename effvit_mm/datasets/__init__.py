@@ -6,10 +6,11 @@ Those for detection are in :mod:`.detection`, which imports mmdet: nothing here 
 from importlib.util import find_spec
 
 from .loading import LoadImage, load_image
+from .on_texture import OnTexture
 from .scan import SkipCorrupt, find_corrupt
 from .storage import make_once
 
-__all__ = ['LoadImage', 'SkipCorrupt', 'find_corrupt', 'load_image', 'make_once']
+__all__ = ['LoadImage', 'OnTexture', 'SkipCorrupt', 'find_corrupt', 'load_image', 'make_once']
 
 # Detection goes without mmpretrain, on whose classes these are built.
 if find_spec('mmpretrain'):

@@ -18,7 +18,7 @@ from effvit_mm.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[1]
 # Of the pixels and annotations below: the same on every machine.
-DIGEST = '6217ae6a321ebb7b'
+DIGEST = '39106bda85793768'
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -88,7 +88,7 @@ def test_boxes_and_areas_are_those_of_the_masks(train):
 def test_digits_hide_each_other_in_the_masks_and_never_much(train):
     for image in train['images']:
         found = [a for a in train['annotations'] if a['image_id'] == image['id']]
-        assert 1 <= len(found) <= 8
+        assert 1 <= len(found) <= scenes.DIGITS_A_SCENE[1]
         masks = [decode(annotation['segmentation']) for annotation in found]
         assert np.sum(masks, axis=0).max() == 1
 
@@ -118,7 +118,7 @@ def test_what_is_hidden_is_in_no_mask():
     assert np.sum([item.mask for item in drawn], axis=0).max() == 1
 
 
-@pytest.mark.parametrize('size', [14, 48, 96])
+@pytest.mark.parametrize('size', [14, 40, 64])
 @pytest.mark.parametrize('degrees', [-15, 0, 15])
 def test_a_digit_has_the_size_that_was_asked_for(size, degrees):
     images, _ = load_digit_images()

@@ -21,10 +21,10 @@ from .digit_images import CLASSES, GREY_LEVELS, SPLITS, load_digit_images, split
 
 NUM_SCENES = {'train': 600, 'test': 150}
 SEEDS = {'train': 20260, 'test': 20261}
-WIDTHS, HEIGHTS = (288, 352), (224, 288)
-DIGITS_A_SCENE = (2, 8)
+WIDTHS, HEIGHTS = (192, 256), (160, 216)
+DIGITS_A_SCENE = (4, 12)
 # Heights of a digit's 8 rows in pixels; each as probable as the others, so small ones prevail.
-SIZES = (14, 16, 19, 22, 26, 30, 35, 41, 48, 56, 65, 76, 88, 96)
+SIZES = (14, 16, 18, 20, 22, 25, 28, 32, 36, 40, 45, 50, 57, 64)
 MAX_TURN = 15  # degrees
 MAX_COVERED = 25  # percent of an earlier digit that later ones may hide
 MIN_CONTRAST = 80  # of 255, between a digit and the mean of what it is drawn on

@@ -1,21 +1,20 @@
-# The sample set for detection: scikit-learn's handwritten digits, 14 to 96 pixels high, on textured
-# canvases of about 320x256. Made on first use, in half a minute: 600 scenes to train, 150 to test.
+# The sample set for detection: scikit-learn's handwritten digits, 14 to 64 pixels high, on textured
+# canvases of about 224x192. Made on first use, in half a minute: 600 scenes to train, 150 to test.
 # Where they are put: `--cfg-options data_root=/path`, or DIGIT_SCENES_ROOT.
 # Boxes; for masks as well take digit_scenes_masks.py.
 dataset_type = 'effvit_mm.DigitScenes'
 data_root = '{{$DIGIT_SCENES_ROOT:data/digit_scenes}}'
 
-# Never flipped: these are digits. Canvases as they are, and smaller: smaller ones cost less and show
-# digits in more sizes.
+# Never flipped: these are digits. Canvases are brought to one size, and somewhat smaller.
 train_pipeline = [
     dict(type='effvit_mm.LoadImage'),
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='RandomResize', scale=(320, 256), ratio_range=(0.5, 1.0), keep_ratio=True),
+    dict(type='RandomResize', scale=(224, 192), ratio_range=(0.75, 1.0), keep_ratio=True),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='effvit_mm.LoadImage'),
-    dict(type='Resize', scale=(320, 256), keep_ratio=True),
+    dict(type='Resize', scale=(224, 192), keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',

@@ -142,7 +142,10 @@ def measure_detector(name: str, runner) -> TrainedDetector:
     found = [one for one in found if one.params.iouType == 'bbox']
     if not found:
         raise ConfigError(f'{name}: test_evaluator evaluates no boxes: CocoMetric is needed')
-    batch = model.data_preprocessor(next(iter(runner.test_dataloader)), False)
+    loader = runner.test_dataloader  # not iterated: workers would stay behind
+    count = min(loader.batch_size, len(loader.dataset))
+    batch = loader.collate_fn([loader.dataset[index] for index in range(count)])
+    batch = model.data_preprocessor(batch, False)
     images, samples = batch['inputs'], batch['data_samples']
     deployed = copy.deepcopy(model)
     if ours:

@@ -13,9 +13,7 @@ def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     [torch.ones(5 * 2**20) for _ in range(8)]  # of 20 MB
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-faults()
-faults()
-print(kept, faults())
+print(kept, min(faults() for _ in range(6)))  # the first rounds make room
 """
 
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from effvit_mm.attention import PixelAdaptiveFusion, ShiftedWindowAttention
-from effvit_mm.attention.ladder import window_mask, window_partition, window_reverse
+from effvit_mm.attention.ladder import MASKED, window_mask, window_partition, window_reverse
 
 WINDOW, DIM, HEADS = 7, 12, 3
 
@@ -84,6 +84,37 @@ def test_arguments_are_checked():
         ShiftedWindowAttention(12, 5)
     with pytest.raises(ValueError, match='shift=7'):
         ShiftedWindowAttention(12, 3, shift=-7 + 14)
+
+
+def test_masked_pairs_have_no_weight_at_all():
+    """Not one of e^-100: denormal numbers make every product with them slow."""
+    mask = window_mask((14, 14), (7, 7), -3, False, torch.device('cpu'), torch.float32)
+    weights = (mask + torch.randn_like(mask) * 10).softmax(-1)
+    assert set(mask.unique().tolist()) == {0.0, MASKED}
+    assert torch.equal(weights > 0, mask == 0)
+
+
+@pytest.mark.parametrize('shift', [0, -3])
+def test_learning_and_rested_weights_attend_alike(shift):
+    """The plain steps that train the bias, and the fused kernel of weights at rest."""
+    module = attention(shift=shift).double()
+    x = torch.randn(2, 14, 14, DIM, dtype=torch.double, requires_grad=True)
+    learning = module(x)
+    (gradient,) = torch.autograd.grad(learning.square().sum(), x)
+    module.requires_grad_(False)
+    rested = module(x)
+    torch.testing.assert_close(learning, rested)
+    torch.testing.assert_close(torch.autograd.grad(rested.square().sum(), x)[0], gradient)
+    module.requires_grad_(True)
+    assert torch.autograd.gradcheck(
+        lambda table: _with_table(module, table, x[:1, :8, :8]),
+        (module.relative_position_bias_table.detach().requires_grad_(),),
+        fast_mode=True,
+    )
+
+
+def _with_table(module, table, x):
+    return torch.func.functional_call(module, {'relative_position_bias_table': table}, (x,))
 
 
 def test_partition_and_reverse_are_inverse():

@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .caching import SizeCache, cached_by_size
+from .softmax import biased_attention
 from .windows import window_partition, window_reverse
 
-# Added to the logits of pairs that must not see each other. Finite, as published: a window of
-# nothing but padding then stays free of NaN.
-MASKED = -100.0
+# Added to the logits of pairs that must not see each other. Finite: a window of nothing but padding
+# stays free of NaN. The published -100 leaves weights of e^-100, which float32 holds as a denormal
+# number: products with it take the processor a hundred times as long. e^-1000 is zero.
+MASKED = -1000.0
 
 Size = tuple[int, int]
 
@@ -139,10 +141,10 @@ class ShiftedWindowAttention(nn.Module):
         window = (min(size, height), min(size, width)) if self.mask_padding else (size, size)
         tokens, padded = self._to_windows(x, window, shift)
         if self.takes_value:
-            q, k = self.qk(tokens).chunk(2, dim=-1)
-            v = self._to_windows(value, window, shift)[0]
+            q, k = self._split(self.qk(tokens), 2)
+            (v,) = self._split(self._to_windows(value, window, shift)[0], 1)
         else:
-            q, k, v = self.qkv(tokens).chunk(3, dim=-1)
+            q, k, v = self._split(self.qkv(tokens), 3)
         out = self.proj(self._attend(q, k, v, self._bias(grid, window, shift, q.dtype)))
         if self.takes_value:
             out = out + tokens
@@ -189,17 +191,18 @@ class ShiftedWindowAttention(nn.Module):
         bias = self.relative_position_bias.view(-1, size, size, size, size)
         return bias[:, :h, :w, :h, :w].reshape(-1, h * w, h * w)
 
+    def _split(self, x: Tensor, count: int) -> tuple[Tensor, ...]:
+        """Heads apart: ``(B, windows, L, count * C)`` to ``(B, windows * heads, L, width)``."""
+        b, windows, length, _ = x.shape
+        x = x.view(b, windows, length, count, self.num_heads, -1).permute(3, 0, 1, 4, 2, 5)
+        return x.reshape(count, b, windows * self.num_heads, length, -1).unbind()
+
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        """Attention within windows; q, k, v: ``(B, windows, L, C)``, returns the same shape."""
-        b, windows, length, c = q.shape
-
-        def split(t: Tensor) -> Tensor:  # -> B, windows * heads, L, head width
-            t = t.to(q.dtype).view(b, windows, length, self.num_heads, -1).transpose(2, 3)
-            return t.reshape(b, windows * self.num_heads, length, -1)
-
-        out = F.scaled_dot_product_attention(split(q), split(k), split(v), attn_mask=bias)
-        out = out.view(b, windows, self.num_heads, length, -1).transpose(2, 3)
-        return out.reshape(b, windows, length, c)
+        """Attention of :meth:`_split`'s queries, keys and values; ``(B, windows, L, C)``."""
+        out = biased_attention(q, k, v.to(q.dtype), bias)
+        b, rows, length, width = out.shape
+        out = out.view(b, -1, self.num_heads, length, width).transpose(2, 3)
+        return out.reshape(b, rows // self.num_heads, length, self.dim)
 
 
 class PixelAdaptiveFusion(nn.Module):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -28,6 +29,24 @@ class Layout(NamedTuple):
     query_grid: Size
     key_grid: Size
     num_extra_tokens: int = 0
+
+
+def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """``softmax(Q K^T / sqrt(d) + bias) V``: PyTorch's fused kernels, where they serve.
+
+    On the CPU they do not when the bias is learnt: PyTorch then goes back to single steps and looks
+    through the weights, twice, for rows in which everything is masked. Each row here sees
+    something, so the plain steps do, in two thirds of the time.
+
+    Shapes:
+        q: ``(..., N, d)``; k: ``(..., M, d)``; v: ``(..., M, e)``; bias: finite, broadcastable to
+        ``(..., N, M)``. Returns ``(..., N, e)``.
+    """
+    if bias.device.type == 'cpu' and bias.requires_grad and torch.is_grad_enabled():
+        logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        logits += bias
+        return logits.softmax(-1) @ v
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
 class SoftmaxAttention(nn.Module):

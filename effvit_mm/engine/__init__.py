@@ -3,8 +3,8 @@
 from .castling_hook import MaskedSoftmaxHook
 from .checkpoint_hook import CheckpointHook
 from .hooks import NonFiniteLossHook, RecordHook, ReseedHook, ValidateOnResumeHook
-from .layer_decay import LayerDecayOptimWrapperConstructor
 from .optim import CPUAmpOptimWrapper
+from .param_groups import LayerDecayOptimWrapperConstructor, MergedOptimWrapperConstructor
 from .runner import Runner
 from .testing import DrawPredictionsHook
 
@@ -14,6 +14,7 @@ __all__ = [
     'DrawPredictionsHook',
     'LayerDecayOptimWrapperConstructor',
     'MaskedSoftmaxHook',
+    'MergedOptimWrapperConstructor',
     'NonFiniteLossHook',
     'RecordHook',
     'ReseedHook',

@@ -1,7 +1,8 @@
 # Short trainings from scratch: warm-up and one cosine, set anew at each step.
 # The cosine ends with the last epoch, also where `train_cfg.max_epochs` is changed.
 optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
+    optimizer=dict(type='AdamW', fused=True, lr=2e-3, weight_decay=0.05),
+    constructor='effvit_mm.MergedOptimWrapperConstructor',
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,

@@ -1,7 +1,8 @@
 # Mobile detectors: 300 epochs of AdamW on 64 images a step, a quarter of RTMDet's rate for 256. The
 # rate stays for half of the epochs, then falls by a cosine to a twentieth.
 optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    optimizer=dict(type='AdamW', fused=True, lr=1e-3, weight_decay=0.05),
+    constructor='effvit_mm.MergedOptimWrapperConstructor',
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,

@@ -1,10 +1,16 @@
 # PSLT's recipe for ImageNet-1k, for 8 x 128 = 1024 images a step.
 optim_wrapper = dict(
     optimizer=dict(
-        type='AdamW', lr=5e-4 * 1024 / 512, weight_decay=0.025, eps=1e-8, betas=(0.9, 0.999)
+        type='AdamW',
+        fused=True,
+        lr=5e-4 * 1024 / 512,
+        weight_decay=0.025,
+        eps=1e-8,
+        betas=(0.9, 0.999),
     ),
     # No decay of 1-D parameters (norms and biases): timm's default, with which the authors
     # trained. That the bias table, which is 2-D, has none either is Swin's habit.
+    constructor='effvit_mm.MergedOptimWrapperConstructor',
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,

@@ -3,9 +3,15 @@
 # none here. There is no gradient clip.
 optim_wrapper = dict(
     optimizer=dict(
-        type='AdamW', lr=5e-4 * 1024 / 512, weight_decay=0.05, eps=1e-8, betas=(0.9, 0.999)
+        type='AdamW',
+        fused=True,
+        lr=5e-4 * 1024 / 512,
+        weight_decay=0.05,
+        eps=1e-8,
+        betas=(0.9, 0.999),
     ),
     # No decay of norms, biases, class tokens and positions, as in timm.
+    constructor='effvit_mm.MergedOptimWrapperConstructor',
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,

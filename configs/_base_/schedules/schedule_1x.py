@@ -1,7 +1,8 @@
 # 12 epochs on 16 images a step, by PSLT's recipe for COCO; published are 36 (schedule_3x.py).
 optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=1e-4, weight_decay=1e-4),
+    optimizer=dict(type='AdamW', fused=True, lr=1e-4, weight_decay=1e-4),
     # Norms, class tokens and positions do not decay.
+    constructor='effvit_mm.MergedOptimWrapperConstructor',
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         custom_keys={

@@ -1,4 +1,4 @@
-"""Layer-wise decay of the learning rate, asked of the backbone."""
+"""Parameter groups: merged ones, and layer-wise decay asked of the backbone."""
 
 import re
 from pathlib import Path
@@ -88,6 +88,23 @@ def test_a_step_equals_one_of_single_groups():
     single.step()
     for p, t in pairs:
         torch.testing.assert_close(p, t, rtol=0, atol=0)
+
+
+def test_groups_of_equal_settings_are_merged_and_no_setting_changes():
+    paramwise = {'norm_decay_mult': 0.0, 'custom_keys': {'head': {'lr_mult': 0.5}}}
+    config = {
+        'type': 'OptimWrapper',
+        'optimizer': {'type': 'AdamW', 'lr': LR, 'weight_decay': DECAY},
+        'paramwise_cfg': paramwise,
+    }
+    model = Model(CASES['PSLT'].build())
+    plain = build_optim_wrapper(model, dict(config))
+    merged = build_optim_wrapper(
+        model, {**config, 'constructor': 'effvit_mm.MergedOptimWrapperConstructor'}
+    )
+    assert settings(merged) == settings(plain)
+    assert len(plain.param_groups) >= len(list(model.parameters()))
+    assert len(merged.param_groups) == 3  # head, norms, all else
 
 
 PLAIN_HOSTS = sorted(

@@ -23,6 +23,9 @@ if __name__ == '__main__':
     sys.path[:1] = []
     sys.path.append(str(Path(__file__).resolve().parents[1]))
     try:
-        sys.exit(main())
+        code = main()
+        from effvit_mm.engine.cli import leave
+
+        leave(code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -19,8 +19,23 @@ OPENMM = [
     'onedl-mmpretrain>=1.3.6',
     'onedl-mmdetection>=3.5.1',
 ]
-REID = ['torchreid>=0.2.5', 'gdown', 'h5py', 'scipy', 'tensorboard', 'opencv-python']
+REID = [
+    # torchreid declares none of what it imports.
+    'torchreid>=0.2.5',
+    'gdown',
+    'h5py',
+    'imageio',
+    'opencv-python',
+    'scipy',
+    'six',
+    'tensorboard',
+    # Search in large galleries, further losses, tables of features.
+    'faiss-cpu>=1.9',
+    'pytorch-metric-learning>=2.8',
+    'pyarrow>=17',
+]
 DEV = [
+    *REID,
     'pytest>=8',
     'pytest-xdist>=3.5',
     'ruff>=0.8',
@@ -80,6 +95,6 @@ setup(
         'openmm': OPENMM,
         'reid': REID,
         'dev': DEV,
-        'all': OPENMM + REID + DEV,
+        'all': OPENMM + DEV,
     },
 )

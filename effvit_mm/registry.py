@@ -57,6 +57,7 @@ DATASETS = _DatasetRegistry(
     'dataset', parent=root.DATASETS, scope=SCOPE, locations=['effvit_mm.datasets']
 )
 DATA_SAMPLERS = _child('data sampler', root.DATA_SAMPLERS, 'effvit_mm.datasets')
+METRICS = _child('metric', root.METRICS, 'effvit_mm.reid.metric')
 TRANSFORMS = _child('transform', root.TRANSFORMS, 'effvit_mm.datasets')
 
 
@@ -73,6 +74,7 @@ __all__ = [
     'DATA_SAMPLERS',
     'HOOKS',
     'LOOPS',
+    'METRICS',
     'MODELS',
     'OPTIM_WRAPPERS',
     'OPTIM_WRAPPER_CONSTRUCTORS',

@@ -79,6 +79,7 @@ def import_quietly(scope: str) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             importlib.import_module(f'{scope}.datasets')
             importlib.import_module(f'{scope}.models')
+            importlib.import_module('effvit_mm.datasets')  # takes in mmpretrain's
     if scope == 'mmdet':
         silence_pycocotools()
 

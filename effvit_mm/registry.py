@@ -45,7 +45,10 @@ class _DatasetRegistry(Registry):
 
 # Detection goes without mmpretrain.
 _CLASSIFIERS = ['effvit_mm.classifiers'] if find_spec('mmpretrain') else []
-MODELS = _child('model', root.MODELS, 'effvit_mm.backbones', 'effvit_mm.necks', *_CLASSIFIERS)
+_REID = [f'effvit_mm.reid.{name}' for name in ('model', 'losses', 'tta')]
+MODELS = _child(
+    'model', root.MODELS, 'effvit_mm.backbones', 'effvit_mm.necks', *_CLASSIFIERS, *_REID
+)
 RUNNERS = _child('runner', root.RUNNERS, 'effvit_mm.engine')
 LOOPS = _child('loop', root.LOOPS, 'effvit_mm.engine')
 HOOKS = _child('hook', root.HOOKS, 'effvit_mm.engine')

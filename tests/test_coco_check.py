@@ -77,6 +77,7 @@ ANNOTATION_FAULTS = [
     ('invalid_mask', edit(segmentation=[[1, 2, 3, 4]]), 'no polygon'),
     ('mask_size', edit(segmentation={'size': [9, 8], 'counts': [72]}), '8x9, image 48x36'),
     ('no_iscrowd', edit(iscrowd=None), 'annotation 1'),
+    ('zero_id', edit(id=0), 'annotation 0'),
 ]
 
 

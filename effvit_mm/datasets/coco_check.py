@@ -74,6 +74,9 @@ KINDS = {
     'no_iscrowd': Kind(
         'annotations without iscrowd', 'taken as 0; evaluation with this file stops with KeyError'
     ),
+    'zero_id': Kind(
+        'annotations with id 0', "trained on; COCO's evaluation never counts them as found"
+    ),
     'unknown_image': Kind('annotations of images that the file does not list', 'are left out'),
     'duplicate_file': Kind(
         'image files listed twice', 'are trained on twice, each time with a part of the boxes'
@@ -276,6 +279,8 @@ def _check_annotations(data: dict, images: dict, labels: dict, report: CocoRepor
             where = f'annotation {number}: image {annotation["image_id"]}'
             report.add('unknown_image', name, where)
             continue
+        if number == 0:
+            report.add('zero_id', name, 'annotation 0')
         if 'iscrowd' not in annotation:
             report.add('no_iscrowd', name, f'annotation {number}')
         for kind, detail in _box_faults(annotation, image, labels):

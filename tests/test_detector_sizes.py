@@ -73,3 +73,18 @@ def test_a_long_schedule_trains_the_same_network(name):
     short = name.replace('_ms-3x_', '_1x_')
     assert short in DETECTORS
     assert Config.fromfile(CONFIGS / name).model == Config.fromfile(CONFIGS / short).model
+
+
+@pytest.mark.parametrize('name', [d for d in DETECTORS if '_pslt-tiny_' in d])
+def test_trains_in_mixed_precision(name):
+    """Losses are near those of full precision, the dense heads' and the second stage's too."""
+    less = LESS.get(Path(name).name.split('_')[0], [])
+    losses = {}
+    for kind in ('OptimWrapper', 'effvit_mm.CPUAmpOptimWrapper'):
+        cfg, model = random_detector(str(CONFIGS / name), less)
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            optimizer = build_optim_wrapper(model, {**cfg.optim_wrapper, 'type': kind})
+        losses[kind] = check_training(model, optimizer, EVEN, 1, iterations=2).losses[0]
+    full, mixed = losses.values()
+    assert full != mixed
+    assert mixed == pytest.approx(full, rel=0.05)

@@ -11,7 +11,7 @@ from students import CASTLING, CROSSVIT, LEVIT, MVITV2, PSLT, SAMPLING, TOKEN, V
 
 import effvit_mm
 from effvit_mm.engine.optim import CPUAmpOptimWrapper
-from effvit_mm.errors import ConfigError
+from effvit_mm.errors import ConfigError, DataError
 from effvit_mm.models import MODEL_TABLE
 from effvit_mm.reid import ReIDModel
 from effvit_mm.reid.tta import AverageFeatureTTA
@@ -195,7 +195,8 @@ def test_cameras_reach_a_loss_that_asks_for_them():
     expected = model.metric_loss(pooled, labels, cameras)
     torch.testing.assert_close(model(**prepared, mode='loss')['loss_metric'], expected)
     del data['data_samples'][0].camid
-    with pytest.raises(effvit_mm.errors.DataError, match='camid'):
+    prepared = model.data_preprocessor(data)
+    with pytest.raises(DataError, match='camid'):
         model(**prepared, mode='loss')
 
 

@@ -39,7 +39,10 @@ GROUPS = (
     ('val_dataloader', 'val_cfg', 'val_evaluator'),
     ('test_dataloader', 'test_cfg', 'test_evaluator'),
 )
-MODEL_PARTS = ('backbone', 'neck', 'head', 'data_preprocessor', 'bbox_head', 'roi_head', 'rpn_head')
+MODEL_PARTS = (
+    'backbone', 'neck', 'head', 'data_preprocessor', 'bbox_head', 'roi_head', 'rpn_head',
+    'pooling', 'classifier', 'metric_loss',
+)  # fmt: skip
 # It takes one map, of which in_channels is the width.
 SINGLE_MAP_NECK = 'SimpleFeaturePyramid'
 # What constructors raise for values that they cannot work with.
@@ -65,6 +68,7 @@ NUMBERS: dict[str, tuple[type, float, bool, bool]] = {
     'auto_scale_lr.base_batch_size': (int, 1, True, False),
     'randomness.seed': (int, 0, True, True),
     'model.head.num_classes': (int, 1, True, False),
+    'model.num_classes': (int, 2, True, True),
     **{f'{split}_dataloader.batch_size': (int, 1, True, False) for split in SPLITS},
     **{f'{split}_dataloader.num_workers': (int, 0, True, False) for split in SPLITS},
 }

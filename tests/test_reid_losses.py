@@ -14,9 +14,9 @@ from torch import nn
 
 from effvit_mm.errors import ConfigError, DataError
 from effvit_mm.reid.losses import (
-    ArcFaceClassifier,
+    ArcFaceLoss,
     CircleLoss,
-    SoftmaxClassifier,
+    SoftmaxLoss,
     TripletLoss,
     hardest_distances,
 )
@@ -120,7 +120,7 @@ def test_a_margin_that_cannot_be_is_refused(margin):
 
 
 def test_label_smoothing_is_the_papers():
-    classifier = SoftmaxClassifier(5, 3, label_smoothing=0.1)
+    classifier = SoftmaxLoss(5, 3, label_smoothing=0.1)
     nn.init.normal_(classifier.weight)
     x = features()
     loss, logits = classifier.loss(x, LABELS)
@@ -132,7 +132,7 @@ def test_label_smoothing_is_the_papers():
 
 def test_arcface_puts_a_margin_on_the_angle():
     torch.manual_seed(0)
-    classifier = ArcFaceClassifier(5, 3, margin=30, scale=10)
+    classifier = ArcFaceLoss(5, 3, margin=30, scale=10)
     x = features()
     loss, logits = classifier.loss(x, LABELS)
     cosines = F.normalize(x) @ F.normalize(classifier.arcface.W, dim=0)
@@ -159,7 +159,7 @@ def test_a_weight_scales_a_metric_loss(make):
 
 @pytest.mark.parametrize(
     'make, who',
-    [(CircleLoss, 'CircleLoss'), (lambda: ArcFaceClassifier(4, 3), 'ArcFaceClassifier')],
+    [(CircleLoss, 'CircleLoss'), (lambda: ArcFaceLoss(4, 3), 'ArcFaceLoss')],
     ids=['circle', 'arcface'],
 )
 def test_a_missing_library_is_named(monkeypatch, make, who):

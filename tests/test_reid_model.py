@@ -17,7 +17,7 @@ from effvit_mm.reid import ReIDModel
 from effvit_mm.reid.tta import AverageFeatureTTA
 
 SIZE = (64, 32)
-SOFTMAX = {'type': 'effvit_mm.SoftmaxClassifier'}
+SOFTMAX = {'type': 'effvit_mm.SoftmaxLoss'}
 TRIPLET = {'type': 'effvit_mm.TripletLoss'}
 TOKENS = {'type': 'effvit_mm.TokenPooling'}
 GEM = {'type': 'effvit_mm.GeMPooling'}
@@ -175,7 +175,7 @@ def test_one_loss_is_enough_and_leaves_no_parameter_without_gradient(missing):
 
 def test_options_from_the_library_train():
     model = build(
-        classifier={'type': 'effvit_mm.ArcFaceClassifier', 'scale': 16.0},
+        classifier={'type': 'effvit_mm.ArcFaceLoss', 'scale': 16.0},
         metric_loss={'type': 'effvit_mm.CircleLoss', 'weight': 0.1},
     )
     prepared = model.data_preprocessor(batch(), training=True)
@@ -244,7 +244,6 @@ def test_features_of_an_image_and_its_mirror_are_averaged():
 @pytest.mark.parametrize(
     'options, message',
     [
-        ({'persons': None}, 'num_classes is missing'),
         ({'persons': 1}, 'num_classes=1.*2 or more'),
         ({'pooling': TOKENS}, 'TokenPooling'),
     ],
@@ -252,6 +251,14 @@ def test_features_of_an_image_and_its_mirror_are_averaged():
 def test_what_cannot_be_built_says_why(options, message):
     with pytest.raises(ConfigError, match=message):
         build(**options)
+
+
+def test_without_the_number_of_persons_it_predicts_and_refuses_to_train():
+    model, data = build(persons=None), batch()
+    assert not any('classifier' in name for name in model.state_dict())
+    assert features_of(model, data).shape == (6, 192)
+    with pytest.raises(ConfigError, match='num_classes is missing'):
+        model.train()(**model.data_preprocessor(data), mode='loss')
 
 
 def test_without_any_loss_it_predicts_and_refuses_to_train():

@@ -18,7 +18,7 @@ from ..registry import MODELS
 
 
 @MODELS.register_module()
-class SoftmaxClassifier(nn.Linear):
+class SoftmaxLoss(nn.Linear):
     """Label-smoothed cross-entropy on a linear layer without bias.
 
     Args:
@@ -52,7 +52,7 @@ class SoftmaxClassifier(nn.Linear):
 
 
 @MODELS.register_module()
-class ArcFaceClassifier(BaseModule):
+class ArcFaceLoss(BaseModule):
     """Classification by angles with an additive margin, by pytorch-metric-learning.
 
     Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", CVPR 2019.
@@ -74,7 +74,7 @@ class ArcFaceClassifier(BaseModule):
         weight: float = 1.0,
     ) -> None:
         super().__init__()
-        self.arcface = _metric_learning('model.classifier (type ArcFaceClassifier)').ArcFaceLoss(
+        self.arcface = _metric_learning('model.classifier (type ArcFaceLoss)').ArcFaceLoss(
             num_classes, in_channels, margin=margin, scale=scale
         )
         self.loss_weight = weight

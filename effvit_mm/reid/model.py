@@ -34,8 +34,8 @@ class ReIDModel(Deployable, BaseModel):
     Args:
         backbone: Config of any backbone.
         pooling: Config; None is the mean of the last map. See :mod:`.pooling`.
-        num_classes: Persons that are trained on; left out, the runner takes it from the training
-            set.
+        num_classes: Persons that are trained on; where it is left out, the runner takes it from
+            the training set. Without it there is no classifier, nor need of one to predict.
         classifier: Config of the loss behind the BNNeck, None for none; see :mod:`.losses`.
         metric_loss: Config of the loss before it, None for none.
         in_channels: Width of the backbone's last map, for backbones that do not declare it.
@@ -67,19 +67,16 @@ class ReIDModel(Deployable, BaseModel):
         self.neck = nn.BatchNorm1d(self.num_features)
         self.neck.bias.requires_grad_(False)
         self.num_classes = num_classes
+        self._classifies = classifier is not None
         self.classifier = self._build_classifier(classifier)
         # Nothing behind the neck would give its scale a gradient, and DDP asks for one.
         self.neck.weight.requires_grad_(self.classifier is not None)
         self.metric_loss = None if metric_loss is None else MODELS.build(metric_loss)
 
     def _build_classifier(self, classifier: Mapping | None) -> nn.Module | None:
-        if classifier is None:
-            return None
         persons = self.num_classes
-        if persons is None:
-            raise ConfigError(
-                'model.num_classes is missing: only effvit_mm.Runner takes it from the training set'
-            )
+        if classifier is None or persons is None:
+            return None
         if type(persons) is not int or persons < 2:
             raise ConfigError(
                 f'model.num_classes={persons!r}: a whole number of persons, 2 or more, is needed'
@@ -127,6 +124,10 @@ class ReIDModel(Deployable, BaseModel):
 
     def loss(self, inputs: Tensor, data_samples: Sequence[BaseDataElement]) -> dict[str, Tensor]:
         """Losses by name, and the share of the batch that is classified right."""
+        if self.classifier is None and self._classifies:
+            raise ConfigError(
+                'model.num_classes is missing: only effvit_mm.Runner takes it from the training set'
+            )
         if self.classifier is None and self.metric_loss is None:
             raise ConfigError('model: classifier and metric_loss are missing, one is needed')
         pooled = self.pooled(inputs)

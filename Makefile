@@ -31,7 +31,8 @@ demo: $(VENV)/.ready-openmm  ## train PSLT-tiny on handwritten digits and evalua
 
 demo-det: $(VENV)/.ready-openmm $(CLASSIFIER)  ## train PSLT-tiny RetinaNet on scenes of digits, draw 16 predictions
 	PYTHON=$(BIN)/python tools/dist_train.sh $(DEMO_DET_CONFIG) $(PROCESSES) \
-	    --work-dir $(DEMO_DET_DIR) --cfg-options model.backbone.init_cfg.type=Pretrained \
+	    --work-dir $(DEMO_DET_DIR) --cfg-options \
+	    train_dataloader.batch_size=$$((4 / $(PROCESSES))) model.backbone.init_cfg.type=Pretrained \
 	    model.backbone.init_cfg.prefix=backbone. \
 	    model.backbone.init_cfg.checkpoint="$$(cat $(CLASSIFIER))"
 	$(BIN)/python tools/test.py $(DEMO_DET_CONFIG) "$$(cat $(DEMO_DET_DIR)/last_checkpoint)" \

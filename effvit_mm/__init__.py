@@ -12,6 +12,7 @@ from .version import __version__
 
 __all__ = [
     'DetInferencer',
+    'ReIDExtractor',
     '__version__',
     'convert_state_dict',
     'count_flops',
@@ -29,4 +30,8 @@ def __getattr__(name: str):
         from .inference import DetInferencer
 
         return DetInferencer
+    if name == 'ReIDExtractor':
+        from .inference.reid import ReIDExtractor
+
+        return ReIDExtractor
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -7,3 +7,4 @@ _base_ = [
 ]
 
 model = dict(backbone=dict(drop_path_rate=0.0, mask_padding=True), head=dict(num_classes=10))
+train_cfg = dict(max_epochs=12)

@@ -17,7 +17,7 @@ from ..deploy import switch_modules
 from ..engine.configure import load_config
 from ..engine.data_checks import head_classes
 from ..errors import ConfigError
-from ..inference.model import build_detector, load_detector
+from ..inference.model import build_detector, load_trained
 from .flops import TensorPass, count_parameters, flops_by_module, flops_of, zeros
 from .latency import Timing, interleaved_timings
 from .memory import begin_as_tool, peak_bytes, reset_peak, resident_bytes, run_apart
@@ -145,7 +145,7 @@ def prepare_detector(cfg, subject: Subject, count: bool) -> dict[str, Part]:
     torch.manual_seed(SEED)
     model = build_detector(cfg, subject.config)
     if subject.checkpoint is not None:
-        load_detector(model, subject.checkpoint)
+        load_trained(model, subject.checkpoint)
     else:
         model.init_weights()
     model.eval()

@@ -77,14 +77,22 @@ def test_parser() -> Parser:
     parser = Parser(prog='test.py', description='Evaluate a checkpoint.')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--out', help='write predictions to this .pkl or .json file')
-    parser.add_argument('--show-dir', help='draw predictions beside the truth into this folder')
+    parser.add_argument(
+        '--out',
+        help='write predictions to this .pkl or .json file; re-ID: features to .npz or .parquet',
+    )
+    parser.add_argument(
+        '--show-dir',
+        help='draw predictions beside the truth into this folder; re-ID: rank lists of 8 queries',
+    )
     parser.add_argument(
         '--show-number',
         type=int,
         metavar='N',
-        help='with --show-dir: N images, evenly spaced, and all of them on one sheet.png',
+        help='with --show-dir: N images, evenly spaced, and all of them on one sheet.png; re-ID: '
+        'N rank lists',
     )
+    parser.add_argument('--rerank', action='store_true', help='re-ID: k-reciprocal re-ranking')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     parser.add_argument(
         '--deploy', action='store_true', help='test the form that switch_to_deploy() makes'

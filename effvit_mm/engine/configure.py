@@ -22,6 +22,7 @@ from .data_root import (
     spread_names,
 )
 from .files import check_writable
+from .reid import FEATURE_SUFFIXES, is_reid, prepare_test
 from .runner import Runner
 
 AMP_WRAPPERS = {
@@ -113,17 +114,21 @@ def prepare_testing(args: argparse.Namespace) -> Config:
     cfg = load_config(args.config, args.cfg_options)
     _common(cfg, args)
     cfg.load_from, cfg.resume = args.checkpoint, False
+    reid = is_reid(cfg)
     if args.out is not None:
-        if not args.out.endswith(OUT_SUFFIXES):
-            raise ConfigError(f'--out {args.out}: a name ending in .pkl or .json is needed')
-        check_writable(Path(args.out).parent, f'--out {args.out}')
+        _check_out(args.out, reid)
+    if args.rerank and not reid:
+        raise ConfigError('--rerank: the config is not for re-identification')
     check_config(cfg, training=False)
     use_coco_limits(cfg)
+    if reid:
+        prepare_test(cfg, args)
     if args.show_dir is not None:
         if args.show_number is not None and args.show_number < 1:
             raise ConfigError(f'--show-number {args.show_number}: 1 or more is needed')
         check_writable(args.show_dir, '--show-dir')
-        _enable_drawing(cfg, args.show_dir, args.show_number)
+        if not reid:  # rank lists are drawn when all features are known
+            _enable_drawing(cfg, args.show_dir, args.show_number)
     if args.tta:
         _enable_tta(cfg)
     # Only what tests is built: a training's data or pretrained weights need not be there.
@@ -131,6 +136,15 @@ def prepare_testing(args: argparse.Namespace) -> Config:
                 'val_dataloader', 'val_evaluator'):  # fmt: skip
         cfg[key] = None
     return cfg
+
+
+def _check_out(out: str, reid: bool) -> None:
+    suffixes = FEATURE_SUFFIXES if reid else OUT_SUFFIXES
+    if not out.endswith(suffixes):
+        raise ConfigError(
+            f'--out {out}: a name ending in {" or ".join((suffixes[0], suffixes[-1]))} is needed'
+        )
+    check_writable(Path(out).parent, f'--out {out}')
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -229,14 +243,15 @@ def _enable_drawing(cfg: Config, folder: str, number: int | None) -> None:
 
 
 def _enable_tta(cfg: Config) -> None:
-    """The config's own test-time augmentation, or the mean over a flip for classification."""
+    """The config's own test-time augmentation, or the mean over a flip, but for detection."""
     pipeline = cfg.test_dataloader.dataset.get('pipeline')
     if ('tta_model' in cfg) != ('tta_pipeline' in cfg):
         raise ConfigError('--tta: the config has only one of tta_model and tta_pipeline')
     if 'tta_model' not in cfg:
         if cfg.get('default_scope') != 'mmpretrain' or not pipeline:
             raise ConfigError('--tta: the config has no tta_model and tta_pipeline')
-        cfg.tta_model = {'type': 'mmpretrain.AverageClsScoreTTA'}
+        mean = 'effvit_mm.AverageFeatureTTA' if is_reid(cfg) else 'mmpretrain.AverageClsScoreTTA'
+        cfg.tta_model = {'type': mean}
         flips = [{'type': 'RandomFlip', 'prob': float(p)} for p in (1, 0)]
         branches = [flips, [copy.deepcopy(pipeline[-1])]]
         cfg.tta_pipeline = [*pipeline[:-1], {'type': 'TestTimeAug', 'transforms': branches}]

@@ -43,6 +43,7 @@ def class_keys(model: nn.Module) -> dict[str, int]:
     model = getattr(model, 'module', model)  # test-time augmentation wraps the model
     roi_head = getattr(model, 'roi_head', None)
     heads = {
+        'model': model if type(model).__name__ == 'ReIDModel' else None,
         'model.head': getattr(model, 'head', None),
         'model.bbox_head': getattr(model, 'bbox_head', None),
         'model.roi_head.bbox_head': getattr(roi_head, 'bbox_head', None),

@@ -33,6 +33,7 @@ from .files import (
 )
 from .fitting import check_classes, check_same_model, read_anywhere
 from .hooks import HISTORY, check_finite_weights
+from .reid import with_persons
 from .report import format_duration, format_metrics, format_table
 
 # Every training has these, whatever its config says.
@@ -122,6 +123,14 @@ class Runner(_Runner):
                     os.environ.setdefault(name, os.environ[f'OMPI_COMM_WORLD_{name}'])
             init_process_group('gloo')
         super().setup_env(env_cfg)
+
+    def build_model(self, model) -> torch.nn.Module:
+        """mmengine's; a re-ID model without a number of persons gets the training set's."""
+        if isinstance(model, dict):
+            model = with_persons(model, self._train_dataloader)
+            if model.get('num_classes') is not None:  # so that the written config is complete
+                self.cfg.model.num_classes = model['num_classes']
+        return super().build_model(model)
 
     def _log_env(self, env_cfg: dict) -> None:
         with quiet_subprocesses():  # mmengine asks a compiler for its version

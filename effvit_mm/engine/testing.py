@@ -18,13 +18,15 @@ from ..evaluation.voc import recorded_voc
 from ..registry import HOOKS
 from .files import written_atomically
 from .predictions import PredictionWriter
+from .reid import FIGURES, is_features, is_reid, report_reid
 from .report import coco_table, format_duration, format_metrics, format_table, voc_table
 
 
 def run_test(runner, args: argparse.Namespace) -> dict:
     """Test, write what was asked for, print tables."""
     evaluator = runner.test_evaluator
-    if args.out is not None:
+    reid = is_reid(runner.cfg)
+    if args.out is not None and not reid:
         evaluator.metrics.append(PredictionWriter(args.out))
     if args.deploy:
         runner.register_hook(DeployHook())
@@ -37,6 +39,9 @@ def run_test(runner, args: argparse.Namespace) -> dict:
         tables = [coco_table(read_figures(evaluation)) for evaluation in coco]
         tables += [voc_table(figures, classes) for figures in voc]
         in_tables = tuple(f'{evaluation.params.iouType}_mAP' for evaluation in coco)
+        if reid:
+            tables.append(report_reid(runner, args))
+            in_tables += FIGURES
         shown = {k: v for k, v in metrics.items() if not k.split('/')[-1].startswith(in_tables)}
         if any(0 in evaluation.cocoGt.anns for evaluation in coco):
             runner.logger.warning(
@@ -64,7 +69,7 @@ def _rows(
         ('model alone', f'{count / timer.forward_seconds:.1f} images/s'),
     ]
     if args.out is not None:
-        rows.append(('predictions', args.out))
+        rows.append(('features' if is_features(args.out) else 'predictions', args.out))
     if args.show_dir is not None:
         rows.append(('pictures', args.show_dir))
     return rows

@@ -22,7 +22,7 @@ from ..deploy import switch_modules
 from ..engine.configure import load_config
 from ..engine.translate import one_line
 from ..errors import ConfigError, DataError
-from .model import build_detector, build_pipeline, find_device, find_labels, load_detector
+from .model import build_detector, build_pipeline, find_device, find_labels, load_trained
 from .sources import Image, Input, Video, find_images
 
 Result = dict[str, Any]
@@ -68,7 +68,7 @@ class DetInferencer:
         self.device = find_device(device)
         cfg = load_config(str(config), cfg_options)
         self.model = build_detector(cfg, str(config))
-        meta = load_detector(self.model, checkpoint, trust_checkpoint)
+        meta = load_trained(self.model, checkpoint, trust_checkpoint)
         self.classes, self.palette = find_labels(cfg, meta, self.model)
         self._read, self._prepare = build_pipeline(cfg)
         self.model.eval()

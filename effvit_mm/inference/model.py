@@ -1,4 +1,4 @@
-"""A trained detector of a config and a checkpoint, and the test pipeline, without the data set."""
+"""A trained model of a config and a checkpoint, and the test pipeline, without the data set."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from torch import nn
 from ..checkpoint import get_state_dict, load_weights, read_checkpoint
 from ..engine.data_checks import head_classes
 from ..engine.fitting import check_classes
+from ..engine.reid import is_reid
 from ..engine.signatures import find_class
 from ..errors import CheckpointError, ConfigError
 
@@ -51,8 +52,30 @@ def build_detector(cfg: Config, name: str) -> nn.Module:
         return revert_sync_batchnorm(MODELS.build(model))
 
 
-def load_detector(model: nn.Module, checkpoint: str | Path, trust: bool = False) -> Mapping:
-    """Load all weights of a detector; gives the checkpoint's ``meta``.
+def build_reid(cfg: Config, name: str) -> nn.Module:
+    """The re-ID model of a config with random weights, without what is for training alone.
+
+    Args:
+        cfg: The config.
+        name: How messages call it.
+
+    Raises:
+        ConfigError: It is no config of a re-ID model.
+    """
+    if not is_reid(cfg):
+        raise ConfigError(
+            f'config {name}: a re-ID model is needed (model.type "effvit_mm.ReIDModel")'
+        )
+    model = dict(cfg.model, classifier=None, metric_loss=None, num_classes=None, init_cfg=None)
+    model['backbone'] = {k: v for k, v in model['backbone'].items() if k != 'init_cfg'}
+    if 'data_preprocessor' in cfg:
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    with _quiet_scope(cfg.get('default_scope', 'mmpretrain')):
+        return revert_sync_batchnorm(MODELS.build(model))
+
+
+def load_trained(model: nn.Module, checkpoint: str | Path, trust: bool = False) -> Mapping:
+    """Load all weights of a detector or re-ID model; gives the checkpoint's ``meta``.
 
     Raises:
         CheckpointError: The file cannot be read, has another number of classes, or is of another
@@ -121,7 +144,7 @@ def build_pipeline(cfg: Config) -> tuple[Callable[[dict], dict], Callable[[dict]
     steps = test_dataset(cfg).get('pipeline') or cfg.get('test_pipeline')
     if not steps:
         raise ConfigError('test_dataloader.dataset.pipeline is missing')
-    with _quiet_scope():
+    with _quiet_scope(cfg.get('default_scope', 'mmdet')):
         built = [TRANSFORMS.build(step) for step in steps]
     if not isinstance(built[0], LoadImageFromFile):
         raise ConfigError(
@@ -132,9 +155,9 @@ def build_pipeline(cfg: Config) -> tuple[Callable[[dict], dict], Callable[[dict]
 
 
 @contextmanager
-def _quiet_scope() -> Iterator[None]:
-    """mmdet's names; what a registry imports meanwhile may print, which nobody sees."""
-    with DefaultScope.overwrite_default_scope('mmdet'), redirect_stdout(StringIO()):
+def _quiet_scope(scope: str = 'mmdet') -> Iterator[None]:
+    """A package's names; what a registry imports meanwhile may print, which nobody sees."""
+    with DefaultScope.overwrite_default_scope(scope), redirect_stdout(StringIO()):
         yield
 
 

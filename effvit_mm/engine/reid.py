@@ -1,0 +1,182 @@
+"""Re-identification in the runner: persons counted for the model; what a test prints and draws."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DATASETS
+
+from ..errors import ConfigError
+from .report import format_grid
+
+if TYPE_CHECKING:
+    from ..reid.features import ReIDFeatures
+    from ..reid.metric import ReIDMetric
+    from ..reid.ranking import ReIDResults
+
+MODEL, METRIC = 'ReIDModel', 'ReIDMetric'
+# Zhong et al.'s, "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR 2017.
+RERANK = {'k1': 20, 'k2': 6, 'lambda_value': 0.3}
+NUM_LISTS, LENGTH = 8, 10
+FEATURE_SUFFIXES = ('.npz', '.parquet')
+FIGURES = ('mAP', 'rank_1', 'rank_5', 'rank_10', 'mINP')
+HEADERS = ('', 'mAP', 'rank-1', 'rank-5', 'rank-10', 'mINP')
+
+
+def is_reid(cfg: Mapping) -> bool:
+    """Whether a config's model is for re-identification."""
+    model = cfg.get('model')
+    wrapped = model.get('module') if isinstance(model, Mapping) else None  # by augmentation
+    return _named(model, MODEL) or _named(wrapped, MODEL)
+
+
+def is_features(path: str) -> bool:
+    """Whether a file is one of features, by its name."""
+    return path.endswith(FEATURE_SUFFIXES)
+
+
+def _named(node: Any, name: str) -> bool:
+    return isinstance(node, Mapping) and str(node.get('type')).rpartition('.')[2] == name
+
+
+def with_persons(model: Mapping, train_dataloader: Mapping | None) -> Mapping:
+    """The model's config with the number of persons of the training set, where it has none.
+
+    The model has to be whole before it is wrapped for several processes and before an optimizer is
+    made of it, so the set is read once more, ahead of its time.
+    """
+    open_ = _named(model, MODEL) and model.get('classifier') and model.get('num_classes') is None
+    if not open_ or not isinstance(train_dataloader, Mapping):
+        return model
+    dataset = train_dataloader['dataset']
+    if isinstance(dataset, Mapping):
+        dataset = DATASETS.build(dataset)
+    persons = getattr(dataset, 'num_pids', None)
+    if persons is None:
+        raise ConfigError(
+            f'model.num_classes is missing: train_dataloader.dataset ({type(dataset).__name__}) '
+            'does not say how many persons it has (num_pids)'
+        )
+    return ConfigDict({**model, 'num_classes': int(persons)})
+
+
+def prepare_test(cfg: Config, args: argparse.Namespace) -> None:
+    """What ``tools/test.py``'s flags mean for a re-ID config; changes it in place."""
+    # Persons of the training have no part in a test, which may be on another set.
+    cfg.model.num_classes = None
+    metrics = [node for node in _evaluators(cfg) if _named(node, METRIC)]
+    if not metrics:
+        raise ConfigError("test_evaluator: dict(type='effvit_mm.ReIDMetric') is needed")
+    if args.rerank:
+        for node in metrics:
+            node['rerank'] = node.get('rerank') or dict(RERANK)
+
+
+def _evaluators(cfg: Config) -> list:
+    evaluators = cfg.get('test_evaluator')
+    return list(evaluators) if isinstance(evaluators, list | tuple) else [evaluators]
+
+
+def report_reid(runner, args: argparse.Namespace) -> str:
+    """The table of a re-ID test; writes features and rank lists where they were asked for."""
+    from ..reid.features import model_identity, save_features
+
+    metric = next(m for m in runner.test_evaluator.metrics if type(m).__name__ == METRIC)
+    query, gallery = metric.features
+    if args.out is not None:
+        model = getattr(runner.bare_model, 'module', runner.bare_model)  # test-time augmentation
+        identity = model_identity(model, type(model.backbone).__name__)
+        for features, path in zip((query, gallery), feature_files(args.out), strict=True):
+            save_features(replace(features, model=identity), path)
+    if args.show_dir is not None:
+        meta = getattr(runner.test_dataloader.dataset, 'metainfo', None) or {}
+        cameras = meta.get('cameras') or ()
+        save_rank_lists(query, gallery, metric, cameras, args.show_dir, args.show_number)
+    return reid_table(metric.figures, ranking_title(metric), len(gallery))
+
+
+def feature_files(out: str) -> tuple[Path, Path]:
+    """``features.npz`` to the files of the queries' and of the gallery's features."""
+    path = Path(out)
+    query, gallery = (path.with_stem(f'{path.stem}_{part}') for part in ('query', 'gallery'))
+    return query, gallery
+
+
+def reid_table(figures: ReIDResults, title: str, gallery: int) -> str:
+    """The figures of a re-ID test in percent."""
+    values = (figures.mAP, *map(figures.rank, (1, 5, 10)), figures.mINP)
+    rows = [[title, *(f'{100 * value:.2f}' for value in values)]]
+    left_out = figures.num_queries - figures.num_valid_queries
+    queries = f'{figures.num_queries} queries, {gallery} images in the gallery'
+    if left_out:
+        queries += f'; {left_out} queries without a match are left out'
+    return format_grid(f're-ID, percent ({queries})', HEADERS, rows)
+
+
+def ranking_title(metric: ReIDMetric) -> str:
+    """What the ranking was made by."""
+    parts = [f'{metric.distance} distance']
+    if metric.expansion is not None:
+        parts.append('expanded queries')
+    if metric.rerank is not None:
+        parts.append('re-ranked')
+    return ', '.join(parts)
+
+
+def save_rank_lists(
+    query: ReIDFeatures,
+    gallery: ReIDFeatures,
+    metric: ReIDMetric,
+    cameras: Sequence[str],
+    folder: str | Path,
+    number: int | None,
+) -> list[Path]:
+    """Draw the rank lists of queries that lie evenly in the set; gives the files.
+
+    Args:
+        query: All queries.
+        gallery: The gallery.
+        metric: Which ranked them, and how.
+        cameras: Names by camera id, where they are known.
+        folder: Where ``<query>_<file>.png`` go.
+        number: How many; None for 8.
+    """
+    from ..reid.ranking import nearest
+    from ..visualization.rank_lists import Shown, caption, save_rank_list
+
+    count = min(number or NUM_LISTS, len(query))
+    chosen = np.linspace(0, len(query) - 1, count).round().astype(int)
+    # Re-ranking looks at all queries, so that it cannot be done for some alone.
+    asked = query if metric.rerank is not None or metric.expansion is not None else None
+    indices, distances = nearest(
+        query[chosen] if asked is None else asked,
+        gallery,
+        LENGTH,
+        metric.distance,
+        rerank=metric.rerank,
+        expansion=metric.expansion,
+    )
+    if asked is not None:
+        indices, distances = indices[chosen], distances[chosen]
+    files = []
+    for row, places, values in zip(chosen, indices, distances, strict=True):
+        person = query.pids[row]
+        asked_for = Shown(query.paths[row], caption(person, query.camids[row], cameras))
+        ranked = [
+            Shown(
+                gallery.paths[i],
+                [*caption(gallery.pids[i], gallery.camids[i], cameras), f'{value:.3f}'],
+                bool(gallery.pids[i] == person),
+            )
+            for i, value in zip(places, values, strict=True)
+            if i >= 0
+        ]
+        files.append(Path(folder) / f'{row:06d}_{Path(query.paths[row]).stem}.png')
+        save_rank_list(files[-1], asked_for, ranked)
+    return files

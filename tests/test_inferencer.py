@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import coco_sets
@@ -22,6 +23,7 @@ from effvit_mm.engine import cli
 from effvit_mm.engine.configure import load_config
 from effvit_mm.errors import CheckpointError, ConfigError, DataError
 from effvit_mm.inference.model import build_detector
+from effvit_mm.inference.sources import Video
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ('red', 'white', 'platelet')
@@ -286,6 +288,22 @@ def make_video(path, frames=5, size=(48, 64)):
         writer.write(generator.integers(0, 255, (*size, 3), dtype=np.uint8))
     writer.release()
     return path
+
+
+def test_a_video_that_is_cut_short_is_named(tmp_path):
+    path = tmp_path / 'clip.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48))
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        writer.write(generator.integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    writer.release()
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert len(list(Video(path))) == 50
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.warns(UserWarning, match=r'clip\.avi: 2\d of the 50 frames'):
+        frames = list(Video(path))
+    assert 20 <= len(frames) < 30
 
 
 def test_frames_of_a_video_are_read_as_they_are_needed(tmp_path, detector, monkeypatch):

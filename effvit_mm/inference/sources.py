@@ -5,6 +5,7 @@ Images come one after the other and none is kept, so that a folder or a video ca
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -77,11 +78,21 @@ class Video:
             while True:
                 found, frame = capture.read()
                 if not found:
+                    self._compare(number)
                     return
                 yield Image(self.path, number, frame)
                 number += 1
         finally:
             capture.release()
+
+    def _compare(self, read: int) -> None:
+        """Warn where the video ends early; counts of some formats are estimates."""
+        if read < 0.99 * self.frames - 1:
+            warnings.warn(
+                f'video {self.path}: {read} of the {self.frames} frames that it announces can be '
+                'read; it seems to be cut short',
+                stacklevel=3,
+            )
 
 
 def is_video(item: object) -> bool:

@@ -121,10 +121,11 @@ def reid_table(figures: ReIDResults, title: str, gallery: int) -> str:
 
 def ranking_title(metric: ReIDMetric) -> str:
     """What the ranking was made by."""
-    parts = [f'{metric.distance} distance']
-    if metric.expansion is not None:
+    options = metric.options
+    parts = [f'{options["distance"]} distance']
+    if options['expansion'] is not None:
         parts.append('expanded queries')
-    if metric.rerank is not None:
+    if options['rerank'] is not None:
         parts.append('re-ranked')
     return ', '.join(parts)
 
@@ -152,18 +153,11 @@ def save_rank_lists(
 
     count = min(number or NUM_LISTS, len(query))
     chosen = np.linspace(0, len(query) - 1, count).round().astype(int)
-    # Re-ranking looks at all queries, so that it cannot be done for some alone.
-    asked = query if metric.rerank is not None or metric.expansion is not None else None
-    indices, distances = nearest(
-        query[chosen] if asked is None else asked,
-        gallery,
-        LENGTH,
-        metric.distance,
-        rerank=metric.rerank,
-        expansion=metric.expansion,
-    )
-    if asked is not None:
-        indices, distances = indices[chosen], distances[chosen]
+    how = {name: metric.options[name] for name in ('distance', 'rerank', 'expansion')}
+    if how['rerank'] is None:
+        indices, distances = nearest(query[chosen], gallery, LENGTH, **how)
+    else:  # it looks at all queries
+        indices, distances = (part[chosen] for part in nearest(query, gallery, LENGTH, **how))
     files = []
     for row, places, values in zip(chosen, indices, distances, strict=True):
         person = query.pids[row]

@@ -31,7 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--batch-size', type=int, default=128, help='images of a timed batch')
     parser.add_argument('--repeats', type=int, default=20, help='timed passes of each model')
-    parser.set_defaults(out=None, show_dir=None, tta=False)
+    parser.set_defaults(out=None, show_dir=None, tta=False, rerank=False)
     add_common_arguments(parser)
     return parser
 

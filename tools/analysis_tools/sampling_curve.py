@@ -36,7 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="blocks that drop tokens, from 0; default: the config's, or all",
     )
     parser.add_argument('--show', default='sampling_curve.png', help='picture to draw (.png)')
-    parser.set_defaults(out=None, show_dir=None, tta=False)
+    parser.set_defaults(out=None, show_dir=None, tta=False, rerank=False)
     add_common_arguments(parser)
     return parser
 

@@ -1,0 +1,140 @@
+"""A trained re-ID model on images, folders and arrays: features to search with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from ..engine.configure import load_config
+from ..engine.translate import one_line
+from ..errors import ConfigError, DataError
+from ..reid.features import ReIDFeatures, model_identity
+from .model import build_pipeline, build_reid, find_device, load_trained
+from .sources import Image, Input, Video, find_images
+
+UNKNOWN = -1
+
+
+class ReIDExtractor:
+    """Features of people, by a trained model; the data set need not be there.
+
+    Args:
+        config: Config file of the model.
+        checkpoint: Its weights: ``.pth`` or ``.safetensors``.
+        device: ``'cpu'``, ``'cuda:0'``; None takes CUDA where there is one.
+        deploy: Run the form that ``switch_to_deploy()`` makes: the same features, faster.
+        flip: Average the features of an image and of its mirror image.
+        cfg_options: ``key=value`` overrides of the config.
+        trust_checkpoint: Read a checkpoint that holds more than weights; this can run code it
+            carries.
+
+    Attributes:
+        identity: Of the model; features of another cannot be compared with these.
+
+    Raises:
+        ConfigError: The config or the device cannot be used.
+        CheckpointError: The checkpoint cannot be read, or is of another model.
+
+    Example::
+
+        extractor = effvit_mm.ReIDExtractor('config.py', 'epoch_60.pth')
+        features = extractor('crops')  # ReIDFeatures: features (N, D), paths
+    """
+
+    def __init__(
+        self,
+        config: str | Path,
+        checkpoint: str | Path,
+        *,
+        device: str | None = None,
+        deploy: bool = True,
+        flip: bool = False,
+        cfg_options: Sequence[str] = (),
+        trust_checkpoint: bool = False,
+    ) -> None:
+        self.device = find_device(device)
+        cfg = load_config(str(config), cfg_options)
+        self.model = build_reid(cfg, str(config))
+        load_trained(self.model, checkpoint, trust_checkpoint)
+        self.identity = model_identity(self.model, type(self.model.backbone).__name__)
+        self._read, self._prepare = build_pipeline(cfg)
+        self.flip = flip
+        self.model.eval()
+        if deploy:
+            self.model.switch_to_deploy()
+        self.model.to(self.device)
+
+    def __call__(self, inputs: Input, batch_size: int = 32, progress: bool = False) -> ReIDFeatures:
+        """Features of images.
+
+        Args:
+            inputs: An image file, a folder of images (not its subfolders), an array, or a list of
+                these. An image shows one person, cut out. Arrays are uint8 in OpenCV's order, blue
+                first: ``(H, W, 3)``, with alpha ``(H, W, 4)``, or grey ``(H, W)``.
+            batch_size: Images that go through the network together.
+            progress: Show a bar on the terminal.
+
+        Returns:
+            Features ``(N, D)`` behind the BNNeck, not normalised, and the files (of an array an
+            empty name). Persons and cameras are -1: they are not known.
+
+        Raises:
+            DataError: An input is missing, unreadable or of another kind.
+        """
+        if batch_size < 1:
+            raise ConfigError(f'batch_size={batch_size}: 1 or more is needed')
+        images = find_images(inputs)
+        if videos := [one.path for one in images if isinstance(one, Video)]:
+            raise DataError(f'video {videos[0]}: images of people are needed, cut out of it')
+        console = Console(stderr=True)
+        hidden = not (progress and console.is_terminal)
+        shown = track(images, 'extracting', console=console, disable=hidden)
+        unknown = np.full(len(images), UNKNOWN)
+        features = ReIDFeatures(
+            np.concatenate(list(self._run(shown, batch_size))),
+            pids=unknown,
+            camids=unknown,
+            paths=[str(image.path or '') for image in images],
+            model=self.identity,
+            source='extracted features',
+        )
+        features.check_finite()
+        return features
+
+    def _run(self, images: Iterable[Image], batch_size: int) -> Iterable[np.ndarray]:
+        batch: list[Tensor] = []
+        for image in images:
+            batch.append(self.load(image))
+            if len(batch) == batch_size:
+                yield self._extract(batch)
+                batch = []
+        if batch:
+            yield self._extract(batch)
+
+    def load(self, image: Image) -> Tensor:
+        """One image as the network's data preprocessor takes it: ``(3, H, W)``."""
+        if image.array is not None:
+            shape = image.array.shape[:2]
+            results = {'img': image.array, 'img_shape': shape, 'ori_shape': shape}
+        else:
+            try:
+                results = self._read({'img_path': str(image.path)})
+            except DataError:
+                raise
+            except Exception as error:  # loaders of others raise what their backends do
+                raise DataError(f'image {image.path} cannot be read: {one_line(error)}') from error
+        return self._prepare(results)['inputs']
+
+    @torch.no_grad()
+    def _extract(self, batch: Sequence[Tensor]) -> np.ndarray:
+        inputs = self.model.data_preprocessor({'inputs': torch.stack(list(batch))})['inputs']
+        features = self.model(inputs)
+        if self.flip:
+            features = (features + self.model(inputs.flip(-1))) / 2
+        return features.float().cpu().numpy()

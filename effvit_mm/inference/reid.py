@@ -21,6 +21,18 @@ from .sources import Image, Input, Video, find_images
 UNKNOWN = -1
 
 
+def find_people(inputs: Input) -> list[Image]:
+    """Images of people: files, all of a folder (not its subfolders), arrays, lists of these.
+
+    Raises:
+        DataError: What :func:`find_images` raises; a video.
+    """
+    images = find_images(inputs)
+    if videos := [one.path for one in images if isinstance(one, Video)]:
+        raise DataError(f'video {videos[0]}: images of people are needed, cut out of it')
+    return images
+
+
 class ReIDExtractor:
     """Features of people, by a trained model; the data set need not be there.
 
@@ -89,9 +101,7 @@ class ReIDExtractor:
         """
         if batch_size < 1:
             raise ConfigError(f'batch_size={batch_size}: 1 or more is needed')
-        images = find_images(inputs)
-        if videos := [one.path for one in images if isinstance(one, Video)]:
-            raise DataError(f'video {videos[0]}: images of people are needed, cut out of it')
+        images = find_people(inputs)
         console = Console(stderr=True)
         hidden = not (progress and console.is_terminal)
         shown = track(images, 'extracting', console=console, disable=hidden)
@@ -131,9 +141,13 @@ class ReIDExtractor:
                 raise DataError(f'image {image.path} cannot be read: {one_line(error)}') from error
         return self._prepare(results)['inputs']
 
+    def normalised(self, images: Sequence[Tensor]) -> Tensor:
+        """Images of :meth:`load` as the network takes them: ``(B, 3, H, W)``, on the device."""
+        return self.model.data_preprocessor({'inputs': torch.stack(list(images))})['inputs']
+
     @torch.no_grad()
     def _extract(self, batch: Sequence[Tensor]) -> np.ndarray:
-        inputs = self.model.data_preprocessor({'inputs': torch.stack(list(batch))})['inputs']
+        inputs = self.normalised(batch)
         features = self.model(inputs)
         if self.flip:
             features = (features + self.model(inputs.flip(-1))) / 2

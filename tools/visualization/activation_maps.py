@@ -1,0 +1,74 @@
+#!/usr/bin/env python
+"""Show where in images the features of a trained re-ID model come from.
+
+Writes to DIR a picture for each image: the image, and the same with what speaks for its feature in
+red. Example: ``python tools/visualization/activation_maps.py CONFIG epoch_60.pth crops --out maps``
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
+
+
+def make_parser() -> argparse.ArgumentParser:
+    from effvit_mm.engine.cli import Parser
+
+    parser = Parser(prog='activation_maps.py', description=__doc__.split('\n')[0])
+    parser.add_argument('config', help='config of the model')
+    parser.add_argument('checkpoint', help='its weights: .pth or .safetensors')
+    parser.add_argument('inputs', nargs='+', metavar='INPUT', help='images, folders')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder of the pictures')
+    parser.add_argument('--device', help='cpu, cuda:0; default: CUDA where there is one')
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='read checkpoints that hold more than weights; this can run code they carry',
+    )
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
+    parser.add_argument('--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of all errors')
+    return parser
+
+
+def work(args: argparse.Namespace, session) -> None:
+    """Extract, draw and write."""
+    from effvit_mm.engine.files import check_writable, written_atomically
+    from effvit_mm.inference.output import Names
+    from effvit_mm.inference.reid import ReIDExtractor, find_people
+    from effvit_mm.visualization.activations import activation_maps, overlay
+    from effvit_mm.visualization.browse import encode_png
+    from effvit_mm.visualization.predictions import read_rgb
+
+    images = find_people(args.inputs)
+    check_writable(args.out, '--out')
+    extractor = ReIDExtractor(
+        args.config,
+        args.checkpoint,
+        device=args.device,
+        deploy=False,
+        cfg_options=args.cfg_options,
+        trust_checkpoint=args.trust_checkpoint,
+    )
+    names = Names(Path(args.out), [image.path for image in images])
+    for image in images:
+        maps = activation_maps(extractor.model, extractor.normalised([extractor.load(image)]))
+        picture = overlay(read_rgb(image.path), maps[0].cpu().numpy())
+        with written_atomically(names.take(image.path, '.png')) as temporary:
+            temporary.write_bytes(encode_png(picture))
+    print(f'{len(images)} images; wrote {args.out}')
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the tool; returns the exit code."""
+    from effvit_mm.engine.cli import run_guarded
+
+    return run_guarded(work, make_parser, argv)
+
+
+if __name__ == '__main__':
+    sys.path[:1] = []
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
+    sys.exit(main())

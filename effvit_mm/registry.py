@@ -57,9 +57,12 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
     'optimizer wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS, 'effvit_mm.engine'
 )
 DATASETS = _DatasetRegistry(
-    'dataset', parent=root.DATASETS, scope=SCOPE, locations=['effvit_mm.datasets']
+    'dataset',
+    parent=root.DATASETS,
+    scope=SCOPE,
+    locations=['effvit_mm.datasets', 'effvit_mm.reid.datasets'],
 )
-DATA_SAMPLERS = _child('data sampler', root.DATA_SAMPLERS, 'effvit_mm.datasets')
+DATA_SAMPLERS = _child('data sampler', root.DATA_SAMPLERS, 'effvit_mm.reid.sampler')
 METRICS = _child('metric', root.METRICS, 'effvit_mm.reid.metric')
 TRANSFORMS = _child('transform', root.TRANSFORMS, 'effvit_mm.datasets')
 

@@ -11,11 +11,8 @@ from mmpretrain.datasets import BaseDataset
 
 from ..errors import DataError
 from ..registry import DATASETS
+from .listing import EXTENSIONS, list_images
 from .scan import SkipCorrupt
-
-EXTENSIONS = (
-    '.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm', '.gif',
-)  # fmt: skip
 
 
 def list_classes(folder: Path) -> list[str]:
@@ -34,16 +31,6 @@ def list_classes(folder: Path) -> list[str]:
             'each class'
         )
     return names
-
-
-def list_images(folder: Path) -> list[str]:
-    """The sorted paths of all images in ``folder`` and below it."""
-    return sorted(
-        os.path.join(place, name)
-        for place, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(EXTENSIONS) and name[0] != '.'
-    )
 
 
 class _Folders(BaseDataset):

@@ -192,7 +192,10 @@ class Runner(_Runner):
             if seed is not None and not dataloader.get('num_workers'):
                 dataloader.pop('persistent_workers', None)  # PyTorch refuses it without workers
             dataloader.setdefault('worker_init_fn', {'type': seed_worker})
-        return _Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
+        loader = _Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
+        if hasattr(loader.sampler, 'check_batch_size'):  # it plans whole batches
+            loader.sampler.check_batch_size(loader.batch_size)
+        return loader
 
     def build_train_loop(self, loop):
         if isinstance(self._train_dataloader, dict):

@@ -1,0 +1,269 @@
+"""Folders of pictures whose names tell person and camera: reading and checking them.
+
+Market-1501's names (``0002_c1s1_000451_03.jpg``: person 2, camera 1) are the default; a pattern of
+one's own has the named groups ``pid`` and ``cam``, whose values may be any text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from ..datasets.listing import list_images
+from ..errors import ConfigError, DataError
+
+SUBSETS = ('train', 'query', 'gallery')
+MARKET_FOLDERS = {'train': 'bounding_box_train', 'query': 'query', 'gallery': 'bounding_box_test'}
+MARKET_PATTERN = r'(?:^|/)(?P<pid>-1|\d+)_c(?P<cam>\d+)[^/]*$'
+# What Market-1501 calls a box with too little of a person, and a person of no interest.
+JUNK, DISTRACTOR = '-1', '0'
+MAX_NAMED = 5
+
+
+class ReIDItem(NamedTuple):
+    """A picture, as torchreid has it.
+
+    Attributes:
+        img_path: The file.
+        pid: Person; of training pictures from 0 on without gaps.
+        camid: Camera, from 0 on.
+        dsetid: Data set of a joint training.
+    """
+
+    img_path: str
+    pid: int
+    camid: int
+    dsetid: int = 0
+
+
+class Named(NamedTuple):
+    """A file with the person and the camera that its name tells."""
+
+    path: str
+    pid: str
+    cam: str
+
+
+@dataclass(frozen=True)
+class ReIDSplits:
+    """A data set for re-identification.
+
+    Attributes:
+        name: For messages.
+        train: Pictures to train on; persons from 0 on.
+        query: Pictures to search for.
+        gallery: Pictures to search in; its persons are numbered as those of ``query``.
+        persons: What the training persons are called, in their order.
+        cameras: What the cameras are called, in their order.
+    """
+
+    name: str
+    train: list[ReIDItem]
+    query: list[ReIDItem]
+    gallery: list[ReIDItem]
+    persons: tuple[str, ...]
+    cameras: tuple[str, ...]
+
+
+def compile_pattern(pattern: str | None) -> re.Pattern:
+    """The pattern of file names; None is Market-1501's.
+
+    Raises:
+        ConfigError: No regular expression, or one without the groups.
+    """
+    try:
+        compiled = re.compile(pattern or MARKET_PATTERN)
+    except re.error as error:
+        raise ConfigError(f'pattern={pattern!r} is no regular expression: {error}') from error
+    missing = {'pid', 'cam'} - set(compiled.groupindex)
+    if missing:
+        raise ConfigError(
+            f'pattern={pattern!r}: the named group {min(missing)!r} is missing; needed are '
+            '(?P<pid>...) for the person and (?P<cam>...) for the camera'
+        )
+    return compiled
+
+
+def read_names(folder: Path, pattern: re.Pattern) -> list[Named]:
+    """The pictures in a folder and below it, by path, with what their names tell.
+
+    The pattern is searched for in the path below ``folder``, with ``/`` between its parts.
+
+    Raises:
+        DataError: There is no such folder, or no picture; names that the pattern does not fit,
+            named and counted.
+    """
+    if not folder.is_dir():
+        raise DataError(
+            f'data folder {folder.absolute()} does not exist; expected is the layout of '
+            'Market-1501: data_root/{bounding_box_train,query,bounding_box_test}/*.jpg, or folders '
+            'that are given'
+        )
+    found, strange = [], []
+    for path in list_images(folder):
+        name = Path(path).relative_to(folder).as_posix()
+        match = pattern.search(name)
+        if match is None or None in (match['pid'], match['cam']):
+            strange.append(name)
+        else:
+            found.append(Named(path, _canonical(match['pid']), _canonical(match['cam'])))
+    if strange:
+        raise DataError(
+            f'{folder.absolute()}: {len(strange)} of {len(strange) + len(found)} file names do not '
+            f'tell person and camera: {some(strange)}; the pattern is {pattern.pattern!r} '
+            "(Market-1501's are as 0002_c1s1_000451_03.jpg)"
+        )
+    if not found:
+        raise DataError(f'{folder.absolute()} has no images')
+    return found
+
+
+def _canonical(text: str) -> str:
+    """Numbers without leading zeros: 0002 and 2 are one person."""
+    return str(int(text)) if re.fullmatch(r'-?[0-9]+', text) else text
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Distinct names: numbers by value, before any text."""
+    numbers, texts = set(), set()
+    for name in names:
+        (numbers if re.fullmatch(r'-?[0-9]+', name) else texts).add(name)
+    return sorted(numbers, key=int) + sorted(texts)
+
+
+def some(names: Sequence[object]) -> str:
+    """The first few of many names, for messages."""
+    more = ', ...' if len(names) > MAX_NAMED else ''
+    return ', '.join(map(str, names[:MAX_NAMED])) + more
+
+
+def read_folders(
+    root: str | Path,
+    pattern: str | None = None,
+    folders: Mapping[str, str] | None = None,
+    needed: Sequence[str] = SUBSETS,
+    allow_shared_ids: bool = False,
+    min_cameras: int = 2,
+) -> ReIDSplits:
+    """A data set out of folders of named pictures.
+
+    With Market-1501's names, pictures of person -1 are left out and person 0 is in the gallery
+    alone. With a pattern of one's own every person is one.
+
+    Args:
+        root: Where the folders are.
+        pattern: Of the file names, see :func:`read_names`; None for Market-1501's.
+        folders: Names of the folders of ``'train'``, ``'query'`` and ``'gallery'``; those of
+            Market-1501 where left out.
+        needed: Which of the three must be there; others are read if they are.
+        allow_shared_ids: A person may be in training and in query or gallery.
+        min_cameras: How many cameras each half must have.
+
+    Raises:
+        ConfigError: An argument cannot be.
+        DataError: What is on the disk cannot be used; names files and counts.
+    """
+    compiled = compile_pattern(pattern)
+    unknown = sorted(set(folders or {}) - set(SUBSETS))
+    if unknown:
+        raise ConfigError(f'folders: {unknown[0]!r} is none of {", ".join(SUBSETS)}')
+    places = {key: Path(root, name) for key, name in {**MARKET_FOLDERS, **(folders or {})}.items()}
+    named: dict[str, list[Named]] = {}
+    for subset in SUBSETS:
+        wanted = subset in needed or places[subset].is_dir()
+        named[subset] = read_names(places[subset], compiled) if wanted else []
+    if pattern is None:
+        _follow_market(named, places)
+    _check_needed(named, places, needed)
+    if not allow_shared_ids:
+        _check_shared_ids(named, str(root))
+    splits = _number(named, str(root))
+    check_cameras(splits, needed, min_cameras)
+    return splits
+
+
+def _follow_market(named: dict[str, list[Named]], places: Mapping[str, Path]) -> None:
+    """Junk is no picture of anybody; distractors are to be found by mistake, and nothing else."""
+    for subset in SUBSETS:
+        named[subset] = [item for item in named[subset] if item.pid != JUNK]
+    named['train'] = [item for item in named['train'] if item.pid != DISTRACTOR]
+    wrong = [Path(item.path).name for item in named['query'] if item.pid == DISTRACTOR]
+    if wrong:
+        raise DataError(
+            f'{places["query"].absolute()}: {len(wrong)} images of person 0 ({some(wrong)}), who '
+            "is a distractor by Market-1501's names; give a pattern if it is a person of yours"
+        )
+
+
+def _check_needed(
+    named: Mapping[str, list[Named]], places: Mapping[str, Path], needed: Sequence[str]
+) -> None:
+    for subset in needed:
+        if not named[subset]:
+            raise DataError(
+                f'{places[subset].absolute()}: the {subset} set is empty but for junk (-1) and '
+                'distractors (0)'
+            )
+
+
+def _check_shared_ids(named: Mapping[str, list[Named]], root: str) -> None:
+    train = {item.pid for item in named['train']}
+    test = {item.pid for subset in ('query', 'gallery') for item in named[subset]}
+    shared = in_order(train & test)
+    if shared:
+        raise DataError(
+            f'{root}: {len(shared)} persons are in training and in query or gallery '
+            f'({some(shared)}): the test would not be of unseen people. If the ids mean different '
+            'people, or that is what you want, set allow_shared_ids=True'
+        )
+
+
+def _number(named: Mapping[str, list[Named]], name: str) -> ReIDSplits:
+    """Numbers for persons and cameras; test persons keep theirs, where all are numbers."""
+    items = [item for subset in SUBSETS for item in named[subset]]
+    cameras = in_order(item.cam for item in items)
+    camids = {camera: number for number, camera in enumerate(cameras)}
+    persons = in_order(item.pid for item in named['train'])
+    labels = {person: number for number, person in enumerate(persons)}
+    tested = in_order(item.pid for item in items)
+    numeric = all(re.fullmatch(r'-?[0-9]+', person) for person in tested)
+    pids = {person: int(person) if numeric else i for i, person in enumerate(tested)}
+    return ReIDSplits(
+        name=name,
+        persons=tuple(persons),
+        cameras=tuple(cameras),
+        **{
+            subset: [
+                ReIDItem(
+                    item.path, (labels if subset == 'train' else pids)[item.pid], camids[item.cam]
+                )
+                for item in named[subset]
+            ]
+            for subset in SUBSETS
+        },
+    )
+
+
+def check_cameras(splits: ReIDSplits, needed: Sequence[str], min_cameras: int) -> None:
+    """Raise where training or test have fewer than ``min_cameras`` cameras."""
+    if type(min_cameras) is not int or min_cameras < 1:
+        raise ConfigError(f'min_cameras={min_cameras!r}: a whole number of at least 1 is needed')
+    halves = {'training': ('train',), 'query and gallery': ('query', 'gallery')}
+    for half, subsets in halves.items():
+        if not set(subsets) & set(needed):
+            continue
+        camids = {item.camid for subset in subsets for item in getattr(splits, subset)}
+        if len(camids) < min_cameras:
+            names = [splits.cameras[camid] for camid in sorted(camids)]
+            why = (
+                'matches count between different cameras alone'
+                if half != 'training'
+                else 'nothing would teach what stays the same between cameras'
+            )
+            raise DataError(
+                f'{splits.name}: {half} have {len(camids)} camera ({some(names)}), needed are '
+                f'{min_cameras}: {why}. Look at the pattern of the file names, or set min_cameras'
+            )

@@ -26,7 +26,11 @@ class Terminated(BaseException):
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line instead of the whole usage."""
+    """Says what is wrong in one line instead of the whole usage; every tool has ``--debug``."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_argument('--debug', action='store_true', help='show tracebacks of all errors')
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f'{message} (--help shows all arguments)')
@@ -35,6 +39,14 @@ class Parser(argparse.ArgumentParser):
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags that train.py and test.py share, as OpenMMLab's users know them."""
     parser.add_argument('--work-dir', help='where logs and checkpoints go')
+    add_cfg_options(parser)
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none')
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help='for launchers')
+    add_trust_checkpoint(parser)
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """The flag by which a tool changes the config that it reads."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -42,14 +54,15 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='KEY=VALUE',
         help='override config keys: a.b=1 a.c="[1,2]"',
     )
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none')
-    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help='for launchers')
+
+
+def add_trust_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """The flag of tools that read checkpoints."""
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
         help='read checkpoints that hold more than weights; this can run code they carry',
     )
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of all errors')
 
 
 def train_parser() -> Parser:
@@ -151,7 +164,7 @@ def run_guarded(
     try:
         args = session.args = make_parser().parse_args(argv)
         debug = debug or args.debug
-        os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+        os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
         silence_third_parties()
         keep_freed_memory()
         work(args, session)

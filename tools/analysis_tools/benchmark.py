@@ -29,7 +29,7 @@ it takes at most.
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.engine.cli import Parser
+    from effvit_mm.engine.cli import Parser, add_cfg_options
 
     parser = Parser(prog='benchmark.py', description=__doc__.split('\n')[0])
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='configs of detectors')
@@ -48,9 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
         '--deploy', action='store_true', help='beside the form of training the deployed one'
     )
     parser.add_argument('--out', help='write the table to this .md or .json file')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
-    parser.add_argument('--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of all errors')
+    add_cfg_options(parser)
     return parser
 
 

@@ -49,8 +49,6 @@ def make_parser() -> argparse.ArgumentParser:
         '--without-torchreid', action='store_true', help='measure our own functions only'
     )
     parser.add_argument('--out', help='.json file for the measurements; those in it are kept')
-    parser.add_argument('--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of all errors')
     return parser
 
 

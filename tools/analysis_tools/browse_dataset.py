@@ -15,7 +15,7 @@ os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/train.py
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.engine.cli import Parser
+    from effvit_mm.engine.cli import Parser, add_cfg_options
 
     parser = Parser(prog='browse_dataset.py', description=__doc__.split('\n')[0])
     parser.add_argument('config', help='config of a classifier or a detector')
@@ -25,9 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--out', default='samples.png', help='a .png file for one sheet, or a folder'
     )
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
-    parser.add_argument('--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of all errors')
+    add_cfg_options(parser)
     return parser
 
 

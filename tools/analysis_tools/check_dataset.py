@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.engine.cli import Parser
+    from effvit_mm.engine.cli import Parser, add_cfg_options
 
     parser = Parser(prog='check_dataset.py', description=__doc__.split('\n')[0])
     parser.add_argument('source', metavar='CONFIG|JSON', help='a config, or an annotation file')
@@ -31,9 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--read-images', action='store_true', help='decode every image')
     parser.add_argument('--first', type=int, default=5, metavar='N', help='faults shown of a kind')
     parser.add_argument('--out', help='write all of it to this .json or .md file')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
-    parser.add_argument('--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of all errors')
+    add_cfg_options(parser)
     return parser
 
 

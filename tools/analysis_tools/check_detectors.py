@@ -29,7 +29,7 @@ is; elsewhere images are padded to a multiple of 32. Allowed were {limit:g} GB.
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.engine.cli import Parser
+    from effvit_mm.engine.cli import Parser, add_cfg_options
 
     parser = Parser(prog='check_detectors.py', description=__doc__.split('\n')[0])
     parser.add_argument(
@@ -43,9 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--threads', type=int, default=1, help='of PyTorch (1)')
     parser.add_argument('--limit', type=float, default=16, help='GB that each may take (16)')
     parser.add_argument('--out', help='write all of it to this .md or .json file')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
-    parser.add_argument('--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of all errors')
+    add_cfg_options(parser)
     return parser
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.engine.cli import Parser
+    from effvit_mm.engine.cli import Parser, add_cfg_options
 
     parser = Parser(prog='compare_pycocotools.py', description=__doc__.split('\n')[0])
     parser.add_argument('config', help='config of a detector with a CocoMetric')
@@ -23,9 +23,7 @@ def make_parser() -> argparse.ArgumentParser:
         action='store_true',
         help='read a .pkl, which can run code that it carries',
     )
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
-    parser.add_argument('--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of all errors')
+    add_cfg_options(parser)
     return parser
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.engine.cli import Parser
+    from effvit_mm.engine.cli import Parser, add_cfg_options
 
     parser = Parser(prog='get_flops.py', description=__doc__.split('\n')[0])
     parser.add_argument('config', help='config file, or the name of a model (pslt_tiny)')
@@ -27,15 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar='N',
         help='input size in pixels: a side, or height and width (detectors: multiples of 32)',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='override config keys: a.b=1 a.c="[1,2]"',
-    )
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of all errors')
-    parser.set_defaults(local_rank=0)
+    add_cfg_options(parser)
     return parser
 
 

@@ -14,7 +14,7 @@ os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.engine.cli import Parser
+    from effvit_mm.engine.cli import Parser, add_cfg_options, add_trust_checkpoint
 
     parser = Parser(prog='activation_maps.py', description=__doc__.split('\n')[0])
     parser.add_argument('config', help='config of the model')
@@ -22,14 +22,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('inputs', nargs='+', metavar='INPUT', help='images, folders')
     parser.add_argument('--out', required=True, metavar='DIR', help='folder of the pictures')
     parser.add_argument('--device', help='cpu, cuda:0; default: CUDA where there is one')
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='read checkpoints that hold more than weights; this can run code they carry',
-    )
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
-    parser.add_argument('--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of all errors')
+    add_trust_checkpoint(parser)
+    add_cfg_options(parser)
     return parser
 
 

@@ -17,8 +17,6 @@ def make_parser() -> argparse.ArgumentParser:
         '--people', type=int, default=15, help='draw the N persons with most images (15)'
     )
     parser.add_argument('--seed', type=int, default=0, help='of t-SNE (0)')
-    parser.add_argument('--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of all errors')
     return parser
 
 

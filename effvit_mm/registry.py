@@ -45,7 +45,7 @@ class _DatasetRegistry(Registry):
 
 # Detection goes without mmpretrain.
 _CLASSIFIERS = ['effvit_mm.classifiers'] if find_spec('mmpretrain') else []
-_REID = [f'effvit_mm.reid.{name}' for name in ('model', 'losses', 'tta')]
+_REID = [f'effvit_mm.reid.{n}' for n in ('model', 'losses', 'tta', 'torchreid_backbone')]
 MODELS = _child(
     'model', root.MODELS, 'effvit_mm.backbones', 'effvit_mm.necks', *_CLASSIFIERS, *_REID
 )

@@ -14,6 +14,7 @@ from effvit_mm.engine.optim import CPUAmpOptimWrapper
 from effvit_mm.errors import ConfigError, DataError
 from effvit_mm.models import MODEL_TABLE
 from effvit_mm.reid import ReIDModel
+from effvit_mm.reid.torchreid import import_torchreid
 from effvit_mm.reid.tta import AverageFeatureTTA
 
 SIZE = (64, 32)
@@ -94,8 +95,6 @@ def test_every_family_trains_and_predicts(backbone, pooling, length):
     torch.testing.assert_close(loss, losses['loss_id'] + losses['loss_metric'])
     loss.backward()
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
-    frozen = [n for n, p in model.named_parameters() if not p.requires_grad]
-    assert frozen == ['neck.bias']
 
     samples = model.eval().test_step(data)
     features = torch.stack([sample.feature for sample in samples])
@@ -275,3 +274,53 @@ def test_it_predicts_without_data_samples():
     assert [sample.feature.shape for sample in samples] == [(192,), (192,)]
     with pytest.raises(ValueError, match="mode='embed'"):
         model(torch.rand(2, 3, *SIZE), mode='embed')
+
+
+# --- torchreid's networks ---------------------------------------------------------------------
+
+OSNET = {'type': 'effvit_mm.TorchreidBackbone', 'name': 'osnet_x0_25'}
+
+
+def test_a_network_of_torchreid_is_a_backbone_with_its_own_feature():
+    model, data = build(OSNET, TOKENS), batch()
+    prepared = model.data_preprocessor(copy.deepcopy(data), training=True)
+    loss, _ = model.parse_losses(model.train()(**prepared, mode='loss'))
+    loss.backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+    inputs = model.eval().data_preprocessor(data)['inputs']
+    original = import_torchreid('models').build_model('osnet_x0_25', 1, pretrained=False)
+    report = original.load_state_dict(model.backbone.model.state_dict(), strict=False)
+    assert report.missing_keys == ['classifier.weight', 'classifier.bias']
+    with torch.no_grad():
+        torch.testing.assert_close(model.pooled(inputs), original.eval()(inputs))
+    assert model.num_features == 512
+
+
+@pytest.mark.parametrize(
+    'name, message',
+    [('osnet_x9', "'osnet_x9'.*no such model.*osnet_x1_0"), ('pcb_p4', 'one linear classifier')],
+)
+def test_networks_of_torchreid_that_cannot_be_used_are_named(name, message):
+    with pytest.raises(ConfigError, match=message):
+        build({**OSNET, 'name': name}, TOKENS)
+
+
+def test_pretrained_weights_of_torchreid_are_asked_for_when_a_training_starts(monkeypatch):
+    calls = []
+    models = import_torchreid('models')
+    original = models.build_model
+
+    def build_model(name, pretrained=True, **kwargs):
+        calls.append(pretrained)
+        made = original(name, pretrained=False, **kwargs)
+        torch.nn.init.constant_(made.conv1.conv.weight, 0.5 if pretrained else 0.25)
+        return made
+
+    monkeypatch.setattr(models, 'build_model', build_model)
+    model = build({**OSNET, 'pretrained': True}, TOKENS)
+    assert calls == [False]
+    model.init_weights()
+    model.init_weights()
+    assert calls == [False, True]
+    assert (model.backbone.model.conv1.conv.weight == 0.5).all()

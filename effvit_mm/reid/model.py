@@ -22,6 +22,15 @@ PREPROCESSOR = {
 }
 
 
+class BNNeck(nn.BatchNorm1d):
+    """A batch norm whose bias is zero and stays so: no parameter for any optimizer."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__(num_features)
+        del self.bias
+        self.register_buffer('bias', torch.zeros(num_features))
+
+
 @MODELS.register_module()
 class ReIDModel(Deployable, BaseModel):
     """Images to features that are near for one person and far for different ones.
@@ -64,8 +73,7 @@ class ReIDModel(Deployable, BaseModel):
         self.backbone = MODELS.build(backbone)
         self.pool = MODELS.build(pooling or {'type': 'effvit_mm.AveragePooling'})
         self.num_features = pooled_width(self.backbone, self.pool, in_channels)
-        self.neck = nn.BatchNorm1d(self.num_features)
-        self.neck.bias.requires_grad_(False)
+        self.neck = BNNeck(self.num_features)
         self.num_classes = num_classes
         self._classifies = classifier is not None
         self.classifier = self._build_classifier(classifier)

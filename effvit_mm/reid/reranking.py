@@ -81,8 +81,8 @@ def _neighbours(space: FeatureSpace, count: int) -> tuple[np.ndarray, np.ndarray
         part = slice(start, start + len(block))
         # The square of a distance that rounding has made negative would be out of order.
         squares = block.square_()
-        indices[part] = squares.topk(count, largest=False, sorted=True).indices
-        maxima[part] = squares.amax(dim=1)
+        indices[part] = squares.topk(count, largest=False, sorted=True).indices.numpy()
+        maxima[part] = squares.amax(dim=1).numpy()
     return indices, maxima
 
 

@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+WORKS = ('evaluation', 're-ranking')
 HEADER = (
     'work', 'queries x gallery', 'time', 'memory', 'torchreid: time', 'memory', 'ratio',
     'difference',
@@ -33,10 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--sets', nargs='+', choices=names, default=names, metavar='SET', help=', '.join(names)
     )
-    parser.add_argument(
-        '--work', nargs='+', choices=('evaluation', 're-ranking'),
-        default=('evaluation', 're-ranking'), help='default: both',
-    )  # fmt: skip
+    parser.add_argument('--work', nargs='+', choices=WORKS, default=WORKS, help='default: both')
     parser.add_argument(
         '--scale', type=float, default=1.0, help='share of the images and people (1)'
     )

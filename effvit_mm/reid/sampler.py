@@ -134,10 +134,12 @@ class PKSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         generator = np.random.default_rng((self.seed, self.epoch))
         portions = [self._cut(generator, images) for images in self._images]
-        first = self.rank * self.num_persons
+        own = range(self.rank * self.num_persons, (self.rank + 1) * self.num_persons)
         for persons in self._plan(generator):
-            for person in persons[first : first + self.num_persons]:
-                yield from portions[person].pop()
+            # Those of the other processes are taken too: none of them is to come here later.
+            taken = [portions[person].pop() for person in persons]
+            for position in own:
+                yield from taken[position]
 
     def _plan(self, generator: np.random.Generator) -> Iterator[list[int]]:
         """The persons of each step, of all processes."""

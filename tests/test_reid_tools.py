@@ -1,12 +1,24 @@
-"""Re-ID for people: rank lists, activation maps, feature pictures."""
+"""Re-ID for people: training and testing by the tools, search, pictures."""
+
+import importlib.util
+import re
+import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from people import REPOSITORY, make_people, write_people_config
 from test_reid_model import FAMILIES, build
+from trainer import forget_runs
 
+import effvit_mm
+from effvit_mm.checkpoint import read_checkpoint
 from effvit_mm.errors import ConfigError, DataError
+from effvit_mm.reid.features import load_features
+from effvit_mm.reid.ranking import evaluate
 from effvit_mm.visualization.activations import activation_maps, overlay
 from effvit_mm.visualization.feature_plot import draw_features, most_seen, project
 from effvit_mm.visualization.predictions import GREEN, RED, read_rgb
@@ -171,3 +183,210 @@ def test_what_cannot_be_projected_is_refused():
         project(np.zeros((5, 3)), 'umap')
     with pytest.raises(DataError, match='2 features'):
         project(np.zeros((2, 3)), 'pca')
+
+
+# --- Training and testing ---------------------------------------------------------------------
+
+
+def run_tool(path, *arguments):
+    """A tool's main, in this process."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, REPOSITORY / 'tools' / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    forget_runs()
+    return module.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """Config, checkpoint, data and work folder of a training."""
+    place = tmp_path_factory.mktemp('people')
+    root = make_people(place / 'data')
+    config = write_people_config(place / 'people.py', root)
+    assert run_tool('train.py', config, '--work-dir', place / 'work') == 0
+    return config, place / 'work' / 'epoch_2.pth', root, place / 'work'
+
+
+def test_a_training_takes_the_persons_of_its_set_and_writes_them_down(trained):
+    config, checkpoint, _, work = trained
+    assert 'num_classes' not in config.read_text()
+    state = read_checkpoint(checkpoint)
+    assert state['state_dict']['classifier.weight'].shape == (5, 24)
+    assert Config.fromfile(work / 'people.py').model.num_classes == 5
+    history = state['message_hub']['runtime_info']['effvit_mm/history']
+    assert 0 < history[-1]['metrics']['reid/mAP'] <= 100
+    assert len(list(work.glob('best_reid_mAP_*.pth'))) == 1
+
+
+def test_another_number_of_persons_is_an_error(trained, tmp_path, capsys):
+    options = ['--work-dir', tmp_path, '--cfg-options', 'model.num_classes=7']
+    assert run_tool('train.py', trained[0], *options) == 2
+    error = capsys.readouterr().err
+    assert 'has 5 classes' in error and 'model.num_classes=5' in error
+
+
+def test_a_misspelt_option_of_a_loss_is_named(trained, tmp_path, capsys):
+    options = ['--work-dir', tmp_path, '--cfg-options', 'model.metric_loss.margn=0.2']
+    assert run_tool('train.py', trained[0], *options) == 2
+    assert 'model.metric_loss.margn' in capsys.readouterr().err
+
+
+def test_a_test_prints_figures_and_writes_features_and_rank_lists(trained, tmp_path, capsys):
+    config, checkpoint, _, _ = trained
+    out, lists = tmp_path / 'f.npz', tmp_path / 'lists'
+    options = ['--out', out, '--show-dir', lists, '--show-number', 3]
+    assert run_tool('test.py', config, checkpoint, '--work-dir', tmp_path / 'w', *options) == 0
+    printed = capsys.readouterr().out
+    assert all(
+        word in printed for word in ('mAP', 'rank-1', 'mINP', 'cosine distance', '4 queries')
+    )
+    query, gallery = (load_features(tmp_path / f'f_{part}.npz') for part in ('query', 'gallery'))
+    assert (len(query), len(gallery)) == (4, 12)
+    figures = evaluate(query, gallery)
+    assert f'{100 * figures.mAP:.2f}' in printed and f'{100 * figures.mINP:.2f}' in printed
+    assert len(list(lists.glob('*.png'))) == 3
+
+
+def test_the_extractor_gives_the_features_of_the_test(trained, tmp_path):
+    config, checkpoint, root, _ = trained
+    out = tmp_path / 'f.parquet'
+    assert run_tool('test.py', config, checkpoint, '--work-dir', tmp_path, '--out', out) == 0
+    tested = load_features(tmp_path / 'f_query.parquet')
+    extractor = effvit_mm.ReIDExtractor(config, checkpoint)
+    features = extractor(root / 'query', batch_size=3)
+    assert features.model == tested.model == extractor.identity
+    assert [Path(p).name for p in features.paths] == [Path(p).name for p in tested.paths]
+    np.testing.assert_allclose(features.features, tested.features, rtol=1e-3, atol=1e-4)
+    arrays = [cv2.imread(path) for path in features.paths]
+    np.testing.assert_allclose(extractor(arrays).features, features.features, atol=1e-5)
+
+
+def test_the_mirror_image_is_averaged_in_test_and_extractor_alike(trained, tmp_path):
+    config, checkpoint, root, _ = trained
+    options = ['--work-dir', tmp_path, '--tta', '--deploy', '--out', tmp_path / 'f.npz']
+    assert run_tool('test.py', config, checkpoint, *options) == 0
+    tested = load_features(tmp_path / 'f_query.npz').features
+    plain = effvit_mm.ReIDExtractor(config, checkpoint)(root / 'query').features
+    extractor = effvit_mm.ReIDExtractor(config, checkpoint, flip=True)
+    np.testing.assert_allclose(extractor(root / 'query').features, tested, rtol=1e-3, atol=1e-4)
+    assert np.abs(plain - tested).max() > 1e-2
+
+
+def test_reranking_changes_the_ranking_and_says_so(trained, tmp_path, capsys):
+    config, checkpoint, _, _ = trained
+    options = ['--rerank', '--cfg-options', 'test_evaluator.rerank.k1=3']
+    options += ['test_evaluator.rerank.k2=2', '--show-dir', tmp_path / 'lists']
+    assert run_tool('test.py', config, checkpoint, '--work-dir', tmp_path, *options) == 0
+    assert 're-ranked' in capsys.readouterr().out
+    assert len(list((tmp_path / 'lists').glob('*.png'))) == 4
+
+
+def test_a_model_is_tested_on_people_of_another_set(trained, tmp_path, capsys):
+    other = make_people(tmp_path / 'other', train=3, test=2, first=50)
+    options = ['--work-dir', tmp_path, '--cfg-options', f'data_root={other}']
+    assert run_tool('test.py', trained[0], trained[1], *options) == 0
+    assert '2 queries, 6 images in the gallery' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (['--out', 'features.pkl'], '--out features.pkl.*npz or .parquet'),
+        (['--show-dir', 'lists', '--show-number', '0'], '--show-number 0'),
+    ],
+)
+def test_wrong_options_of_a_test_are_refused(
+    trained, tmp_path, monkeypatch, capsys, options, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert run_tool('test.py', trained[0], trained[1], *options) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_reranking_is_for_reid_alone(tmp_path, capsys):
+    config = REPOSITORY / 'configs' / 'pslt' / 'pslt-tiny_digits.py'
+    checkpoint = tmp_path / 'none.pth'
+    checkpoint.write_bytes(b'')
+    assert run_tool('test.py', config, checkpoint, '--work-dir', tmp_path, '--rerank') == 2
+    assert '--rerank: the config is not for re-identification' in capsys.readouterr().err
+
+
+# --- Extracting and searching -----------------------------------------------------------------
+
+
+def test_the_extractor_says_what_it_cannot_take(trained, tmp_path):
+    config, checkpoint, _, _ = trained
+    extractor = effvit_mm.ReIDExtractor(config, checkpoint)
+    broken = tmp_path / 'broken.png'
+    broken.write_bytes(b'nothing')
+    with pytest.raises(DataError, match=r'broken\.png'):
+        extractor(broken)
+    with pytest.raises(DataError, match='missing'):
+        extractor(tmp_path / 'missing')
+    with pytest.raises(ConfigError, match='batch_size=0'):
+        extractor(broken, batch_size=0)
+    with pytest.raises(ConfigError, match='a re-ID model is needed'):
+        effvit_mm.ReIDExtractor(REPOSITORY / 'configs/pslt/pslt-tiny_digits.py', checkpoint)
+
+
+@pytest.fixture(scope='module')
+def gallery(trained, tmp_path_factory):
+    """A gallery of the folder of test people, made by the tool."""
+    config, checkpoint, root, _ = trained
+    path = tmp_path_factory.mktemp('gallery') / 'gallery'
+    options = ['--config', config, '--checkpoint', checkpoint, '--out', path]
+    assert run_tool('reid_search.py', 'index', root / 'bounding_box_test', *options) == 0
+    return path
+
+
+def test_a_picture_of_the_gallery_finds_itself(trained, gallery, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # paths in the gallery do not depend on where one is
+    picture = sorted((trained[2] / 'bounding_box_test').iterdir())[3]
+    options = ['--top', 5, '--show', 'found.png']
+    assert run_tool('reid_search.py', 'search', gallery, picture, *options) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6 and lines[0].split()[-1] == str(picture)
+    distances = [float(line.split()[1]) for line in lines[:5]]
+    assert distances == sorted(distances) and distances[0] < 1e-4
+    assert read_rgb('found.png').shape[1] > 6 * WIDTH
+
+
+def test_a_gallery_of_another_model_is_refused(trained, gallery, tmp_path, capsys):
+    _, _, root, work = trained
+    picture = next((root / 'query').iterdir())
+    other = ['--checkpoint', work / 'epoch_1.pth']
+    assert run_tool('reid_search.py', 'search', gallery, picture, *other) == 2
+    assert 'model' in capsys.readouterr().err
+    alone = tmp_path / 'alone'
+    alone.write_bytes(gallery.read_bytes())
+    assert run_tool('reid_search.py', 'search', alone, picture) == 2
+    assert '--config and --checkpoint' in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_indexed_leaves_no_gallery(trained, tmp_path, capsys):
+    config, checkpoint, root, _ = trained
+    folder = tmp_path / 'crops'
+    shutil.copytree(root / 'query', folder)
+    (folder / 'a.png').write_bytes((folder / next(folder.iterdir()).name).read_bytes()[:200])
+    options = ['--config', config, '--checkpoint', checkpoint, '--out', tmp_path / 'g']
+    assert run_tool('reid_search.py', 'index', folder, *options) == 2
+    assert 'a.png' in capsys.readouterr().err
+    assert not (tmp_path / 'g').exists()
+    assert run_tool('reid_search.py', 'index', tmp_path / 'none', *options) == 2
+    assert 'no such folder' in capsys.readouterr().err
+
+
+def test_activation_maps_and_planes_are_drawn_by_tools(trained, tmp_path, capsys):
+    config, checkpoint, root, _ = trained
+    folder = root / 'query'
+    options = ['--out', tmp_path / 'maps']
+    assert run_tool('visualization/activation_maps.py', config, checkpoint, folder, *options) == 0
+    assert len(list((tmp_path / 'maps').glob('*.png'))) == 4
+    out = tmp_path / 'f.npz'
+    assert run_tool('test.py', config, checkpoint, '--work-dir', tmp_path / 'w', '--out', out) == 0
+    files = [tmp_path / 'f_query.npz', tmp_path / 'f_gallery.npz']
+    options = ['--method', 'pca', '--people', 3, '--out', tmp_path / 'plane.png']
+    capsys.readouterr()
+    assert run_tool('visualization/plot_features.py', *files, *options) == 0
+    assert '12 images of 3 persons' in capsys.readouterr().out
+    assert read_rgb(tmp_path / 'plane.png').std() > 0

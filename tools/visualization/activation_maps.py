@@ -29,6 +29,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 def work(args: argparse.Namespace, session) -> None:
     """Extract, draw and write."""
+    from effvit_mm.engine.console import import_quietly
+
+    import_quietly('mmpretrain')
     from effvit_mm.engine.files import check_writable, written_atomically
     from effvit_mm.inference.output import Names
     from effvit_mm.inference.reid import ReIDExtractor, find_people

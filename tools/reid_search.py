@@ -1,0 +1,172 @@
+#!/usr/bin/env python
+"""Search for a person in a folder of cut-out people, with a trained re-ID model.
+
+``reid_search.py index FOLDER --config CONFIG --checkpoint epoch_60.pth --out gallery`` makes a
+gallery of all images in the folder and below it; ``reid_search.py search gallery PICTURE --top 10
+--show out.png`` lists and draws those that look most like the person of the picture.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
+
+# Beside a gallery: with what it was made.
+MADE_WITH = '.model.json'
+
+
+def make_parser() -> argparse.ArgumentParser:
+    from effvit_mm.engine.cli import Parser
+
+    parser = Parser(prog='reid_search.py', description=__doc__.split('\n')[0])
+    commands = parser.add_subparsers(dest='command', required=True, metavar='{index,search}')
+    index = commands.add_parser('index', help='make a gallery of a folder')
+    index.add_argument('folder', help='its images, and those of its subfolders')
+    index.add_argument('--config', required=True, help='config of the model')
+    index.add_argument('--checkpoint', required=True, help='its weights: .pth or .safetensors')
+    index.add_argument('--out', required=True, metavar='GALLERY', help='file of the gallery')
+    index.add_argument(
+        '--index',
+        choices=('exact', 'approximate'),
+        default='exact',
+        help='approximate: faster in galleries of millions (exact)',
+    )
+    index.add_argument('--distance', choices=('cosine', 'euclidean'), default='cosine')
+    index.add_argument('--flip', action='store_true', help='average over the mirror image')
+    index.add_argument('--batch-size', type=int, default=32, help='images of a batch (32)')
+    search = commands.add_parser('search', help='search a gallery with a picture')
+    search.add_argument('gallery', help='file that index wrote')
+    search.add_argument('picture', help='image of the person')
+    search.add_argument('--top', type=int, default=10, help='how many are found (10)')
+    search.add_argument('--show', metavar='PNG', help='draw picture and found images')
+    search.add_argument('--config', help='where the model is now, if not where it was')
+    search.add_argument('--checkpoint', help='the same of its weights')
+    for command in (index, search):
+        add_model_arguments(command)
+    return parser
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """What both commands need to load a model."""
+    from effvit_mm.engine.cli import add_cfg_options, add_trust_checkpoint
+
+    parser.add_argument('--device', help='cpu, cuda:0; default: CUDA where there is one')
+    add_cfg_options(parser)
+    add_trust_checkpoint(parser)
+
+
+def work(args: argparse.Namespace, session) -> None:
+    """Index or search."""
+    from effvit_mm.engine.console import import_quietly
+
+    import_quietly('mmpretrain')
+    (make_gallery if args.command == 'index' else search_gallery)(args)
+
+
+def make_gallery(args: argparse.Namespace) -> None:
+    """Extract the features of a folder and write the gallery."""
+    import json
+
+    from effvit_mm.datasets.listing import list_images
+    from effvit_mm.engine.files import check_writable, write_text
+    from effvit_mm.errors import DataError
+    from effvit_mm.inference.reid import ReIDExtractor
+    from effvit_mm.reid.search import Gallery, import_faiss
+
+    import_faiss()  # before an hour of extraction
+    out, folder = Path(args.out), Path(args.folder).resolve()
+    if not folder.is_dir():
+        raise DataError(f'folder {args.folder}: no such folder')
+    files = list_images(folder)
+    if not files:
+        raise DataError(f'folder {args.folder} has no images')
+    check_writable(out.parent, f'--out {out}')
+    model = {
+        'config': str(Path(args.config).resolve()),
+        'checkpoint': str(Path(args.checkpoint).resolve()),
+        'flip': args.flip,
+        'cfg_options': args.cfg_options,
+    }
+    extractor = ReIDExtractor(**model, device=args.device, trust_checkpoint=args.trust_checkpoint)
+    features = extractor(files, batch_size=args.batch_size, progress=True)
+    gallery = Gallery(features.width, features.model, index=args.index, distance=args.distance)
+    gallery.add(features)
+    gallery.save(out)
+    write_text(made_with(out), json.dumps(model, indent=1))
+    print(f'{len(gallery)} images in {out}, features of {gallery.model}')
+
+
+def search_gallery(args: argparse.Namespace) -> None:
+    """Extract the picture's feature, search, print, draw."""
+    from effvit_mm.engine.files import check_writable
+    from effvit_mm.errors import ConfigError
+    from effvit_mm.inference.reid import ReIDExtractor, find_people
+    from effvit_mm.reid.search import Gallery
+    from effvit_mm.visualization.rank_lists import Shown, caption, save_rank_list
+
+    if args.top < 1:
+        raise ConfigError(f'--top {args.top}: 1 or more is needed')
+    if args.show is not None:
+        if not args.show.endswith('.png'):
+            raise ConfigError(f'--show {args.show}: a name ending in .png is needed')
+        check_writable(Path(args.show).parent, f'--show {args.show}')
+    picture = find_people(args.picture)
+    gallery = Gallery.load(args.gallery)
+    extractor = ReIDExtractor(
+        **read_model(args), device=args.device, trust_checkpoint=args.trust_checkpoint
+    )
+    features = extractor([image.path for image in picture])
+    (indices,), (distances,) = gallery.search(features, args.top)
+    ranked = []
+    for place, (index, distance) in enumerate(zip(indices, distances, strict=True), start=1):
+        if index < 0:
+            break
+        path = gallery.paths[index]
+        print(f'{place:3d}  {distance:.4f}  {path}')
+        names = caption(gallery.pids[index], gallery.camids[index])
+        ranked.append(Shown(path, [Path(path).name, *names, f'{distance:.3f}']))
+    if args.show is not None:
+        save_rank_list(args.show, Shown(args.picture, [Path(args.picture).name]), ranked)
+        print(f'wrote {args.show}')
+
+
+def made_with(gallery: Path) -> Path:
+    """The file that says with which model a gallery was made."""
+    return gallery.with_name(gallery.name + MADE_WITH)
+
+
+def read_model(args: argparse.Namespace) -> dict:
+    """The extractor's arguments: what the gallery was made with, or what was given instead."""
+    import json
+
+    from effvit_mm.errors import ConfigError, DataError
+
+    path = made_with(Path(args.gallery))
+    model = {'config': None, 'checkpoint': None}
+    if path.is_file():
+        try:
+            model = json.loads(path.read_text(encoding='utf-8'))
+            model = {key: model[key] for key in ('config', 'checkpoint', 'flip', 'cfg_options')}
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f'{path} cannot be read: {error}') from error
+    given = {'config': args.config, 'checkpoint': args.checkpoint, 'cfg_options': args.cfg_options}
+    model.update({key: value for key, value in given.items() if value})
+    for key in ('config', 'checkpoint'):
+        if model[key] is None:
+            raise ConfigError(f'{path} is missing: give the model by --config and --checkpoint')
+    return model
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the tool; returns the exit code."""
+    from effvit_mm.engine.cli import run_guarded
+
+    return run_guarded(work, make_parser, argv)
+
+
+if __name__ == '__main__':
+    sys.path[:1] = []
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    sys.exit(main())

@@ -20,6 +20,7 @@ __all__ = [
     'export_state_dict',
     'list_models',
     'ops',
+    'register_torchreid',
     'registry',
 ]
 
@@ -34,4 +35,8 @@ def __getattr__(name: str):
         from .inference.reid import ReIDExtractor
 
         return ReIDExtractor
+    if name == 'register_torchreid':
+        from .reid.torchreid import register_torchreid
+
+        return register_torchreid
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -9,6 +9,7 @@ registered and with checkpoints that can be read.
 
 from __future__ import annotations
 
+import inspect
 import runpy
 import sys
 import warnings
@@ -28,7 +29,16 @@ from ..engine.data_checks import on_main_process
 from ..errors import ConfigError, DataError, UserError
 from ..models import MODEL_TABLE, list_models
 from .model import ReIDModel
-from .names import DISTRACTOR, JUNK, SUBSETS, ReIDItem, ReIDSplits, read_folders
+from .names import (
+    DISTRACTOR,
+    JUNK,
+    MARKET_FOLDERS,
+    SUBSETS,
+    ReIDItem,
+    ReIDSplits,
+    in_order,
+    read_folders,
+)
 
 PACKAGES = ('torchreid', 'torchreid.reid', 'pyppbox_torchreid')
 # How torchreid's own folders inside that of a data set are called.
@@ -246,18 +256,29 @@ def read_dataset(name: str, data_root: str | Path, **options) -> ReIDSplits:
             f"source={name!r}: there are 'folder', 'walkers' and torchreid's {', '.join(known)}"
         )
     cls = known[name]
+    _check_options(name, cls, options)
     root, inside = _place(name, cls, Path(data_root).expanduser().absolute())
-    if name in INNER:
-        _check_names(root / inside, INNER[name])
+    persons = _named_persons(root / inside, INNER[name]) if name in INNER else {}
     if name == 'msmt17':
         dataset = partial(_read_msmt17, cls, root / inside, data_root, **options)
     else:
-        silent = {'root': str(root), 'verbose': False, **options}
-        dataset = partial(_without_download(cls, inside), **silent)
+        dataset = partial(_without_download(cls, inside), str(root), verbose=False, **options)
     # The classes may unpack a set when they are used first: one process does that.
     if is_distributed():
         on_main_process(lambda: _read(dataset, name, data_root))
-    return _splits(_read(dataset, name, data_root), f'{name} in {data_root}')
+    return _splits(_read(dataset, name, data_root), f'{name} in {data_root}', persons)
+
+
+def _check_options(name: str, cls: type, options: Mapping) -> None:
+    """torchreid's classes take any argument, and do not use those that are misspelt."""
+    known = set(inspect.signature(cls.__init__).parameters) - {'self', 'root', 'kwargs'}
+    known = {'version'} if name == 'msmt17' else known
+    wrong = sorted(set(options) - known)
+    if wrong:
+        raise ConfigError(
+            f'source_args.{wrong[0]}={options[wrong[0]]!r}: {name} has no such option; it has '
+            f'{", ".join(sorted(known)) or "none"}'
+        )
 
 
 def _place(name: str, cls: type, root: Path) -> tuple[Path, str]:
@@ -284,11 +305,16 @@ def _without_download(cls: type, folder: str) -> type:
     return type(cls.__name__, (cls,), {'dataset_dir': folder, 'download_dataset': refuse})
 
 
-def _check_names(folder: Path, inner: Sequence[str]) -> None:
-    """torchreid's classes stumble over a name that they cannot parse without telling which."""
+def _named_persons(folder: Path, inner: Sequence[str]) -> dict[str, str]:
+    """Training persons by file, as the names tell them.
+
+    torchreid's classes number persons in the order of a hash table, and stumble over a name that
+    they cannot parse without telling which.
+    """
     folders = [folder, *(folder / name for name in inner)]
-    place = next((p for p in folders if (p / 'bounding_box_train').is_dir()), folders[-1])
-    read_folders(place, min_cameras=1)
+    place = next((p for p in folders if (p / MARKET_FOLDERS['train']).is_dir()), folders[-1])
+    splits = read_folders(place, min_cameras=1)
+    return {item.img_path: splits.persons[item.pid] for item in splits.train}
 
 
 def _read(dataset: partial, name: str, data_root: str | Path) -> object:
@@ -296,8 +322,6 @@ def _read(dataset: partial, name: str, data_root: str | Path) -> object:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             return dataset()
-    except TypeError as error:
-        raise ConfigError(f'source_args: {name} of torchreid: {error}') from error
     except UserError:
         raise
     except READ_ERRORS as error:
@@ -336,22 +360,28 @@ def _read_msmt17(cls: type, folder: Path, given: str | Path, version: str | None
     )
 
 
-def _splits(dataset: object, name: str) -> ReIDSplits:
-    """Sorted by file: torchreid lists folders in the order of the disk, which is none."""
-    items = {subset: sorted(tuple(i) for i in getattr(dataset, subset)) for subset in SUBSETS}
+def _splits(dataset: object, name: str, persons: Mapping[str, str]) -> ReIDSplits:
+    """Sorted by file: torchreid lists folders in the order of the disk, which is none.
+
+    Args:
+        dataset: Has the three lists.
+        name: For messages.
+        persons: Who is in a training file, where that is known.
+    """
+    items = {s: sorted(ReIDItem(*item[:3]) for item in getattr(dataset, s)) for s in SUBSETS}
     for subset, pictures in items.items():
         if not pictures:
             raise DataError(f'{name}: the {subset} set is empty')
-    persons = sorted({item[1] for item in items['train']})
-    labels = {pid: label for label, pid in enumerate(persons)}
-    items['train'] = [(path, labels[pid], *rest) for path, pid, *rest in items['train']]
-    last = max(item[2] for pictures in items.values() for item in pictures)
-    return ReIDSplits(
-        name=name,
-        persons=tuple(map(str, persons)),
-        cameras=tuple(str(camid + 1) for camid in range(last + 1)),
-        **{subset: [ReIDItem(*item[:3]) for item in items[subset]] for subset in SUBSETS},
-    )
+    called = [persons.get(item.img_path, str(item.pid)) for item in items['train']]
+    names = in_order(called)
+    labels = {person: label for label, person in enumerate(names)}
+    items['train'] = [
+        item._replace(pid=labels[person])
+        for item, person in zip(items['train'], called, strict=True)
+    ]
+    last = max(item.camid for pictures in items.values() for item in pictures)
+    cameras = tuple(str(camid + 1) for camid in range(last + 1))
+    return ReIDSplits(name=name, persons=tuple(names), cameras=cameras, **items)
 
 
 # torchreid's scripts ----------------------------------------------------------------------------

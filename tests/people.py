@@ -28,13 +28,13 @@ model = dict(
 keys = ('img_path', 'pid', 'camid', 'dsetid', 'subset', 'sample_idx')
 train_pipeline = [
     dict(type='effvit_mm.LoadImage'),
-    dict(type='Resize', scale=(64, 32)),
+    dict(type='Resize', scale=(32, 64)),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackInputs', meta_keys=keys),
 ]
 test_pipeline = [
     dict(type='effvit_mm.LoadImage'),
-    dict(type='Resize', scale=(64, 32)),
+    dict(type='Resize', scale=(32, 64)),
     dict(type='PackInputs', meta_keys=keys),
 ]
 data_root = '{root}'

@@ -1,0 +1,8 @@
+# MSMT17's version 2, whose faces are blurred; see msmt17.py.
+_base_ = './msmt17.py'
+
+source_args = dict(version='V2')
+
+train_dataloader = dict(dataset=dict(source_args=source_args))
+val_dataloader = dict(dataset=dict(source_args=source_args))
+test_dataloader = val_dataloader

@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/models/reid_lightweight-vit-tiny.py',
+    '../_base_/datasets/cuhk03_classic.py',
+    '../_base_/schedules/adamw_120e_reid.py',
+    '../_base_/default_runtime_reid.py',
+]

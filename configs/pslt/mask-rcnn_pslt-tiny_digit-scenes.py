@@ -2,12 +2,12 @@
 _base_ = [
     '../_base_/models/mask-rcnn_small.py',
     '../_base_/datasets/digit_scenes_masks.py',
-    '../_base_/schedules/adamw_6e_det.py',
+    '../_base_/schedules/adamw_7e_det.py',
     '../_base_/default_runtime_det.py',
 ]
 
 model = dict(
-    backbone=dict(drop_path_rate=0.0),
+    backbone=dict(drop_path_rate=0.0, frozen_stages=1),
     neck=dict(norm_cfg=dict(type='BN')),
     roi_head=dict(
         bbox_head=dict(num_classes=10),

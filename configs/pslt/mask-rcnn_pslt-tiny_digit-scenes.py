@@ -7,7 +7,7 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(drop_path_rate=0.0, frozen_stages=1),
+    backbone=dict(drop_path_rate=0.0),
     neck=dict(norm_cfg=dict(type='BN')),
     roi_head=dict(
         bbox_head=dict(num_classes=10),

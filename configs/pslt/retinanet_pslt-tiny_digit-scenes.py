@@ -7,10 +7,9 @@ _base_ = [
     '../_base_/default_runtime_det.py',
 ]
 
-# For a short training: norms behind the layers of pyramid and head, no stochastic depth, stem and
-# first stage (a sixth of the time) as the classifier learned them.
+# For a short training: norms behind the layers of pyramid and head, no stochastic depth.
 model = dict(
-    backbone=dict(drop_path_rate=0.0, frozen_stages=1),
+    backbone=dict(drop_path_rate=0.0),
     neck=dict(norm_cfg=dict(type='BN')),
     bbox_head=dict(num_classes=10, norm_cfg=dict(type='GN', num_groups=32)),
 )

@@ -1,5 +1,6 @@
-# Two commands: `make demo` and `make test`; `make demo-det` is the demonstration of detection. Each
-# makes the virtual environment where it is missing.
+# Two commands: `make demo` and `make test`; `make demo-det` and `make demo-reid` are the
+# demonstrations of detection and re-identification. Each makes the virtual environment where it is
+# missing.
 #   VENV=path          where the virtual environment is (default .venv)
 #   PYTHON=python3.12  with which Python it is made (default python3)
 #   PIP_FLAGS="..."    for pip, e.g. "--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -9,9 +10,11 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 DEMO_DIR ?= work_dirs/demo
 DEMO_DET_DIR ?= work_dirs/demo-det
+DEMO_REID_DIR ?= work_dirs/demo-reid
 
 BIN := $(VENV)/bin
 DEMO_CONFIG := configs/pslt/pslt-tiny_digits.py
+DEMO_REID_CONFIG := configs/pslt/reid_pslt-tiny_walkers.py
 DEMO_DET_CONFIG ?= configs/pslt/retinanet_pslt-tiny_digit-scenes.py
 # The detector starts from a classifier of digits on textures, which a second call finds again.
 CLASSIFIER_CONFIG := configs/pslt/pslt-tiny_textured-digits.py
@@ -25,7 +28,7 @@ FROM_CLASSIFIER = train_dataloader.batch_size=$$((4 / $(PROCESSES))) \
 # Two processes of half the cores are faster than one of all: most maps are small.
 PROCESSES := $(shell [ "$$(getconf _NPROCESSORS_ONLN)" -gt 1 ] && echo 2 || echo 1)
 
-.PHONY: demo demo-det test lint format clean help
+.PHONY: demo demo-det demo-reid test lint format clean help
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -40,6 +43,12 @@ demo-det: $(VENV)/.ready-openmm $(CLASSIFIER)  ## train PSLT-tiny RetinaNet on s
 	    --work-dir $(DEMO_DET_DIR) --cfg-options $(FROM_CLASSIFIER)
 	$(BIN)/python tools/test.py $(DEMO_DET_CONFIG) "$$(cat $(DEMO_DET_DIR)/last_checkpoint)" \
 	    --work-dir $(DEMO_DET_DIR)/test --show-dir $(DEMO_DET_DIR)/pictures --show-number 16
+
+demo-reid: $(VENV)/.ready-openmm  ## train PSLT-tiny on drawn pedestrians, search for others, draw 8 rank lists
+	PYTHON=$(BIN)/python tools/dist_train.sh $(DEMO_REID_CONFIG) $(PROCESSES) \
+	    --work-dir $(DEMO_REID_DIR)
+	$(BIN)/python tools/test.py $(DEMO_REID_CONFIG) "$$(cat $(DEMO_REID_DIR)/last_checkpoint)" \
+	    --work-dir $(DEMO_REID_DIR)/test --show-dir $(DEMO_REID_DIR)/rank_lists
 
 $(CLASSIFIER): | $(VENV)/.ready-openmm
 	PYTHON=$(BIN)/python tools/dist_train.sh $(CLASSIFIER_CONFIG) $(PROCESSES) \

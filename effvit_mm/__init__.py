@@ -4,14 +4,25 @@ Importing registers the backbones and, where mmcv was not compiled, puts torchvi
 the place of mmcv's (:mod:`effvit_mm.ops`). It does not import mmdet, mmpretrain or torchreid.
 """
 
+from importlib import import_module
+
 from . import ops, registry
 from .analysis import count_flops
 from .convert import convert_state_dict, export_state_dict
 from .models import create_model, list_models
 from .version import __version__
 
+# What needs more than the backbones is imported when it is asked for.
+_LATER = {
+    'DetInferencer': '.inference',
+    'Gallery': '.reid.search',
+    'ReIDExtractor': '.inference.reid',
+    'register_torchreid': '.reid.torchreid',
+}
+
 __all__ = [
     'DetInferencer',
+    'Gallery',
     'ReIDExtractor',
     '__version__',
     'convert_state_dict',
@@ -26,17 +37,7 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    """Import what needs more than the backbones when it is asked for."""
-    if name == 'DetInferencer':
-        from .inference import DetInferencer
-
-        return DetInferencer
-    if name == 'ReIDExtractor':
-        from .inference.reid import ReIDExtractor
-
-        return ReIDExtractor
-    if name == 'register_torchreid':
-        from .reid.torchreid import register_torchreid
-
-        return register_torchreid
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    """Import the module that has the name."""
+    if name not in _LATER:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(_LATER[name], __name__), name)

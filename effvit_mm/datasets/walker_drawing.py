@@ -16,11 +16,24 @@ import numpy as np
 
 SCALE = 4
 VIEWS = ('front', 'back', 'left', 'right')
-PATTERNS = ('plain', 'rings', 'bars', 'checks', 'halves', 'band', 'dots', 'slanted')
 HAIR = ('short', 'long', 'bun', 'bald')
 HATS = ('none', 'cap', 'beanie')
 LOWERS = ('trousers', 'shorts', 'skirt')
 BAGS = ('none', 'backpack', 'satchel', 'tote')
+
+STRIPE = 48  # tenths of a hundredth of the body's height
+# Where a garment has its second colour, by columns and rows in the same unit.
+SECOND_COLOR = {
+    'plain': lambda x, y: np.zeros(x.shape, bool),
+    'rings': lambda x, y: y // STRIPE % 2 == 1,
+    'bars': lambda x, y: (x + STRIPE // 2) // STRIPE % 2 == 1,
+    'checks': lambda x, y: (y // STRIPE + (x + STRIPE // 2) // STRIPE) % 2 == 1,
+    'halves': lambda x, y: y > 345,
+    'band': lambda x, y: (y > 255) & (y < 340),
+    'dots': lambda x, y: (x % 72 - 36) ** 2 + (y % 72 - 36) ** 2 < 23**2,
+    'slanted': lambda x, y: (x + y) // 60 % 2 == 1,
+}
+PATTERNS = tuple(SECOND_COLOR)
 
 Color = tuple[int, int, int]
 Point = tuple[float, float]
@@ -83,20 +96,8 @@ def pattern_mask(pattern: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         x: Columns, in tenths of a hundredth of the body's height, (1, W).
         y: Rows likewise, (H, 1).
     """
-    stripe = 48
     x, y = np.broadcast_arrays(x, y)
-    rings, bars = y // stripe % 2 == 1, (x + stripe // 2) // stripe % 2 == 1
-    masks = {
-        'plain': np.zeros(x.shape, bool),
-        'rings': rings,
-        'bars': bars,
-        'checks': rings ^ bars,
-        'halves': y > 345,
-        'band': (y > 255) & (y < 340),
-        'dots': (x % 72 - 36) ** 2 + (y % 72 - 36) ** 2 < 23**2,
-        'slanted': (x + y) // 60 % 2 == 1,
-    }
-    return masks[pattern]
+    return SECOND_COLOR[pattern](x, y)
 
 
 class Figure:
@@ -349,14 +350,19 @@ class Figure:
             picture: Of the shape that was given.
             light: Percent by which the right side is brighter than the middle.
         """
-        height, width = picture.shape[:2]
-        blocks = (height, SCALE, width, SCALE)
-        color = (self.layer * self.cover[..., None]).reshape(*blocks, 3).sum((1, 3), np.int32)
-        cover = self.cover.reshape(blocks).sum((1, 3), np.int32)[..., None]
+        width = picture.shape[1]
+        color = _block_sums(self.layer * self.cover[..., None])
+        cover = _block_sums(self.cover)[..., None]
         across = (np.arange(width, dtype=np.int32) - self.pose.center) * 4 * light // width
         color = color * (100 + across[None, :, None]) // 100
         mixed = (picture * (SCALE**2 - cover) + color) // SCALE**2
         picture[...] = np.clip(mixed, 0, 255).astype(np.uint8)
+
+
+def _block_sums(values: np.ndarray) -> np.ndarray:
+    """Sums over squares of ``SCALE``: (H * SCALE, W * SCALE, ...) uint8 to (H, W, ...) int32."""
+    rows = sum(values[i::SCALE].astype(np.uint16) for i in range(SCALE))
+    return sum(rows[:, i::SCALE] for i in range(SCALE)).astype(np.int32)
 
 
 def draw_person(picture: np.ndarray, person: Person, pose: Pose, light: int = 0) -> None:

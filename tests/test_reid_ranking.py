@@ -294,6 +294,9 @@ class TestFiles:
             assert list(found.paths) == list(part.paths)
             assert found.model == part.model
             assert [p.name for p in path.parent.iterdir()] == [path.name]
+            with warnings.catch_warnings():
+                warnings.simplefilter('error')
+                assert evaluate(found, found).mAP == evaluate(part, part).mAP
 
     def test_refuses_another_model_and_width(self, suffix: str, tmp_path) -> None:
         features = people(11, 5, 1)

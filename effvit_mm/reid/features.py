@@ -46,7 +46,8 @@ class ReIDFeatures:
     source: str = 'features'
 
     def __post_init__(self) -> None:
-        self.features = np.ascontiguousarray(self.features, dtype=np.float32)
+        # Writable: PyTorch warns of memory that is not, such as pyarrow's.
+        self.features = np.require(self.features, np.float32, ('C', 'W'))
         self.pids = np.asarray(self.pids, dtype=np.int64)
         self.camids = np.asarray(self.camids, dtype=np.int64)
         if self.features.ndim != 2:

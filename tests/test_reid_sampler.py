@@ -7,9 +7,11 @@ import os
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from mmengine.hooks import DistSamplerSeedHook
 from mmengine.registry import DATA_SAMPLERS
 
 from effvit_mm.engine.runner import Runner
@@ -126,6 +128,16 @@ def test_an_epoch_is_a_function_of_seed_and_number():
     assert list(other) == epochs[2] and list(other) == epochs[2]
     assert epochs[0] != epochs[1] != epochs[2]
     assert list(PKSampler(UNEVEN, 4, 3, seed=8)) != epochs[0]
+
+
+def test_mmengine_s_hook_sets_the_epoch():
+    built = Runner.build_dataloader(loader(12), seed=3)
+    loop = SimpleNamespace(dataloader=built, epoch=4)
+    DistSamplerSeedHook().before_train_epoch(SimpleNamespace(train_loop=loop, epoch=4))
+    drawn = [index for batch in built for index in batch.tolist()]
+    resumed = PKSampler(UNEVEN, 4, 3, seed=3)
+    resumed.set_epoch(4)
+    assert drawn == list(resumed)
 
 
 def test_a_person_with_many_images_comes_throughout_the_epoch():

@@ -8,7 +8,7 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(_delete_=True, **{**_base_.backbone, 'window_size': None}),
+    backbone=dict(_delete_=True, **{**_base_.backbone, 'window_size': None, 'drop_path_rate': 0.0}),
     neck=dict(
         _delete_=True,
         type='effvit_mm.CrossViTPyramid',

@@ -7,7 +7,7 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(_delete_=True, **_base_.backbone),
+    backbone=dict(_delete_=True, **_base_.backbone, drop_path_rate=0.0),
     neck=dict(
         _delete_=True,
         type='effvit_mm.SimpleFeaturePyramid',

@@ -6,4 +6,7 @@ _base_ = [
     '../_base_/default_runtime_det.py',
 ]
 
-model = dict(backbone=dict(_delete_=True, **_base_.backbone), bbox_head=dict(num_classes=3))
+model = dict(
+    backbone=dict(_delete_=True, **_base_.backbone, drop_path_rate=0.0),
+    bbox_head=dict(num_classes=3),
+)

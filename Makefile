@@ -20,9 +20,7 @@ DEMO_DET_CONFIG ?= configs/pslt/retinanet_pslt-tiny_digit-scenes.py
 CLASSIFIER_CONFIG := configs/pslt/pslt-tiny_textured-digits.py
 CLASSIFIER_DIR := work_dirs/textured-digits
 CLASSIFIER := $(CLASSIFIER_DIR)/epoch_12.pth
-# Stem and first stage, a sixth of the time, stay as the classifier learned them; four images a step.
-FROM_CLASSIFIER = train_dataloader.batch_size=$$((4 / $(PROCESSES))) \
-	model.backbone.frozen_stages=1 model.backbone.init_cfg.type=Pretrained \
+FROM_CLASSIFIER = model.backbone.init_cfg.type=Pretrained \
 	model.backbone.init_cfg.prefix=backbone. \
 	model.backbone.init_cfg.checkpoint=$(CLASSIFIER)
 # Two processes of half the cores are faster than one of all: most maps are small.

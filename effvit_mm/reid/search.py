@@ -2,8 +2,8 @@
 
 An exact index compares a query with every image. The approximate one (HNSW: Malkov and Yashunin,
 2018) follows links between near features: it is slower to fill and takes somewhat more memory, but
-looks at a few hundred images for a query and finds nearly all of the nearest. Both grow by as many
-images at a time as one likes.
+looks at a few hundred images for a query and finds most of the nearest: 88 % of the first ten in
+50,000 hard random features of 512. Both grow by as many images at a time as one likes.
 """
 
 from __future__ import annotations

@@ -1,14 +1,68 @@
-"""A tiny set of people and a config that learns them in seconds, for the tests of re-ID."""
+"""For the tests of re-ID: small models of all families, a tiny set of people, and a config that
+learns them in seconds."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
+from mmengine.registry import MODELS, DefaultScope
+from students import CASTLING, CROSSVIT, LEVIT, MVITV2, PSLT, SAMPLING, TOKEN, VIT
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SIZE = (64, 32)
+SOFTMAX = {'type': 'effvit_mm.SoftmaxLoss'}
+TRIPLET = {'type': 'effvit_mm.TripletLoss'}
+TOKENS = {'type': 'effvit_mm.TokenPooling'}
+GEM = {'type': 'effvit_mm.GeMPooling'}
+# Backbone, pooling, length of the feature.
+FAMILIES = {
+    'PSLT': ({'type': 'effvit_mm.PSLT', 'arch': PSLT}, None, 192),
+    'PSLT, GeM': ({'type': 'effvit_mm.PSLT', 'arch': PSLT}, GEM, 192),
+    'CrossViT': (
+        {'type': 'effvit_mm.CrossViT', 'arch': CROSSVIT, 'patch_sizes': (12, 16), **TOKEN},
+        TOKENS,
+        72,
+    ),
+    'DeiT': ({'type': 'effvit_mm.VisionTransformer', 'arch': VIT, **TOKEN}, TOKENS, 24),
+    'DeiT, its map': ({'type': 'effvit_mm.VisionTransformer', 'arch': VIT}, None, 24),
+    'distilled': (
+        {'type': 'effvit_mm.VisionTransformer', 'arch': VIT, 'distilled': True, **TOKEN},
+        TOKENS,
+        48,
+    ),
+    'Castling-DeiT': (
+        {'type': 'effvit_mm.VisionTransformer', 'arch': VIT, **TOKEN, **CASTLING},
+        TOKENS,
+        24,
+    ),
+    'lightweight': (
+        {'type': 'effvit_mm.VisionTransformer', 'arch': VIT, **TOKEN, **SAMPLING},
+        TOKENS,
+        24,
+    ),
+    'Castling-LeViT': ({'type': 'effvit_mm.LeViT', 'arch': LEVIT, **CASTLING}, None, 32),
+    'Castling-MViTv2': ({'type': 'effvit_mm.MViTv2', 'arch': MVITV2, **CASTLING}, None, 96),
+}
+SMALL = FAMILIES['PSLT'][0]
+
+
+def build_model(backbone=SMALL, pooling=None, persons=3, **kwargs):
+    torch.manual_seed(0)
+    parts = {'classifier': SOFTMAX, 'metric_loss': TRIPLET, **kwargs}
+    config = {
+        'type': 'effvit_mm.ReIDModel',
+        'backbone': backbone,
+        'pooling': pooling,
+        'num_classes': persons,
+        **parts,
+    }
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return MODELS.build(copy.deepcopy(config))
+
 
 CONFIG = """
 _base_ = [

@@ -5,9 +5,8 @@ import copy
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
-from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.structures import DataSample
-from students import CASTLING, CROSSVIT, LEVIT, MVITV2, PSLT, SAMPLING, TOKEN, VIT
+from people import FAMILIES, GEM, SIZE, SMALL, TOKENS, TRIPLET, build_model
 
 import effvit_mm
 from effvit_mm.engine.optim import CPUAmpOptimWrapper
@@ -16,56 +15,6 @@ from effvit_mm.models import MODEL_TABLE
 from effvit_mm.reid import ReIDModel
 from effvit_mm.reid.torchreid import import_torchreid
 from effvit_mm.reid.tta import AverageFeatureTTA
-
-SIZE = (64, 32)
-SOFTMAX = {'type': 'effvit_mm.SoftmaxLoss'}
-TRIPLET = {'type': 'effvit_mm.TripletLoss'}
-TOKENS = {'type': 'effvit_mm.TokenPooling'}
-GEM = {'type': 'effvit_mm.GeMPooling'}
-# Backbone, pooling, length of the feature.
-FAMILIES = {
-    'PSLT': ({'type': 'effvit_mm.PSLT', 'arch': PSLT}, None, 192),
-    'PSLT, GeM': ({'type': 'effvit_mm.PSLT', 'arch': PSLT}, GEM, 192),
-    'CrossViT': (
-        {'type': 'effvit_mm.CrossViT', 'arch': CROSSVIT, 'patch_sizes': (12, 16), **TOKEN},
-        TOKENS,
-        72,
-    ),
-    'DeiT': ({'type': 'effvit_mm.VisionTransformer', 'arch': VIT, **TOKEN}, TOKENS, 24),
-    'DeiT, its map': ({'type': 'effvit_mm.VisionTransformer', 'arch': VIT}, None, 24),
-    'distilled': (
-        {'type': 'effvit_mm.VisionTransformer', 'arch': VIT, 'distilled': True, **TOKEN},
-        TOKENS,
-        48,
-    ),
-    'Castling-DeiT': (
-        {'type': 'effvit_mm.VisionTransformer', 'arch': VIT, **TOKEN, **CASTLING},
-        TOKENS,
-        24,
-    ),
-    'lightweight': (
-        {'type': 'effvit_mm.VisionTransformer', 'arch': VIT, **TOKEN, **SAMPLING},
-        TOKENS,
-        24,
-    ),
-    'Castling-LeViT': ({'type': 'effvit_mm.LeViT', 'arch': LEVIT, **CASTLING}, None, 32),
-    'Castling-MViTv2': ({'type': 'effvit_mm.MViTv2', 'arch': MVITV2, **CASTLING}, None, 96),
-}
-SMALL = FAMILIES['PSLT'][0]
-
-
-def build(backbone=SMALL, pooling=None, persons=3, **kwargs):
-    torch.manual_seed(0)
-    parts = {'classifier': SOFTMAX, 'metric_loss': TRIPLET, **kwargs}
-    config = {
-        'type': 'effvit_mm.ReIDModel',
-        'backbone': backbone,
-        'pooling': pooling,
-        'num_classes': persons,
-        **parts,
-    }
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        return MODELS.build(copy.deepcopy(config))
 
 
 def batch(count=6, persons=3):
@@ -87,7 +36,7 @@ def features_of(model, data):
 
 @pytest.mark.parametrize('backbone, pooling, length', FAMILIES.values(), ids=FAMILIES)
 def test_every_family_trains_and_predicts(backbone, pooling, length):
-    model, data = build(backbone, pooling), batch()
+    model, data = build_model(backbone, pooling), batch()
     prepared = model.data_preprocessor(copy.deepcopy(data), training=True)
     losses = model.train()(**prepared, mode='loss')
     assert {'loss_id', 'loss_metric', 'accuracy'} == set(losses)
@@ -105,7 +54,7 @@ def test_every_family_trains_and_predicts(backbone, pooling, length):
 
 @pytest.mark.parametrize('backbone, pooling, length', FAMILIES.values(), ids=FAMILIES)
 def test_the_deployed_form_gives_the_same_features(backbone, pooling, length):
-    model, data = build(backbone, pooling), batch()
+    model, data = build_model(backbone, pooling), batch()
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
@@ -124,7 +73,7 @@ def test_every_named_model_is_a_backbone_of_it(name):
     tokens = family.classifier.get('out_type') == 'cls_token'
     backbone = {'type': f'effvit_mm.{family.backbone.__name__}', **preset, **family.classifier}
     with torch.device('meta'):
-        model = build(backbone, TOKENS if tokens else None)
+        model = build_model(backbone, TOKENS if tokens else None)
         reference = effvit_mm.create_model(name, num_classes=0)
     assert model.neck.num_features == model.num_features == reference.num_features
     state = {key.removeprefix('backbone.') for key in model.state_dict() if 'backbone' in key}
@@ -132,14 +81,14 @@ def test_every_named_model_is_a_backbone_of_it(name):
 
 
 def test_weights_have_the_agreed_names():
-    names = build(pooling=GEM).state_dict()
+    names = build_model(pooling=GEM).state_dict()
     assert {name.split('.')[0] for name in names} == {'backbone', 'pool', 'neck', 'classifier'}
     assert {'pool.p', 'neck.weight', 'neck.running_mean', 'classifier.weight'} <= set(names)
 
 
 def test_losses_see_their_side_of_the_neck():
     """The classifier the feature behind the BNNeck, the distances the one before it."""
-    model, data = build().eval(), batch()
+    model, data = build_model().eval(), batch()
     torch.nn.init.uniform_(model.neck.running_mean, -1, 1)
     torch.nn.init.uniform_(model.neck.running_var, 0.5, 2)
     prepared = model.data_preprocessor(data)
@@ -152,7 +101,7 @@ def test_losses_see_their_side_of_the_neck():
 
 
 def test_the_necks_bias_stays_zero_in_training():
-    model, data = build(), batch()
+    model, data = build_model(), batch()
     optimizer = OptimWrapper(torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1))
     scale = model.neck.weight.detach().clone()
     for _ in range(2):
@@ -164,7 +113,7 @@ def test_the_necks_bias_stays_zero_in_training():
 
 @pytest.mark.parametrize('missing', ['classifier', 'metric_loss'])
 def test_one_loss_is_enough_and_leaves_no_parameter_without_gradient(missing):
-    model = build(**{missing: None})
+    model = build_model(**{missing: None})
     prepared = model.data_preprocessor(batch(), training=True)
     loss, _ = model.parse_losses(model.train()(**prepared, mode='loss'))
     loss.backward()
@@ -173,7 +122,7 @@ def test_one_loss_is_enough_and_leaves_no_parameter_without_gradient(missing):
 
 
 def test_options_from_the_library_train():
-    model = build(
+    model = build_model(
         classifier={'type': 'effvit_mm.ArcFaceLoss', 'scale': 16.0},
         metric_loss={'type': 'effvit_mm.CircleLoss', 'weight': 0.1},
     )
@@ -185,7 +134,7 @@ def test_options_from_the_library_train():
 
 def test_cameras_reach_a_loss_that_asks_for_them():
     data = batch(8, 2)
-    model = build(persons=2, metric_loss={**TRIPLET, 'cross_camera': True}).eval()
+    model = build_model(persons=2, metric_loss={**TRIPLET, 'cross_camera': True}).eval()
     prepared = model.data_preprocessor(data)
     pooled = model.pooled(prepared['inputs'])
     labels = torch.tensor([sample.pid for sample in data['data_samples']])
@@ -200,7 +149,7 @@ def test_cameras_reach_a_loss_that_asks_for_them():
 
 
 def test_mixed_precision_gives_float32_features_and_losses():
-    model, data = build(), batch()
+    model, data = build_model(), batch()
     wrapper = CPUAmpOptimWrapper(optimizer=torch.optim.AdamW(model.parameters(), lr=1e-3))
     logs = model.train().train_step(copy.deepcopy(data), wrapper)
     assert all(value.isfinite() and value.dtype == torch.float32 for value in logs.values())
@@ -210,7 +159,7 @@ def test_mixed_precision_gives_float32_features_and_losses():
 
 
 def test_frozen_stages_stay_as_they_are():
-    model, data = build({**SMALL, 'frozen_stages': 2}), batch()
+    model, data = build_model({**SMALL, 'frozen_stages': 2}), batch()
     before = {k: v.clone() for k, v in model.backbone.stages[:2].state_dict().items()}
     optimizer = OptimWrapper(torch.optim.AdamW(model.parameters(), lr=0.1))
     model.train().train_step(data, optimizer)
@@ -220,14 +169,14 @@ def test_frozen_stages_stay_as_they_are():
 
 def test_images_are_turned_to_rgb_and_normalised_as_imagenets():
     image = torch.tensor([10, 20, 30], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, *SIZE)
-    model = build()
+    model = build_model()
     out = model.data_preprocessor({'inputs': image, 'data_samples': []})['inputs']
     expected = [(30 - 123.675) / 58.395, (20 - 116.28) / 57.12, (10 - 103.53) / 57.375]
     torch.testing.assert_close(out[0, :, 0, 0], torch.tensor(expected))
 
 
 def test_features_of_an_image_and_its_mirror_are_averaged():
-    model, data = build().eval(), batch()
+    model, data = build_model().eval(), batch()
     mirrored = {'inputs': data['inputs'].flip(-1), 'data_samples': batch()['data_samples']}
     expected = (features_of(model, data) + features_of(model, mirrored)) / 2
     both = {
@@ -249,11 +198,11 @@ def test_features_of_an_image_and_its_mirror_are_averaged():
 )
 def test_what_cannot_be_built_says_why(options, message):
     with pytest.raises(ConfigError, match=message):
-        build(**options)
+        build_model(**options)
 
 
 def test_without_the_number_of_persons_it_predicts_and_refuses_to_train():
-    model, data = build(persons=None), batch()
+    model, data = build_model(persons=None), batch()
     assert not any('classifier' in name for name in model.state_dict())
     assert features_of(model, data).shape == (6, 192)
     with pytest.raises(ConfigError, match='num_classes is missing'):
@@ -261,14 +210,14 @@ def test_without_the_number_of_persons_it_predicts_and_refuses_to_train():
 
 
 def test_without_any_loss_it_predicts_and_refuses_to_train():
-    model, data = build(classifier=None, metric_loss=None, persons=None), batch()
+    model, data = build_model(classifier=None, metric_loss=None, persons=None), batch()
     assert features_of(model, data).shape == (6, 192)
     with pytest.raises(ConfigError, match='classifier and metric_loss'):
         model.train()(**model.data_preprocessor(data), mode='loss')
 
 
 def test_it_predicts_without_data_samples():
-    model = build().eval()
+    model = build_model().eval()
     assert isinstance(model, ReIDModel)
     samples = model(torch.rand(2, 3, *SIZE), mode='predict')
     assert [sample.feature.shape for sample in samples] == [(192,), (192,)]
@@ -282,7 +231,7 @@ OSNET = {'type': 'effvit_mm.TorchreidBackbone', 'name': 'osnet_x0_25'}
 
 
 def test_a_network_of_torchreid_is_a_backbone_with_its_own_feature():
-    model, data = build(OSNET, TOKENS), batch()
+    model, data = build_model(OSNET, TOKENS), batch()
     prepared = model.data_preprocessor(copy.deepcopy(data), training=True)
     loss, _ = model.parse_losses(model.train()(**prepared, mode='loss'))
     loss.backward()
@@ -303,7 +252,7 @@ def test_a_network_of_torchreid_is_a_backbone_with_its_own_feature():
 )
 def test_networks_of_torchreid_that_cannot_be_used_are_named(name, message):
     with pytest.raises(ConfigError, match=message):
-        build({**OSNET, 'name': name}, TOKENS)
+        build_model({**OSNET, 'name': name}, TOKENS)
 
 
 def test_pretrained_weights_of_torchreid_are_asked_for_when_a_training_starts(monkeypatch):
@@ -311,14 +260,14 @@ def test_pretrained_weights_of_torchreid_are_asked_for_when_a_training_starts(mo
     models = import_torchreid('models')
     original = models.build_model
 
-    def build_model(name, pretrained=True, **kwargs):
+    def recorded(name, pretrained=True, **kwargs):
         calls.append(pretrained)
         made = original(name, pretrained=False, **kwargs)
         torch.nn.init.constant_(made.conv1.conv.weight, 0.5 if pretrained else 0.25)
         return made
 
-    monkeypatch.setattr(models, 'build_model', build_model)
-    model = build({**OSNET, 'pretrained': True}, TOKENS)
+    monkeypatch.setattr(models, 'build_model', recorded)
+    model = build_model({**OSNET, 'pretrained': True}, TOKENS)
     assert calls == [False]
     model.init_weights()
     model.init_weights()

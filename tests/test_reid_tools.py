@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from people import REPOSITORY, make_people, write_people_config
-from test_reid_model import FAMILIES, build
+from people import FAMILIES, REPOSITORY, build_model, make_people, write_people_config
 from trainer import forget_runs
 
 import effvit_mm
@@ -112,7 +111,7 @@ def test_a_broken_image_is_named_and_leaves_no_picture(crops, tmp_path):
 def test_an_activation_map_adds_up_to_the_feature(name):
     """Of maps that are averaged: the mean over the cells is the feature's squared length."""
     backbone, pooling, _ = FAMILIES[name]
-    model = build(backbone, pooling).eval()
+    model = build_model(backbone, pooling).eval()
     torch.nn.init.uniform_(model.neck.running_mean, -0.2, 0.2)
     torch.nn.init.uniform_(model.neck.running_var, 0.5, 2)
     images = torch.rand(2, 3, 96, 64)
@@ -125,7 +124,7 @@ def test_an_activation_map_adds_up_to_the_feature(name):
 @pytest.mark.parametrize('name', ['DeiT', 'distilled', 'CrossViT', 'lightweight'])
 def test_networks_with_class_tokens_have_maps_and_stay_as_they_are(name):
     backbone, pooling, _ = FAMILIES[name]
-    model = build(backbone, pooling).eval()
+    model = build_model(backbone, pooling).eval()
     images = torch.rand(2, 3, 96, 64)
     with torch.no_grad():
         before = model(images)

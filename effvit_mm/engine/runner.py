@@ -127,8 +127,8 @@ class Runner(_Runner):
     def build_model(self, model) -> torch.nn.Module:
         """mmengine's; a re-ID model without a number of persons gets the training set's."""
         if isinstance(model, dict):
-            model = with_persons(model, self._train_dataloader)
-            if model.get('num_classes') is not None:  # so that the written config is complete
+            given, model = model, with_persons(model, self._train_dataloader)
+            if model is not given and 'model' in self.cfg:  # the config is written down
                 self.cfg.model.num_classes = model['num_classes']
         return super().build_model(model)
 

@@ -2,8 +2,6 @@
 _base_ = './reid_baseline.py'
 
 model = dict(
-    backbone=dict(
-        type='effvit_mm.CrossViT', arch='tiny', out_type='cls_token', drop_path_rate=0.1
-    ),
+    backbone=dict(type='effvit_mm.CrossViT', arch='tiny', out_type='cls_token', drop_path_rate=0.1),
     pooling=dict(type='effvit_mm.TokenPooling'),
 )

@@ -1,12 +1,7 @@
-# A short training from scratch of 8 x 4 images a step, for the sample set.
-_base_ = './adamw_20e.py'
+# A short training from scratch for the sample set: 25 epochs, two of warm-up.
+_base_ = './adamw_60e_reid.py'
 
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-2, by_epoch=True, end=2, convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, begin=2, convert_to_iter_based=True
-    ),
-]
+param_scheduler = _base_.param_scheduler
+param_scheduler[0].update(end=2)
+param_scheduler[1].update(begin=2)
 train_cfg = dict(max_epochs=25, val_interval=5)
-auto_scale_lr = dict(base_batch_size=32)

@@ -243,6 +243,9 @@ def test_a_test_prints_figures_and_writes_features_and_rank_lists(trained, tmp_p
     assert (len(query), len(gallery)) == (4, 12)
     figures = evaluate(query, gallery)
     assert f'{100 * figures.mAP:.2f}' in printed and f'{100 * figures.mINP:.2f}' in printed
+    assert list(figures.roc) == [1e-4, 1e-3, 1e-2]
+    verified = printed[printed.index('(ROC)') :]
+    assert all(f'{100 * share:.2f}' in verified for share in figures.roc.values())
     assert len(list(lists.glob('*.png'))) == 3
 
 

@@ -1,5 +1,5 @@
 # A short training from scratch for the sample set: 25 epochs, two of warm-up.
-_base_ = './adamw_60e_reid.py'
+_base_ = './adamw_40e_reid.py'
 
 param_scheduler = _base_.param_scheduler
 param_scheduler[0].update(end=2)

@@ -3,7 +3,7 @@
 _base_ = [
     '../_base_/models/retinanet_small.py',
     '../_base_/datasets/digit_scenes.py',
-    '../_base_/schedules/adamw_9e_det.py',
+    '../_base_/schedules/adamw_8e_det.py',
     '../_base_/default_runtime_det.py',
 ]
 
@@ -22,3 +22,9 @@ model = dict(
         norm_cfg=norm_cfg,
     ),
 )
+
+# In one size: of a batch in several the smaller images would be padded, and the smallest digits
+# would shrink for nothing.
+train_pipeline = _base_.train_pipeline
+train_pipeline[2] = dict(type='Resize', scale=(224, 192), keep_ratio=True)
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

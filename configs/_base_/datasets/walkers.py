@@ -1,4 +1,4 @@
-# Drawn pedestrians, made on first use: 96 people to train, 32 to test, four cameras, 128 x 64.
+# Drawn pedestrians, made on first use: 192 people to train, 32 to test, four cameras, 128 x 64.
 # Where they are put: `--cfg-options data_root=/path`, or the environment variable WALKERS_ROOT.
 _base_ = './reid_folder.py'
 

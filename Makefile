@@ -44,7 +44,9 @@ demo-det: $(VENV)/.ready-openmm $(CLASSIFIER)  ## train PSLT-tiny RetinaNet on s
 
 demo-reid: $(VENV)/.ready-openmm  ## train PSLT-tiny on drawn pedestrians, search for others, draw 8 rank lists
 	PYTHON=$(BIN)/python tools/dist_train.sh $(DEMO_REID_CONFIG) $(PROCESSES) \
-	    --seed 0 --work-dir $(DEMO_REID_DIR)
+	    --seed 0 --work-dir $(DEMO_REID_DIR) --cfg-options \
+	    train_dataloader.batch_size=$$((32 / $(PROCESSES))) \
+	    train_dataloader.sampler.num_persons=$$((8 / $(PROCESSES)))
 	$(BIN)/python tools/test.py $(DEMO_REID_CONFIG) "$$(cat $(DEMO_REID_DIR)/last_checkpoint)" \
 	    --work-dir $(DEMO_REID_DIR)/test --show-dir $(DEMO_REID_DIR)/rank_lists
 

@@ -251,7 +251,7 @@ def test_a_test_prints_figures_and_writes_features_and_rank_lists(trained, tmp_p
 
 def test_trained_models_are_compared(trained, tmp_path, capsys):
     """Ours and one of torchreid, whose norms are folded: the ranking's figures, counts, speed."""
-    config, checkpoint, root, _ = trained
+    config, checkpoint, _, _ = trained
     out = tmp_path / 'f.npz'
     assert run_tool('test.py', config, checkpoint, '--work-dir', tmp_path, '--out', out) == 0
     found = evaluate(*(load_features(tmp_path / f'f_{part}.npz') for part in ('query', 'gallery')))

@@ -22,9 +22,3 @@ model = dict(
         norm_cfg=norm_cfg,
     ),
 )
-
-# In one size: of a batch in several the smaller images would be padded, and the smallest digits
-# would shrink for nothing.
-train_pipeline = _base_.train_pipeline
-train_pipeline[2] = dict(type='Resize', scale=(224, 192), keep_ratio=True)
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

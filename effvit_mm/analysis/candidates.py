@@ -161,9 +161,7 @@ def training_step(
     Returns:
         A function that makes one step and gives the loss.
     """
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     labels = torch.arange(len(x)) % FEWEST_CLASSES
 
     def step() -> Tensor:

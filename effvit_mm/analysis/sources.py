@@ -29,7 +29,9 @@ def check_network(model: str) -> None:
         start = name.partition('_')[0]
         alike = [other for other in known if other.startswith(start)] or known
         more = f' and {len(alike) - SHOWN} more' if len(alike) > SHOWN else ''
-        raise ConfigError(f'there is no network {model!r}; there are {", ".join(alike[:SHOWN])}{more}')
+        raise ConfigError(
+            f'there is no network {model!r}; there are {", ".join(alike[:SHOWN])}{more}'
+        )
 
 
 def known_networks(kind: str) -> list[str]:
@@ -67,7 +69,9 @@ def _library(name: str) -> ModuleType:
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        raise ConfigError(f'the package {error.name} is missing: pip install {error.name}') from error
+        raise ConfigError(
+            f'the package {error.name} is missing: pip install {error.name}'
+        ) from error
 
 
 def _torchreid_models() -> ModuleType:

@@ -36,7 +36,7 @@ LIBRARIES = ('timm', 'torchvision', 'torchreid')
 OURS, CONFIG = 'ours', 'config'
 FOREIGN_FORMS = frozenset(FORMS) - {DEPLOYED, BEFORE}
 CONFIG_FORMS = frozenset((DEPLOYED, BF16, CHANNELS_LAST, BEFORE))
-GEMM = 'GEMM'  # not a model: products of large matrices, which show what the machine can do
+GEMM = 'products of matrices'  # no model: they show what the machine can do
 
 
 class Subject(NamedTuple):
@@ -66,6 +66,8 @@ class Subject(NamedTuple):
         return '@'.join((self.model, '+'.join(self.form))) if self.form else self.model
 
     def __str__(self) -> str:
+        if self.model == GEMM:
+            return self.model
         height, width = self.size
         images = f'{self.batch_size} image{"s" * (self.batch_size > 1)}'
         return f'{self.label}, {height} x {width}, {images}'

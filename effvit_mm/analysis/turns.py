@@ -60,9 +60,13 @@ class Worker:
             raise FailedError(message, details)
         return answer
 
-    def close(self) -> None:
-        """End the process."""
+    def dismiss(self) -> None:
+        """Tell the process to end."""
         self._ours.close()
+
+    def close(self) -> None:
+        """Wait for its end, or make it."""
+        self.dismiss()
         try:
             self._process.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
@@ -144,4 +148,6 @@ def measure_in_turns(
             parts, interleaved_timings(passes, repeats, warm_up), strict=True
         ):
             one.timings[name] = timing
+        for one in held:  # all at once, before any is waited for
+            one.worker.dismiss()
         return [one.found() for one in held]

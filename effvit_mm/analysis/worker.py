@@ -4,17 +4,19 @@ Run by its path, before anything of effvit_mm is imported: where another tree is
 effvit_mm is taken from there, but for the modules of this folder that the other does not have.
 """
 
+import os
 import pickle
 import sys
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 HERE = Path(__file__).resolve().parent
 
 
-def main(descriptor: str, tree: str) -> None:
+def main(descriptor: str, tree: str) -> NoReturn:
     """Answer questions until the one who asks has closed the pipe.
 
     A question is ``(function of .answers, *arguments)``, an answer ``(result, error, traceback)``.
@@ -31,7 +33,7 @@ def main(descriptor: str, tree: str) -> None:
             # Not unpickled yet: what is in it is of modules that import_answers() makes known.
             question = connection.recv_bytes()
         except EOFError:
-            return
+            os._exit(0)  # nothing is left to be done, and to take torch down would take a while
         connection.send(failure or answer(answers, question))
 
 

@@ -66,7 +66,9 @@ def make_parser() -> argparse.ArgumentParser:
     add('models', nargs='+', metavar='MODEL[@FORM]', help='what to measure, see above')
     add('--baseline', metavar='MODEL[@FORM]', help='measured too; gives columns of ratios to it')
     add('--sizes', nargs='+', metavar='N|HxW', help='pixels; default: 224, for configs 800x1333')
-    add('--batch-sizes', type=int, nargs='+', default=[1], metavar='N', help='images of a batch (1)')
+    add(
+        '--batch-sizes', type=int, nargs='+', default=[1], metavar='N', help='images of a batch (1)'
+    )
     add('--threads', type=int, help="of PyTorch and onnxruntime; default: PyTorch's own choice")
     add('--repeats', type=int, default=20, help='timed passes of each (20)')
     add('--warm-up', type=int, default=2, help='passes of each before those (2)')
@@ -210,8 +212,8 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def measure_all(args: argparse.Namespace, groups: dict[str, list], circumstances: dict) -> dict:
-    """Measure the groups that no earlier call has measured; ``{name: Group}``."""
+def measure_all(args: argparse.Namespace, groups: dict[str, list], circumstances: dict):
+    """Measure the groups that no earlier call has measured; gives the PartialResults of all."""
     import torch
 
     from effvit_mm.analysis.benchmark import PartialResults, measure_group

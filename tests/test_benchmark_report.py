@@ -1,4 +1,4 @@
-"""Subjects in turns, ratios, tables and pictures, interruption, and the share of waiting for data."""
+"""Subjects in turns, ratios, tables, pictures, interruption, and the share of waiting for data."""
 
 from __future__ import annotations
 

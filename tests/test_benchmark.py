@@ -86,10 +86,13 @@ def test_a_fault_in_the_other_process_is_told():
 
 
 def known_cost():
-    """What is found of a pass that takes 300 MB and one that takes 100 MB, after 500 MB."""
+    """What is found of a pass that takes 300 MB and one that takes 100 MB, after 500 MB.
+
+    In small blocks, which the C library keeps when they are freed.
+    """
 
     def take(size):
-        return lambda: np.ones(size * MB, np.uint8).sum()
+        return lambda: len([np.ones(MB, np.uint8) for _ in range(size)])
 
     def prepare(subject):
         take(500)()
@@ -108,7 +111,8 @@ def test_memory_of_parts_is_what_they_take():
     assert list(costs) == ['whole', 'small']
     for name, (size, counts) in {'whole': (300, (11, 12)), 'small': (100, (21, 22))}.items():
         memory, process, *rest = costs[name]
-        assert size * MB <= memory < (size + 20) * MB
+        # The kernel's counters are a few pages behind.
+        assert (size - 1) * MB < memory < (size + 20) * MB
         assert memory < process <= peak and tuple(rest) == counts
 
 
@@ -159,6 +163,7 @@ def test_a_detector_has_a_row_for_each_part(config, tmp_path, capsys):
     out = tmp_path / 'table.json'
     tool = load_tool('benchmark')
     arguments = ['--sizes', '64x96', '--repeats', '3', '--warm-up', '1', '--batch-sizes', '2']
+    arguments += ['--baseline', config]
     assert tool.main([config, *arguments, '--threads', '1', '--out', str(out)]) == 0
     found = json.loads(out.read_text())
     assert [row['part'] for row in found['rows']] == [WHOLE, BACKBONE]
@@ -172,6 +177,7 @@ def test_a_detector_has_a_row_for_each_part(config, tmp_path, capsys):
         flops = 2 * 2 * row['multiply_adds'] / timing['median']
         assert row['share_of_peak'] == pytest.approx(flops / peak['float32'])
         assert 0 < row['memory'] < row['process']
+        assert row['time_ratio'] == row['memory_ratio'] == row['multiply_adds_ratio'] == 1
     whole, backbone = found['rows']
     assert backbone['timing']['median'] < whole['timing']['median']
     assert backbone['memory'] <= whole['memory']
@@ -217,5 +223,5 @@ def test_the_check_fails_where_a_detector_does(config, tmp_path, capsys, monkeyp
     assert found == ['stopped at 17 GB', 'ArithmeticError: x']
     assert 'stopped at 17 GB' in capsys.readouterr().out
     assert tool.main(['nowhere.py']) == 2
-    assert tool.main([config, '--sizes', '800']) == 2
-    assert '--sizes 800: HxW is needed' in capsys.readouterr().err
+    assert tool.main([config, '--sizes', '20']) == 2
+    assert '--sizes 20: N or HxW is needed' in capsys.readouterr().err

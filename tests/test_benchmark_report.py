@@ -18,9 +18,10 @@ from effvit_mm.visualization import Point, pareto_front
 PEAKS = {'float32': 1e12, 'bfloat16': 4e12}
 
 
-def row(model, seconds, form=(), part=NETWORK, size=(224, 224), batch=1, multiply_adds=10**9):
+def row(model, seconds, form=(), part=NETWORK, size=(224, 224), batch=1, **others):
     timing = Timing(seconds, 0.9 * seconds, 1.1 * seconds)
-    return Row(model, form, size, batch, part, timing, 10**8, 10**9, multiply_adds, 5 * 10**6)
+    costs = {'memory': 10**8, 'process': 10**9, 'multiply_adds': 10**9, 'parameters': 10**6}
+    return Row(model, form, size, batch, part, timing, **(costs | others))
 
 
 # In turns ----------------------------------------------------------------------------------------
@@ -76,7 +77,7 @@ def test_a_subject_that_fails_lets_the_others_go_on(fake):
     fake.fails = {'b': 2}
     subjects = [Subject(name, (), (32, 48), 8) for name in 'abc']
     lines = []
-    group = benchmark.measure_group(subjects, 1, repeats=3, warm_up=0, tell=lines.append)
+    group = benchmark.measure_group(subjects, 1, 3, 0, tell=lines.append, debug=True)
     assert ''.join(fake.asked[4:]).count('b') == 1
     assert [(one.model, one.timing.median) for one in group.rows] == [('a', 2), ('c', 2)]
     assert group.failures == [('b, 32 x 48, 8 images', 'RuntimeError: out of luck')]
@@ -90,15 +91,16 @@ def test_a_subject_that_fails_lets_the_others_go_on(fake):
 
 def test_ratios_are_of_the_same_part_and_group():
     rows = [
-        row('net', 0.5, multiply_adds=3 * 10**9),
+        row('net', 0.5, memory=4 * 10**8, multiply_adds=3 * 10**9),
         row('base', 0.25),
         row('a.py', 4.0, part=WHOLE),
         row('a.py', 1.0, part=BACKBONE),
     ]
     group = Group(rows, [], PEAKS)
-    assert group.ratios(rows[0], 'base') == (2, 3) and group.ratios(rows[1], 'base') == (1, 1)
+    assert group.ratios(rows[0], 'base') == (2, 4, 3)
+    assert group.ratios(rows[1], 'base') == (1, 1, 1)
     assert group.ratios(rows[2], 'base') is None
-    assert group.ratios(rows[2], 'a.py') == (1, 1) == group.ratios(rows[3], 'a.py')
+    assert group.ratios(rows[2], 'a.py') == (1, 1, 1) == group.ratios(rows[3], 'a.py')
     assert group.ratios(rows[0], 'other') is None
 
 
@@ -123,12 +125,12 @@ def test_the_table_has_ratios_and_the_notes_what_failed():
     )
     text = benchmark_report.markdown(groups, circumstances, 'base')
     cells = [[c.strip() for c in line.split('|')[1:-1]] for line in text.splitlines()[:4]]
-    assert [len(line) for line in cells] == [15] * 4
+    assert [len(line) for line in cells] == [16] * 4
     assert cells[2][:8] == [
         '`net`', 'deployed+bf16', 'network', '224 x 224', '4', '500.0 ms', '450.0 to 550.0 ms',
         '8.00',
     ]  # fmt: skip
-    assert cells[2][-2:] == ['2.000', '1.000'] and cells[3][-2:] == ['1.000', '1.000']
+    assert cells[2][-3:] == ['2.000', '1.000', '1.000'] and cells[3][-3:] == ['1.000'] * 3
     assert '- odd, 224 x 224, 4 images: ValueError: no\n' in text
     assert 'float32 1000, bfloat16 4000 GFLOP/s' in text
     assert 'ratio' not in benchmark_report.markdown(groups, circumstances, None)
@@ -191,7 +193,7 @@ def test_an_interrupted_benchmark_goes_on(tmp_path, capsys, monkeypatch):
     assert measured == [64, 96, 96, 128] and not partial.exists()
     found = json.loads(out.read_text())
     assert [r['size'] for r in found['rows']] == [[n, n] for n in (64, 64, 96, 96, 128, 128)]
-    assert {r['ratio'] for r in found['rows']} == {1.0} and found['baseline'] == 'deit_tiny'
+    assert {r['time_ratio'] for r in found['rows']} == {1.0} and found['baseline'] == 'deit_tiny'
     assert all(r['images_per_second'] == 4 for r in found['rows'])
 
 
@@ -216,7 +218,7 @@ def test_one_that_fails_is_named_and_the_exit_code_tells(tmp_path, capsys):
     assert load_tool('benchmark').main([*command, '--out', str(out)]) == 1
     text = out.read_text()
     rows = [line for line in text.splitlines() if line.startswith('| `')]
-    assert len(rows) == 1 and rows[0].endswith('| 1.000 | 1.000 |')
+    assert len(rows) == 1 and rows[0].endswith('| 1.000 | 1.000 | 1.000 |')
     assert '- pslt_tiny@before, 64 x 64, 1 image: ArithmeticError: too old\n' in text
     assert 'ArithmeticError: too old' in capsys.readouterr().err
 

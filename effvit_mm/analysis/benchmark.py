@@ -53,6 +53,14 @@ class Row(NamedTuple):
         return self.batch_size / self.timing.median
 
 
+class Ratios(NamedTuple):
+    """A row's figures over those of the baseline's row."""
+
+    time: float
+    memory: float
+    multiply_adds: float
+
+
 class Group(NamedTuple):
     """What was measured of subjects in turns.
 
@@ -73,8 +81,8 @@ class Group(NamedTuple):
         flops = 2 * row.multiply_adds * row.images_per_second
         return flops / self.gemm['bfloat16' if BF16 in row.form else 'float32']
 
-    def ratios(self, row: Row, baseline: str) -> tuple[float, float] | None:
-        """Time and multiply-adds of a row over the baseline's, from the medians of this group.
+    def ratios(self, row: Row, baseline: str) -> Ratios | None:
+        """A row beside the baseline; times are medians, of the same turns.
 
         Args:
             row: One of this group.
@@ -85,8 +93,12 @@ class Group(NamedTuple):
         """
         for other in self.rows:
             if other.label == baseline and other.part == row.part:
-                time = row.timing.median / other.timing.median
-                return time, row.multiply_adds / other.multiply_adds
+                return Ratios(
+                    row.timing.median / other.timing.median,
+                    # A very small network may find all that it needs in pages that are there.
+                    row.memory / max(other.memory, 1),
+                    row.multiply_adds / other.multiply_adds,
+                )
         return None
 
 
@@ -102,6 +114,7 @@ def measure_group(
     warm_up: int = 2,
     before: str | None = None,
     tell: Callable[[str], None] = lambda line: None,
+    debug: bool = False,
 ) -> Group:
     """Measure subjects in turns.
 
@@ -109,6 +122,7 @@ def measure_group(
         subjects: Of one image size and batch.
         threads, repeats, warm_up, tell: See :func:`.turns.measure_in_turns`.
         before: Folder of the older tree for subjects whose form says so.
+        debug: Tell the tracebacks of failures.
     """
     gemm = Subject(GEMM, (), subjects[0].size)
     held = [(one, before if BEFORE in one.form else None) for one in (gemm, *subjects)]
@@ -117,7 +131,7 @@ def measure_group(
         raise RuntimeError(f'products of matrices failed: {first.error}\n{first.details}')
     failures = [(s, one) for s, one in zip(subjects, found, strict=True) if one.error]
     for subject, one in failures:
-        tell(f'{subject} failed: {one.details or one.error}')
+        tell(f'{subject} failed: {one.details if debug else one.error}')
     return Group(
         [row for s, one in zip(subjects, found, strict=True) for row in _rows(s, one)],
         [(str(subject), one.error) for subject, one in failures],

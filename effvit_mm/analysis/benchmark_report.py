@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from ..visualization.tradeoff import Point, draw_curves, draw_pareto
-from .benchmark import Group, Row, plain
+from .benchmark import Group, Ratios, Row, plain
 from .candidates import NETWORK
 from .published import published_accuracy
 from .subjects import CONFIG, EAGER, kind_of
@@ -17,7 +17,7 @@ HEADER = (
     'model', 'form', 'part', 'pixels', 'batch', 'median', '25 to 75 %', 'images/s', 'of GEMM peak',
     'memory', 'process', 'multiply-adds', 'parameters',
 )  # fmt: skip
-RATIOS = ('time ratio', 'multiply-adds ratio')
+RATIOS = ('time ratio', 'memory ratio', 'multiply-adds ratio')
 PATCH = 16  # pixels of the side of what counts as a token in pictures
 NONE = '-'
 NOTES = """\
@@ -101,7 +101,7 @@ def markdown(groups: Mapping[str, Group], circumstances: Mapping, baseline: str 
 def as_json(
     groups: Mapping[str, Group], circumstances: Mapping, baseline: str | None
 ) -> dict[str, object]:
-    """All of it as JSON holds it; ``ratio`` is of the times."""
+    """All of it as JSON holds it."""
     rows = []
     for group in groups.values():
         for row in group.rows:
@@ -110,8 +110,7 @@ def as_json(
                 **plain(row),
                 'images_per_second': row.images_per_second,
                 'share_of_peak': group.share_of_peak(row),
-                'ratio': ratios and ratios[0],
-                'multiply_adds_ratio': ratios and ratios[1],
+                **{f'{name}_ratio': ratios and getattr(ratios, name) for name in Ratios._fields},
             })  # fmt: skip
     return {
         **circumstances,

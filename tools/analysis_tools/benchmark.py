@@ -229,8 +229,9 @@ def measure_all(args: argparse.Namespace, groups: dict[str, list], circumstances
         tell(f'{results.path} has {", ".join(results.groups)} already: going on behind that')
     for key, subjects in groups.items():
         if key not in results.groups:
+            threads = torch.get_num_threads()
             group = measure_group(
-                subjects, torch.get_num_threads(), args.repeats, args.warm_up, args.before, tell
+                subjects, threads, args.repeats, args.warm_up, args.before, tell, args.debug
             )
             results.keep(key, group)
     return results

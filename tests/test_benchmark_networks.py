@@ -114,6 +114,14 @@ def test_the_deployed_form_gives_what_the_trained_one_gives():
     assert deployed.parameters < trained.parameters
 
 
+def test_weights_of_a_checkpoint_are_taken(tmp_path):
+    model = effvit_mm.create_model('castling_levit_128s').eval()
+    torch.save(model.state_dict(), tmp_path / 'weights.pth')
+    subject = Subject('castling_levit_128s', (), (64, 64), 1, str(tmp_path / 'weights.pth'))
+    with torch.no_grad():
+        assert torch.equal(prepare(subject)[NETWORK].run(), model(normalised_images(subject)))
+
+
 def test_channels_last_is_what_the_network_is_given():
     (part,) = prepare(Subject(CNN, ('channels-last',), (64, 64))).values()
     _, network, x, _ = (part.run.func, *part.run.args)

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checkpoint import get_state_dict, load_weights, read_checkpoint
 from ..deploy import switch_modules
 from ..engine.configure import load_config
 from ..engine.data_checks import head_classes
@@ -96,11 +95,7 @@ def gemm(dtype: torch.dtype) -> Part:
 def prepare_network(subject: Subject) -> dict[str, Part]:
     """From normalised images to whatever the network gives, or a step of its training."""
     form = subject.form
-    model = build_network(subject.model, subject.size).eval()
-    if subject.checkpoint is not None:
-        source = f'checkpoint {subject.checkpoint}'
-        state = get_state_dict(read_checkpoint(subject.checkpoint), source=source)
-        load_weights(model, state, source=source)
+    model = build_network(subject.model, subject.size, subject.checkpoint).eval()
     if DEPLOYED in form:
         model.switch_to_deploy()
     x = normalised_images(subject)

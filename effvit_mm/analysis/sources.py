@@ -46,10 +46,15 @@ def known_networks(kind: str) -> list[str]:
     return list_models()
 
 
-def build_network(model: str, size: tuple[int, int]) -> nn.Module:
-    """A network with random weights, for images of this height and width.
+def build_network(model: str, size: tuple[int, int], checkpoint: str | None = None) -> nn.Module:
+    """A network for images of this height and width.
 
     Only timm's models of a fixed size are built for it; others take the size or fail.
+
+    Args:
+        model: Its name, see :mod:`.subjects`.
+        size: Height and width.
+        checkpoint: Weights, of a network of ours; random ones where it is None.
     """
     kind, name = kind_of(model), model.partition(':')[2]
     if kind == 'timm':
@@ -62,7 +67,7 @@ def build_network(model: str, size: tuple[int, int]) -> nn.Module:
     if kind == 'torchreid':
         build = _torchreid_models().build_model
         return build(name, num_classes=PEOPLE, pretrained=False, use_gpu=False)
-    return create_model(model)
+    return create_model(model, checkpoint=checkpoint)
 
 
 def _library(name: str) -> ModuleType:

@@ -130,8 +130,8 @@ def measure_group(
     if first.error:
         raise RuntimeError(f'products of matrices failed: {first.error}\n{first.details}')
     failures = [(s, one) for s, one in zip(subjects, found, strict=True) if one.error]
-    for subject, one in failures:
-        tell(f'{subject} failed: {one.details if debug else one.error}')
+    for subject, one in failures if debug else ():
+        tell(f'{subject} failed: {one.details}')
     return Group(
         [row for s, one in zip(subjects, found, strict=True) for row in _rows(s, one)],
         [(str(subject), one.error) for subject, one in failures],

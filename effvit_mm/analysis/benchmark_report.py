@@ -27,7 +27,7 @@ batch in turns (A B A B ...), each model in a process of its own. Without a word
 is eager: float32, the form of training, in evaluation mode.
 GEMM peak: products of two square matrices, in turns with the rest. {gemm}.
 Two FLOP a multiply-add; bf16 is compared with bfloat16's peak. Memory is the largest resident set
-(Linux's VmHWM, 10^9 bytes to the GB) above that before the first pass; process is all of it,
+(Linux's VmHWM, 10^6 bytes to the MB) above that before the first pass; process is all of it,
 libraries, weights and what compiled or exported them included. Multiply-adds are of one image (the
 forward pass of a training step), padded as the network gets it; a detector's second stage has all
 the boxes that it takes at most.
@@ -55,7 +55,7 @@ def table_rows(groups: Sequence[Group], baseline: str | None) -> Iterator[list[s
                 f'{1000 * row.timing.low:.1f} to {1000 * row.timing.high:.1f} ms',
                 f'{row.images_per_second:.2f}',
                 NONE if share is None else f'{100 * share:.1f} %',
-                f'{row.memory / 1e9:.3f} GB',
+                f'{row.memory / 1e6:.1f} MB',
                 f'{row.process / 1e9:.2f} GB',
                 f'{row.multiply_adds / 1e9:.3f} G',
                 f'{row.parameters / 1e6:.3f} M',

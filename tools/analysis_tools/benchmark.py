@@ -41,7 +41,7 @@ examples:
   detectors, in both forms:
     benchmark.py configs/pslt/retinanet_pslt-tiny_fpn_1x_coco.py{,@deployed}
   training, beside the code of another commit:
-    git worktree add /tmp/old 1652267
+    git worktree add /tmp/old d9c8cfe~1
     benchmark.py pslt_tiny@training --before /tmp/old --baseline pslt_tiny@training+before \\
         --sizes 128 --batch-sizes 16
 

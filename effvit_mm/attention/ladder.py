@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .caching import SizeCache, cached_by_size
+from .eager import runs_eagerly
 from .softmax import biased_attention
 from .windows import join_heads, pad_to_windows, split_heads, window_partition
 
@@ -179,14 +180,13 @@ class ShiftedWindowAttention(nn.Module):
         return bias[:, :h, :w, :h, :w].reshape(-1, h * w, h * w)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        """Attention of what :func:`split_heads` gives; ``(B, windows * heads, L, d)``.
+        """Attention of what :func:`split_heads` gives; the same for :func:`join_heads`.
 
         Windows that share their bias count as images.
         """
-        shape = q.shape
-        if bias.shape[1] != shape[1]:
-            q, k, v = (t.reshape(-1, self.num_heads, *shape[2:]) for t in (q, k, v))
-        return biased_attention(q, k, v.to(q.dtype), bias).reshape(shape)
+        if bias.shape[1] != q.shape[1]:
+            q, k, v = (t.reshape(-1, self.num_heads, *t.shape[2:]) for t in (q, k, v))
+        return biased_attention(q, k, v.to(q.dtype), bias)
 
 
 class PixelAdaptiveFusion(nn.Module):
@@ -206,5 +206,8 @@ class PixelAdaptiveFusion(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x * self.fc2(self.fc1(x).relu()).sigmoid()
-        return x + self.proj(x)
+        gate = self.fc1(x)
+        gate = self.fc2(gate.relu_() if runs_eagerly(gate) else gate.relu())
+        x = x * (gate.sigmoid_() if runs_eagerly(gate) else gate.sigmoid())
+        y = self.proj(x)
+        return y.add_(x) if runs_eagerly(y) else x + y

@@ -66,13 +66,14 @@ def split_heads(x: Tensor, window: Size, shift: int, count: int, heads: int) -> 
 
 def join_heads(x: Tensor, window: Size, shift: int, grid: Size, heads: int) -> Tensor:
     """Undo :func:`split_heads` of one tensor: ``(B, windows * heads, h * w, d)`` to ``(B, H, W,
-    heads * d)``, grid = (H, W).
+    heads * d)``, grid = (H, W). Windows may stand with the images: ``(B * windows, heads, ...)``.
     """
     if not runs_eagerly(x):
         return _join_heads(x, window, shift, grid, heads)
-    rows = x.reshape(-1, x.shape[3])
-    order = _order(_join_heads, (*x.shape[:3], 1), x.device, window, shift, grid, heads)
-    return rows.index_select(0, order).view(x.shape[0], *grid, -1)
+    x = x.transpose(1, 2)  # rows as fused attention leaves them in memory: no copy
+    order = _order(_join_rows, (*x.shape[:3], 1), x.device, window, shift, grid, heads)
+    rows = x.reshape(-1, x.shape[3]).index_select(0, order)
+    return rows.view(-1, *grid, heads * x.shape[3])
 
 
 def _split_heads(x: Tensor, window: Size, shift: int, count: int, heads: int) -> Tensor:
@@ -83,10 +84,15 @@ def _split_heads(x: Tensor, window: Size, shift: int, count: int, heads: int) ->
 
 
 def _join_heads(x: Tensor, window: Size, shift: int, grid: Size, heads: int) -> Tensor:
-    b, _, length, width = x.shape
-    x = x.view(b, -1, heads, length, width).transpose(2, 3).reshape(b, -1, length, heads * width)
-    x = window_reverse(x, window, grid)
+    length, width = x.shape[2:]
+    windows = grid[0] * grid[1] // length
+    x = x.reshape(-1, windows, heads, length, width).transpose(2, 3)
+    x = window_reverse(x.reshape(-1, windows, length, heads * width), window, grid)
     return x.roll((-shift, -shift), (1, 2)) if shift else x
+
+
+def _join_rows(x: Tensor, *arguments: object) -> Tensor:
+    return _join_heads(x.transpose(1, 2), *arguments)
 
 
 @cached_by_size

@@ -161,11 +161,14 @@ class ShiftedConv2d(nn.Module):
         """Corrections for inputs of ``size``: of the whole map, or of the first row, the last row
         and, being the same in all other rows, both ends of a row.
         """
+        height, width = (self._outputs(length, axis) for axis, length in enumerate(size))
+        whole = height * width * self.conv.out_channels < SMALL_MAP or min(height, width) < 3
+        if not whole:  # a map of three rows has a row of each kind
+            size = (size[0] - (height - 3) * self.conv.stride[0], size[1])
         excess = self.excess(size).to(dtype).contiguous(memory_format=torch.channels_last)
-        if excess.numel() < SMALL_MAP or min(excess.shape[2:]) < 3:
+        if whole:
             return (excess,)
-        columns = excess[:, :, 1:2, :: excess.shape[3] - 1]
-        return excess[:, :, :1].clone(), excess[:, :, -1:].clone(), columns.clone()
+        return excess[:, :, :1], excess[:, :, 2:], excess[:, :, 1:2, :: width - 1]
 
     def excess(self, size: tuple[int, int]) -> Tensor:
         """What the bias has too much, negative: ``(1, O, H', W')`` for inputs of ``size``."""

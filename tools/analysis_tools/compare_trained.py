@@ -81,6 +81,8 @@ def build(args: argparse.Namespace, session, config: str, checkpoint: str, numbe
     folder = str(work_dir / f'{Path(config).stem}_{number}')
     options = {'config': config, 'checkpoint': checkpoint, 'work_dir': folder}
     session.cfg = prepare_testing(argparse.Namespace(**{**vars(args), **options}))
+    # One model after another is tested: workers that wait for more would disturb the timing.
+    session.cfg.test_dataloader.persistent_workers = False
     session.runner = build_runner(session.cfg)
     return session.runner
 

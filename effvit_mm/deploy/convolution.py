@@ -74,6 +74,7 @@ def _fuses(conv: nn.Module, x: Tensor) -> bool:
     """Whether :func:`fused_gelu` applies, and is worth its call."""
     return (
         isinstance(conv, nn.Conv2d)
+        and runs_eagerly(x, conv.weight)
         and x.device.type == 'cpu'
         and x.dtype == conv.weight.dtype == torch.float32
         and x.numel() // x.shape[1] * conv.out_channels >= WIDE_MAP * conv.stride[0] ** 2
@@ -83,7 +84,6 @@ def _fuses(conv: nn.Module, x: Tensor) -> bool:
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
         and not (conv._forward_hooks or conv._forward_pre_hooks)
-        and runs_eagerly(x, conv.weight)
     )
 
 
@@ -103,7 +103,8 @@ def bottleneck(
     shifted, stride = depthwise[0], depthwise[0].conv.stride[0]
     images, _, height, width = x.shape
     row = width * shifted.conv.in_channels * x.element_size()
-    if images * height * row <= BAND or not runs_eagerly(x, shifted.conv.weight):
+    # Asked first: in a graph for any size, a condition on the size would hold it to some.
+    if not runs_eagerly(x, shifted.conv.weight) or images * height * row <= BAND:
         return project(depthwise(expand(x)))
     group, rows = max(1, BAND // (height * row)), max(1, BAND // (row * stride))
     outputs = -(-height // stride)

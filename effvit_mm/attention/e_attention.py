@@ -17,8 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .linear import FEATURE_MAPS, map_features, normalised_product
-from .softmax import Layout
+from .eager import runs_eagerly
+from .linear import FEATURE_MAPS, map_keys, map_queries, normalised_product
+from .softmax import NO_GRID, Layout
 from .token_sampling import TokenState, compact, sample_tokens, significance
 
 
@@ -26,8 +27,9 @@ class Sampled(NamedTuple):
     """Output for the tokens that were kept.
 
     Attributes:
-        values: ``(B, heads, extra + K, value_dim)``.
-        index: ``(B, extra + K)`` rows of the input that these are.
+        values: ``(B, heads, extra + K, value_dim)``; ``(B, heads, extra, value_dim)`` where the
+            queries were the extra tokens alone.
+        index: ``(B, extra + K)`` or ``(B, extra)`` rows of the input that these are.
         valid: ``(B, K)`` False where an image has fewer than K kept tokens.
     """
 
@@ -38,6 +40,12 @@ class Sampled(NamedTuple):
 
 def rows(x: Tensor, index: Tensor) -> Tensor:
     """Rows of ``x: (B, ..., N, C)`` for each image: ``index: (B, K)`` gives ``(B, ..., K, C)``."""
+    if runs_eagerly(x):  # whole rows, where they lie in one piece
+        by_token = x.movedim(-2, 1)
+        b, n, *rest = by_token.shape
+        first = torch.arange(0, b * n, n, device=x.device)[:, None]
+        picked = by_token.reshape(b * n, -1).index_select(0, (index + first).flatten())
+        return picked.view(b, -1, *rest).movedim(1, -2)
     shape = (index.shape[0], *(1,) * (x.ndim - 3), index.shape[1], 1)
     return x.gather(-2, index.view(shape).expand(*x.shape[:-2], -1, x.shape[-1]))
 
@@ -58,6 +66,7 @@ class TokenSamplingAttention(nn.Module, ABC):
 
     takes_bias = False
     samples_tokens = True
+    answers_extra_alone = True
 
     def __init__(
         self,
@@ -85,6 +94,7 @@ class TokenSamplingAttention(nn.Module, ABC):
         extra = layout.num_extra_tokens
         if extra < 1:
             raise ValueError(f'{type(self).__name__} needs a class token; the layout has none')
+        k = self.map_keys(k, extra, tokens)
         if not self.sample:
             return self.attend(q, k, v, extra, tokens)
         valid = None if tokens is None else tokens.valid
@@ -96,8 +106,12 @@ class TokenSamplingAttention(nn.Module, ABC):
         fixed = min(num_samples, score.shape[1]) if torch.compiler.is_compiling() else None
         index, still_valid = compact(kept, fixed)
         front = torch.arange(extra, device=q.device).expand(len(q), -1)
-        index = torch.cat([front, index + extra], 1)
+        index = front if layout.query_grid == NO_GRID else torch.cat([front, index + extra], 1)
         return Sampled(self.attend(q, k, v, extra, tokens, index), index, still_valid)
+
+    def map_keys(self, k: Tensor, extra: int, tokens: TokenState | None) -> Tensor:
+        """What the methods below get as keys."""
+        return k
 
     @abstractmethod
     def class_attention(
@@ -115,7 +129,7 @@ class TokenSamplingAttention(nn.Module, ABC):
         tokens: TokenState | None,
         index: Tensor | None = None,
     ) -> Tensor:
-        """Attention of the queries ``index`` (all by default) to all valid keys."""
+        """Attention of the queries ``index`` (all that there are by default) to all valid keys."""
 
 
 def _all_valid(tokens: TokenState | None, extra: int) -> Tensor | None:
@@ -180,26 +194,25 @@ class EAttention(TokenSamplingAttention):
             raise ValueError(f'feature_map={feature_map!r}: allowed are {allowed}')
         self.feature_map = feature_map
 
-    def _features(
-        self, q: Tensor, k: Tensor, extra: int, tokens: TokenState | None
-    ) -> tuple[Tensor, Tensor]:
-        """Mapped queries and keys; their places are those in the unpruned row."""
-        count = k.shape[-2]
+    def _places(
+        self, count: int, extra: int, tokens: TokenState | None, device: torch.device
+    ) -> tuple[Tensor, int]:
+        """Places of the tokens in the unpruned row ``(B or 1, N)``, from 1, and its length."""
         if tokens is None:
-            places, total = torch.arange(1, count + 1, device=k.device)[None], count
-        else:
-            front = torch.arange(1, extra + 1, device=k.device).expand(len(k), -1)
-            places = torch.cat([front, tokens.position + extra + 1], 1)
-            total = tokens.total + extra
-        own = places[:, : q.shape[-2]]  # the class token alone, or all
-        valid = _all_valid(tokens, extra)
-        return map_features(self.feature_map, q, k, own, places, total, valid)
+            return torch.arange(1, count + 1, device=device)[None], count
+        front = torch.arange(1, extra + 1, device=device).expand(len(tokens.position), -1)
+        return torch.cat([front, tokens.position + extra + 1], 1), tokens.total + extra
+
+    def map_keys(self, k: Tensor, extra: int, tokens: TokenState | None) -> Tensor:
+        places, total = self._places(k.shape[-2], extra, tokens, k.device)
+        return map_keys(self.feature_map, k, places, total, _all_valid(tokens, extra))
 
     def class_attention(
         self, q_class: Tensor, k: Tensor, extra: int, tokens: TokenState | None
     ) -> Tensor:
-        q, k = self._features(q_class, k, extra, tokens)
-        weights = (q.float() @ k.float().transpose(-2, -1))[:, :, 0]
+        places, total = self._places(k.shape[-2], extra, tokens, k.device)
+        q = map_queries(self.feature_map, q_class, places[:, :1], total)
+        weights = (k.float() @ q.float().transpose(-2, -1))[..., 0]
         return weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)
 
     def attend(
@@ -211,5 +224,10 @@ class EAttention(TokenSamplingAttention):
         tokens: TokenState | None,
         index: Tensor | None = None,
     ) -> Tensor:
-        q, k = self._features(q, k, extra, tokens)
-        return normalised_product(q if index is None else rows(q, index), k, v)
+        places, total = self._places(k.shape[-2], extra, tokens, k.device)
+        if index is None:
+            places = places[:, : q.shape[-2]]  # the extra tokens alone, or all
+        else:
+            q = rows(q, index)
+            places = places.expand(len(index), -1).gather(1, index)
+        return normalised_product(map_queries(self.feature_map, q, places, total), k, v)

@@ -13,18 +13,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .softmax import Layout
+from .eager import runs_eagerly
+from .softmax import NO_GRID, Layout
 
 
-def cosformer_map(x: Tensor, positions: Tensor, total: int) -> Tensor:
+def cosformer_map(x: Tensor, positions: Tensor, total: int, valid: Tensor | None = None) -> Tensor:
     """ReLU, weighted by the sine and cosine of a token's place: twice the width.
 
     Qin et al., "cosFormer", ICLR 2022. Products of two maps then carry
-    ``cos(pi (i - j) / 2M)``: near tokens weigh more.
+    ``cos(pi (i - j) / 2M)``: near tokens weigh more. Tokens that are not ``valid: (B, N)`` get zero.
     """
-    angle = (positions.float() * (pi / (2 * total)))[:, None, :, None]
-    x = x.relu()
-    return torch.cat([x * angle.sin().to(x.dtype), x * angle.cos().to(x.dtype)], -1)
+    angle = positions.float() * (pi / (2 * total))
+    sine, cosine = angle.sin(), angle.cos()
+    if valid is not None:
+        sine, cosine = sine * valid, cosine * valid
+    sine, cosine = (w[:, None, :, None].to(x.dtype) for w in (sine, cosine))
+    if not runs_eagerly(x):
+        x = x.relu()
+        return torch.cat([x * sine, x * cosine], -1)
+    out = x.new_empty(*x.shape[:-1], 2, x.shape[-1])
+    first, second = out.select(-2, 0), out.select(-2, 1)
+    torch.mul(torch.clamp_min(x, 0, out=first), cosine, out=second)
+    first *= sine
+    return out.flatten(-2)
 
 
 def relu_map(x: Tensor, positions: Tensor, total: int) -> Tensor:
@@ -47,34 +58,35 @@ POINTWISE_MAPS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
 FEATURE_MAPS = (*POINTWISE_MAPS, 'softmax')
 
 
-def map_features(
-    name: str,
-    q: Tensor,
-    k: Tensor,
-    query_positions: Tensor,
-    key_positions: Tensor,
-    total: int,
-    valid: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Feature maps of queries and keys.
+def map_queries(name: str, q: Tensor, positions: Tensor, total: int) -> Tensor:
+    """Feature map of queries.
 
     Args:
         name: One of ``FEATURE_MAPS``.
-        q, k: ``(B, heads, N or M, d)``.
-        query_positions, key_positions: ``(B or 1, N or M)``, 1-based places in the unpruned row.
+        q: ``(B, heads, N, d)``.
+        positions: ``(B or 1, N)``, 1-based places in the unpruned row.
         total: Tokens before pruning.
+    """
+    return q.softmax(-1) if name == 'softmax' else POINTWISE_MAPS[name](q, positions, total)
+
+
+def map_keys(
+    name: str, k: Tensor, positions: Tensor, total: int, valid: Tensor | None = None
+) -> Tensor:
+    """Feature map of keys; arguments as for :func:`map_queries`.
+
+    Args:
         valid: ``(B, M)``: False where a key is padding, which gets zero features.
     """
+    if name == 'cosformer':
+        return cosformer_map(k, positions, total, valid)
     if name == 'softmax':
         if valid is not None:
             k = k.masked_fill(~valid[:, None, :, None], torch.finfo(k.dtype).min)
-        q, k = q.softmax(-1), k.softmax(-2)
+        k = k.softmax(-2)
     else:
-        feature_map = POINTWISE_MAPS[name]
-        q, k = feature_map(q, query_positions, total), feature_map(k, key_positions, total)
-    if valid is not None:
-        k = k * valid[:, None, :, None].to(k.dtype)
-    return q, k
+        k = POINTWISE_MAPS[name](k, positions, total)
+    return k if valid is None else k * valid[:, None, :, None].to(k.dtype)
 
 
 def normalised_product(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-6) -> Tensor:
@@ -91,7 +103,11 @@ def normalised_product(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-6) -> Te
             out = (q @ k.transpose(-2, -1)) @ value
         else:
             out = q @ (k.transpose(-2, -1) @ value)
-        return (out / total.clamp_min(eps)).to(v.dtype)
+        total = total.clamp_min(eps)
+        if runs_eagerly(q, k, v):  # in the order of tokens, heads, channels, as the hosts go on
+            result = out.new_empty(*out.shape[:-3], n, out.shape[-3], e).transpose(-3, -2)
+            return torch.div(out, total, out=result).to(v.dtype)
+        return (out / total).to(v.dtype)
 
 
 class LinearAttention(nn.Module):
@@ -106,6 +122,7 @@ class LinearAttention(nn.Module):
     """
 
     takes_bias = False
+    answers_extra_alone = True
 
     def __init__(
         self, num_heads: int, key_dim: int, value_dim: int, feature_map: str = 'cosformer'
@@ -123,8 +140,11 @@ class LinearAttention(nn.Module):
         keys = k.shape[-2]
         key_positions = torch.arange(1, keys + 1, device=k.device)[None]
         query_positions = key_positions
-        if layout.query_grid != layout.key_grid:  # places of the queries among the keys
+        if layout.query_grid == NO_GRID:
+            query_positions = key_positions[:, : q.shape[-2]]
+        elif layout.query_grid != layout.key_grid:  # places of the queries among the keys
             count = q.shape[-2]
             query_positions = torch.linspace(1, keys, count, device=q.device)[None]
-        q, k = map_features(self.feature_map, q, k, query_positions, key_positions, keys)
+        q = map_queries(self.feature_map, q, query_positions, keys)
+        k = map_keys(self.feature_map, k, key_positions, keys)
         return normalised_product(q, k, v)

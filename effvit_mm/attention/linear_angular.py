@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .caching import cached_by_size
-from .softmax import Layout, Size
+from .eager import runs_eagerly
+from .softmax import NO_GRID, Layout, Size
 
 CONSTANT_TERMS = ('identity', 'sum')
 OUTPUT_NORMS = ('l2', 'rowsum', 'none')
@@ -35,6 +36,15 @@ def unit_length(x: Tensor, eps: float = 1e-6) -> Tensor:
     # The bound stands before the root, whose gradient at zero would be infinite.
     norm = x.float().square().sum(-1, keepdim=True).clamp_min(eps**2).sqrt()
     return (x.float() / norm).to(x.dtype)
+
+
+def _lengths(x: Tensor, eps: float = 1e-6) -> Tensor:
+    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min_(eps)
+
+
+def _unit_heads(x: Tensor) -> Tensor:
+    """:func:`unit_length` of ``(B, heads, N, d)``, in memory of that order."""
+    return torch.div(x, _lengths(x), out=torch.empty_like(x, memory_format=torch.contiguous_format))
 
 
 def linear_attention_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -91,9 +101,18 @@ class ValueConvolution(nn.Module):
         if self.dims == 2 and len(weight) == self.num_heads:
             self.conv.weight = nn.Parameter(weight.repeat_interleave(width, 0), False)
 
+    def reaches(self, layout: Layout) -> bool:
+        """Whether there are queries that it adds something to."""
+        return self.dims == 1 or layout.query_grid != NO_GRID
+
     def forward(self, v: Tensor, layout: Layout) -> Tensor:
         if self.dims == 1:
             return self.conv(v)  # heads as channels of a map of tokens x width
+        out = self.on_map(v, layout).transpose(1, 2)
+        return F.pad(out, (0, 0, layout.num_extra_tokens, 0))
+
+    def on_map(self, v: Tensor, layout: Layout) -> Tensor:
+        """What ``dims=2`` gives for the tokens of the map: ``(B, H W, heads, e)``."""
         b, heads, _, width = v.shape
         extra = layout.num_extra_tokens
         # All channels at once, a head's kernel repeated for each of its channels: depthwise
@@ -104,8 +123,7 @@ class ValueConvolution(nn.Module):
         if len(kernels) != groups:  # a kernel a head; else repeated already
             kernels = kernels.repeat_interleave(width, 0)
         out = F.conv2d(maps.permute(0, 3, 1, 2), kernels, None, 1, self.conv.padding, 1, groups)
-        out = out.permute(0, 2, 3, 1).reshape(b, -1, heads, width).transpose(1, 2)
-        return F.pad(out, (0, 0, extra, 0))
+        return out.permute(0, 2, 3, 1).reshape(b, -1, heads, width)
 
 
 @cached_by_size
@@ -114,7 +132,7 @@ def _nearest_index(query_grid: Size, key_grid: Size, extra: int, device: torch.d
     axes = []
     for queries, keys in zip(query_grid, key_grid, strict=True):
         place = torch.arange(queries)
-        stride = -(-keys // queries)
+        stride = -(-keys // max(queries, 1))
         # Queries taken from every second key; or queries finer than keys, as MViT pools them.
         axes.append(place * stride if keys >= queries else place * keys // queries)
     index = axes[0][:, None] * key_grid[1] + axes[1] + extra
@@ -182,8 +200,11 @@ class LinearAngularAttention(nn.Module):
         self.masked_softmax, self.threshold = masked_softmax, threshold
         self.mean_over_tokens = mean_over_tokens
         self.density: Tensor | None = None  # of M in the last training step
+        self.deployed = False
         if kind != 'none':
             self.value_conv = ValueConvolution(num_heads, chosen['kernel_size'], int(kind[0]))
+
+    answers_extra_alone = True
 
     @property
     def takes_bias(self) -> bool:
@@ -192,7 +213,7 @@ class LinearAngularAttention(nn.Module):
 
     def switch_to_deploy(self) -> LinearAngularAttention:
         """Drop the training-time branch for good; repeat the convolution's kernels once."""
-        self.masked_softmax, self.density = False, None
+        self.masked_softmax, self.density, self.deployed = False, None, True
         if hasattr(self, 'value_conv'):
             self.value_conv.repeat_kernels(self.value_dim)
         return self
@@ -200,8 +221,10 @@ class LinearAngularAttention(nn.Module):
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, layout: Layout, bias: Tensor | None = None
     ) -> Tensor:
+        if self.deployed and self._takes_short_way(q, k, v, layout):
+            return self._short_way(q, k, v, layout)
         q_unit, k_unit = unit_length(q), unit_length(k)
-        scale = 1 / (pi * k.shape[-2]) if self.mean_over_tokens else 1 / pi
+        scale = self._scale(k)
         y = linear_attention_product(q_unit * scale, k_unit, v)
         if self.constant == 'identity':
             y = y + 0.5 * at_queries(v, layout)
@@ -212,9 +235,35 @@ class LinearAngularAttention(nn.Module):
             self.density = (weights.detach() > 0).float().mean()
             y = y + weights.to(v.dtype) @ v
         y = self._normed(y, q_unit * scale, k_unit)
-        if hasattr(self, 'value_conv'):
+        if hasattr(self, 'value_conv') and self.value_conv.reaches(layout):
             y = y + at_queries(self.value_conv(v, layout), layout)
         return y
+
+    def _scale(self, k: Tensor) -> float:
+        return 1 / (pi * k.shape[-2]) if self.mean_over_tokens else 1 / pi
+
+    def _takes_short_way(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> bool:
+        n, m, d, e = q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]
+        return (
+            (self.constant, self.norm) == ('identity', 'l2')
+            and layout.query_grid == layout.key_grid
+            and runs_eagerly(q, k, v)
+            and q.dtype in (torch.float32, torch.float64)
+            and not torch.is_autocast_enabled(q.device.type)
+            and n * m * (d + e) >= (n + m) * d * e  # keys and values first
+            and (not hasattr(self, 'value_conv') or self.value_conv.dims == 2)
+        )
+
+    def _short_way(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        """The same in fewer passes through memory, steps written over their own results."""
+        summed = (_unit_heads(k).transpose(-2, -1) @ v).mul_(self._scale(k))
+        y = (_unit_heads(q) @ summed).add_(v, alpha=0.5)
+        # In the order of tokens, heads, channels, which the host's projection takes as it is.
+        out = y.new_empty(y.shape[0], y.shape[2], y.shape[1], y.shape[3])
+        torch.div(y, _lengths(y), out=out.transpose(1, 2))
+        if hasattr(self, 'value_conv'):
+            out[:, layout.num_extra_tokens :] += self.value_conv.on_map(v, layout)
+        return out.transpose(1, 2)
 
     def _normed(self, y: Tensor, q: Tensor, k: Tensor) -> Tensor:
         if self.norm == 'l2':

@@ -26,6 +26,7 @@ from ..attention import (
     windows_to_tokens,
 )
 from ..attention.caching import SizeCache
+from ..attention.softmax import NO_GRID
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
 from .mechanism import build_attention
@@ -40,7 +41,8 @@ class Attention(nn.Module):
 
     Shapes:
         x: ``(B, N, dim)``; returns the same, or a :class:`Sampled` of projected rows ``(B, extra +
-        K, dim)`` where the mechanism drops tokens.
+        K, dim)`` where the mechanism drops tokens. Where the layout has ``NO_GRID`` of queries, the
+        extra tokens alone.
     """
 
     def __init__(self, dim: int, num_heads: int, attention: Mapping | None) -> None:
@@ -57,6 +59,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, layout: Layout, tokens: TokenState | None) -> Tensor | Sampled:
         # B N 3C -> 3, B heads N C/heads
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        if layout.query_grid == NO_GRID:
+            q = q[:, :, : layout.num_extra_tokens]
         state = {'tokens': tokens} if self.samples_tokens else {}
         out = self.mechanism(q, k, v, layout, **state)
         if isinstance(out, Sampled):
@@ -131,6 +135,8 @@ class Block(nn.Module):
         if isinstance(out, Sampled):
             out, index, valid = out
             x = rows(x, index)
+        elif layout.query_grid == NO_GRID:
+            x = x[:, : layout.num_extra_tokens]
         x = x + self.drop_path(out)
         hidden = F.gelu(self.mlp['fc1'](self.norm2(x)))
         return x + self.drop_path(self.mlp['fc2'](hidden)), index, valid
@@ -314,13 +320,18 @@ class VisionTransformer(Backbone):
         for i, stage in enumerate(self.stages):
             for block in stage:
                 before = x
+                if block is self.stages[-1][-1] and self._needs_extra_alone(block):
+                    layout = layout._replace(query_grid=NO_GRID)
                 x, index, valid = self.run_block(block, x, layout, tokens)
-                if index is not None:
+                if index is None:
+                    continue
+                self.kept_tokens.append(valid.sum(1))
+                if layout.query_grid != NO_GRID:
                     tokens = tokens or full_state(len(x), before.shape[1] - extra, x.device)
-                    canvas = fill_canvas(canvas, before[:, extra:], tokens)
+                    if self.out_type == 'featmap':
+                        canvas = fill_canvas(canvas, before[:, extra:], tokens)
                     position = tokens.position.gather(1, index[:, extra:] - extra)
                     tokens = TokenState(position, valid, tokens.total)
-                    self.kept_tokens.append(valid.sum(1))
             if i in self.out_indices:
                 out = self.norm(x) if i == self.num_maps - 1 and hasattr(self, 'norm') else x
                 if self.out_type == 'cls_token':
@@ -329,6 +340,15 @@ class VisionTransformer(Backbone):
                     old = canvas if out is x or canvas is None else self.norm(canvas)
                     maps.append(as_map(out[:, extra:], grid, tokens, old))
         return (maps,) if self.out_type == 'cls_token' else tuple(maps)
+
+    def _needs_extra_alone(self, block: Block) -> bool:
+        """Whether of the last block nothing but the extra tokens is asked for, when deployed."""
+        return (
+            self.deployed
+            and self.out_type == 'cls_token'
+            and type(block.attn) is Attention
+            and getattr(block.attn.mechanism, 'answers_extra_alone', False)
+        )
 
 
 def block_windows(

@@ -21,6 +21,7 @@ from ..attention import CrossAttention, tokens_to_windows, windows_to_tokens
 from ..attention.caching import SizeCache
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
+from .mlp import MLP
 
 Size = tuple[int, int]
 BRANCHES = (0, 1)
@@ -170,18 +171,6 @@ class SelfAttention(nn.Module):
         return self.proj(out.transpose(1, 2).flatten(2))
 
 
-class MLP(nn.Module):
-    """Two linear layers with a GELU between: ``(B, N, C) -> (B, N, C)``."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
 class TransformerBlock(nn.Module):
     """The pre-norm block of ViT: ``(B, N, C) -> (B, N, C)``; windows need the grid (H, W) too."""
 
@@ -202,6 +191,8 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, grid: Size | None = None) -> Tensor:
         x = x + self.drop_path(self.attn(self.norm1(x), grid))
+        if isinstance(self.drop_path, nn.Identity):  # deployed
+            return self.mlp(self.norm2(x), x)
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 

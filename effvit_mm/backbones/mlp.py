@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..deploy import linear_add, linear_gelu, packed_weights
+from ..deploy import linear_add, linear_gelu, packed_linear, packed_weights
 
 
 class MLP(nn.Module):
@@ -29,5 +29,5 @@ class MLP(nn.Module):
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         hidden = linear_gelu(self.fc1, x, self.kept[0])
         if residual is None:
-            return self.fc2(hidden)
+            return packed_linear(self.fc2, hidden, self.kept[1])
         return linear_add(self.fc2, hidden, residual, self.kept[1])

@@ -30,6 +30,7 @@ from ..attention.softmax import NO_GRID
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
 from .mechanism import build_attention
+from .mlp import MLP
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 OUT_TYPES = ('featmap', 'cls_token')
@@ -115,14 +116,13 @@ class Block(nn.Module):
         window_size: int | None = None,
     ) -> None:
         super().__init__()
-        hidden = int(dim * mlp_ratio)
         self.norm1 = LayerNorm(dim)
         if window_size is None:
             self.attn = Attention(dim, num_heads, attention)
         else:
             self.attn = WindowAttention(dim, num_heads, attention, window_size)
         self.norm2 = LayerNorm(dim)
-        self.mlp = nn.ModuleDict({'fc1': nn.Linear(dim, hidden), 'fc2': nn.Linear(hidden, dim)})
+        self.mlp = MLP(dim, int(dim * mlp_ratio))
         self.drop_path = StochasticDepth(drop_path, 'row')
 
     def forward(
@@ -138,8 +138,9 @@ class Block(nn.Module):
         elif layout.query_grid == NO_GRID:
             x = x[:, : layout.num_extra_tokens]
         x = x + self.drop_path(out)
-        hidden = F.gelu(self.mlp['fc1'](self.norm2(x)))
-        return x + self.drop_path(self.mlp['fc2'](hidden)), index, valid
+        if isinstance(self.drop_path, nn.Identity):  # deployed
+            return self.mlp(self.norm2(x), x), index, valid
+        return x + self.drop_path(self.mlp(self.norm2(x))), index, valid
 
 
 class PatchEmbedding(nn.Module):

@@ -10,6 +10,7 @@ from .folding import (
     fold_norm_linear,
     mean_linear,
 )
+from .linear import linear_add, linear_gelu, packed_linear, packed_weights
 from .switch import Deployable, switch_modules
 
 __all__ = [
@@ -23,6 +24,10 @@ __all__ = [
     'fold_linear_norm',
     'fold_norm_conv',
     'fold_norm_linear',
+    'linear_add',
+    'linear_gelu',
     'mean_linear',
+    'packed_linear',
+    'packed_weights',
     'switch_modules',
 ]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..attention.eager import gelu, runs_eagerly
+from .linear import on_onednn
 
 # Elements of an output from which on oneDNN's convolution, which applies GELU on the way, is faster
 # than PyTorch's own steps; below, what its calls cost on top is more than the saving.
@@ -74,15 +75,10 @@ def _fuses(conv: nn.Module, x: Tensor) -> bool:
     """Whether :func:`fused_gelu` applies, and is worth its call."""
     return (
         isinstance(conv, nn.Conv2d)
-        and runs_eagerly(x, conv.weight)
-        and x.device.type == 'cpu'
-        and x.dtype == conv.weight.dtype == torch.float32
+        and on_onednn(x, conv.weight)
         and x.numel() // x.shape[1] * conv.out_channels >= WIDE_MAP * conv.stride[0] ** 2
         and not isinstance(conv.padding, str)
         and conv.padding_mode == 'zeros'
-        and not torch.is_autocast_enabled('cpu')
-        and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
         and not (conv._forward_hooks or conv._forward_pre_hooks)
     )
 

@@ -1,0 +1,113 @@
+"""How CrossViT makes tokens of an image: patches of each branch, with their positions."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import isqrt
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..attention.caching import SizeCache
+
+Size = tuple[int, int]
+
+
+def linear_patches(dim: int, patch_size: int) -> nn.Module:
+    """Patches to tokens by one linear map: ``(B, 3, p H, p W) -> (B, dim, H, W)``."""
+    return nn.Conv2d(3, dim, patch_size, patch_size)
+
+
+# Kernel, stride and padding of the three convolutions, for each patch size.
+_CONV_PATCHES = {
+    12: ((7, 4, 3), (3, 3, 0), (3, 1, 1)),
+    16: ((7, 4, 3), (3, 2, 1), (3, 2, 1)),
+}
+
+
+def conv_patches(dim: int, patch_size: int) -> nn.Module:
+    """Patches to tokens by three convolutions, the paper's dagger; same shapes."""
+    widths = (3, dim // 4, dim // 2, dim)
+    layers: list[nn.Module] = []
+    for i, geometry in enumerate(_CONV_PATCHES[patch_size]):
+        layers += [nn.Conv2d(widths[i], widths[i + 1], *geometry), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+PATCH_EMBEDDINGS = {'linear': linear_patches, 'conv': conv_patches}
+
+
+def branch_grid(size: Size, patch_size: int, fraction: Size) -> Size:
+    """Tokens along height and width, of an image of ``size`` pixels scaled by ``fraction``."""
+    pixels, of = fraction
+    height, width = (round(side * pixels / (of * patch_size)) for side in size)
+    return height, width
+
+
+def resize_positions(positions: Tensor, grid: Size, new_grid: Size) -> Tensor:
+    """Position embeddings of another grid, by bicubic interpolation.
+
+    Args:
+        positions: ``(1, 1 + H * W, C)``, the class token's first: that one stays as it is.
+        grid: (H, W) of ``positions``.
+        new_grid: (H, W) that is wanted.
+    """
+    if grid == new_grid:
+        return positions
+    extra, table = positions[:, :1], positions[:, 1:]
+    table = table.transpose(1, 2).unflatten(2, grid)  # 1 C H W
+    new = F.interpolate(table.float(), size=new_grid, mode='bicubic', align_corners=False)
+    return torch.cat((extra, new.to(table.dtype).flatten(2).transpose(1, 2)), 1)
+
+
+class BranchEmbedding(nn.Module):
+    """Image to the tokens of one branch: class token first, positions added.
+
+    Shapes:
+        x: ``(B, 3, H, W)``, of any size, and the grid to cut it into; returns ``(B, 1 + h * w,
+        dim)`` for the grid (h, w). The image is resized to whole patches, the position embeddings
+        to the grid.
+    """
+
+    def __init__(self, dim: int, patch_size: int, patch_embed: str, grid: Size) -> None:
+        super().__init__()
+        self.patch_size, self.grid = patch_size, grid
+        self.proj = PATCH_EMBEDDINGS[patch_embed](dim, patch_size)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid[0] * grid[1], dim))
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        self.kept = SizeCache()
+
+    def switch_to_deploy(self) -> BranchEmbedding:
+        """From now on keep the position embeddings of each grid."""
+        self.kept.active = True
+        return self
+
+    def forward(self, x: Tensor, grid: Size) -> Tensor:
+        size = (grid[0] * self.patch_size, grid[1] * self.patch_size)
+        if x.shape[-2:] != size:
+            x = F.interpolate(x, size=size, mode='bicubic', align_corners=False)
+        tokens = self.proj(x).flatten(2).transpose(1, 2)  # B N C
+        tokens = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), tokens), 1)
+        return tokens + self.positions(grid)
+
+    def positions(self, grid: Size) -> Tensor:
+        """Position embeddings of a grid, the class token's first."""
+        resize = partial(resize_positions, self.pos_embed, self.grid, grid)
+        return self.kept.get(grid, self.pos_embed, resize)
+
+    def fit_positions(self, state: dict[str, Tensor], prefix: str) -> None:
+        """Resize the position embeddings in ``state``, of another square grid, to ours."""
+        name = f'{prefix}pos_embed'
+        given, own = state.get(name), self.pos_embed
+        if given is None or given.ndim != 3 or given.shape[1] == own.shape[1]:
+            return
+        side = isqrt(given.shape[1] - 1)
+        if side > 0 and side**2 == given.shape[1] - 1:
+            state[name] = resize_positions(given, (side, side), self.grid)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        self.fit_positions(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)

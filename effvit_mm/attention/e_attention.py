@@ -17,8 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .caching import cached_by_size
 from .eager import runs_eagerly
-from .linear import FEATURE_MAPS, map_keys, map_queries, normalised_product
+from .linear import FEATURE_MAPS, cosformer_waves, map_keys, map_queries, normalised_product
 from .softmax import NO_GRID, Layout
 from .token_sampling import TokenState, compact, sample_tokens, significance
 
@@ -43,11 +44,25 @@ def rows(x: Tensor, index: Tensor) -> Tensor:
     if runs_eagerly(x):  # whole rows, where they lie in one piece
         by_token = x.movedim(-2, 1)
         b, n, *rest = by_token.shape
-        first = torch.arange(0, b * n, n, device=x.device)[:, None]
-        picked = by_token.reshape(b * n, -1).index_select(0, (index + first).flatten())
+        picked = by_token.reshape(b * n, -1).index_select(
+            0, (index + _first_rows(b, n, x.device)).flatten()
+        )
         return picked.view(b, -1, *rest).movedim(1, -2)
     shape = (index.shape[0], *(1,) * (x.ndim - 3), index.shape[1], 1)
     return x.gather(-2, index.view(shape).expand(*x.shape[:-2], -1, x.shape[-1]))
+
+
+@cached_by_size
+def _first_rows(batch: int, count: int, device: torch.device) -> Tensor:
+    """Where each image begins in a batch's tokens: ``(B, 1)``."""
+    return torch.arange(0, batch * count, count, device=device)[:, None]
+
+
+@cached_by_size
+def _wave_table(total: int, device: torch.device) -> Tensor:
+    """Waves of all places of a row ``(total + 1, 2)``, zeros behind the last for padding."""
+    waves = cosformer_waves(torch.arange(1, total + 1, device=device), total)
+    return torch.nn.functional.pad(waves, (0, 0, 0, 1))
 
 
 class TokenSamplingAttention(nn.Module, ABC):
@@ -94,12 +109,13 @@ class TokenSamplingAttention(nn.Module, ABC):
         extra = layout.num_extra_tokens
         if extra < 1:
             raise ValueError(f'{type(self).__name__} needs a class token; the layout has none')
-        k = self.map_keys(k, extra, tokens)
+        waves = self.waves(k.shape[-2], extra, tokens, k.device)
+        k = self.map_keys(k, waves, extra, tokens)
         if not self.sample:
-            return self.attend(q, k, v, extra, tokens)
+            return self.attend(q, k, v, waves[:, : q.shape[-2]], extra, tokens)
         valid = None if tokens is None else tokens.valid
-        attention = self.class_attention(q[:, :, :1], k, extra, tokens)[..., extra:]
-        score = significance(attention, v[:, :, extra:], valid)
+        attention = self.class_attention(q[:, :, :1], k, waves[:, :1], extra, tokens)
+        score = significance(attention[..., extra:], v[:, :, extra:], valid)
         total = k.shape[-2] - extra if tokens is None else tokens.total
         num_samples = self.num_samples or total
         kept = sample_tokens(score, num_samples, valid)
@@ -107,15 +123,30 @@ class TokenSamplingAttention(nn.Module, ABC):
         index, still_valid = compact(kept, fixed)
         front = torch.arange(extra, device=q.device).expand(len(q), -1)
         index = front if layout.query_grid == NO_GRID else torch.cat([front, index + extra], 1)
-        return Sampled(self.attend(q, k, v, extra, tokens, index), index, still_valid)
+        q, waves = rows(q, index), rows(waves.expand(len(q), -1, -1), index)
+        return Sampled(self.attend(q, k, v, waves, extra, tokens), index, still_valid)
 
-    def map_keys(self, k: Tensor, extra: int, tokens: TokenState | None) -> Tensor:
+    def waves(
+        self, count: int, extra: int, tokens: TokenState | None, device: torch.device
+    ) -> Tensor:
+        """Waves of the tokens' places in the unpruned row, zero for padding: ``(B or 1, N, 2)``."""
+        if tokens is None:
+            return _wave_table(count, device)[None, :count]
+        total = tokens.total + extra
+        table = _wave_table(total, device)
+        front = table[:extra].expand(len(tokens.position), -1, -1)
+        places = torch.where(tokens.valid, tokens.position + extra, total)
+        return torch.cat([front, table[places]], 1)
+
+    def map_keys(
+        self, k: Tensor, waves: Tensor, extra: int, tokens: TokenState | None
+    ) -> Tensor:
         """What the methods below get as keys."""
         return k
 
     @abstractmethod
     def class_attention(
-        self, q_class: Tensor, k: Tensor, extra: int, tokens: TokenState | None
+        self, q_class: Tensor, k: Tensor, waves: Tensor, extra: int, tokens: TokenState | None
     ) -> Tensor:
         """Attention of the class token's query ``(B, heads, 1, d)`` to all: ``(B, heads, N)``."""
 
@@ -125,11 +156,11 @@ class TokenSamplingAttention(nn.Module, ABC):
         q: Tensor,
         k: Tensor,
         v: Tensor,
+        waves: Tensor,
         extra: int,
         tokens: TokenState | None,
-        index: Tensor | None = None,
     ) -> Tensor:
-        """Attention of the queries ``index`` (all that there are by default) to all valid keys."""
+        """Attention of queries, whose waves are given, to all valid keys."""
 
 
 def _all_valid(tokens: TokenState | None, extra: int) -> Tensor | None:
@@ -146,7 +177,7 @@ class SampledSoftmaxAttention(TokenSamplingAttention):
     """
 
     def class_attention(
-        self, q_class: Tensor, k: Tensor, extra: int, tokens: TokenState | None
+        self, q_class: Tensor, k: Tensor, waves: Tensor, extra: int, tokens: TokenState | None
     ) -> Tensor:
         logits = (q_class * self.key_dim**-0.5) @ k.transpose(-2, -1)
         if (valid := _all_valid(tokens, extra)) is not None:
@@ -158,11 +189,10 @@ class SampledSoftmaxAttention(TokenSamplingAttention):
         q: Tensor,
         k: Tensor,
         v: Tensor,
+        waves: Tensor,
         extra: int,
         tokens: TokenState | None,
-        index: Tensor | None = None,
     ) -> Tensor:
-        q = q if index is None else rows(q, index)
         valid = _all_valid(tokens, extra)
         mask = None if valid is None else valid[:, None, None]
         return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
@@ -194,24 +224,15 @@ class EAttention(TokenSamplingAttention):
             raise ValueError(f'feature_map={feature_map!r}: allowed are {allowed}')
         self.feature_map = feature_map
 
-    def _places(
-        self, count: int, extra: int, tokens: TokenState | None, device: torch.device
-    ) -> tuple[Tensor, int]:
-        """Places of the tokens in the unpruned row ``(B or 1, N)``, from 1, and its length."""
-        if tokens is None:
-            return torch.arange(1, count + 1, device=device)[None], count
-        front = torch.arange(1, extra + 1, device=device).expand(len(tokens.position), -1)
-        return torch.cat([front, tokens.position + extra + 1], 1), tokens.total + extra
-
-    def map_keys(self, k: Tensor, extra: int, tokens: TokenState | None) -> Tensor:
-        places, total = self._places(k.shape[-2], extra, tokens, k.device)
-        return map_keys(self.feature_map, k, places, total, _all_valid(tokens, extra))
+    def map_keys(
+        self, k: Tensor, waves: Tensor, extra: int, tokens: TokenState | None
+    ) -> Tensor:
+        return map_keys(self.feature_map, k, waves, _all_valid(tokens, extra))
 
     def class_attention(
-        self, q_class: Tensor, k: Tensor, extra: int, tokens: TokenState | None
+        self, q_class: Tensor, k: Tensor, waves: Tensor, extra: int, tokens: TokenState | None
     ) -> Tensor:
-        places, total = self._places(k.shape[-2], extra, tokens, k.device)
-        q = map_queries(self.feature_map, q_class, places[:, :1], total)
+        q = map_queries(self.feature_map, q_class, waves)
         weights = (k.float() @ q.float().transpose(-2, -1))[..., 0]
         return weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)
 
@@ -220,14 +241,8 @@ class EAttention(TokenSamplingAttention):
         q: Tensor,
         k: Tensor,
         v: Tensor,
+        waves: Tensor,
         extra: int,
         tokens: TokenState | None,
-        index: Tensor | None = None,
     ) -> Tensor:
-        places, total = self._places(k.shape[-2], extra, tokens, k.device)
-        if index is None:
-            places = places[:, : q.shape[-2]]  # the extra tokens alone, or all
-        else:
-            q = rows(q, index)
-            places = places.expand(len(index), -1).gather(1, index)
-        return normalised_product(map_queries(self.feature_map, q, places, total), k, v)
+        return normalised_product(map_queries(self.feature_map, q, waves), k, v)

@@ -42,9 +42,13 @@ def _lengths(x: Tensor, eps: float = 1e-6) -> Tensor:
     return torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min_(eps)
 
 
-def _unit_heads(x: Tensor) -> Tensor:
-    """:func:`unit_length` of ``(B, heads, N, d)``, in memory of that order."""
-    return torch.div(x, _lengths(x), out=torch.empty_like(x, memory_format=torch.contiguous_format))
+def _side_by_side(q: Tensor, k: Tensor) -> Tensor:
+    """``(B, heads, N, d)`` each as ``(2, B, heads, N, d)``: a view where they are parts of one."""
+    step = k.storage_offset() - q.storage_offset()
+    same = q.untyped_storage().data_ptr() == k.untyped_storage().data_ptr()
+    if same and step >= 0 and (q.shape, q.stride()) == (k.shape, k.stride()):
+        return q.as_strided((2, *q.shape), (step, *q.stride()))
+    return torch.stack([q, k])
 
 
 def linear_attention_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -256,11 +260,16 @@ class LinearAngularAttention(nn.Module):
 
     def _short_way(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
         """The same in fewer passes through memory, steps written over their own results."""
-        summed = (_unit_heads(k).transpose(-2, -1) @ v).mul_(self._scale(k))
-        y = (_unit_heads(q) @ summed).add_(v, alpha=0.5)
+        b, heads, n, width = v.shape
+        joined = _side_by_side(q, k)
+        units = torch.div(joined, _lengths(joined), out=q.new_empty(joined.shape))
+        q, k = units.flatten(1, 2).unbind()
+        v_flat = v.flatten(0, 1)
+        summed = torch.bmm(k.transpose(1, 2), v_flat)
+        y = torch.baddbmm(v_flat, q, summed, beta=0.5, alpha=self._scale(k))
         # In the order of tokens, heads, channels, which the host's projection takes as it is.
-        out = y.new_empty(y.shape[0], y.shape[2], y.shape[1], y.shape[3])
-        torch.div(y, _lengths(y), out=out.transpose(1, 2))
+        out = y.new_empty(b, n, heads, width)
+        torch.div(y.view(v.shape), _lengths(y).view(b, heads, n, 1), out=out.transpose(1, 2))
         if hasattr(self, 'value_conv'):
             out[:, layout.num_extra_tokens :] += self.value_conv.on_map(v, layout)
         return out.transpose(1, 2)

@@ -45,7 +45,7 @@ def significance(class_attention: Tensor, v: Tensor, valid: Tensor | None = None
 
     Where all scores vanish they stay zero.
     """
-    length = v.float().square().sum((1, 3)).sqrt()  # of the heads' values joined
+    length = torch.linalg.vector_norm(v.float(), dim=(1, 3))  # of the heads' values joined
     score = class_attention.float().sum(1) * length
     if valid is not None:
         score = score * valid

@@ -27,6 +27,7 @@ from ..attention import (
 )
 from ..attention.caching import SizeCache
 from ..attention.softmax import NO_GRID
+from ..deploy import packed_linear, packed_weights
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
 from .mechanism import build_attention
@@ -52,6 +53,13 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.mechanism = build_attention(attention, num_heads, dim // num_heads, dim // num_heads)
         self.proj = nn.Linear(dim, dim)
+        self.kept = packed_weights(), packed_weights()
+
+    def switch_to_deploy(self) -> Attention:
+        """From now on keep the weights as oneDNN takes them, too."""
+        for kept in self.kept:
+            kept.active = True
+        return self
 
     @property
     def samples_tokens(self) -> bool:
@@ -59,7 +67,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout, tokens: TokenState | None) -> Tensor | Sampled:
         # B N 3C -> 3, B heads N C/heads
-        q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        qkv = packed_linear(self.qkv, x, self.kept[0])
+        q, k, v = qkv.view(*x.shape[:2], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         if layout.query_grid == NO_GRID:
             q = q[:, :, : layout.num_extra_tokens]
         state = {'tokens': tokens} if self.samples_tokens else {}
@@ -69,7 +78,7 @@ class Attention(nn.Module):
         return self._join(out)
 
     def _join(self, x: Tensor) -> Tensor:
-        return self.proj(x.transpose(1, 2).flatten(2))
+        return packed_linear(self.proj, x.transpose(1, 2).flatten(2), self.kept[1])
 
 
 class WindowAttention(Attention):

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .caching import cached_by_size
+from .caching import SizeCache, cached_by_size
 from .eager import runs_eagerly
 from .softmax import NO_GRID, Layout, Size
 
@@ -98,12 +98,14 @@ class ValueConvolution(nn.Module):
         self.conv = nn.Conv2d(
             num_heads, num_heads, kernel, padding=padding, groups=num_heads, bias=False
         )
+        self.packed = SizeCache()
 
     def repeat_kernels(self, width: int) -> None:
         """Keep the kernels as they are used, one for each of a head's ``width`` channels."""
         weight = self.conv.weight.detach()
         if self.dims == 2 and len(weight) == self.num_heads:
             self.conv.weight = nn.Parameter(weight.repeat_interleave(width, 0), False)
+        self.packed.active = self.dims == 2
 
     def reaches(self, layout: Layout) -> bool:
         """Whether there are queries that it adds something to."""
@@ -126,8 +128,41 @@ class ValueConvolution(nn.Module):
         kernels = self.conv.weight
         if len(kernels) != groups:  # a kernel a head; else repeated already
             kernels = kernels.repeat_interleave(width, 0)
-        out = F.conv2d(maps.permute(0, 3, 1, 2), kernels, None, 1, self.conv.padding, 1, groups)
+        maps, padding = maps.permute(0, 3, 1, 2), self.conv.padding
+        if self._packs(maps, groups):
+            kernels, every = self._packed_kernels(groups), (1, 1)
+            out = torch.ops.mkldnn._convolution_pointwise.default(
+                maps, kernels, None, padding, every, every, groups, 'none', [], ''
+            )
+        else:
+            out = F.conv2d(maps, kernels, None, 1, padding, 1, groups)
         return out.permute(0, 2, 3, 1).reshape(b, -1, heads, width)
+
+
+    def _packs(self, maps: Tensor, groups: int) -> bool:
+        """Whether oneDNN may get the kernels in its own order, brought into it once."""
+        weight = self.conv.weight
+        return (
+            self.packed.active
+            and len(weight) == groups
+            and runs_eagerly(maps, weight)
+            and type(weight) is nn.Parameter
+            and maps.device.type == 'cpu'
+            and maps.dtype == weight.dtype == torch.float32
+            and not torch.is_autocast_enabled('cpu')
+            and torch.backends.mkldnn.is_available()
+            and torch.backends.mkldnn.enabled
+        )
+
+    def _packed_kernels(self, groups: int) -> Tensor:
+        weight, every = self.conv.weight, (1, 1)
+        return self.packed.get(
+            'weight',
+            weight,
+            lambda: torch.ops.mkldnn._reorder_convolution_weight(
+                weight.detach(), self.conv.padding, every, every, groups, None
+            ),
+        )
 
 
 @cached_by_size

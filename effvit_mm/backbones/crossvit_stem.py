@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..attention.caching import SizeCache
+from ..attention.caching import SizeCache, cached_by_size
+from ..attention.eager import runs_eagerly
+from ..deploy import packed_conv, packed_patches, packed_weights
 
 Size = tuple[int, int]
 
@@ -26,16 +28,33 @@ _CONV_PATCHES = {
 }
 
 
-def conv_patches(dim: int, patch_size: int) -> nn.Module:
+class ConvPatches(nn.Sequential):
     """Patches to tokens by three convolutions, the paper's dagger; same shapes."""
-    widths = (3, dim // 4, dim // 2, dim)
-    layers: list[nn.Module] = []
-    for i, geometry in enumerate(_CONV_PATCHES[patch_size]):
-        layers += [nn.Conv2d(widths[i], widths[i + 1], *geometry), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+
+    def __init__(self, dim: int, patch_size: int) -> None:
+        widths = (3, dim // 4, dim // 2, dim)
+        layers: list[nn.Module] = []
+        for i, geometry in enumerate(_CONV_PATCHES[patch_size]):
+            layers += [nn.Conv2d(widths[i], widths[i + 1], *geometry), nn.ReLU()]
+        super().__init__(*layers[:-1])
+        self.kept = tuple(SizeCache() for _ in _CONV_PATCHES[patch_size])
+
+    def switch_to_deploy(self) -> ConvPatches:
+        """From now on keep the weights as oneDNN takes them, too."""
+        for kept in self.kept:
+            kept.active = True
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.kept[0].active:
+            return super().forward(x)
+        first, _, second, _, third = self
+        for conv, kept in zip((first, second), self.kept[:2], strict=True):
+            x = packed_conv(conv, x, kept, relu=True)
+        return packed_conv(third, x, self.kept[2])
 
 
-PATCH_EMBEDDINGS = {'linear': linear_patches, 'conv': conv_patches}
+PATCH_EMBEDDINGS = {'linear': linear_patches, 'conv': ConvPatches}
 
 
 def branch_grid(size: Size, patch_size: int, fraction: Size) -> Size:
@@ -61,6 +80,52 @@ def resize_positions(positions: Tensor, grid: Size, new_grid: Size) -> Tensor:
     return torch.cat((extra, new.to(table.dtype).flatten(2).transpose(1, 2)), 1)
 
 
+# Outputs of a resized row or column that are made by one product.
+BAND = 56
+
+
+def resize_images(x: Tensor, size: Size) -> Tensor:
+    """Bicubic interpolation of images ``(B, C, H, W)`` to a size of (H, W).
+
+    In eager inference it is two products for each band, of columns and then of rows, with a matrix
+    of its weights: the pixels that a band is made of are few more than those it has.
+    """
+    old = (x.shape[2], x.shape[3])
+    if old == size:
+        return x
+    if not (x.device.type == 'cpu' and x.dtype == torch.float32 and runs_eagerly(x)):
+        return F.interpolate(x, size=size, mode='bicubic', align_corners=False)
+    planes = x.flatten(0, 1)
+    wide = x.new_empty(len(planes), old[0], size[1])
+    for first, last, low, high, weights in bicubic_bands(old[1], size[1]):
+        torch.matmul(planes[:, :, low:high], weights.t(), out=wide[:, :, first:last])
+    result = x.new_empty(len(planes), *size)
+    for first, last, low, high, weights in bicubic_bands(old[0], size[0]):
+        weights = weights.expand(len(planes), -1, -1)
+        torch.bmm(weights, wide[:, low:high], out=result[:, first:last])
+    return result.unflatten(0, x.shape[:2])
+
+
+@cached_by_size
+def bicubic_bands(old: int, new: int) -> list[tuple[int, int, int, int, Tensor]]:
+    """How ``old`` pixels in a line become ``new``, in bands of these.
+
+    Returns:
+        For each band its first output and the one behind its last, the same of the inputs that it
+        is made of, and their weights ``(outputs, inputs)``.
+    """
+    # A picture of nothing but unit vectors, resized on one axis alone, is the matrix.
+    unit = torch.eye(old)[None, None]
+    weights = F.interpolate(unit, size=(new, old), mode='bicubic', align_corners=False)[0, 0]
+    bands = []
+    for first in range(0, new, BAND):
+        band = weights[first : first + BAND]
+        used = band.any(0).nonzero()
+        low, high = int(used[0]), int(used[-1]) + 1
+        bands.append((first, first + len(band), low, high, band[:, low:high].contiguous()))
+    return bands
+
+
 class BranchEmbedding(nn.Module):
     """Image to the tokens of one branch: class token first, positions added.
 
@@ -78,20 +143,22 @@ class BranchEmbedding(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid[0] * grid[1], dim))
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        self.kept = SizeCache()
+        self.kept, self.packed = SizeCache(), packed_weights()
 
     def switch_to_deploy(self) -> BranchEmbedding:
-        """From now on keep the position embeddings of each grid."""
-        self.kept.active = True
+        """From now on keep the position embeddings of each grid, and weights in oneDNN's order."""
+        self.kept.active = self.packed.active = True
         return self
 
     def forward(self, x: Tensor, grid: Size) -> Tensor:
         size = (grid[0] * self.patch_size, grid[1] * self.patch_size)
-        if x.shape[-2:] != size:
-            x = F.interpolate(x, size=size, mode='bicubic', align_corners=False)
-        tokens = self.proj(x).flatten(2).transpose(1, 2)  # B N C
+        tokens = packed_patches(self.proj, resize_images(x, size), self.packed)
+        tokens = tokens.flatten(2).transpose(1, 2)  # B N C
         tokens = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), tokens), 1)
-        return tokens + self.positions(grid)
+        positions = self.positions(grid)
+        if runs_eagerly(tokens, positions) and tokens.dtype == positions.dtype:
+            return tokens.add_(positions)
+        return tokens + positions
 
     def positions(self, grid: Size) -> Tensor:
         """Position embeddings of a grid, the class token's first."""

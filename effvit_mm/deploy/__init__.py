@@ -1,6 +1,6 @@
 """Networks as they are deployed: norms folded, constants computed once, no training branches."""
 
-from .convolution import ConvGELU, PointwiseConv2d, bottleneck
+from .convolution import ConvGELU, PointwiseConv2d, bottleneck, packed_conv, packed_patches
 from .folding import (
     ShiftedConv2d,
     fold_batch_norms,
@@ -27,7 +27,9 @@ __all__ = [
     'linear_add',
     'linear_gelu',
     'mean_linear',
+    'packed_conv',
     'packed_linear',
+    'packed_patches',
     'packed_weights',
     'switch_modules',
 ]

@@ -138,9 +138,7 @@ class TokenSamplingAttention(nn.Module, ABC):
         places = torch.where(tokens.valid, tokens.position + extra, total)
         return torch.cat([front, table[places]], 1)
 
-    def map_keys(
-        self, k: Tensor, waves: Tensor, extra: int, tokens: TokenState | None
-    ) -> Tensor:
+    def map_keys(self, k: Tensor, waves: Tensor, extra: int, tokens: TokenState | None) -> Tensor:
         """What the methods below get as keys."""
         return k
 
@@ -224,9 +222,7 @@ class EAttention(TokenSamplingAttention):
             raise ValueError(f'feature_map={feature_map!r}: allowed are {allowed}')
         self.feature_map = feature_map
 
-    def map_keys(
-        self, k: Tensor, waves: Tensor, extra: int, tokens: TokenState | None
-    ) -> Tensor:
+    def map_keys(self, k: Tensor, waves: Tensor, extra: int, tokens: TokenState | None) -> Tensor:
         return map_keys(self.feature_map, k, waves, _all_valid(tokens, extra))
 
     def class_attention(

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .caching import SizeCache, cached_by_size
-from .eager import runs_eagerly
+from .eager import on_onednn, runs_eagerly
 from .softmax import NO_GRID, Layout, Size
 
 CONSTANT_TERMS = ('identity', 'sum')
@@ -129,8 +129,8 @@ class ValueConvolution(nn.Module):
         if len(kernels) != groups:  # a kernel a head; else repeated already
             kernels = kernels.repeat_interleave(width, 0)
         maps, padding = maps.permute(0, 3, 1, 2), self.conv.padding
-        if self._packs(maps, groups):
-            kernels, every = self._packed_kernels(groups), (1, 1)
+        if self.packed.active and on_onednn(maps, self.conv.weight):
+            kernels, every = self._packed_kernels(maps.shape), (1, 1)
             out = torch.ops.mkldnn._convolution_pointwise.default(
                 maps, kernels, None, padding, every, every, groups, 'none', [], ''
             )
@@ -138,29 +138,14 @@ class ValueConvolution(nn.Module):
             out = F.conv2d(maps, kernels, None, 1, padding, 1, groups)
         return out.permute(0, 2, 3, 1).reshape(b, -1, heads, width)
 
-
-    def _packs(self, maps: Tensor, groups: int) -> bool:
-        """Whether oneDNN may get the kernels in its own order, brought into it once."""
-        weight = self.conv.weight
-        return (
-            self.packed.active
-            and len(weight) == groups
-            and runs_eagerly(maps, weight)
-            and type(weight) is nn.Parameter
-            and maps.device.type == 'cpu'
-            and maps.dtype == weight.dtype == torch.float32
-            and not torch.is_autocast_enabled('cpu')
-            and torch.backends.mkldnn.is_available()
-            and torch.backends.mkldnn.enabled
-        )
-
-    def _packed_kernels(self, groups: int) -> Tensor:
+    def _packed_kernels(self, size: torch.Size) -> Tensor:
+        """The kernels in oneDNN's own order, into which they are brought once a size."""
         weight, every = self.conv.weight, (1, 1)
         return self.packed.get(
-            'weight',
+            size,
             weight,
             lambda: torch.ops.mkldnn._reorder_convolution_weight(
-                weight.detach(), self.conv.padding, every, every, groups, None
+                weight.detach(), self.conv.padding, every, every, len(weight), size
             ),
         )
 

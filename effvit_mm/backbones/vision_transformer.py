@@ -27,7 +27,7 @@ from ..attention import (
 )
 from ..attention.caching import SizeCache
 from ..attention.softmax import NO_GRID
-from ..deploy import packed_linear, packed_weights
+from ..deploy import linear_add, packed_linear, packed_weights
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
 from .mechanism import build_attention
@@ -44,7 +44,7 @@ class Attention(nn.Module):
     Shapes:
         x: ``(B, N, dim)``; returns the same, or a :class:`Sampled` of projected rows ``(B, extra +
         K, dim)`` where the mechanism drops tokens. Where the layout has ``NO_GRID`` of queries, the
-        extra tokens alone.
+        extra tokens alone. A ``residual`` like x is added to the rows that come out.
     """
 
     def __init__(self, dim: int, num_heads: int, attention: Mapping | None) -> None:
@@ -65,7 +65,13 @@ class Attention(nn.Module):
     def samples_tokens(self) -> bool:
         return getattr(self.mechanism, 'samples_tokens', False)
 
-    def forward(self, x: Tensor, layout: Layout, tokens: TokenState | None) -> Tensor | Sampled:
+    def forward(
+        self,
+        x: Tensor,
+        layout: Layout,
+        tokens: TokenState | None = None,
+        residual: Tensor | None = None,
+    ) -> Tensor | Sampled:
         # B N 3C -> 3, B heads N C/heads
         qkv = packed_linear(self.qkv, x, self.kept[0])
         q, k, v = qkv.view(*x.shape[:2], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
@@ -74,11 +80,15 @@ class Attention(nn.Module):
         state = {'tokens': tokens} if self.samples_tokens else {}
         out = self.mechanism(q, k, v, layout, **state)
         if isinstance(out, Sampled):
-            return out._replace(values=self._join(out.values))
-        return self._join(out)
+            residual = None if residual is None else rows(residual, out.index)
+            return out._replace(values=self._join(out.values, residual))
+        return self._join(out, None if residual is None else residual[:, : out.shape[2]])
 
-    def _join(self, x: Tensor) -> Tensor:
-        return packed_linear(self.proj, x.transpose(1, 2).flatten(2), self.kept[1])
+    def _join(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        x = x.transpose(1, 2).flatten(2)
+        if residual is None:
+            return packed_linear(self.proj, x, self.kept[1])
+        return linear_add(self.proj, x, residual, self.kept[1])
 
 
 class WindowAttention(Attention):
@@ -101,12 +111,19 @@ class WindowAttention(Attention):
                 'whole map and cannot attend within windows; leave window_size None'
             )
 
-    def forward(self, x: Tensor, layout: Layout, tokens: TokenState | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        layout: Layout,
+        tokens: TokenState | None = None,
+        residual: Tensor | None = None,
+    ) -> Tensor:
         grid, extra = layout.query_grid, layout.num_extra_tokens
         window = window_of(grid, self.window_size)
         windows = tokens_to_windows(x, grid, extra, self.window_size)
         windows = super().forward(windows, Layout(window, window, extra), None)
-        return windows_to_tokens(windows, grid, extra, self.window_size)
+        out = windows_to_tokens(windows, grid, extra, self.window_size)
+        return out if residual is None else residual + out
 
 
 class Block(nn.Module):
@@ -139,16 +156,14 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Tokens ``(B, N, C)``; returns them, and where some were dropped, the rows kept of ``x``
         ``(B, extra + K)`` and which of those are no padding ``(B, K)``."""
-        out = self.attn(self.norm1(x), layout, tokens)
+        deployed = isinstance(self.drop_path, nn.Identity)
+        out = self.attn(self.norm1(x), layout, tokens, x if deployed else None)
         index = valid = None
         if isinstance(out, Sampled):
             out, index, valid = out
-            x = rows(x, index)
-        elif layout.query_grid == NO_GRID:
-            x = x[:, : layout.num_extra_tokens]
-        x = x + self.drop_path(out)
-        if isinstance(self.drop_path, nn.Identity):  # deployed
-            return self.mlp(self.norm2(x), x), index, valid
+        if deployed:
+            return self.mlp(self.norm2(out), out), index, valid
+        x = (x if index is None else rows(x, index)) + self.drop_path(out)
         return x + self.drop_path(self.mlp(self.norm2(x))), index, valid
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..attention.caching import SizeCache
-from ..attention.eager import runs_eagerly
+from ..attention.eager import on_onednn, runs_eagerly
 
 # Multiply-adds below which oneDNN's call costs more than it saves.
 LARGE_PRODUCT = 1 << 23
@@ -76,21 +76,6 @@ def _packs(layer: nn.Module, x: Tensor, kept: SizeCache) -> bool:
         and _is_plain(layer)
         and on_onednn(x, layer.weight)
         and x.numel() * layer.out_features >= LARGE_PRODUCT
-    )
-
-
-def on_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Whether plain float32 tensors meet in eager inference on a CPU, oneDNN being there."""
-    return (
-        runs_eagerly(x, weight)
-        # No subclasses: quantised weights, tensors of several machines, fake ones.
-        and type(x) is Tensor
-        and type(weight) is nn.Parameter
-        and x.device.type == weight.device.type == 'cpu'
-        and x.dtype == weight.dtype == torch.float32
-        and not torch.is_autocast_enabled('cpu')
-        and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
     )
 
 

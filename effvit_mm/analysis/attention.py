@@ -14,13 +14,13 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from ..attention import CrossAttention, ShiftedWindowAttention
-from ..backbones import crossvit, levit, mvitv2, vision_transformer
+from ..backbones import crossvit_blocks, levit, mvitv2, vision_transformer
 from .flops import flops_by_module
 
 ATTENTION_LAYERS = (
     CrossAttention,
     ShiftedWindowAttention,
-    crossvit.SelfAttention,
+    crossvit_blocks.SelfAttention,
     levit.BiasedAttention,
     mvitv2.PoolingAttention,
     vision_transformer.Attention,

@@ -37,7 +37,8 @@ class SizeCache:
     """Tensors that a module makes of its weights for a size, kept for the last sizes it met.
 
     For deployed modules, whose weights rest; where they do change (a state dict is loaded, the
-    module moves to another device or type) all is forgotten. Not in the state dict.
+    module moves to another device or type) all is forgotten. Not in the state dict; copies and
+    pickles of the module begin with nothing.
 
     Args:
         active: Keep something. Until this is set, every call computes.
@@ -49,6 +50,9 @@ class SizeCache:
         self.active, self.budget = active, budget
         self.entries: dict[Any, Kept] = {}  # the last used is the last
         self.stamp: tuple | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, 'entries': {}, 'stamp': None}
 
     def get(self, key: Any, source: Tensor, compute: Callable[[], Kept]) -> Kept:
         """``compute()``, or its result from before for the same ``key`` and ``source``.

@@ -32,12 +32,41 @@ class CrossAttention(nn.Module):
         self.k = nn.Linear(dim, dim, bias=qkv_bias)
         self.v = nn.Linear(dim, dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
+        self.folded = False
+
+    def switch_to_deploy(self) -> CrossAttention:
+        """From now on make no keys and values of all the tokens."""
+        self.folded = True
+        return self
 
     def _split(self, x: Tensor) -> Tensor:
         """``(B, N, dim) -> (B, heads, N, dim / heads)``."""
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.folded:
+            return self.proj(self.attend_folded(x))
         q, k, v = self._split(self.q(x[:, :1])), self._split(self.k(x)), self._split(self.v(x))
         out = F.scaled_dot_product_attention(q, k, v)
         return self.proj(out.transpose(1, 2).flatten(2))
+
+    def attend_folded(self, x: Tensor) -> Tensor:
+        """The same before the projection, ``(B, 1, dim)``, from products with the tokens as such.
+
+        There being one query, its product with a key is ``q^T (W_k x) = (W_k^T q)^T x``, and the
+        weighted mean of the values ``W_v`` times that of the tokens: a projection of one token for
+        each head where there were two of all tokens. The bias of the keys adds the same to all
+        logits of a head, which softmax does not see; that of the values is added to their mean.
+        """
+        heads = self.num_heads
+        to_key, to_value = (
+            layer.weight.unflatten(0, (heads, -1)) for layer in (self.k, self.v)
+        )  # heads d C
+        q = self.q(x[:, 0]).unflatten(-1, (heads, -1)).transpose(0, 1)  # heads B d
+        queries = (q @ to_key).transpose(0, 1)[:, None]  # B 1 heads C: each head's a row
+        mean = F.scaled_dot_product_attention(
+            queries, x[:, None], x[:, None], scale=q.shape[-1] ** -0.5
+        )
+        values = mean[:, 0].transpose(0, 1) @ to_value.transpose(1, 2)  # heads B d
+        values = values.transpose(0, 1).flatten(1)
+        return (values if self.v.bias is None else values + self.v.bias)[:, None]

@@ -1,6 +1,6 @@
 """Networks as they are deployed: norms folded, constants computed once, no training branches."""
 
-from .convolution import ConvGELU, PointwiseConv2d, bottleneck
+from .convolution import ConvGELU, PointwiseConv2d, bottleneck, packed_conv, packed_patches
 from .folding import (
     ShiftedConv2d,
     fold_batch_norms,
@@ -10,6 +10,7 @@ from .folding import (
     fold_norm_linear,
     mean_linear,
 )
+from .linear import linear_add, linear_gelu, packed_linear, packed_weights
 from .switch import Deployable, switch_modules
 
 __all__ = [
@@ -23,6 +24,12 @@ __all__ = [
     'fold_linear_norm',
     'fold_norm_conv',
     'fold_norm_linear',
+    'linear_add',
+    'linear_gelu',
     'mean_linear',
+    'packed_conv',
+    'packed_linear',
+    'packed_patches',
+    'packed_weights',
     'switch_modules',
 ]

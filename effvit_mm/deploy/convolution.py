@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..attention.caching import SizeCache
 from ..attention.eager import gelu, runs_eagerly
+from .linear import on_onednn
 
 # Elements of an output from which on oneDNN's convolution, which applies GELU on the way, is faster
 # than PyTorch's own steps; below, what its calls cost on top is more than the saving.
@@ -56,34 +58,83 @@ class ConvGELU(nn.Sequential):
 
 def fused_gelu(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """``gelu(conv(x))`` by one kernel of oneDNN's."""
-    return torch.ops.mkldnn._convolution_pointwise(
+    return _onednn(conv, x, conv.weight, 'gelu', 'none')  # the exact GELU
+
+
+def packed_conv(conv: nn.Conv2d, x: Tensor, kept: SizeCache, relu: bool = False) -> Tensor:
+    """``conv(x)``, or ``relu(conv(x))``, by weights that were brought into oneDNN's order once.
+
+    Args:
+        conv: A convolution, or what a tool put into its place: that is called as it is.
+        x: ``(B, C, H, W)``.
+        kept: Of this convolution alone; nothing is kept, and the plain steps run, until it is
+            active. The order depends on the size of ``x``.
+    """
+    if not (kept.active and _is_plain(conv) and on_onednn(x, conv.weight)):
+        y = conv(x)
+        return y.relu() if relu else y
+
+    def pack() -> Tensor:
+        return torch.ops.mkldnn._reorder_convolution_weight(
+            conv.weight.detach(), conv.padding, conv.stride, conv.dilation, conv.groups, x.shape
+        )
+
+    return _onednn(conv, x, kept.get(x.shape, conv.weight, pack), 'relu' if relu else 'none', '')
+
+
+def packed_patches(conv: nn.Conv2d, x: Tensor, kept: SizeCache) -> Tensor:
+    """``conv(x)`` of a convolution whose stride is its kernel, as a linear layer of the patches.
+
+    Args:
+        conv, kept: As for :func:`packed_conv`.
+        x: ``(B, C, p H, p W)`` for patches of p x p.
+    """
+    if not (kept.active and _is_plain(conv) and on_onednn(x, conv.weight)):
+        return conv(x)
+
+    def pack() -> Tensor:
+        return torch.ops.mkldnn._reorder_linear_weight(conv.weight.detach().flatten(1))
+
+    height, width = conv.stride
+    patches = x.unflatten(3, (-1, width)).unflatten(2, (-1, height)).permute(0, 2, 4, 1, 3, 5)
+    tokens = torch.ops.mkldnn._linear_pointwise.default(
+        patches.flatten(3), kept.get('weight', conv.weight, pack), conv.bias, 'none', [], ''
+    )
+    return tokens.permute(0, 3, 1, 2)
+
+
+def _onednn(conv: nn.Conv2d, x: Tensor, weight: Tensor, activation: str, kind: str) -> Tensor:
+    """A convolution and an activation, in channels-last memory."""
+    return torch.ops.mkldnn._convolution_pointwise.default(
         x.contiguous(memory_format=torch.channels_last),
-        conv.weight,
+        weight,
         conv.bias,
         conv.padding,
         conv.stride,
         conv.dilation,
         conv.groups,
-        'gelu',
+        activation,
         [],
-        'none',  # the exact GELU
+        kind,
+    )
+
+
+def _is_plain(conv: nn.Module) -> bool:
+    """Whether it is a convolution that oneDNN's step can stand for, and nobody looks at it."""
+    return (
+        isinstance(conv, nn.Conv2d)
+        and not isinstance(conv.padding, str)
+        and conv.padding_mode == 'zeros'
+        and not (conv._forward_hooks or conv._forward_pre_hooks)
     )
 
 
 def _fuses(conv: nn.Module, x: Tensor) -> bool:
     """Whether :func:`fused_gelu` applies, and is worth its call."""
     return (
-        isinstance(conv, nn.Conv2d)
-        and runs_eagerly(x, conv.weight)
-        and x.device.type == 'cpu'
-        and x.dtype == conv.weight.dtype == torch.float32
+        _is_plain(conv)
+        and on_onednn(x, conv.weight)
         and x.numel() // x.shape[1] * conv.out_channels >= WIDE_MAP * conv.stride[0] ** 2
-        and not isinstance(conv.padding, str)
-        and conv.padding_mode == 'zeros'
-        and not torch.is_autocast_enabled('cpu')
-        and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
-        and not (conv._forward_hooks or conv._forward_pre_hooks)
     )
 
 

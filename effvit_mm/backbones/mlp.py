@@ -1,0 +1,33 @@
+"""The perceptron of a transformer block, the same for every network that has ViT's."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..deploy import linear_add, linear_gelu, packed_linear, packed_weights
+
+
+class MLP(nn.Module):
+    """Two linear layers with an exact GELU between.
+
+    Shapes:
+        x: ``(B, N, C)``, residual: the same, added to what comes out; returns the same.
+    """
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+        self.kept = packed_weights(), packed_weights()
+
+    def switch_to_deploy(self) -> MLP:
+        """From now on keep the weights as oneDNN takes them, too."""
+        for kept in self.kept:
+            kept.active = True
+        return self
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        hidden = linear_gelu(self.fc1, x, self.kept[0])
+        if residual is None:
+            return packed_linear(self.fc2, hidden, self.kept[1])
+        return linear_add(self.fc2, hidden, residual, self.kept[1])

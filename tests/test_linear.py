@@ -1,0 +1,143 @@
+"""Linear layers and what follows them in one step: the plain steps' results, where allowed."""
+
+import copy
+import io
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_eager import calls
+from torch import nn
+
+from effvit_mm.backbones.mlp import MLP
+from effvit_mm.deploy import linear as steps
+from effvit_mm.deploy import linear_add, linear_gelu, packed_linear, packed_weights
+
+FUSED = 'mkldnn::_linear_pointwise'
+PACKING = 'mkldnn::_reorder_linear_weight'
+
+
+def layer_and_input(bias=True, shape=(2, 5, 6)):
+    torch.manual_seed(0)
+    layer = nn.Linear(shape[-1], 8, bias=bias).requires_grad_(False)
+    kept = packed_weights()
+    kept.active = True
+    return layer, torch.randn(shape), kept
+
+
+def results(layer, x, residual, kept):
+    return (
+        packed_linear(layer, x, kept),
+        linear_gelu(layer, x, kept),
+        linear_add(layer, x, residual, kept),
+    )
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """Small products too."""
+    monkeypatch.setattr(steps, 'LARGE_PRODUCT', 0)
+
+
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize('shape', [(1, 6), (3, 5, 6), (2, 4, 3, 6), (0, 5, 6)], ids=str)
+@torch.no_grad()
+def test_one_step_equals_the_plain_ones(bias, shape, always):
+    layer, x, kept = layer_and_input(bias, shape)
+    y = F.linear(x, layer.weight, layer.bias)
+    residual = torch.randn_like(y)
+    for strided in (
+        x,
+        x.transpose(0, -2).contiguous().transpose(0, -2),
+        x.repeat(2, *(1,) * (x.ndim - 1))[::2],
+    ):
+        y = F.linear(strided, layer.weight, layer.bias)
+        before = residual.clone()
+        assert FUSED in calls(results, layer, strided, residual, kept)
+        for got, want in zip(
+            results(layer, strided, residual, kept), (y, F.gelu(y), residual + y), strict=True
+        ):
+            torch.testing.assert_close(got, want)
+        assert torch.equal(residual, before)
+
+
+@torch.no_grad()
+def test_weights_are_packed_once_and_anew_when_they_change(always):
+    layer, x, kept = layer_and_input()
+    assert PACKING in calls(packed_linear, layer, x, kept)
+    assert PACKING not in calls(packed_linear, layer, x, kept)
+    layer.weight.mul_(2)
+    torch.testing.assert_close(packed_linear(layer, x, kept), layer(x))
+    layer.load_state_dict({'weight': torch.randn(8, 6), 'bias': torch.randn(8)})
+    torch.testing.assert_close(packed_linear(layer, x, kept), layer(x))
+    with torch.inference_mode():
+        layer.weight.data = torch.randn(8, 6)
+        torch.testing.assert_close(packed_linear(layer, x, kept), layer(x))
+
+
+@pytest.mark.filterwarnings('ignore:TF32')
+def test_where_the_plain_layer_is_called(always):
+    layer, x, kept = layer_and_input()
+    residual = torch.randn(2, 5, 8)
+    asks = x.clone().requires_grad_()
+    assert FUSED not in calls(results, layer, asks, residual, kept)
+    for got in results(layer, asks, residual, kept):
+        assert torch.autograd.grad(got.sum(), asks)[0].any()
+    with torch.no_grad():
+        with torch.autocast('cpu', torch.bfloat16):
+            assert FUSED not in calls(results, layer, x, residual, kept)
+            assert [t.dtype for t in results(layer, x, residual, kept)] == [
+                torch.bfloat16, torch.bfloat16, torch.float32,
+            ]  # fmt: skip
+        assert FUSED not in calls(
+            results, copy.deepcopy(layer).double(), x.double(), x.new_zeros(1), kept
+        )
+        with torch.backends.mkldnn.flags(enabled=False):
+            assert FUSED not in calls(results, layer, x, residual, kept)
+        kept.active = False
+        assert FUSED not in calls(results, layer, x, residual, kept)
+        kept.active = True
+        # Who looks at the layer finds its own result, and that stays what it was.
+        seen = []
+        layer.register_forward_hook(lambda module, args, out: seen.append(out))
+        for _ in range(2):
+            results(layer, x, residual, kept)
+        want = F.linear(x, layer.weight, layer.bias)
+        assert len(seen) == 6 and all(torch.equal(out, want) for out in seen)
+
+
+@torch.no_grad()
+def test_small_products_stay_with_pytorch():
+    layer, x, kept = layer_and_input()
+    assert FUSED not in calls(results, layer, x, torch.randn(2, 5, 8), kept)
+    layer, x, kept = layer_and_input(shape=(1, steps.LARGE_PRODUCT // 64, 8))
+    assert FUSED in calls(linear_gelu, layer, x, kept)
+
+
+@torch.no_grad()
+def test_a_replaced_layer_is_called(always):
+    """Tools that quantise or adapt layers put their own into the place."""
+    mlp = MLP(6, 8).eval().switch_to_deploy()
+    x = torch.randn(2, 5, 6)
+    mlp.fc1 = nn.Sequential(mlp.fc1)
+    want = mlp.fc2(F.gelu(mlp.fc1(x)))
+    torch.testing.assert_close(mlp(x), want)
+    torch.testing.assert_close(mlp(x, x), x + want)
+
+
+def test_a_perceptron_deployed(always):
+    torch.manual_seed(0)
+    mlp = MLP(6, 8).eval()
+    names, x = list(mlp.state_dict()), torch.randn(2, 5, 6)
+    with torch.no_grad():
+        want = mlp(x), mlp(x, x)
+        assert FUSED not in calls(mlp, x)
+        mlp.switch_to_deploy()
+        for _ in range(2):
+            torch.testing.assert_close((mlp(x), mlp(x, x)), want)
+        assert FUSED in calls(mlp, x) and list(mlp.state_dict()) == names
+        torch.save(mlp, file := io.BytesIO())
+        file.seek(0)
+        for other in (copy.deepcopy(mlp), torch.load(file, weights_only=False)):
+            torch.testing.assert_close((other(x), other(x, x)), want)
+    torch.testing.assert_close(torch.export.export(mlp, (x, x)).module()(x, x), want[1])

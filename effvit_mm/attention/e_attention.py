@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from .linear import FEATURE_MAPS, map_features, normalised_product
+from .sizes import smaller
 from .softmax import Layout
 from .token_sampling import TokenState, compact, sample_tokens, significance
 
@@ -93,9 +94,11 @@ class TokenSamplingAttention(nn.Module, ABC):
         total = k.shape[-2] - extra if tokens is None else tokens.total
         num_samples = self.num_samples or total
         kept = sample_tokens(score, num_samples, valid)
-        fixed = min(num_samples, score.shape[1]) if torch.compiler.is_compiling() else None
+        # A graph has as many places for every image; what an image keeps is marked in `valid`.
+        graph = torch.compiler.is_compiling()
+        fixed = smaller(num_samples, score.shape[1]) if graph else None
         index, still_valid = compact(kept, fixed)
-        front = torch.arange(extra, device=q.device).expand(len(q), -1)
+        front = torch.arange(extra, device=q.device).expand(q.shape[0], -1)
         index = torch.cat([front, index + extra], 1)
         return Sampled(self.attend(q, k, v, extra, tokens, index), index, still_valid)
 
@@ -188,7 +191,7 @@ class EAttention(TokenSamplingAttention):
         if tokens is None:
             places, total = torch.arange(1, count + 1, device=k.device)[None], count
         else:
-            front = torch.arange(1, extra + 1, device=k.device).expand(len(k), -1)
+            front = torch.arange(1, extra + 1, device=k.device).expand(k.shape[0], -1)
             places = torch.cat([front, tokens.position + extra + 1], 1)
             total = tokens.total + extra
         own = places[:, : q.shape[-2]]  # the class token alone, or all

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .sizes import even_steps, is_open
 from .softmax import Layout
 
 
@@ -87,7 +88,7 @@ def normalised_product(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-6) -> Te
     with torch.autocast(q.device.type, enabled=False):
         q, k, value = q.float(), k.float(), v.float()
         total = q @ k.sum(-2)[..., None]  # B heads N 1
-        if n * m * (d + e) < (n + m) * d * e:
+        if not is_open(n, m) and n * m * (d + e) < (n + m) * d * e:
             out = (q @ k.transpose(-2, -1)) @ value
         else:
             out = q @ (k.transpose(-2, -1) @ value)
@@ -125,6 +126,6 @@ class LinearAttention(nn.Module):
         query_positions = key_positions
         if layout.query_grid != layout.key_grid:  # places of the queries among the keys
             count = q.shape[-2]
-            query_positions = torch.linspace(1, keys, count, device=q.device)[None]
+            query_positions = even_steps(1, keys, count, q.device)[None]
         q, k = map_features(self.feature_map, q, k, query_positions, key_positions, keys)
         return normalised_product(q, k, v)

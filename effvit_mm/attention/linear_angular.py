@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .caching import cached_by_size
+from .sizes import is_open
 from .softmax import Layout, Size
 
 CONSTANT_TERMS = ('identity', 'sum')
@@ -41,10 +42,10 @@ def linear_attention_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """``Q K^T V`` in the cheaper order: ``(..., N, d), (..., M, d), (..., M, e) -> (..., N, e)``.
 
     Keys and values first costs (N + M) d e multiply-adds and no N x M matrix; the other order,
-    N M (d + e), is taken where tokens are fewer than channels.
+    N M (d + e), is taken where tokens are known to be fewer than channels.
     """
     n, m, d, e = q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]
-    if n * m * (d + e) < (n + m) * d * e:
+    if not is_open(n, m) and n * m * (d + e) < (n + m) * d * e:
         return (q @ k.transpose(-2, -1)) @ v
     return q @ (k.transpose(-2, -1) @ v)
 

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .sizes import even_steps
+
 
 class TokenState(NamedTuple):
     """Which tokens a batch still has, after the extra tokens in front.
@@ -75,7 +77,7 @@ def sample_tokens(score: Tensor, num_samples: int, valid: Tensor | None = None) 
     cdf = ((total - low) / spread.clamp_min(torch.finfo(torch.float32).tiny)).masked_fill(~real, -1)
 
     first = cdf.masked_fill(cdf <= 0, torch.inf).amin(-1, keepdim=True).clamp_max(1)
-    step = torch.linspace(0, 1, num_samples, device=score.device)
+    step = even_steps(0, 1, num_samples, score.device)
     points = first + (1 - first) * step  # B, num_samples; ascending
     picked = _nearest(cdf, points)
     kept_sorted = torch.zeros_like(real).scatter_(-1, picked, True) & real
@@ -107,6 +109,8 @@ def compact(kept: Tensor, longest: int | None = None) -> tuple[Tensor, Tensor]:
     """
     count = kept.sum(-1)
     longest = max(int(count.max()), 1) if longest is None else longest
-    index = (~kept).long().argsort(dim=-1, stable=True)[:, :longest]
-    valid = torch.arange(longest, device=kept.device) < count[:, None]
-    return index.masked_fill(~valid, 0), valid
+    # Each kept token writes its number to the next place; the others to one that is cut off.
+    place = (kept.long().cumsum(-1) - 1).masked_fill(~kept, longest).clamp_max(longest)
+    number = torch.arange(kept.shape[1], device=kept.device).expand_as(place)
+    index = place.new_zeros(kept.shape[0], longest + 1).scatter(1, place, number)[:, :longest]
+    return index, torch.arange(longest, device=kept.device) < count[:, None]

@@ -44,6 +44,8 @@ class Backbone(Deployable, BaseModule):
     min_size: ClassVar[int] = 32
     num_maps: ClassVar[int] = 4  # what out_indices chooses from
     num_stages: ClassVar[int | None] = None  # None: as many as the chosen maps need
+    # Whether a graph that is traced once can hold for every image size.
+    traces_any_size = True
 
     def __init__(
         self,
@@ -119,7 +121,7 @@ class Backbone(Deployable, BaseModule):
             raise ValueError(
                 f'{type(self).__name__} takes images (B, 3, H, W), not {tuple(x.shape)}'
             )
-        if min(x.shape[-2:]) < self.min_size:
+        if any(side < self.min_size for side in x.shape[-2:]):
             raise ValueError(
                 f'{type(self).__name__} takes images of {self.min_size} pixels or more on each '
                 f'side, not {x.shape[-2]}x{x.shape[-1]} (H x W)'

@@ -19,6 +19,7 @@ from torchvision.ops import StochasticDepth
 
 from ..attention import CrossAttention, tokens_to_windows, windows_to_tokens
 from ..attention.caching import SizeCache
+from ..attention.sizes import surely_equal
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
 
@@ -64,8 +65,15 @@ PATCH_EMBEDDINGS = {'linear': linear_patches, 'conv': conv_patches}
 def branch_grid(size: Size, patch_size: int, fraction: Size) -> Size:
     """Tokens along height and width, of an image of ``size`` pixels scaled by ``fraction``."""
     pixels, of = fraction
-    height, width = (round(side * pixels / (of * patch_size)) for side in size)
+    height, width = (_rounded(side * pixels, of * patch_size) for side in size)
     return height, width
+
+
+def _rounded(numerator: int, denominator: int) -> int:
+    """``round`` of a quotient in whole numbers: sizes may be symbols, which have no ``round``."""
+    floor, rest = numerator // denominator, numerator % denominator
+    # One more from a half on; at the very half, only to get an even number.
+    return floor + (2 * rest + floor % 2 + denominator - 1) // (2 * denominator)
 
 
 def resize_positions(positions: Tensor, grid: Size, new_grid: Size) -> Tensor:
@@ -76,7 +84,7 @@ def resize_positions(positions: Tensor, grid: Size, new_grid: Size) -> Tensor:
         grid: (H, W) of ``positions``.
         new_grid: (H, W) that is wanted.
     """
-    if grid == new_grid:
+    if surely_equal(grid, new_grid):
         return positions
     extra, table = positions[:, :1], positions[:, 1:]
     table = table.transpose(1, 2).unflatten(2, grid)  # 1 C H W
@@ -110,7 +118,7 @@ class BranchEmbedding(nn.Module):
 
     def forward(self, x: Tensor, grid: Size) -> Tensor:
         size = (grid[0] * self.patch_size, grid[1] * self.patch_size)
-        if x.shape[-2:] != size:
+        if not surely_equal(x.shape[-2:], size):
             x = F.interpolate(x, size=size, mode='bicubic', align_corners=False)
         tokens = self.proj(x).flatten(2).transpose(1, 2)  # B N C
         tokens = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), tokens), 1)

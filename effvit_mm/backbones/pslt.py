@@ -193,6 +193,8 @@ class PSLT(Backbone):
         ValueError: An argument that is out of range; at call time, images that are too small.
     """
 
+    traces_any_size = False  # shifts and masks of the windows depend on the map's size
+
     arch_settings = {
         'tiny': {'embed_dims': 24, 'depths': (3, 3, 10, 3), 'num_heads': (4, 8)},
         'base': {'embed_dims': 36, 'depths': (3, 3, 10, 3), 'num_heads': (4, 8)},

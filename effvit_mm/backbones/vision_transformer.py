@@ -26,6 +26,7 @@ from ..attention import (
     windows_to_tokens,
 )
 from ..attention.caching import SizeCache
+from ..attention.sizes import surely_equal, surely_zero
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
 from .mechanism import build_attention
@@ -171,13 +172,13 @@ class PatchEmbedding(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Size]:
         height, width = x.shape[-2:]
         bottom, right = -height % self.patch_size, -width % self.patch_size
-        if bottom or right:
+        if not surely_zero(bottom, right):
             x = F.pad(x, (0, right, 0, bottom))
         x = self.proj(x)
         grid = (x.shape[2], x.shape[3])
         tokens = x.flatten(2).transpose(1, 2)  # B N C
         extra = [self.cls_token, *([self.dist_token] if self.num_extra_tokens == 2 else [])]
-        tokens = torch.cat([*(token.expand(len(x), -1, -1) for token in extra), tokens], 1)
+        tokens = torch.cat([*(token.expand(x.shape[0], -1, -1) for token in extra), tokens], 1)
         return tokens + self.positions(grid), grid
 
     def positions(self, grid: Size) -> Tensor:
@@ -201,7 +202,7 @@ class PatchEmbedding(nn.Module):
 def resize_positions(positions: Tensor, extra: int, grid: Size) -> Tensor:
     """Bicubic interpolation of ``(1, extra + side ** 2, C)`` to a grid, extra tokens kept apart."""
     side = isqrt(positions.shape[1] - extra)
-    if (side, side) == tuple(grid):
+    if surely_equal((side, side), grid):
         return positions
     table = positions[:, extra:].transpose(1, 2).unflatten(2, (side, side))
     table = F.interpolate(table.float(), size=grid, mode='bicubic', antialias=False)
@@ -316,7 +317,7 @@ class VisionTransformer(Backbone):
                 before = x
                 x, index, valid = self.run_block(block, x, layout, tokens)
                 if index is not None:
-                    tokens = tokens or full_state(len(x), before.shape[1] - extra, x.device)
+                    tokens = tokens or full_state(x.shape[0], before.shape[1] - extra, x.device)
                     canvas = fill_canvas(canvas, before[:, extra:], tokens)
                     position = tokens.position.gather(1, index[:, extra:] - extra)
                     tokens = TokenState(position, valid, tokens.total)

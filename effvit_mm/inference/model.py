@@ -52,6 +52,30 @@ def build_detector(cfg: Config, name: str) -> nn.Module:
         return revert_sync_batchnorm(MODELS.build(model))
 
 
+def build_classifier(cfg: Config, name: str) -> nn.Module:
+    """The classifier of a config with random weights; pretrained ones are not looked for.
+
+    Args:
+        cfg: The config; its backbone's ``init_cfg`` is taken out.
+        name: How messages call it.
+
+    Raises:
+        ConfigError: It is no config of a classifier.
+    """
+    model = cfg.get('model') or {}
+    if cfg.get('default_scope') != 'mmpretrain' or 'backbone' not in model or 'head' not in model:
+        raise ConfigError(
+            f'config {name}: a classifier is needed (default_scope "mmpretrain", model.backbone '
+            'and model.head)'
+        )
+    model.backbone.pop('init_cfg', None)
+    model.pop('init_cfg', None)
+    if 'data_preprocessor' in cfg:
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    with _quiet_scope('mmpretrain'):
+        return revert_sync_batchnorm(MODELS.build(model))
+
+
 def build_reid(cfg: Config, name: str) -> nn.Module:
     """The re-ID model of a config with random weights, without what is for training alone.
 

@@ -1,0 +1,52 @@
+"""OpenVINO's format, by its own converter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from ...engine.files import written_atomically
+from .graph import Checked, Run, Size, check_size, check_target, compare, need, replaced_when_right
+from .graph import trace as trace_graph
+from .onnx import OPSET, to_onnx
+from .source import Source
+
+
+def export_openvino(
+    source: Source, path: str | Path, size: Size, any_size: bool = False
+) -> list[Checked]:
+    """Write an ``.xml`` file for OpenVINO, and its weights beside it as ``.bin``, in float32.
+
+    ``openvino.convert_model`` reads the network as ONNX: it takes PyTorch's programs too, but knows
+    fewer of their operators. Arguments and errors are those of :func:`export_onnx`.
+    """
+    path, size = check_target(path, '.xml'), check_size(size)
+    for package in ('openvino', 'onnx', 'onnxscript'):
+        need(package)
+    import openvino
+
+    program = to_onnx(trace_graph(source.network, size, any_size), source, OPSET)
+    weights = path.with_suffix('.bin')
+    with replaced_when_right(path) as made, written_atomically(weights) as beside:
+        onnx = made.with_suffix('.onnx')
+        program.save(onnx, external_data=False)
+        model = openvino.convert_model(onnx)
+        openvino.save_model(model, made, compress_to_fp16=False)
+        found = compare(_runner(made), source.network, size, any_size)
+        made.with_suffix('.bin').replace(beside)
+    return found
+
+
+def _runner(path: Path) -> Run:
+    import openvino
+
+    # Its CPU plugin would compute in bfloat16 where the processor can.
+    precision = {'INFERENCE_PRECISION_HINT': 'f32'}
+    model = openvino.Core().compile_model(path, 'CPU', precision)
+
+    def run(images: Tensor) -> list[np.ndarray]:
+        return [np.array(array) for array in model([images.numpy()]).to_tuple()]
+
+    return run

@@ -1,0 +1,377 @@
+"""Exported files: PyTorch's numbers, at other batches and sizes too; wrong ones are refused."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import coco_sets
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from people import make_people, write_people_config
+from students import CROSSVIT, DIGITS, LEVIT, MVITV2, PSLT, VIT
+from test_benchmark import PSLT as PSLT_DETECTOR
+from test_deploy import as_trained, deviation
+from torch import nn
+
+import effvit_mm
+from effvit_mm.deploy import export
+from effvit_mm.deploy.export import images, program
+from effvit_mm.deploy.export import onnx as onnx_format
+from effvit_mm.deploy.export.source import IMAGENET, ImagesToTensors, Source
+from effvit_mm.errors import ConfigError
+from effvit_mm.inference.model import build_classifier, build_detector, build_reid
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZE = (70, 96)
+# A small variant of each family of create_model's: its arguments, and other sizes that its graph
+# is to hold for, of an image larger, one smaller, and one where position tables fit as they are.
+SIZES = ((97, 128), (66, 81), (224, 224))
+FAMILIES = {
+    'pslt_tiny': ({'arch': PSLT}, ()),
+    'crossvit_9_dagger': ({'arch': CROSSVIT}, SIZES),
+    'deit_tiny_distilled': ({'arch': VIT}, SIZES),
+    'castling_deit_tiny': ({'arch': VIT}, SIZES),
+    'lightweight_vit_tiny': ({'arch': VIT, 'sampled_blocks': (1, 2, 3)}, SIZES),
+    'levit_128s': ({'arch': LEVIT}, SIZES),
+    'castling_levit_128s': ({'arch': LEVIT}, SIZES),
+    'mvitv2_tiny': ({'arch': MVITV2}, SIZES),
+    'castling_mvitv2_tiny': ({'arch': MVITV2}, SIZES),
+}
+
+
+class Small(nn.Module):
+    """Two layers, for tests of what surrounds the export."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.linear = nn.Conv2d(3, 8, 3, 2), nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.linear(self.conv(x).relu().mean((2, 3)))
+
+
+def source_of(network, outputs='logits'):
+    return Source('small', ImagesToTensors(network), outputs, None, IMAGENET)
+
+
+def family(name):
+    torch.manual_seed(0)
+    kwargs, sizes = FAMILIES[name]
+    return as_trained(effvit_mm.create_model(name, num_classes=7, **kwargs)), sizes
+
+
+def noise(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(5))
+
+
+def run_onnx(path, x):
+    return [
+        torch.from_numpy(a)
+        for a in onnxruntime.InferenceSession(path).run(None, {'images': x.numpy()})
+    ]
+
+
+def load_tool(name='export'):
+    path = ROOT / 'tools' / 'deployment' / f'{name}.py'
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# --- Numbers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', FAMILIES)
+@torch.no_grad()
+def test_onnx_of_each_family(name, tmp_path):
+    """Against the network as it was trained, not as it was exported: folding is checked too."""
+    model, sizes = family(name)
+    wanted = {
+        (batch, size): model(noise(batch, 3, *size)) for size in (SIZE, *sizes) for batch in (1, 4)
+    }
+    path = tmp_path / 'model.onnx'
+    source = source_of(model)
+    assert source.takes_any_size() == bool(sizes)
+    checks = export.export_onnx(source, path, SIZE, any_size=bool(sizes))
+    assert {check.batch for check in checks} == {1, 2, 3}
+    assert len({check.size for check in checks}) == (4 if sizes else 1)
+    for (batch, size), want in wanted.items():
+        assert deviation(run_onnx(path, noise(batch, 3, *size)), [want]) < 1e-4, (batch, size)
+    assert [entry.name for entry in tmp_path.iterdir()] == ['model.onnx']
+
+
+def test_what_a_file_says_of_itself(tmp_path):
+    export.export_onnx(source_of(Small()), tmp_path / 'a.onnx', (40, 50), any_size=True, opset=18)
+    model = onnx.load(tmp_path / 'a.onnx')
+    (images_,), (logits,) = model.graph.input, model.graph.output
+    dims = [d.dim_param or d.dim_value for d in images_.type.tensor_type.shape.dim]
+    assert (images_.name, logits.name) == ('images', 'logits')
+    assert dims == ['batch', 3, 'height', 'width']
+    assert [entry.version for entry in model.opset_import if not entry.domain] == [18]
+    about = {entry.key: entry.value for entry in model.metadata_props}
+    assert about['mean'] == '123.675 116.28 103.53' and about['channels'] == 'RGB'
+
+
+@torch.no_grad()
+def test_program_of_torch_export(tmp_path):
+    model, sizes = family('castling_deit_tiny')
+    want = [model(noise(batch, 3, *size)) for batch in (1, 4) for size in (SIZE, *sizes)]
+    export.export_program(source_of(model), tmp_path / 'a.pt2', SIZE, any_size=True)
+    loaded = torch.export.load(tmp_path / 'a.pt2').module()
+    got = [loaded(noise(batch, 3, *size))[0] for batch in (1, 4) for size in (SIZE, *sizes)]
+    assert deviation(got, want) < 1e-4
+
+
+@torch.no_grad()
+def test_package_of_machine_code(tmp_path):
+    """Where there is a compiler; else the error says so."""
+    path = tmp_path / 'a.pt2'
+    if not any(map(shutil.which, program.COMPILERS)):
+        with pytest.raises(export.ExportError, match='AOTInductor needs a C'):
+            export.export_package(source_of(Small()), path, (40, 50))
+        return
+    export.export_package(source_of(Small()), path, (40, 50), any_size=True)
+    loaded = torch._inductor.aoti_load_package(str(path))
+    for shape in ((1, 3, 40, 50), (5, 3, 33, 90)):
+        assert deviation(loaded(noise(*shape)), [Small()(noise(*shape))]) < 1e-4
+
+
+@torch.no_grad()
+def test_openvino(tmp_path):
+    """Where it is installed; else the error says how to get it."""
+    path = tmp_path / 'a.xml'
+    if importlib.util.find_spec('openvino') is None:
+        with pytest.raises(export.ExportError, match=r"pip install 'effvit-mm\[export\]'"):
+            export.export_openvino(source_of(Small()), path, (40, 50))
+        return
+    import openvino
+
+    export.export_openvino(source_of(Small()), path, (40, 50), any_size=True)
+    assert sorted(entry.suffix for entry in tmp_path.iterdir()) == ['.bin', '.xml']
+    loaded = openvino.Core().compile_model(path, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+    for shape in ((1, 3, 40, 50), (5, 3, 33, 90)):
+        got = torch.from_numpy(loaded(noise(*shape).numpy())[0])
+        assert deviation([got], [Small()(noise(*shape))]) < 1e-4
+
+
+# --- What is refused --------------------------------------------------------------------------
+
+
+def test_a_wrong_file_takes_no_ones_place(tmp_path, monkeypatch):
+    path = tmp_path / 'a.onnx'
+    path.write_text('the file of yesterday')
+    session = onnx_format.onnx_session
+
+    def wrong(file):
+        run = session(file)
+        return lambda x: [1.0002 * array for array in run(x)]
+
+    monkeypatch.setattr(onnx_format, 'onnx_session', wrong)
+    with pytest.raises(
+        export.ExportError, match=r'differs from PyTorch by 2\.0e-04 .* nothing was'
+    ):
+        export.export_onnx(source_of(Small()), path, (40, 50))
+    assert path.read_text() == 'the file of yesterday'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_values_that_are_not_numbers_are_refused(tmp_path):
+    broken = Small()
+    with torch.no_grad():
+        broken.linear.bias[0] = float('nan')
+    with pytest.raises(export.ExportError, match='differs from PyTorch by nan'):
+        export.export_onnx(source_of(broken), tmp_path / 'a.onnx', (40, 50))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_of_one_size_says_so(tmp_path):
+    model, _ = family('pslt_tiny')
+    with pytest.raises(export.ExportError, match='a graph of PSLT holds for one image size alone'):
+        export.export_onnx(source_of(model), tmp_path / 'a.onnx', SIZE, any_size=True)
+
+
+def test_maps_of_one_cell_are_refused_where_sizes_vary(tmp_path):
+    model, _ = family('levit_128s')  # stride 64
+    with pytest.raises(export.ExportError, match='with --any-size 65 or more pixels are needed'):
+        export.export_onnx(source_of(model), tmp_path / 'a.onnx', (64, 96), any_size=True)
+
+
+@pytest.mark.parametrize('package', ['onnx', 'onnxscript', 'onnxruntime'])
+def test_a_missing_package_is_named(package, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__('sys').modules, package, None)
+    with pytest.raises(export.ExportError, match=rf"package {package} is missing.*pip install '"):
+        export.export_onnx(source_of(Small()), tmp_path / 'a.onnx', (40, 50))
+
+
+def test_a_missing_compiler_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv('CXX', 'no-such-compiler')
+    with pytest.raises(export.ExportError, match='CXX=no-such-compiler was not found'):
+        export.export_package(source_of(Small()), tmp_path / 'a.pt2', (40, 50))
+
+
+# --- Parts of models --------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_the_feature_of_a_reid_model(tmp_path, capsys):
+    """Behind the BNNeck, with the weights of a checkpoint of training."""
+    config = write_people_config(tmp_path / 'people.py', make_people(tmp_path / 'data'))
+    torch.manual_seed(0)
+    model = as_trained(build_reid(load(config), 'people'))
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'epoch_1.pth')
+    out = tmp_path / 'people.onnx'
+    assert load_tool().main([str(config), str(tmp_path / 'epoch_1.pth'), '--out', str(out)]) == 0
+    x = noise(3, 3, 64, 32)  # the config's test images
+    got = run_onnx(out, x)
+    assert deviation(got, [model(x)]) < 1e-4
+    assert deviation(got, [model.pooled(x)]) > 1e-2  # the BNNeck is in it
+    output = capsys.readouterr().out
+    assert 'people: images (batch, 3, 64, 32) to feature' in output and f'wrote {out}' in output
+
+
+@torch.no_grad()
+def test_backbone_and_neck_of_a_detector(tmp_path):
+    config = coco_sets.write_config(tmp_path / 'small.py', tmp_path / 'nowhere')
+    config.write_text(config.read_text() + PSLT_DETECTOR)
+    torch.manual_seed(0)
+    model = as_trained(build_detector(load(config), 'small'))
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'epoch_1.pth')
+    x = noise(2, 3, 64, 96)
+    for part, want in ((None, model.extract_feat(x)), ('backbone', model.backbone(x))):
+        source = export.load_source(str(config), tmp_path / 'epoch_1.pth', part)
+        export.export_onnx(source, tmp_path / 'a.onnx', (64, 96))
+        assert deviation(run_onnx(tmp_path / 'a.onnx', x), want) < 1e-4
+        kind = 'level' if part is None else 'map'
+        names = [o.name for o in onnx.load(tmp_path / 'a.onnx').graph.output]
+        assert names == [f'{kind}_{i}' for i in range(3)]
+
+
+@torch.no_grad()
+def test_weights_of_a_named_model(tmp_path):
+    """The checkpoint says how many classes there are."""
+    model = as_trained(effvit_mm.create_model('levit_128s', num_classes=3))
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'weights.pth')
+    x = noise(1, 3, 64, 64)
+    found = export.load_source('levit_128s', tmp_path / 'weights.pth')
+    assert deviation(found.network(x), [model(x)]) < 1e-4 and found.size == (224, 224)
+    maps = export.load_source('levit_128s', tmp_path / 'weights.pth', 'backbone')
+    assert deviation(maps.network(x)[-1:], model.backbone(x)) < 1e-4
+
+
+def load(config):
+    from effvit_mm.engine.configure import load_config
+
+    return load_config(str(config), [])
+
+
+# --- Eight bits -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('pictures')
+    generator = np.random.default_rng(0)
+    for number in range(12):
+        array = generator.integers(0, 255, (5, 6, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f'{number:02}.png'), cv2.resize(array, (60, 50)))
+    return folder
+
+
+def test_eight_bits_of_a_folder(pictures, tmp_path):
+    path = tmp_path / 'a.onnx'
+    model, _ = family('castling_deit_tiny')
+    source = source_of(model)
+    found = export.export_int8(source, path, (64, 64), folder=pictures)
+    assert (found.calibrated, found.compared, found.accuracy) == (6, 6, None)
+    weights = {w.name: w for w in onnx.load(path).graph.initializer}
+    small = [
+        w for w in weights.values() if w.data_type == onnx.TensorProto.INT8 and len(w.dims) > 1
+    ]
+    assert len(small) >= 4 * 4 + 2  # qkv, proj, fc1, fc2 of four blocks; patches and head
+    # The figures are those of the file against PyTorch.
+    _, others = images.find_calibration(source, (64, 64), 128, pictures)
+    x = torch.cat([batch for batch, _ in others.batches()])
+    with torch.no_grad():
+        (want,) = source.network(x)
+    (got,) = run_onnx(path, x)
+    deviation_ = float((got - want).norm() / want.norm())
+    assert found.deviation == pytest.approx(deviation_, rel=1e-2) and 0 < deviation_ < 0.2
+    assert found.agreement == float((got.argmax(1) == want.argmax(1)).float().mean())
+
+
+def test_eight_bits_of_a_config(tmp_path, capsys):
+    """Digits: ranges of training images, top-1 on the test images before and after."""
+    config = tmp_path / 'digits.py'
+    arch = 'backbone=dict(arch=dict(embed_dims=12, depths=(1, 1, 1, 1), num_heads=(4, 8)))'
+    head = 'head=dict(in_channels=192)'
+    config.write_text(f"_base_ = ['{DIGITS}']\nmodel = dict({arch}, {head})\n")
+    torch.manual_seed(0)
+    model = as_trained(build_classifier(load(config), 'digits'))
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'epoch_1.pth')
+    out = tmp_path / 'int8.onnx'
+    arguments = [str(config), str(tmp_path / 'epoch_1.pth'), '--format', 'int8', '--out', str(out)]
+    assert load_tool().main([*arguments, '--images', '20']) == 0
+    output = capsys.readouterr().out
+    source = export.load_source(str(config), tmp_path / 'epoch_1.pth')
+    _, others = images.find_calibration(source, (32, 32), 1)
+    hits = [[], []]
+    with torch.no_grad():
+        for x, labels in others.batches():
+            for run, found in zip((source.network, lambda x: run_onnx(out, x)), hits, strict=True):
+                found += (run(x)[0].argmax(1) == torch.tensor(labels)).tolist()
+    before, after = (100 * np.mean(found) for found in hits)
+    assert len(hits[0]) > 300
+    assert f'top-1 {before:.2f} % in float32, {after:.2f} % in int8' in output
+    assert output.startswith('PSLT') or 'ranges of 20 images' in output
+
+
+# --- Command line -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['pslt_huge', '--out', 'a.onnx'], 'pslt_huge is neither a config file nor one of'),
+        (['nowhere.py', '--out', 'a.onnx'], 'config nowhere.py: no such file'),
+        (['pslt_tiny', 'nowhere.pth', '--out', 'a.onnx'], 'checkpoint nowhere.pth'),
+        (['pslt_tiny', '--out', 'a.pt2'], '--out a.pt2: a name ending in .onnx is needed'),
+        (['pslt_tiny', '--out', 'a.onnx', '--shape', '16', '64'], '--shape 16 64: height and'),
+        (['pslt_tiny', '--out', 'a.onnx', '--opset', '11'], '--opset 11: allowed are 18 to 23'),
+        (['pslt_tiny', '--out', 'a.onnx', '--part', 'neck'], "part='neck': pslt_tiny has none"),
+        (['pslt_tiny', '--out', 'a.onnx', '--images', '3'], '--images goes with --format int8'),
+        (
+            ['pslt_tiny', '--out', 'a.pt2', '--format', 'torch', '--opset', '20'],
+            '--opset goes with --format onnx or int8',
+        ),
+        (['pslt_tiny', '--out', 'a.onnx', '--format', 'int8'], 'int8 needs images: of pslt_tiny'),
+        (
+            ['pslt_tiny', '--out', 'a.onnx', '--any-size'],
+            'a graph of PSLT holds for one image size',
+        ),
+        (['pslt_tiny', '--out', 'a.onnx', '--cfg-options', 'a=1'], '--cfg-options: pslt_tiny is'),
+        ([str(DIGITS), '--out', 'a.onnx', '--part', 'neck'], "part='neck': "),
+    ],
+)
+def test_arguments_that_cannot_be_used(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert load_tool().main(arguments) == 2
+    assert capsys.readouterr().err.startswith(f'error: {message}')
+    assert not list(tmp_path.glob('*.onnx'))
+
+
+def test_boxes_of_detectors_are_left_to_mmdet(tmp_path):
+    config = coco_sets.write_config(tmp_path / 'small.py', tmp_path / 'nowhere')
+    with pytest.raises(ConfigError, match='the boxes of a detector'):
+        export.load_source(str(config), None, 'whole')
+
+
+def test_the_table_of_exports(capsys):
+    tool = load_tool('check_exports')
+    assert tool.main(['nothing*']) == 2
+    assert "no model is called like 'nothing*'" in capsys.readouterr().err

@@ -34,7 +34,11 @@ REID = [
     'pytorch-metric-learning>=2.8',
     'pyarrow>=17',
 ]
+# Formats of other runtimes; see docs/export.md.
+ONNX = ['onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.5.6']
+EXPORT = [*ONNX, 'torch>=2.9', 'openvino>=2025.0']
 DEV = [
+    *ONNX,
     *REID,
     'pytest>=8',
     'pytest-xdist>=3.5',
@@ -94,7 +98,8 @@ setup(
     extras_require={
         'openmm': OPENMM,
         'reid': REID,
+        'export': EXPORT,
         'dev': DEV,
-        'all': OPENMM + DEV,
+        'all': OPENMM + DEV + EXPORT,
     },
 )

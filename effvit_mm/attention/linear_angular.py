@@ -115,7 +115,7 @@ def _nearest_index(query_grid: Size, key_grid: Size, extra: int, device: torch.d
     axes = []
     for queries, keys in zip(query_grid, key_grid, strict=True):
         place = torch.arange(queries)
-        stride = -(-keys // queries)
+        stride = (keys + queries - 1) // queries  # no negatives: ONNX rounds them to zero
         # Queries taken from every second key; or queries finer than keys, as MViT pools them.
         axes.append(place * stride if keys >= queries else place * keys // queries)
     index = axes[0][:, None] * key_grid[1] + axes[1] + extra

@@ -82,7 +82,7 @@ def sample_tokens(score: Tensor, num_samples: int, valid: Tensor | None = None) 
     picked = _nearest(cdf, points)
     kept_sorted = torch.zeros_like(real).scatter_(-1, picked, True) & real
     kept = torch.zeros_like(real).scatter_(-1, order, kept_sorted)
-    return torch.where(spread > 0, kept, valid)
+    return kept | (valid & ~(spread > 0))
 
 
 def _nearest(ascending: Tensor, points: Tensor) -> Tensor:

@@ -412,6 +412,7 @@ class CrossViT(Backbone):
         _check_patch_sizes(patch_sizes, settings['patch_embed'])
         self.mode, self.out_type, self.patch_sizes = mode, out_type, tuple(patch_sizes)
         self.min_size = 2 * max(patch_sizes)
+        self.traces_any_size = window_size is None
 
         dims, depth = settings['embed_dims'], settings['depth']
         image = (settings['img_size'], settings['img_size'])

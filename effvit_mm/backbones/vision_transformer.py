@@ -278,6 +278,7 @@ class VisionTransformer(Backbone):
         if sampled_blocks is not None and not all(i in blocks for i in sampled_blocks):
             raise ValueError(f'sampled_blocks={sampled_blocks!r}: blocks are 0 to {blocks[-1]}')
         self.min_size = 2 * patch_size
+        self.traces_any_size = window_size is None
         self.stem = PatchEmbedding(dim, patch_size, img_size // patch_size, distilled)
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
         numbers = iter(range(sum(depths)))

@@ -16,12 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from ...attention.sizes import is_open
 from ...engine.files import check_writable, written_atomically
 from ...errors import ConfigError, UserError
 
 # Largest difference of an output's values from PyTorch's, over its largest value.
 TOLERANCE = 1e-4
 LEAST_SIDE = 32
+AXES = {0: 'batch', 2: 'height', 3: 'width'}  # those of the images that may vary
 PIP = "pip install 'effvit-mm[export]'"
 
 Size = tuple[int, int]
@@ -115,7 +117,7 @@ def trace(network: nn.Module, size: Size, any_size: bool = False) -> ExportedPro
             network(images)
     except ValueError as error:  # of the network, which knows what it can take
         raise ExportError(f'--shape {size[0]} {size[1]}: {error}') from error
-    open_sizes = {0: Dim('batch')}
+    open_sizes = {0: Dim(AXES[0])}
     if any_size:
         least = least_side(network, size)
         if min(size) < least:
@@ -123,7 +125,7 @@ def trace(network: nn.Module, size: Size, any_size: bool = False) -> ExportedPro
                 f'--shape {size[0]} {size[1]}: with --any-size {least} or more pixels are needed: '
                 'no map of the network may be a single cell wide'
             )
-        open_sizes |= {2: Dim('height', min=least), 3: Dim('width', min=least)}
+        open_sizes |= {axis: Dim(AXES[axis], min=least) for axis in (2, 3)}
     try:
         with torch.no_grad():
             return torch.export.export(
@@ -141,6 +143,13 @@ def trace(network: nn.Module, size: Size, any_size: bool = False) -> ExportedPro
             'the graph of this network holds for one image size alone: give it with --shape and '
             f'leave out --any-size ({type(error).__name__}: {line})'
         ) from error
+
+
+def open_axes(graph: ExportedProgram) -> dict[int, str]:
+    """Names of the axes of the images that vary."""
+    (name,) = graph.graph_signature.user_inputs
+    (images,) = (node.meta['val'] for node in graph.graph.nodes if node.name == name)
+    return {axis: text for axis, text in AXES.items() if is_open(images.shape[axis])}
 
 
 def least_side(network: nn.Module, size: Size) -> int:

@@ -11,7 +11,17 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from ...errors import ConfigError
-from .graph import Checked, Run, Size, check_size, check_target, compare, need, replaced_when_right
+from .graph import (
+    Checked,
+    Run,
+    Size,
+    check_size,
+    check_target,
+    compare,
+    need,
+    open_axes,
+    replaced_when_right,
+)
 from .graph import trace as trace_graph
 from .source import Source
 
@@ -59,6 +69,7 @@ def to_onnx(graph: ExportedProgram, source: Source, opset: int) -> torch.onnx.ON
         input_names=['images'],
         output_names=source.output_names(len(graph.graph_signature.user_outputs)),
         opset_version=opset,
+        dynamic_shapes=(open_axes(graph),),  # names alone: the graph has its axes already
         custom_translation_table=_translations(),
         dynamo=True,
         verbose=False,

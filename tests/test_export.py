@@ -21,7 +21,6 @@ import effvit_mm
 from effvit_mm.deploy import export
 from effvit_mm.deploy.export import images, program
 from effvit_mm.deploy.export import onnx as onnx_format
-from effvit_mm.deploy.export.source import IMAGENET, ImagesToTensors, Source
 from effvit_mm.errors import ConfigError
 from effvit_mm.inference.model import build_classifier, build_detector, build_reid
 
@@ -53,10 +52,6 @@ class Small(nn.Module):
 
     def forward(self, x):
         return self.linear(self.conv(x).relu().mean((2, 3)))
-
-
-def source_of(network, outputs='logits'):
-    return Source('small', ImagesToTensors(network), outputs, None, IMAGENET)
 
 
 def family(name):
@@ -96,7 +91,7 @@ def test_onnx_of_each_family(name, tmp_path):
         (batch, size): model(noise(batch, 3, *size)) for size in (SIZE, *sizes) for batch in (1, 4)
     }
     path = tmp_path / 'model.onnx'
-    source = source_of(model)
+    source = export.source_of(model)
     assert source.takes_any_size() == bool(sizes)
     checks = export.export_onnx(source, path, SIZE, any_size=bool(sizes))
     assert {check.batch for check in checks} == {1, 2, 3}
@@ -107,7 +102,9 @@ def test_onnx_of_each_family(name, tmp_path):
 
 
 def test_what_a_file_says_of_itself(tmp_path):
-    export.export_onnx(source_of(Small()), tmp_path / 'a.onnx', (40, 50), any_size=True, opset=18)
+    export.export_onnx(
+        export.source_of(Small()), tmp_path / 'a.onnx', (40, 50), any_size=True, opset=18
+    )
     model = onnx.load(tmp_path / 'a.onnx')
     (images_,), (logits,) = model.graph.input, model.graph.output
     dims = [d.dim_param or d.dim_value for d in images_.type.tensor_type.shape.dim]
@@ -122,7 +119,7 @@ def test_what_a_file_says_of_itself(tmp_path):
 def test_program_of_torch_export(tmp_path):
     model, sizes = family('castling_deit_tiny')
     want = [model(noise(batch, 3, *size)) for batch in (1, 4) for size in (SIZE, *sizes)]
-    export.export_program(source_of(model), tmp_path / 'a.pt2', SIZE, any_size=True)
+    export.export_program(export.source_of(model), tmp_path / 'a.pt2', SIZE, any_size=True)
     loaded = torch.export.load(tmp_path / 'a.pt2').module()
     got = [loaded(noise(batch, 3, *size))[0] for batch in (1, 4) for size in (SIZE, *sizes)]
     assert deviation(got, want) < 1e-4
@@ -134,9 +131,9 @@ def test_package_of_machine_code(tmp_path):
     path = tmp_path / 'a.pt2'
     if not any(map(shutil.which, program.COMPILERS)):
         with pytest.raises(export.ExportError, match='AOTInductor needs a C'):
-            export.export_package(source_of(Small()), path, (40, 50))
+            export.export_package(export.source_of(Small()), path, (40, 50))
         return
-    export.export_package(source_of(Small()), path, (40, 50), any_size=True)
+    export.export_package(export.source_of(Small()), path, (40, 50), any_size=True)
     loaded = torch._inductor.aoti_load_package(str(path))
     for shape in ((1, 3, 40, 50), (5, 3, 33, 90)):
         assert deviation(loaded(noise(*shape)), [Small()(noise(*shape))]) < 1e-4
@@ -148,11 +145,11 @@ def test_openvino(tmp_path):
     path = tmp_path / 'a.xml'
     if importlib.util.find_spec('openvino') is None:
         with pytest.raises(export.ExportError, match=r"pip install 'effvit-mm\[export\]'"):
-            export.export_openvino(source_of(Small()), path, (40, 50))
+            export.export_openvino(export.source_of(Small()), path, (40, 50))
         return
     import openvino
 
-    export.export_openvino(source_of(Small()), path, (40, 50), any_size=True)
+    export.export_openvino(export.source_of(Small()), path, (40, 50), any_size=True)
     assert sorted(entry.suffix for entry in tmp_path.iterdir()) == ['.bin', '.xml']
     loaded = openvino.Core().compile_model(path, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
     for shape in ((1, 3, 40, 50), (5, 3, 33, 90)):
@@ -176,7 +173,7 @@ def test_a_wrong_file_takes_no_ones_place(tmp_path, monkeypatch):
     with pytest.raises(
         export.ExportError, match=r'differs from PyTorch by 2\.0e-04 .* nothing was'
     ):
-        export.export_onnx(source_of(Small()), path, (40, 50))
+        export.export_onnx(export.source_of(Small()), path, (40, 50))
     assert path.read_text() == 'the file of yesterday'
     assert list(tmp_path.iterdir()) == [path]
 
@@ -186,33 +183,33 @@ def test_values_that_are_not_numbers_are_refused(tmp_path):
     with torch.no_grad():
         broken.linear.bias[0] = float('nan')
     with pytest.raises(export.ExportError, match='differs from PyTorch by nan'):
-        export.export_onnx(source_of(broken), tmp_path / 'a.onnx', (40, 50))
+        export.export_onnx(export.source_of(broken), tmp_path / 'a.onnx', (40, 50))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_network_of_one_size_says_so(tmp_path):
     model, _ = family('pslt_tiny')
     with pytest.raises(export.ExportError, match='a graph of PSLT holds for one image size alone'):
-        export.export_onnx(source_of(model), tmp_path / 'a.onnx', SIZE, any_size=True)
+        export.export_onnx(export.source_of(model), tmp_path / 'a.onnx', SIZE, any_size=True)
 
 
 def test_maps_of_one_cell_are_refused_where_sizes_vary(tmp_path):
     model, _ = family('levit_128s')  # stride 64
     with pytest.raises(export.ExportError, match='with --any-size 65 or more pixels are needed'):
-        export.export_onnx(source_of(model), tmp_path / 'a.onnx', (64, 96), any_size=True)
+        export.export_onnx(export.source_of(model), tmp_path / 'a.onnx', (64, 96), any_size=True)
 
 
 @pytest.mark.parametrize('package', ['onnx', 'onnxscript', 'onnxruntime'])
 def test_a_missing_package_is_named(package, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__('sys').modules, package, None)
     with pytest.raises(export.ExportError, match=rf"package {package} is missing.*pip install '"):
-        export.export_onnx(source_of(Small()), tmp_path / 'a.onnx', (40, 50))
+        export.export_onnx(export.source_of(Small()), tmp_path / 'a.onnx', (40, 50))
 
 
 def test_a_missing_compiler_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv('CXX', 'no-such-compiler')
     with pytest.raises(export.ExportError, match='CXX=no-such-compiler was not found'):
-        export.export_package(source_of(Small()), tmp_path / 'a.pt2', (40, 50))
+        export.export_package(export.source_of(Small()), tmp_path / 'a.pt2', (40, 50))
 
 
 # --- Parts of models --------------------------------------------------------------------------
@@ -286,7 +283,7 @@ def pictures(tmp_path_factory):
 def test_eight_bits_of_a_folder(pictures, tmp_path):
     path = tmp_path / 'a.onnx'
     model, _ = family('castling_deit_tiny')
-    source = source_of(model)
+    source = export.source_of(model)
     found = export.export_int8(source, path, (64, 64), folder=pictures)
     assert (found.calibrated, found.compared, found.accuracy) == (6, 6, None)
     weights = {w.name: w for w in onnx.load(path).graph.initializer}
@@ -308,9 +305,10 @@ def test_eight_bits_of_a_folder(pictures, tmp_path):
 def test_eight_bits_of_a_config(tmp_path, capsys):
     """Digits: ranges of training images, top-1 on the test images before and after."""
     config = tmp_path / 'digits.py'
-    arch = 'backbone=dict(arch=dict(embed_dims=12, depths=(1, 1, 1, 1), num_heads=(4, 8)))'
-    head = 'head=dict(in_channels=192)'
-    config.write_text(f"_base_ = ['{DIGITS}']\nmodel = dict({arch}, {head})\n")
+    config.write_text(
+        f"_base_ = ['{DIGITS}']\nmodel = dict(head=dict(in_channels=192), backbone=dict("
+        f"_delete_=True, type='effvit_mm.PSLT', arch={PSLT}, mask_padding=True))\n"
+    )
     torch.manual_seed(0)
     model = as_trained(build_classifier(load(config), 'digits'))
     torch.save({'state_dict': model.state_dict()}, tmp_path / 'epoch_1.pth')
@@ -328,7 +326,7 @@ def test_eight_bits_of_a_config(tmp_path, capsys):
     before, after = (100 * np.mean(found) for found in hits)
     assert len(hits[0]) > 300
     assert f'top-1 {before:.2f} % in float32, {after:.2f} % in int8' in output
-    assert output.startswith('PSLT') or 'ranges of 20 images' in output
+    assert 'ranges of 20 images; on' in output
 
 
 # --- Command line -----------------------------------------------------------------------------

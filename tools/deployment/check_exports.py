@@ -49,13 +49,12 @@ def make_source(name: str):
     import torch
 
     import effvit_mm
-    from effvit_mm.deploy.export import Source
-    from effvit_mm.deploy.export.source import IMAGENET, ImagesToTensors
+    from effvit_mm.deploy.export import source_of
 
     torch.manual_seed(0)
     model = effvit_mm.create_model(name)
     as_trained(model)
-    return Source(name, ImagesToTensors(model), 'logits', None, IMAGENET)
+    return source_of(model, name)
 
 
 def row(source, kind: str, size: tuple[int, int]) -> list[str]:

@@ -8,7 +8,7 @@ from .int8 import Quantised, export_int8
 from .onnx import export_onnx
 from .openvino import export_openvino
 from .program import export_package, export_program
-from .source import Source, load_source
+from .source import Source, load_source, source_of
 
 # By the names that tools/deployment/export.py gives them.
 SUFFIXES = {'onnx': '.onnx', 'torch': '.pt2', 'aoti': '.pt2', 'openvino': '.xml', 'int8': '.onnx'}
@@ -33,4 +33,5 @@ __all__ = [
     'export_package',
     'export_program',
     'load_source',
+    'source_of',
 ]

@@ -104,6 +104,17 @@ class Source(NamedTuple):
         return []
 
 
+def source_of(network: nn.Module, title: str = 'model', outputs: str = 'logits') -> Source:
+    """Any network that maps images to tensors, trained on ImageNet's mean and deviation.
+
+    Args:
+        network: Is brought into its deployed form, in place.
+        title: How messages and files call it.
+        outputs: How its outputs are called.
+    """
+    return Source(title, ImagesToTensors(network), outputs, None, IMAGENET)
+
+
 def load_source(
     model: str,
     checkpoint: str | Path | None = None,

@@ -42,4 +42,4 @@ def even_steps(first: int, last: int, count: int, device: torch.device) -> torch
     if not is_open(count):
         return torch.linspace(first, last, count, device=device)
     step = (last - first) / larger(count - 1, 1)
-    return first + torch.arange(count, device=device) * step
+    return first + torch.arange(count, dtype=torch.float32, device=device) * step

@@ -237,7 +237,8 @@ class VisionTransformer(Backbone):
         frozen_stages, norm_eval, with_cp, init_cfg: See :class:`Backbone`.
 
     After a forward pass with a sampling mechanism, ``kept_tokens`` lists for each sampling block
-    how many patch tokens each image had left: ``(B,)`` counts.
+    how many patch tokens each image had left: ``(B,)`` counts. Graphs that are compiled or exported
+    do not count.
     """
 
     arch_settings = {
@@ -322,7 +323,8 @@ class VisionTransformer(Backbone):
                     canvas = fill_canvas(canvas, before[:, extra:], tokens)
                     position = tokens.position.gather(1, index[:, extra:] - extra)
                     tokens = TokenState(position, valid, tokens.total)
-                    self.kept_tokens.append(valid.sum(1))
+                    if not torch.compiler.is_compiling():  # a graph leaves nothing behind
+                        self.kept_tokens.append(valid.sum(1))
             if i in self.out_indices:
                 out = self.norm(x) if i == self.num_maps - 1 and hasattr(self, 'norm') else x
                 if self.out_type == 'cls_token':

@@ -155,7 +155,8 @@ def open_axes(graph: ExportedProgram) -> dict[int, str]:
 def least_side(network: nn.Module, size: Size) -> int:
     """The smallest image side of a graph for any size, in pixels.
 
-    To torch.export sizes of one are special: all maps need two cells a side.
+    To torch.export sizes of one are special: all maps need two cells a side. Sizes of maps round
+    up, but for strides of no whole number of pixels (CrossViT), which round either way.
     """
     with torch.no_grad():
         maps = [found for found in network(noise(1, size)) if found.ndim == 4]
@@ -165,7 +166,8 @@ def least_side(network: nn.Module, size: Size) -> int:
     for module in network.modules():
         strides += getattr(module, 'stage_strides', ())
     least = [getattr(module, 'min_size', 0) for module in network.modules()]
-    return max(LEAST_SIDE, *least, int(max(strides, default=0)) + 1)
+    two_cells = [int(n) + 1 if n == int(n) else 2 * (int(n) + 1) for n in strides]
+    return max(LEAST_SIDE, *least, *two_cells)
 
 
 def one_size_parts(network: nn.Module) -> list[str]:

@@ -13,7 +13,6 @@ import torch
 from mmengine.registry import DATASETS, DefaultScope
 from torch import Tensor
 
-from ...datasets.loading import load_image
 from ...errors import ConfigError
 from ...inference.model import test_dataset
 from ...inference.sources import Image, find_images
@@ -52,6 +51,8 @@ class Images(NamedTuple):
                 yield self._samples([self.items[i] for i in places])
 
     def _file(self, path: Path) -> Tensor:
+        from ...datasets.loading import load_image  # brings mmpretrain's data sets, which print
+
         height, width = self.size
         array = cv2.resize(load_image(path), (width, height), interpolation=cv2.INTER_AREA)
         if self.source.normalisation['order'] == 'RGB':

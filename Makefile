@@ -32,25 +32,27 @@ help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 demo: $(VENV)/.ready-openmm  ## train PSLT-tiny on handwritten digits and evaluate it
-	$(BIN)/python tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_DIR)
+	$(BIN)/python tools/train.py $(DEMO_CONFIG) --seed 0 --work-dir $(DEMO_DIR)
 	$(BIN)/python tools/test.py $(DEMO_CONFIG) "$$(cat $(DEMO_DIR)/last_checkpoint)" \
 	    --work-dir $(DEMO_DIR)/test --show-dir $(DEMO_DIR)/pictures
 
 demo-det: $(VENV)/.ready-openmm $(CLASSIFIER)  ## train PSLT-tiny RetinaNet on scenes of digits, draw 16 predictions
 	PYTHON=$(BIN)/python tools/dist_train.sh $(DEMO_DET_CONFIG) $(PROCESSES) \
-	    --work-dir $(DEMO_DET_DIR) --cfg-options $(FROM_CLASSIFIER)
+	    --seed 0 --work-dir $(DEMO_DET_DIR) --cfg-options $(FROM_CLASSIFIER)
 	$(BIN)/python tools/test.py $(DEMO_DET_CONFIG) "$$(cat $(DEMO_DET_DIR)/last_checkpoint)" \
 	    --work-dir $(DEMO_DET_DIR)/test --show-dir $(DEMO_DET_DIR)/pictures --show-number 16
 
 demo-reid: $(VENV)/.ready-openmm  ## train PSLT-tiny on drawn pedestrians, search for others, draw 8 rank lists
 	PYTHON=$(BIN)/python tools/dist_train.sh $(DEMO_REID_CONFIG) $(PROCESSES) \
-	    --work-dir $(DEMO_REID_DIR)
+	    --seed 0 --work-dir $(DEMO_REID_DIR) --cfg-options \
+	    train_dataloader.batch_size=$$((32 / $(PROCESSES))) \
+	    train_dataloader.sampler.num_persons=$$((8 / $(PROCESSES)))
 	$(BIN)/python tools/test.py $(DEMO_REID_CONFIG) "$$(cat $(DEMO_REID_DIR)/last_checkpoint)" \
 	    --work-dir $(DEMO_REID_DIR)/test --show-dir $(DEMO_REID_DIR)/rank_lists
 
 $(CLASSIFIER): | $(VENV)/.ready-openmm
 	PYTHON=$(BIN)/python tools/dist_train.sh $(CLASSIFIER_CONFIG) $(PROCESSES) \
-	    --work-dir $(CLASSIFIER_DIR) --resume --cfg-options \
+	    --seed 0 --work-dir $(CLASSIFIER_DIR) --resume --cfg-options \
 	    train_dataloader.batch_size=$$((64 / $(PROCESSES)))
 
 test: $(VENV)/.ready-dev  ## run the tests

@@ -67,7 +67,7 @@ def build_model(backbone=SMALL, pooling=None, persons=3, **kwargs):
 CONFIG = """
 _base_ = [
     '{base}/models/reid_pslt-tiny.py',
-    '{base}/schedules/adamw_25e_reid.py',
+    '{base}/schedules/adamw_14e_reid.py',
     '{base}/default_runtime_reid.py',
 ]
 model = dict(

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from effvit_mm.attention import PixelAdaptiveFusion, ShiftedWindowAttention
-from effvit_mm.attention.ladder import MASKED, window_mask, window_partition, window_reverse
+from effvit_mm.attention.ladder import MASKED, window_mask
+from effvit_mm.attention.windows import window_partition, window_reverse
 
 WINDOW, DIM, HEADS = 7, 12, 3
 

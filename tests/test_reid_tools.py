@@ -243,7 +243,44 @@ def test_a_test_prints_figures_and_writes_features_and_rank_lists(trained, tmp_p
     assert (len(query), len(gallery)) == (4, 12)
     figures = evaluate(query, gallery)
     assert f'{100 * figures.mAP:.2f}' in printed and f'{100 * figures.mINP:.2f}' in printed
+    assert list(figures.roc) == [1e-4, 1e-3, 1e-2]
+    verified = printed[printed.index('(ROC)') :]
+    assert all(f'{100 * share:.2f}' in verified for share in figures.roc.values())
     assert len(list(lists.glob('*.png'))) == 3
+
+
+def test_trained_models_are_compared(trained, tmp_path, capsys):
+    """Ours and one of torchreid, whose norms are folded: the ranking's figures, counts, speed."""
+    config, checkpoint, _, _ = trained
+    out = tmp_path / 'f.npz'
+    assert run_tool('test.py', config, checkpoint, '--work-dir', tmp_path, '--out', out) == 0
+    found = evaluate(*(load_features(tmp_path / f'f_{part}.npz') for part in ('query', 'gallery')))
+    other = tmp_path / 'osnet.py'
+    backbone = "dict(_delete_=True, type='effvit_mm.TorchreidBackbone', name='osnet_x0_25')"
+    pooling = "dict(_delete_=True, type='effvit_mm.TokenPooling')"
+    other.write_text(
+        f'_base_ = {str(config)!r}\nmodel = dict(backbone={backbone}, pooling={pooling})\n'
+    )
+    options = {name: Config.fromfile(other).model[name] for name in ('backbone', 'pooling')}
+    model = build_model(**options)
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'osnet.pth')
+    models = ['--model', config, checkpoint, '--model', other, tmp_path / 'osnet.pth']
+    arguments = ['--work-dir', tmp_path, '--repeats', 1, '--batch-size', 2, *models]
+    capsys.readouterr()
+    assert run_tool('analysis_tools/compare_trained.py', *arguments) == 0
+    rows = re.findall(r'^\| (?:people|osnet) \| .*\|$', capsys.readouterr().out, re.MULTILINE)
+    ours, osnet = ([cell.strip() for cell in row.strip('|').split('|')] for row in rows)
+    assert ours[1:4] == [f'{100 * x:.1f}' for x in (found.mAP, found.rank(1), found.mINP)]
+    norms = [m for m in model.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    to_train = (model.classifier, *([] if model.metric_loss is None else [model.metric_loss]))
+    left = sum(p.numel() for p in model.parameters()) - sum(
+        p.numel() for part in to_train for p in part.parameters()
+    )
+    folded = left - sum(norm.num_features for norm in norms)
+    assert osnet[4] == f'{folded / 1e6:.2f} M' and float(osnet[6]) > 0
+
+    assert run_tool('analysis_tools/compare_trained.py', *arguments, tmp_path / 'osnet.pth') == 2
+    assert 'of a re-ID model one checkpoint is needed' in capsys.readouterr().err
 
 
 def test_the_extractor_gives_the_features_of_the_test(trained, tmp_path):

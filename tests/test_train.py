@@ -138,13 +138,36 @@ def test_a_signal_ends_with_one_line_and_no_traceback(config, tmp_path, number, 
     assert re.search(r'epoch_\d\.pth; go on with: python \S+ .*--resume', err)
 
 
+# A hook that tells what each process validates with.
+WATCHER = """
+import torch
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class Watcher(Hook):
+    def before_val_iter(self, runner, *args, **kwargs):
+        state = getattr(runner.model, 'module', runner.model).state_dict()
+        torch.save(state, f'{runner.work_dir}/validated_{runner.epoch}_{get_rank()}.pt')
+"""
+
+
 def test_two_processes_give_one_log_and_one_set_of_checkpoints(data, tmp_path):
-    config = write_config(tmp_path / 'two.py', data, 'train_cfg.update(max_epochs=2)\n')
+    (tmp_path / 'watcher.py').write_text(WATCHER)
+    extra = (
+        'train_cfg.update(max_epochs=2)\n'
+        "custom_hooks.append(dict(type='Watcher'))\n"
+        "custom_imports = dict(imports=['effvit_mm', 'watcher'], allow_failed_imports=False)\n"
+    )
+    config = write_config(tmp_path / 'two.py', data, extra)
+    environment = {**ENVIRONMENT, 'PYTHON': sys.executable, 'PYTHONPATH': str(tmp_path)}
     process = subprocess.run(
         ['bash', str(REPOSITORY / 'tools' / 'dist_train.sh'), str(config), '2',
          '--work-dir', str(tmp_path / 'work')],
         capture_output=True, text=True, cwd=tmp_path, timeout=300,
-        env={**ENVIRONMENT, 'PYTHON': sys.executable},
+        env=environment,
     )  # fmt: skip
     assert process.returncode == 0, process.stdout + process.stderr
     work = tmp_path / 'work'
@@ -155,12 +178,18 @@ def test_two_processes_give_one_log_and_one_set_of_checkpoints(data, tmp_path):
     # 24 images on 2 ranks in batches of 8: 2 iterations.
     assert read_checkpoint(work / 'epoch_2.pth')['meta']['iter'] == 4
 
+    # Both validate one model, batch statistics included, though they have seen different images.
+    for epoch in (1, 2):
+        first, second = (torch.load(work / f'validated_{epoch}_{rank}.pt') for rank in (0, 1))
+        assert any('running_mean' in key for key in first)
+        assert all(torch.equal(first[key], second[key]) for key in first)
+
     checkpoint = next(work.glob('best_*.pth'))
     process = subprocess.run(
         ['bash', str(REPOSITORY / 'tools' / 'dist_test.sh'), str(config), str(checkpoint), '2',
          '--out', str(tmp_path / 'out.json'), '--work-dir', str(tmp_path / 'test')],
         capture_output=True, text=True, cwd=tmp_path, timeout=300,
-        env={**ENVIRONMENT, 'PYTHON': sys.executable},
+        env=environment,
     )  # fmt: skip
     assert process.returncode == 0, process.stdout + process.stderr
     assert process.stdout.count('model alone') == 1

@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/reid_castling-deit-tiny.py',
     '../_base_/datasets/walkers.py',
-    '../_base_/schedules/adamw_25e_reid.py',
+    '../_base_/schedules/adamw_14e_reid.py',
     '../_base_/default_runtime_reid.py',
 ]
 

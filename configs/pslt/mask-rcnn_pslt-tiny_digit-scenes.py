@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/mask-rcnn_small.py',
     '../_base_/datasets/digit_scenes_masks.py',
-    '../_base_/schedules/adamw_9e_det.py',
+    '../_base_/schedules/adamw_8e_det.py',
     '../_base_/default_runtime_det.py',
 ]
 

@@ -1,6 +1,8 @@
 _base_ = [
     '../_base_/models/reid_castling-deit-tiny.py',
-    '../_base_/datasets/ward_224.py',
-    '../_base_/schedules/adamw_60e_reid.py',
+    '../_base_/datasets/ward_160.py',
+    '../_base_/schedules/adamw_40e_reid.py',
     '../_base_/default_runtime_reid.py',
 ]
+
+model = dict(backbone=dict(drop_path_rate=0.0))

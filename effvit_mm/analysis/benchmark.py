@@ -1,181 +1,222 @@
 """Speed, memory and size of models side by side, whole and in parts.
 
-A subject (a config and what is to be done with it) is prepared as a candidate: a few passes that
-can be called, and what they cost. A new kind of model is a new entry of ``PREPARERS``.
+Subjects that see images of one size and batch are a group: they are held ready together, each in a
+process of its own, and timed in turns. A group has products of large matrices among its subjects,
+which show what the machine could do meanwhile.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+from ..engine.files import write_text
+from ..errors import DataError
+from .latency import Timing
+from .subjects import BEFORE, BF16, GEMM, TRAINING, Subject
+from .turns import Found, measure_in_turns
 
-from ..deploy import switch_modules
-from ..engine.configure import load_config
-from ..engine.data_checks import head_classes
-from ..errors import ConfigError
-from ..inference.model import build_detector, load_trained
-from .flops import TensorPass, count_parameters, flops_by_module, flops_of, zeros
-from .latency import Timing, interleaved_timings
-from .memory import begin_as_tool, peak_bytes, reset_peak, resident_bytes, run_apart
-
-WHOLE, BACKBONE = 'end to end', 'backbone'
-
-
-class Subject(NamedTuple):
-    """What is to be measured.
-
-    Attributes:
-        config: Config file.
-        checkpoint: Weights; random ones where it is None.
-        deploy: Measure the form that ``switch_to_deploy()`` makes.
-        overrides: ``key=value`` pairs for the config.
-        shape: Height and width of the images in pixels.
-        batch_size: Images of a batch.
-        image: ``(3, H, W)`` uint8, BGR, of that shape; noise where it is None.
-    """
-
-    config: str
-    checkpoint: str | None
-    deploy: bool
-    overrides: tuple[str, ...]
-    shape: tuple[int, int]
-    batch_size: int
-    image: Tensor | None = None
-
-
-class Part(NamedTuple):
-    """A pass through a model, or through a part of it.
-
-    Attributes:
-        run: Does it.
-        multiply_adds: Of one image.
-        parameters: Their number.
-    """
-
-    run: Callable[[], object]
-    multiply_adds: int
-    parameters: int
+PARTIAL_SUFFIX = '.partial'
 
 
 class Row(NamedTuple):
     """What was measured of a part of a subject.
 
     Attributes:
-        subject, part: Which.
+        model, form, size, batch_size: See :class:`.subjects.Subject`.
+        part: Which part of it.
         timing: Seconds of a batch.
-        images_per_second: By the median.
-        memory: Largest resident memory above that before the first pass, bytes.
-        process: Largest resident memory of the whole process, bytes.
-        multiply_adds, parameters: See :class:`Part`.
+        memory, process, multiply_adds, parameters: See :class:`.answers.Cost`.
     """
 
-    subject: Subject
+    model: str
+    form: tuple[str, ...]
+    size: tuple[int, int]
+    batch_size: int
     part: str
     timing: Timing
-    images_per_second: float
     memory: int
     process: int
     multiply_adds: int
     parameters: int
 
+    @property
+    def label(self) -> str:
+        """As a command names the subject."""
+        return Subject(self.model, self.form, self.size).label
 
-def measure(subjects: Sequence[Subject], repeats: int = 20, warm_up: int = 2) -> list[Row]:
-    """Measure subjects: times in turns in this process, memory of each in one of its own."""
-    threads = torch.get_num_threads()
-    memory = [run_apart(peak_memory, subject, threads).result for subject in subjects]
-    parts = [(s, name, part) for s in subjects for name, part in prepare(s).items()]
-    timings = interleaved_timings([part.run for *_, part in parts], repeats, warm_up)
-    peaks = [found[name] for s, found in zip(subjects, memory, strict=True) for name in found]
+    @property
+    def images_per_second(self) -> float:
+        """By the median."""
+        return self.batch_size / self.timing.median
+
+
+class Ratios(NamedTuple):
+    """A row's figures over those of the baseline's row."""
+
+    time: float
+    memory: float
+    multiply_adds: float
+
+
+class Group(NamedTuple):
+    """What was measured of subjects in turns.
+
+    Attributes:
+        rows: One for each part.
+        failures: ``[what was to be measured, what went wrong]`` of the others.
+        gemm: Measured peak of products of matrices, FLOP/s, by ``'float32'`` and ``'bfloat16'``.
+    """
+
+    rows: list[Row]
+    failures: list[tuple[str, str]]
+    gemm: dict[str, float]
+
+    def share_of_peak(self, row: Row) -> float | None:
+        """Multiply-adds a second, two FLOP each, beside the peak; None for steps of training."""
+        if TRAINING in row.form:
+            return None
+        flops = 2 * row.multiply_adds * row.images_per_second
+        return flops / self.gemm['bfloat16' if BF16 in row.form else 'float32']
+
+    def ratios(self, row: Row, baseline: str) -> Ratios | None:
+        """A row beside the baseline; times are medians, of the same turns.
+
+        Args:
+            row: One of this group.
+            baseline: Label of the subject to compare with.
+
+        Returns:
+            None where the baseline has no such part.
+        """
+        for other in self.rows:
+            if other.label == baseline and other.part == row.part:
+                return Ratios(
+                    row.timing.median / other.timing.median,
+                    # A very small network may find all that it needs in pages that are there.
+                    row.memory / max(other.memory, 1),
+                    row.multiply_adds / other.multiply_adds,
+                )
+        return None
+
+
+def group_key(size: tuple[int, int], batch_size: int) -> str:
+    """The name under which a group is kept: ``'224x224x8'``."""
+    return 'x'.join(map(str, (*size, batch_size)))
+
+
+def measure_group(
+    subjects: Sequence[Subject],
+    threads: int,
+    repeats: int = 20,
+    warm_up: int = 2,
+    before: str | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+    debug: bool = False,
+) -> Group:
+    """Measure subjects in turns.
+
+    Args:
+        subjects: Of one image size and batch.
+        threads, repeats, warm_up, tell: See :func:`.turns.measure_in_turns`.
+        before: Folder of the older tree for subjects whose form says so.
+        debug: Tell the tracebacks of failures.
+    """
+    gemm = Subject(GEMM, (), subjects[0].size)
+    held = [(one, before if BEFORE in one.form else None) for one in (gemm, *subjects)]
+    first, *found = measure_in_turns(held, threads, repeats, warm_up, tell)
+    if first.error:
+        raise RuntimeError(f'products of matrices failed: {first.error}\n{first.details}')
+    failures = [(s, one) for s, one in zip(subjects, found, strict=True) if one.error]
+    for subject, one in failures if debug else ():
+        tell(f'{subject} failed: {one.details}')
+    return Group(
+        [row for s, one in zip(subjects, found, strict=True) for row in _rows(s, one)],
+        [(str(subject), one.error) for subject, one in failures],
+        {name: 2 * first.costs[name][2] / t.median for name, t in first.timings.items()},
+    )
+
+
+def _rows(subject: Subject, found: Found) -> list[Row]:
     return [
         Row(
-            subject,
+            subject.model,
+            subject.form,
+            subject.size,
+            subject.batch_size,
             name,
-            timing,
-            subject.batch_size / timing.median,
-            *peak,
-            part.multiply_adds,
-            part.parameters,
+            found.timings[name],
+            *cost,
         )
-        for (subject, name, part), timing, peak in zip(parts, timings, peaks, strict=True)
+        for name, cost in found.costs.items()
     ]
 
 
-def peak_memory(subject: Subject, threads: int) -> dict[str, tuple[int, int]]:
-    """``{part: (bytes above those before the first pass, bytes of the process)}``.
+class PartialResults:
+    """Groups that were measured, kept in a file while others are missing.
 
-    Of this process, which ought to be a fresh one. The whole model is run last: it needs more than
-    its parts, and what they free may stay with the process.
-    """
-    begin_as_tool(threads)
-    parts = prepare(subject, count=False)
-    before = resident_bytes()
-    found = {}
-    for name in reversed(parts):
-        reset_peak()
-        parts[name].run()
-        peak = peak_bytes()
-        found[name] = (peak - before, peak)
-    return {name: found[name] for name in parts}
-
-
-def prepare(subject: Subject, count: bool = True) -> dict[str, Part]:
-    """A subject's parts, the whole first; ``count=False`` leaves out multiply-adds.
+    Args:
+        out: File that the whole is for; the parts are beside it, with ``.partial`` behind the name.
+            None keeps nothing.
+        settings: What a later call must agree in to go on.
 
     Raises:
-        ConfigError: There is no way yet to measure this kind of config.
+        DataError: What lies there is of other settings, or no such file.
     """
-    cfg = load_config(subject.config, subject.overrides)
-    scope = cfg.get('default_scope')
-    if scope not in PREPARERS:
-        raise ConfigError(
-            f'config {subject.config}: default_scope={scope!r} cannot be measured; allowed are '
-            f'{", ".join(map(repr, PREPARERS))}'
-        )
-    return PREPARERS[scope](cfg, subject, count)
+
+    def __init__(self, out: Path | None, settings: Mapping) -> None:
+        self.path = None if out is None else out.with_name(out.name + PARTIAL_SUFFIX)
+        self.settings = json.loads(json.dumps(settings))
+        self.groups: dict[str, Group] = {}
+        if self.path is not None and self.path.is_file():
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            content = json.loads(self.path.read_text())
+            settings, groups = content['settings'], content['groups']
+            self.groups = {key: _group(value) for key, value in groups.items()}
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f'{self.path} is not of this tool: remove it') from error
+        for name in sorted({*settings, *self.settings}):
+            there, asked = settings.get(name), self.settings.get(name)
+            if there != asked:
+                raise DataError(
+                    f'{self.path}, of a benchmark that was interrupted, has {name} {there!r}, not '
+                    f'{asked!r}: call it with that to go on, or remove the file'
+                )
+
+    def keep(self, key: str, group: Group) -> None:
+        """Add a group, and write all of them."""
+        self.groups[key] = group
+        if self.path is not None:
+            groups = {name: plain(one) for name, one in self.groups.items()}
+            content = {'settings': self.settings, 'groups': groups}
+            write_text(self.path, json.dumps(content, indent=1) + '\n')
+
+    def remove(self) -> None:
+        """Remove the file: the whole is written."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
 
 
-def prepare_detector(cfg, subject: Subject, count: bool) -> dict[str, Part]:
-    """From uint8 images to boxes after suppression; and the backbone on normalised images."""
-    from .detection import SEED, synthetic_batch
-
-    torch.manual_seed(SEED)
-    model = build_detector(cfg, subject.config)
-    if subject.checkpoint is not None:
-        load_trained(model, subject.checkpoint)
-    else:
-        model.init_weights()
-    model.eval()
-    if subject.deploy:
-        switch_modules(model)
-    batch = synthetic_batch(subject.shape, subject.batch_size, head_classes(model))
-    if subject.image is not None:
-        batch['inputs'] = [subject.image] * subject.batch_size
-    x = model.data_preprocessor(batch, False)['inputs']
-    flops: Mapping = {}
-    if count:
-        flops = flops_by_module(TensorPass(model), zeros(model, x.shape[1:]))
-    return {
-        WHOLE: Part(
-            partial(_without_gradients, model.test_step, batch),
-            flops_of('', flops) if count else 0,
-            count_parameters(model),
-        ),
-        BACKBONE: Part(
-            partial(_without_gradients, model.backbone, x),
-            flops_of('model.backbone', flops),
-            count_parameters(model.backbone),
-        ),
-    }
+def plain(value: object) -> object:
+    """Named tuples as dicts, for JSON."""
+    if hasattr(value, '_asdict'):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return value
 
 
-@torch.no_grad()
-def _without_gradients(function: Callable, x: object) -> object:
-    return function(x)
-
-
-# By default_scope of the config.
-PREPARERS = {'mmdet': prepare_detector}
+def _group(value: Mapping) -> Group:
+    rows = [
+        Row(**{**row, 'form': tuple(row['form']), 'size': tuple(row['size']),
+               'timing': Timing(**row['timing'])})
+        for row in value['rows']
+    ]  # fmt: skip
+    return Group(rows, [tuple(pair) for pair in value['failures']], value['gemm'])

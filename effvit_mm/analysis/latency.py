@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,6 +18,8 @@ from .attention import attention_layers
 from .flops import evaluation_mode
 
 Result = TypeVar('Result')
+# By their flag in Linux's /proc/cpuinfo.
+VECTOR_UNITS = {'avx2': 'AVX2', 'avx512f': 'AVX-512', 'amx_bf16': 'AMX'}
 
 
 class Timing(NamedTuple):
@@ -87,10 +90,10 @@ def interleaved_latency(
 
 
 def interleaved_timings(
-    functions: Sequence[Callable[[], object]], repeats: int = 20, warm_up: int = 2
+    passes: Sequence[Callable[[], float]], repeats: int = 20, warm_up: int = 2
 ) -> list[Timing]:
-    """Time functions in turns; see :func:`take_turns`."""
-    found = take_turns([partial(_seconds, function) for function in functions], repeats, warm_up)
+    """Time passes in turns, see :func:`take_turns`; each gives the seconds that it took."""
+    found = take_turns(passes, repeats, warm_up)
     return [Timing(median(runs), *_quartiles(runs)) for runs in found]
 
 
@@ -117,12 +120,6 @@ def take_turns(
     return results
 
 
-def _seconds(function: Callable[[], object]) -> float:
-    start = perf_counter()
-    function()
-    return perf_counter() - start
-
-
 def _quartiles(runs: Sequence[float]) -> tuple[float, float]:
     if len(runs) == 1:
         return runs[0], runs[0]
@@ -145,9 +142,13 @@ def describe_machine() -> str:
     """Processor, threads and versions that latency depends on, in one line."""
     info = Path('/proc/cpuinfo')
     lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
+    facts = {key.strip(): value.strip() for key, _, value in (x.partition(':') for x in lines)}
+    name = facts.get('model name') or platform.processor() or platform.machine()
+    flags = facts.get('flags', '').split()
+    units = [unit for flag, unit in VECTOR_UNITS.items() if flag in flags]
+    cores = os.cpu_count() or 1
     threads = torch.get_num_threads()
     return (
-        f'{names[0] if names else platform.processor() or platform.machine()}, '
+        f'{", ".join((name, f"{cores} core" + "s" * (cores > 1), *units))}, '
         f'{threads} thread{"s" * (threads > 1)}, PyTorch {torch.__version__}'
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from statistics import mean
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from mmcv.cnn import fuse_conv_bn
@@ -18,6 +18,9 @@ from ..evaluation.coco import CocoFigures, read_figures, recorded_evaluations
 from .attention import AttentionCost, attention_flops
 from .flops import TensorPass, count_flops, count_parameters
 from .latency import interleaved_latency
+
+if TYPE_CHECKING:
+    from ..reid.ranking import ReIDResults
 
 COUNTED_IMAGES = 64
 
@@ -53,6 +56,24 @@ class TrainedDetector(NamedTuple):
 
     name: str
     figures: CocoFigures
+    flops: int
+    parameters: int
+    deployed: nn.Module
+
+
+class TrainedReID(NamedTuple):
+    """A re-ID model and what was measured of it.
+
+    Attributes:
+        name: How a table calls it.
+        figures: Of the ranking by its features in the deployed form.
+        flops: Multiply-adds of an image.
+        parameters: Of the deployed form.
+        deployed: The model, and a batch of its test images to time it on.
+    """
+
+    name: str
+    figures: ReIDResults
     flops: int
     parameters: int
     deployed: nn.Module
@@ -158,7 +179,36 @@ def measure_detector(name: str, runner) -> TrainedDetector:
     return TrainedDetector(name, figures, flops, parameters, OnItsBatch(deployed, images, samples))
 
 
-def images_per_second(trained: Sequence[Trained | TrainedDetector], repeats: int) -> list[float]:
+def measure_reid(name: str, runner, batch_size: int) -> TrainedReID:
+    """Test a checkpoint of a re-ID model and count it, in its deployed form.
+
+    A backbone without one, of torchreid, has its batch norms folded to be timed.
+
+    Args:
+        name: How the table is to call it.
+        runner: One that can test, with a ``ReIDMetric``.
+        batch_size: Images to time the model on.
+    """
+    from ..reid.metric import ReIDMetric
+
+    model = runner.bare_model.eval()
+    runner.register_hook(DeployHook())
+    runner.test()
+    metric = next((m for m in runner.test_evaluator.metrics if isinstance(m, ReIDMetric)), None)
+    if metric is None:
+        raise ConfigError(f'{name}: test_evaluator makes no rank lists: ReIDMetric is needed')
+    images = test_images(model, runner.test_dataloader, batch_size)
+    deployed = copy.deepcopy(model).switch_to_deploy()
+    if not isinstance(model.backbone, Deployable):
+        fuse_conv_bn(deployed.backbone)
+    flops = count_flops(TensorPass(model), (1, *images.shape[1:]))
+    parameters = count_parameters(deployed)
+    return TrainedReID(name, metric.figures, flops, parameters, OnItsBatch(deployed, images))
+
+
+def images_per_second(
+    trained: Sequence[Trained | TrainedDetector | TrainedReID], repeats: int
+) -> list[float]:
     """Speed of the deployed forms, in turns, each on its own images; medians."""
     empty = trained[0].deployed.x.new_empty(0)
     models = [one.deployed for one in trained]

@@ -9,12 +9,12 @@ takes it as its values. A branch so saves its value projection and sees past its
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .caching import SizeCache, cached_by_size
+from .eager import runs_eagerly
 from .softmax import biased_attention
-from .windows import window_partition, window_reverse
+from .windows import join_heads, pad_to_windows, split_heads, window_partition
 
 # Added to the logits of pairs that must not see each other. Finite: a window of nothing but padding
 # stays free of NaN. The published -100 leaves weights of e^-100, which float32 holds as a denormal
@@ -136,45 +136,33 @@ class ShiftedWindowAttention(nn.Module):
         if (value is not None) != self.takes_value:
             raise ValueError('a value must be given exactly where the branch takes one')
         grid = height, width = x.shape[1], x.shape[2]
-        size = self.window_size
+        size, heads = self.window_size, self.num_heads
         shift = self.shift if min(grid) > size else 0
         window = (min(size, height), min(size, width)) if self.mask_padding else (size, size)
-        tokens, padded = self._to_windows(x, window, shift)
+        x = pad_to_windows(x, window)
         if self.takes_value:
-            q, k = self._split(self.qk(tokens), 2)
-            (v,) = self._split(self._to_windows(value, window, shift)[0], 1)
+            q, k = split_heads(self.qk(x), window, shift, 2, heads)
+            (v,) = split_heads(pad_to_windows(value, window), window, shift, 1, heads)
         else:
-            q, k, v = self._split(self.qkv(tokens), 3)
-        out = self.proj(self._attend(q, k, v, self._bias(grid, window, shift, q.dtype)))
+            q, k, v = split_heads(self.qkv(x), window, shift, 3, heads)
+        out = self._attend(q, k, v, self._bias(grid, window, shift, q.dtype))
+        out = self.proj(join_heads(out, window, shift, (x.shape[1], x.shape[2]), heads))
         if self.takes_value:
-            out = out + tokens
-        out = window_reverse(out, window, padded)
-        if shift:
-            out = out.roll((-shift, -shift), (1, 2))
+            out = out + x
         return out[:, :height, :width]
 
-    @staticmethod
-    def _to_windows(x: Tensor, window: Size, shift: int) -> tuple[Tensor, Size]:
-        """Pad, roll and cut: windows ``(B, windows, L, C)`` and the padded map's size."""
-        _, height, width, _ = x.shape
-        bottom, right = -height % window[0], -width % window[1]
-        if bottom or right:
-            x = F.pad(x, (0, 0, 0, right, 0, bottom))
-        if shift:
-            x = x.roll((shift, shift), (1, 2))
-        return window_partition(x, window), (height + bottom, width + right)
-
     def _bias(self, grid: Size, window: Size, shift: int, dtype: torch.dtype) -> Tensor:
-        """Bias and mask for all windows of a map: ``(1, windows * heads, L, L)``."""
+        """Bias and mask of a map: ``(1, windows * heads, L, L)``; without mask, that of one window,
+        ``(1, heads, L, L)``.
+        """
 
         def make() -> Tensor:
             bias = self._window_bias(window)
-            windows = -(-grid[0] // window[0]) * -(-grid[1] // window[1])
             padded = grid[0] % window[0] or grid[1] % window[1]
             if shift or (self.mask_padding and padded):
                 like = (bias.device, bias.dtype)
                 bias = bias + window_mask(grid, window, shift, self.mask_padding, *like)
-            return bias.expand(windows, -1, -1, -1).reshape(1, -1, *bias.shape[-2:]).to(dtype)
+            return bias.reshape(1, -1, *bias.shape[-2:]).to(dtype)
 
         if not self.kept.active:
             return make()
@@ -191,18 +179,14 @@ class ShiftedWindowAttention(nn.Module):
         bias = self.relative_position_bias.view(-1, size, size, size, size)
         return bias[:, :h, :w, :h, :w].reshape(-1, h * w, h * w)
 
-    def _split(self, x: Tensor, count: int) -> tuple[Tensor, ...]:
-        """Heads apart: ``(B, windows, L, count * C)`` to ``(B, windows * heads, L, width)``."""
-        b, windows, length, _ = x.shape
-        x = x.view(b, windows, length, count, self.num_heads, -1).permute(3, 0, 1, 4, 2, 5)
-        return x.reshape(count, b, windows * self.num_heads, length, -1).unbind()
-
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        """Attention of :meth:`_split`'s queries, keys and values; ``(B, windows, L, C)``."""
-        out = biased_attention(q, k, v.to(q.dtype), bias)
-        b, rows, length, width = out.shape
-        out = out.view(b, -1, self.num_heads, length, width).transpose(2, 3)
-        return out.reshape(b, rows // self.num_heads, length, self.dim)
+        """Attention of what :func:`split_heads` gives; the same for :func:`join_heads`.
+
+        Windows that share their bias count as images.
+        """
+        if bias.shape[1] != q.shape[1]:
+            q, k, v = (t.reshape(-1, self.num_heads, *t.shape[2:]) for t in (q, k, v))
+        return biased_attention(q, k, v.to(q.dtype), bias)
 
 
 class PixelAdaptiveFusion(nn.Module):
@@ -222,5 +206,8 @@ class PixelAdaptiveFusion(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x * self.fc2(self.fc1(x).relu()).sigmoid()
-        return x + self.proj(x)
+        gate = self.fc1(x)
+        gate = self.fc2(gate.relu_() if runs_eagerly(gate) else gate.relu())
+        x = x * (gate.sigmoid_() if runs_eagerly(gate) else gate.sigmoid())
+        y = self.proj(x)
+        return y.add_(x) if runs_eagerly(y) else x + y

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from ..attention import PixelAdaptiveFusion, ShiftedWindowAttention
-from ..deploy import fold_batch_norms
+from ..attention.eager import runs_eagerly
+from ..deploy import ConvGELU, PointwiseConv2d, ShiftedConv2d, bottleneck, fold_batch_norms
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
 
@@ -27,26 +28,30 @@ def conv_gelu_norm(
     stride: int = 1,
     groups: int = 1,
     bias: bool = False,
-) -> nn.Sequential:
+) -> ConvGELU:
     """Convolution -> exact GELU -> batch norm, in this order."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=bias),
-        nn.GELU(),
-        nn.BatchNorm2d(out_channels),
-    )
+    channels, padding = (in_channels, out_channels), kernel // 2
+    if kernel == 1:
+        conv = PointwiseConv2d(*channels, bias=bias)
+    else:
+        conv = nn.Conv2d(*channels, kernel, stride, padding, groups=groups, bias=bias)
+    return ConvGELU(conv, nn.GELU(), nn.BatchNorm2d(out_channels))
 
 
 class SqueezeExcitation(nn.Module):
-    """Gate the channels of ``x: (B, C, H, W)`` by an MLP of their means."""
+    """Gate the channels of ``x: (B, C, H, W)`` by an MLP of their means; add ``residual``."""
 
     def __init__(self, channels: int, reduction: int = 2) -> None:
         super().__init__()
         self.fc1 = nn.Linear(channels, channels // reduction)
         self.fc2 = nn.Linear(channels // reduction, channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        gate = self.fc2(self.fc1(x.mean((2, 3))).relu()).sigmoid()
-        return x * gate[:, :, None, None]
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        gate = self.fc2(self.fc1(x.mean((2, 3))).relu()).sigmoid()[:, :, None, None]
+        x = x * gate
+        if residual is None:
+            return x
+        return x.add_(residual) if runs_eagerly(x, residual) else x + residual
 
 
 class InvertedResidual(nn.Module):
@@ -60,14 +65,17 @@ class InvertedResidual(nn.Module):
         self.expand = conv_gelu_norm(in_channels, width, 1)
         self.depthwise = conv_gelu_norm(width, width, 3, stride, groups=width)
         self.project = nn.Sequential(
-            nn.Conv2d(width, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)
+            PointwiseConv2d(width, out_channels, bias=False), nn.BatchNorm2d(out_channels)
         )
         self.se = SqueezeExcitation(out_channels)
         self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.se(self.project(self.depthwise(self.expand(x))))
-        return x + y if self.residual else y
+        if isinstance(self.depthwise[0], ShiftedConv2d):
+            y = bottleneck(self.expand, self.depthwise, self.project, x)
+        else:
+            y = self.project(self.depthwise(self.expand(x)))
+        return self.se(y, x if self.residual else None)
 
     def switch_to_deploy(self) -> InvertedResidual:
         """Fold all norms."""
@@ -85,7 +93,7 @@ class ConvFFN(nn.Module):
         super().__init__()
         self.expand = conv_gelu_norm(dim, dim, 1, bias=True)
         self.depthwise = conv_gelu_norm(dim, dim, 3, groups=dim, bias=True)
-        self.project = nn.Sequential(nn.Conv2d(dim, dim, 1), nn.BatchNorm2d(dim))
+        self.project = nn.Sequential(PointwiseConv2d(dim, dim), nn.BatchNorm2d(dim))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.permute(0, 3, 1, 2)  # B C H W in channels-last memory: a view

@@ -25,7 +25,7 @@ DATA_ROOT = 'data/walkers'
 HEIGHT, WIDTH = 128, 64
 # Groups of four people with the same colours of clothes.
 GROUP = 4
-NUM_PEOPLE = {'train': 96, 'test': 32}
+NUM_PEOPLE = {'train': 192, 'test': 32}
 PICTURES_A_CAMERA = 3  # of each person; of test people the first is the query
 NUM_DISTRACTORS, NUM_JUNK = 24, 12
 SEED = 20262
@@ -267,4 +267,4 @@ def _write(folder: Path, pid: int, camera: int, shot: int, picture: np.ndarray) 
 
 def make_walkers(data_root: str | Path | None = None) -> Path:
     """Make the files if they are not there yet; returns their folder."""
-    return make_once(data_root or DATA_ROOT, build_walkers)
+    return make_once(data_root or DATA_ROOT, build_walkers, version='2')

@@ -1,5 +1,6 @@
 """Networks as they are deployed: norms folded, constants computed once, no training branches."""
 
+from .convolution import ConvGELU, PointwiseConv2d, bottleneck
 from .folding import (
     ShiftedConv2d,
     fold_batch_norms,
@@ -12,8 +13,11 @@ from .folding import (
 from .switch import Deployable, switch_modules
 
 __all__ = [
+    'ConvGELU',
     'Deployable',
+    'PointwiseConv2d',
     'ShiftedConv2d',
+    'bottleneck',
     'fold_batch_norms',
     'fold_conv_norm',
     'fold_linear_norm',

@@ -133,19 +133,42 @@ class ShiftedConv2d(nn.Module):
         self.training = conv.training
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv(x)
-        size = (x.shape[2], x.shape[3])
+        return self.correct(self.conv(x), (x.shape[2], x.shape[3]))
+
+    def correct(self, y: Tensor, size: tuple[int, int], first: int = 0) -> Tensor:
+        """Take back at the border what the shift has too much there; ``y`` is written over.
+
+        Args:
+            y: Rows of ``conv``'s output, ``(B, O, rows, W')``, from row ``first`` on.
+            size: (H, W) of the whole input.
+        """
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return y + self.excess(size).to(y.dtype)  # writing to slices makes clumsy graphs
-        places = _border(y)
-        corrections = self.kept.get(
-            (size, y.dtype),
-            self.taps,
-            lambda: tuple(_like(self.excess(size)[place], y) for place in places),
-        )
-        for place, correction in zip(places, corrections, strict=True):
-            y[place].add_(correction)
+        kept = self.kept.get((size, y.dtype), self.taps, lambda: self._border(size, y.dtype))
+        rows = y.shape[2]
+        if len(kept) == 1:
+            return y.add_(kept[0][:, :, first : first + rows])
+        top, bottom, sides = kept
+        begins, ends = first == 0, first + rows == self._outputs(size[0], 0)
+        if begins:
+            y[:, :, :1].add_(top)
+        if ends:
+            y[:, :, -1:].add_(bottom)
+        y[:, :, int(begins) : rows - int(ends), :: y.shape[3] - 1].add_(sides)
         return y
+
+    def _border(self, size: tuple[int, int], dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Corrections for inputs of ``size``: of the whole map, or of the first row, the last row
+        and, being the same in all other rows, both ends of a row.
+        """
+        height, width = (self._outputs(length, axis) for axis, length in enumerate(size))
+        whole = height * width * self.conv.out_channels < SMALL_MAP or min(height, width) < 3
+        if not whole:  # a map of three rows has a row of each kind
+            size = (size[0] - (height - 3) * self.conv.stride[0], size[1])
+        excess = self.excess(size).to(dtype).contiguous(memory_format=torch.channels_last)
+        if whole:
+            return (excess,)
+        return excess[:, :, :1], excess[:, :, 2:], excess[:, :, 1:2, :: width - 1]
 
     def excess(self, size: tuple[int, int]) -> Tensor:
         """What the bias has too much, negative: ``(1, O, H', W')`` for inputs of ``size``."""
@@ -161,25 +184,15 @@ class ShiftedConv2d(nn.Module):
         (stride, pad, dilation, kernel) = (
             values[axis] for values in (conv.stride, conv.padding, conv.dilation, conv.kernel_size)
         )
-        outputs = (length + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
-        first = torch.arange(outputs, device=self.taps.device) * stride - pad
+        first = torch.arange(self._outputs(length, axis), device=self.taps.device) * stride - pad
         tap = first[:, None] + torch.arange(kernel, device=self.taps.device) * dilation
         return ((tap >= 0) & (tap < length)).float()
 
-
-def _like(x: Tensor, y: Tensor) -> Tensor:
-    """``x`` in the type and in the channels-last memory of ``y``, to which it is to be added."""
-    return x.to(y.dtype).contiguous(memory_format=torch.channels_last)
-
-
-def _border(y: Tensor) -> list[tuple]:
-    """Indices of ``y: (B, C, H, W)`` that hold its outermost ring or more, each place once."""
-    height, width = y.shape[2:]
-    if y[0].numel() < SMALL_MAP or min(height, width) < 3:
-        return [(Ellipsis,)]
-    every = slice(None)
-    rows, columns = slice(None, None, height - 1), slice(None, None, width - 1)
-    return [(every, every, rows), (every, every, slice(1, -1), columns)]
+    def _outputs(self, length: int, axis: int) -> int:
+        """Outputs of ``length`` inputs along an axis."""
+        conv = self.conv
+        reach = conv.dilation[axis] * (conv.kernel_size[axis] - 1) + 1
+        return (length + 2 * conv.padding[axis] - reach) // conv.stride[axis] + 1
 
 
 def fold_batch_norms(*parts: nn.Sequential) -> None:

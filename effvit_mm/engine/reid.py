@@ -109,14 +109,20 @@ def feature_files(out: str) -> tuple[Path, Path]:
 
 
 def reid_table(figures: ReIDResults, title: str, gallery: int) -> str:
-    """The figures of a re-ID test in percent."""
+    """The figures of a re-ID test in percent: of the ranking, and of verification."""
     values = (figures.mAP, *map(figures.rank, (1, 5, 10)), figures.mINP)
     rows = [[title, *(f'{100 * value:.2f}' for value in values)]]
     left_out = figures.num_queries - figures.num_valid_queries
     queries = f'{figures.num_queries} queries, {gallery} images in the gallery'
     if left_out:
         queries += f'; {left_out} queries without a match are left out'
-    return format_grid(f're-ID, percent ({queries})', HEADERS, rows)
+    ranked = format_grid(f're-ID, percent ({queries})', HEADERS, rows)
+    verified = format_grid(
+        'pairs of the same person accepted, percent, by share of other pairs accepted (ROC)',
+        ('', *(f'{100 * rate:g} %' for rate in figures.roc)),
+        [[title, *(f'{100 * share:.2f}' for share in figures.roc.values())]],
+    )
+    return f'{ranked}\n{verified}'
 
 
 def ranking_title(metric: ReIDMetric) -> str:

@@ -183,6 +183,10 @@ class Runner(_Runner):
         super().register_default_hooks(hooks)
         for name in OWN_HOOKS:
             self.register_hook({'type': f'effvit_mm.{name}'})
+        if self.distributed:
+            # Each process has seen other images: without this, each would be validated with batch
+            # statistics of its own, and a resumed one would go on with those of the first.
+            self.register_hook({'type': 'mmengine.SyncBuffersHook'})
 
     @staticmethod
     def build_dataloader(dataloader, seed: int | None = None, diff_rank_seed: bool = False):

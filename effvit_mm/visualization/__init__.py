@@ -1,5 +1,5 @@
 """Pictures of results."""
 
-from .tradeoff import Point, draw_tradeoff
+from .tradeoff import Point, draw_curves, draw_pareto, draw_tradeoff, pareto_front
 
-__all__ = ['Point', 'draw_tradeoff']
+__all__ = ['Point', 'draw_curves', 'draw_pareto', 'draw_tradeoff', 'pareto_front']

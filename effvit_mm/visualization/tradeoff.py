@@ -1,4 +1,4 @@
-"""Accuracy against what it costs."""
+"""What something gives against what it costs, and how a cost grows."""
 
 from __future__ import annotations
 
@@ -13,41 +13,111 @@ class Point(NamedTuple):
     """One measured setting.
 
     Attributes:
-        cost: Position on the horizontal axis.
-        accuracy: Position on the vertical axis, percent.
+        x: Position on the horizontal axis.
+        y: Position on the vertical axis.
         label: Written beside it.
     """
 
-    cost: float
-    accuracy: float
-    label: str
+    x: float
+    y: float
+    label: str = ''
 
 
 def draw_tradeoff(panels: Mapping[str, Mapping[str, Sequence[Point]]], path: Path) -> None:
-    """Draw one panel a kind of cost, with one line a series, into a PNG file.
+    """Draw accuracy in percent over costs, with one line a series, into a PNG file.
 
     Args:
         panels: ``{label of the cost axis: {name of a series: its points}}``. A series of one point
             is drawn as a star: what the others are compared with.
         path: The file; written atomically.
     """
+    figure, axes = _panels(panels, 'top-1 accuracy, %')
+    for axis, series in zip(axes, panels.values(), strict=True):
+        _draw_lines(axis, series)
+    axes[0].legend(fontsize='small', loc='lower right')
+    _save(figure, path)
+
+
+def draw_curves(
+    panels: Mapping[str, Mapping[str, Sequence[Point]]], path: Path, y_label: str
+) -> None:
+    """Draw how costs grow, with one line a series, both axes logarithmic, into a PNG file.
+
+    A straight line of slope one is growth in proportion.
+
+    Args:
+        panels: ``{label of the horizontal axis: {name of a series: its points}}``.
+        path: The file; written atomically.
+        y_label: Of the vertical axis.
+    """
+    figure, axes = _panels(panels, y_label)
+    for axis, series in zip(axes, panels.values(), strict=True):
+        _draw_lines(axis, series)
+        axis.set(xscale='log', yscale='log')
+        ticks = sorted({point.x for points in series.values() for point in points})
+        axis.set_xticks(ticks, [f'{tick:.0f}' for tick in ticks])
+        axis.minorticks_off()
+        axis.legend(fontsize='x-small')
+    _save(figure, path)
+
+
+def draw_pareto(panels: Mapping[str, Sequence[Point]], path: Path, y_label: str) -> None:
+    """Draw points and the front of those that no other beats in both, into a PNG file.
+
+    Args:
+        panels: ``{label of the cost axis, which is logarithmic: points}``.
+        path: The file; written atomically.
+        y_label: Of the vertical axis: the more, the better.
+    """
+    figure, axes = _panels(panels, y_label)
+    for axis, points in zip(axes, panels.values(), strict=True):
+        front = pareto_front(points)
+        axis.plot([p.x for p in points], [p.y for p in points], 'o', markersize=4)
+        axis.plot([p.x for p in front], [p.y for p in front], '--', drawstyle='steps-post', lw=1)
+        _annotate(axis, points)
+        axis.set(xscale='log')
+        axis.margins(x=0.2, y=0.1)
+    _save(figure, path)
+
+
+def pareto_front(points: Sequence[Point]) -> list[Point]:
+    """Points of which none other costs as little or less and has as much or more; by cost."""
+    front: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.x, -p.y)):
+        if not front or point.y > front[-1].y:
+            front.append(point)
+    return front
+
+
+def _panels(labels: Sequence[str] | Mapping, y_label: str):
+    """A figure with one panel for each label of a horizontal axis; and the panels."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.4 * len(panels), 4), layout='constrained')
+    figure = Figure(figsize=(5.4 * len(labels), 4), layout='constrained')
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    for axis, (cost, series) in zip(axes, panels.items(), strict=True):
-        for name, points in series.items():
-            xs, ys = [p.cost for p in points], [p.accuracy for p in points]
-            style = 'o-' if len(points) > 1 else '*'
-            axis.plot(xs, ys, style, markersize=4 if len(points) > 1 else 9, label=name)
-            for point in points:
-                place = (point.cost, point.accuracy)
-                axis.annotate(point.label, place, (0, 5), textcoords='offset points', fontsize=7)
-        axis.set(xlabel=cost)
+    axes = figure.subplots(1, len(labels), squeeze=False, sharey=True)[0]
+    for axis, label in zip(axes, labels, strict=True):
+        axis.set(xlabel=label)
         axis.grid(alpha=0.3)
-    axes[0].set(ylabel='top-1 accuracy, %')
-    axes[0].legend(fontsize='small', loc='lower right')
+    axes[0].set(ylabel=y_label)
+    return figure, axes
+
+
+def _draw_lines(axis, series: Mapping[str, Sequence[Point]]) -> None:
+    for name, points in series.items():
+        style = 'o-' if len(points) > 1 else '*'
+        size = 4 if len(points) > 1 else 9
+        axis.plot([p.x for p in points], [p.y for p in points], style, markersize=size, label=name)
+        _annotate(axis, points)
+
+
+def _annotate(axis, points: Sequence[Point]) -> None:
+    for point in points:
+        place = (point.x, point.y)
+        axis.annotate(point.label, place, (0, 5), textcoords='offset points', fontsize=7)
+
+
+def _save(figure, path: Path) -> None:
     with written_atomically(path) as temporary:
         figure.savefig(temporary, format='png', dpi=120)

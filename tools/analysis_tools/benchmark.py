@@ -1,121 +1,185 @@
 #!/usr/bin/env python
-"""Time models side by side: latency, images a second, memory, multiply-adds, parameters.
+"""Measure models side by side: latency, images a second, memory, multiply-adds, parameters.
 
-For detectors from the uint8 image to the boxes after suppression, and of the backbone alone.
-Example: ``OMP_NUM_THREADS=1 python tools/analysis_tools/benchmark.py
-configs/pslt/retinanet_pslt-tiny_fpn_1x_coco.py configs/castling/retinanet_castling-levit-128s_fpn_1x_coco.py
---deploy --out benchmark.md``
-"""  # noqa: E501
+Examples are in --help, and all that is measured for the documentation in docs/benchmark.md.
+"""
 
 import argparse
 import json
 import os
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
-HEADER = (
-    'config', 'form', 'part', 'median', '25 to 75 %', 'images/s', 'memory', 'process',
-    'multiply-adds', 'parameters',
-)  # fmt: skip
-NOTES = """\
-{machine}, float32. {shape} pixels, {images} a batch; weights {weights}, images {image}.
-Medians and quartiles of {repeats} passes of each after {warm_up} to warm up, all in turns (A B A B
-...). Memory is the largest resident set of a process of its own (Linux's VmHWM, 10^9 bytes to the
-GB) above that before its first pass; process is all of it, libraries and weights included.
-Multiply-adds are of one image, padded as the network gets it; a second stage has all the boxes that
-it takes at most.
+PACKAGES = ('timm', 'torchvision', 'torchreid', 'onnxruntime', 'onedl-mmdetection', 'mmdet')
+DEFAULT_SIZES = {'config': '800x1333'}
+USUAL_SIZE = '224'
+BUSY = 0.5  # load average above which somebody else is at work
+HELP = """\
+Measure models side by side: latency, images a second, share of the machine's measured GEMM peak,
+peak memory, multiply-adds and parameters.
+
+MODEL is one of
+  pslt_base                    a network of ours: effvit_mm.list_models() has the names
+  timm:crossvit_9_240          a network of timm, also
+  torchvision:resnet50         of torchvision and
+  torchreid:osnet_x1_0         of torchreid
+  configs/.../retinanet_x.py   a detector: from uint8 images to boxes, and its backbone alone
+all with random weights. Behind @ stand the words of the form in which it is to run, joined by +;
+without any it runs in eager mode, in float32, as it was trained, in evaluation mode:
+{forms}
+"""
+EXAMPLES = """\
+examples:
+  one image and eight, and how much of ResNet-50's time they take:
+    benchmark.py pslt_base@deployed pslt_base@deployed+{bf16,compiled} \\
+        --baseline torchvision:resnet50 --batch-sizes 1 8 --threads 2 --out pslt.md
+  how latency and memory grow, as pictures too:
+    benchmark.py castling_deit_tiny@deployed timm:deit_tiny_patch16_224 \\
+        --sizes 224 512 1024 --out castling.json --pictures work_dirs/pictures
+  detectors, in both forms:
+    benchmark.py configs/pslt/retinanet_pslt-tiny_fpn_1x_coco.py{,@deployed}
+  training, beside the code of another commit:
+    git worktree add /tmp/old d9c8cfe~1
+    benchmark.py pslt_tiny@training --before /tmp/old --baseline pslt_tiny@training+before \\
+        --sizes 128 --batch-sizes 16
+
+Models of one size and batch are timed in turns, each in a process of its own. A model that fails is
+named below the table with its error, the others go on; the exit code is then 1. Interrupted, the
+same command goes on behind the last size and batch that were finished, if it has --out.
 """
 
 
 def make_parser() -> argparse.ArgumentParser:
+    from effvit_mm.analysis.subjects import FORMS
     from effvit_mm.engine.cli import Parser, add_cfg_options
 
-    parser = Parser(prog='benchmark.py', description=__doc__.split('\n')[0])
-    parser.add_argument('configs', nargs='+', metavar='CONFIG', help='configs of detectors')
-    parser.add_argument(
-        '--checkpoints', nargs='+', metavar='FILE', help='weights, one for each config; or random'
+    forms = '\n'.join(f'  {word:<14}{what}' for word, what in FORMS.items())
+    parser = Parser(
+        prog='benchmark.py',
+        description=HELP.format(forms=forms),
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        '--shape', type=int, nargs=2, default=[800, 1333], metavar=('H', 'W'), help='pixels'
+    add = parser.add_argument
+    add('models', nargs='+', metavar='MODEL[@FORM]', help='what to measure, see above')
+    add('--baseline', metavar='MODEL[@FORM]', help='measured too; gives columns of ratios to it')
+    add('--sizes', nargs='+', metavar='N|HxW', help='pixels; default: 224, for configs 800x1333')
+    add(
+        '--batch-sizes', type=int, nargs='+', default=[1], metavar='N', help='images of a batch (1)'
     )
-    parser.add_argument('--image', help='image to be scaled to that; default: noise')
-    parser.add_argument('--batch-size', type=int, default=1, help='images of a batch (1)')
-    parser.add_argument('--threads', type=int, help='of PyTorch; default: its own choice')
-    parser.add_argument('--warm-up', type=int, default=2, help='passes before the timed ones (2)')
-    parser.add_argument('--repeats', type=int, default=20, help='timed passes of each part (20)')
-    parser.add_argument(
-        '--deploy', action='store_true', help='beside the form of training the deployed one'
-    )
-    parser.add_argument('--out', help='write the table to this .md or .json file')
+    add('--threads', type=int, help="of PyTorch and onnxruntime; default: PyTorch's own choice")
+    add('--repeats', type=int, default=20, help='timed passes of each (20)')
+    add('--warm-up', type=int, default=2, help='passes of each before those (2)')
+    add(
+        '--checkpoints', nargs='+', default=[], metavar='MODEL=FILE',
+        help='weights for networks of ours and configs',
+    )  # fmt: skip
+    add('--image', help='image to be shown, scaled to each size; default: noise')
+    add('--before', metavar='FOLDER', help='another tree of this project, for the form before')
+    add('--out', help='write table and notes to this .md file, or all of it to this .json file')
+    add(
+        '--pictures', metavar='FOLDER',
+        help='draw accuracy over latency, latency over resolution, memory over tokens (.png)',
+    )  # fmt: skip
     add_cfg_options(parser)
     return parser
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Raise before anything is built."""
+    """Raise what is wrong with numbers and files before anything is built."""
+    from effvit_mm.analysis.candidates import read_image
     from effvit_mm.engine.files import check_writable
     from effvit_mm.errors import ConfigError
 
-    limits = {'batch_size': 1, 'threads': 1, 'repeats': 1, 'warm_up': 0}
+    limits = {'batch_sizes': 1, 'threads': 1, 'repeats': 1, 'warm_up': 0}
     for name, least in limits.items():
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise ConfigError(f'--{name.replace("_", "-")} {value}: {least} or more is needed')
-    if min(args.shape) < 32:
-        raise ConfigError(f'--shape {args.shape[0]} {args.shape[1]}: 32 or more pixels are needed')
-    if args.checkpoints is not None and len(args.checkpoints) != len(args.configs):
-        raise ConfigError(
-            f'--checkpoints: {len(args.configs)} are needed, one for each config, not '
-            f'{len(args.checkpoints)}'
-        )
+        given = getattr(args, name)
+        for value in given if isinstance(given, list) else [given]:
+            if value is not None and value < least:
+                raise ConfigError(f'--{name.replace("_", "-")} {value}: {least} or more is needed')
+    if args.image is not None:
+        read_image(args.image, (32, 32))
+    if args.before is not None and not (Path(args.before) / 'effvit_mm').is_dir():
+        raise ConfigError(f'--before {args.before}: there is no folder effvit_mm in it')
     if args.out is not None:
         if not args.out.endswith(('.json', '.md')):
             raise ConfigError(f'--out {args.out}: a name ending in .json or .md is needed')
         check_writable(Path(args.out).parent, f'--out {args.out}')
+    if args.pictures is not None:
+        check_writable(args.pictures, f'--pictures {args.pictures}')
 
 
-def find_subjects(args: argparse.Namespace) -> list:
-    """All that is to be measured, in the order of the table."""
-    from effvit_mm.analysis.benchmark import Subject
+def find_labels(args: argparse.Namespace) -> list[tuple[str, tuple[str, ...]]]:
+    """Models and forms in the order of the table, each once, the baseline last if it is new."""
+    from effvit_mm.analysis.sources import check_network
+    from effvit_mm.analysis.subjects import BEFORE, CONFIG, ONNX, kind_of, parse_label
+    from effvit_mm.errors import ConfigError
 
-    image = read_image(args.image, args.shape) if args.image else None
-    checkpoints = args.checkpoints or [None] * len(args.configs)
-    return [
-        Subject(
-            config, checkpoint, deploy, tuple(args.cfg_options), tuple(args.shape),
-            args.batch_size, image,
-        )
-        for config, checkpoint in zip(args.configs, checkpoints, strict=True)
-        for deploy in ((False, True) if args.deploy else (False,))
-    ]  # fmt: skip
-
-
-def read_image(path: str, shape: list[int]):
-    """An image file as ``(3, H, W)`` uint8 of this size."""
-    import cv2
-    import torch
-
-    from effvit_mm.datasets.loading import load_image
-
-    array = cv2.resize(load_image(path), (shape[1], shape[0]))
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+    texts = args.models + ([args.baseline] if args.baseline else [])
+    labels = list(dict.fromkeys(map(parse_label, texts)))
+    for model, form in labels:
+        if kind_of(model) != CONFIG:
+            check_network(model)
+        elif not Path(model).is_file():
+            raise ConfigError(f'config {model}: no such file')
+        if BEFORE in form and args.before is None:
+            raise ConfigError(f'{model}@{"+".join(form)}: --before FOLDER is needed')
+        if ONNX in form:
+            check_onnx(model)
+    if args.before is not None and not any(BEFORE in form for _, form in labels):
+        raise ConfigError(f'--before {args.before}: no model has the form before')
+    return labels
 
 
-def table_row(row) -> list[str]:
-    """A row of the table as text."""
-    return [
-        f'`{Path(row.subject.config).stem}`',
-        'deployed' if row.subject.deploy else 'as trained',
-        row.part,
-        f'{1000 * row.timing.median:.1f} ms',
-        f'{1000 * row.timing.low:.1f} to {1000 * row.timing.high:.1f} ms',
-        f'{row.images_per_second:.2f}',
-        f'{row.memory / 1e9:.3f} GB',
-        f'{row.process / 1e9:.2f} GB',
-        f'{row.multiply_adds / 1e9:.2f} G',
-        f'{row.parameters / 1e6:.3f} M',
-    ]
+def check_onnx(model: str) -> None:
+    """Raise where a package that onnxruntime's form needs is missing."""
+    from importlib.util import find_spec
+
+    from effvit_mm.errors import ConfigError
+
+    for name in ('onnx', 'onnxscript', 'onnxruntime'):
+        if find_spec(name) is None:
+            raise ConfigError(f'{model}@onnx: the package {name} is missing: pip install {name}')
+
+
+def read_checkpoints(args: argparse.Namespace, labels: list) -> dict[str, str]:
+    """``{model: file}``."""
+    from effvit_mm.analysis.subjects import CONFIG, OURS, kind_of
+    from effvit_mm.errors import ConfigError
+
+    allowed = sorted({model for model, _ in labels if kind_of(model) in (OURS, CONFIG)})
+    found = {}
+    for text in args.checkpoints:
+        model, _, file = text.partition('=')
+        if model not in allowed:
+            names = ', '.join(allowed) or 'none of these models'
+            raise ConfigError(f'--checkpoints {text}: MODEL=FILE is needed; MODEL can be {names}')
+        if not Path(file).is_file():
+            raise ConfigError(f'--checkpoints {text}: no such file')
+        found[model] = file
+    return found
+
+
+def find_groups(args: argparse.Namespace) -> dict[str, list]:
+    """Subjects that are timed together, by the name of their group."""
+    from effvit_mm.analysis.benchmark import group_key
+    from effvit_mm.analysis.subjects import Subject, kind_of, parse_size
+
+    labels = find_labels(args)
+    checkpoints = read_checkpoints(args, labels)
+    groups: dict[str, list] = {}
+    for model, form in labels:
+        own = DEFAULT_SIZES.get(kind_of(model), USUAL_SIZE)
+        for size in map(parse_size, args.sizes or [own]):
+            for batch_size in args.batch_sizes:
+                subject = Subject(
+                    model, form, size, batch_size, checkpoints.get(model),
+                    tuple(args.cfg_options), args.image,
+                )  # fmt: skip
+                groups.setdefault(group_key(size, batch_size), []).append(subject)
+    return groups
 
 
 def describe(args: argparse.Namespace) -> dict:
@@ -123,61 +187,111 @@ def describe(args: argparse.Namespace) -> dict:
     from effvit_mm.analysis import describe_machine
 
     return {
-        'shape': f'{args.shape[0]} x {args.shape[1]}',
-        'images': args.batch_size,
+        'machine': describe_machine(),
+        'versions': ', '.join(installed_versions()),
         'repeats': args.repeats,
         'warm_up': args.warm_up,
-        'machine': describe_machine(),
-        'weights': 'of checkpoints' if args.checkpoints else 'random (next to nothing is found)',
+        'weights': ', '.join(args.checkpoints) or 'random (detectors find next to nothing)',
         'image': args.image or 'noise',
     }
 
 
-def work(args: argparse.Namespace, session, call: str) -> None:
-    """Measure, print and write."""
-    import logging
+def installed_versions() -> list[str]:
+    """Of the libraries that models come from."""
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append(f'{name} {version(name)}')
+        except PackageNotFoundError:
+            continue
+    return found
 
+
+def tell(line: str) -> None:
+    """Show how far it is; standard output is for the table."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def measure_all(args: argparse.Namespace, groups: dict[str, list], circumstances: dict):
+    """Measure the groups that no earlier call has measured; gives the PartialResults of all."""
     import torch
-    from mmengine.logging import MMLogger
 
-    from effvit_mm.analysis.benchmark import measure
-    from effvit_mm.analysis.tables import markdown_table
-    from effvit_mm.engine.files import write_text
+    from effvit_mm.analysis.benchmark import PartialResults, measure_group
+
+    settings = {
+        **circumstances,
+        'before': args.before,
+        'cfg_options': args.cfg_options,
+        'models': {key: [one.label for one in subjects] for key, subjects in groups.items()},
+    }
+    results = PartialResults(args.out and Path(args.out), settings)
+    if results.groups:
+        tell(f'{results.path} has {", ".join(results.groups)} already: going on behind that')
+    for key, subjects in groups.items():
+        if key not in results.groups:
+            threads = torch.get_num_threads()
+            group = measure_group(
+                subjects, threads, args.repeats, args.warm_up, args.before, tell, args.debug
+            )
+            results.keep(key, group)
+    return results
+
+
+def work(args: argparse.Namespace, session, call: str) -> bool:
+    """Measure, print, write and draw; whether a model failed."""
+    import torch
 
     check_arguments(args)
+    groups = find_groups(args)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    MMLogger.get_current_instance().setLevel(logging.WARNING)
-    rows = measure(find_subjects(args), args.repeats, args.warm_up)
     circumstances = describe(args)
-    table = markdown_table(HEADER, [table_row(row) for row in rows])
-    print(table + '\n' + NOTES.format(**circumstances))
-    if args.out is None:
-        return
-    if args.out.endswith('.md'):
-        notes = NOTES.format(**circumstances)
-        text = f'# Benchmark\n\nWritten by `{call}`.\n\n{notes}\n{table}'
-    else:
-        found = [
-            {
-                **row._asdict(),
-                'subject': {k: v for k, v in row.subject._asdict().items() if k != 'image'},
-                'timing': row.timing._asdict(),
-            }
-            for row in rows
-        ]
-        text = json.dumps({**circumstances, 'command': call, 'rows': found}, indent=1) + '\n'
-    write_text(args.out, text)
-    print(f'wrote {args.out}')
+    load = os.getloadavg()[0]
+    if load > BUSY:
+        tell(f'warning: the load average is {load:.2f}: something else takes time on this machine')
+    results = measure_all(args, groups, circumstances)
+    found = {key: results.groups[key] for key in groups}
+    report(args, found, {**circumstances, 'load': f'{load:.2f}'}, call)
+    results.remove()
+    return any(group.failures for group in found.values())
+
+
+def report(args: argparse.Namespace, found: dict, circumstances: dict, call: str) -> None:
+    """Print, write and draw what was found."""
+    from effvit_mm.analysis import benchmark_report
+    from effvit_mm.analysis.subjects import Subject, parse_label
+    from effvit_mm.engine.files import write_text
+
+    baseline = None
+    if args.baseline:
+        baseline = Subject(*parse_label(args.baseline), size=(0, 0)).label  # words in their order
+    text = benchmark_report.markdown(found, circumstances, baseline)
+    print(text)
+    if args.out is not None:
+        if args.out.endswith('.json'):
+            content = benchmark_report.as_json(found, circumstances, baseline)
+            text = json.dumps({'command': call, **content}, indent=1) + '\n'
+        else:
+            text = f'# Benchmark\n\nWritten by `{call}`.\n\n{text}'
+        write_text(args.out, text)
+        print(f'wrote {args.out}')
+    if args.pictures is not None:
+        rows = [row for group in found.values() for row in group.rows]
+        for path in benchmark_report.draw_pictures(rows, Path(args.pictures)):
+            print(f'drew {path}')
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
     from effvit_mm.engine.cli import run_guarded
 
+    failed: list[bool] = []
     words = sys.argv[1:] if argv is None else argv
     call = ' '.join(['python tools/analysis_tools/benchmark.py', *words])
-    return run_guarded(lambda args, session: work(args, session, call), make_parser, argv)
+    code = run_guarded(
+        lambda args, session: failed.append(work(args, session, call)), make_parser, argv
+    )
+    return code or int(any(failed))
 
 
 if __name__ == '__main__':

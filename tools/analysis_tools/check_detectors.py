@@ -36,7 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
         'configs', nargs='*', help='configs of detectors; default: all of COCO with the 1x schedule'
     )
     parser.add_argument(
-        '--sizes', nargs='+', default=['800x1333', '603x811'], metavar='HxW', help='in pixels'
+        '--sizes', nargs='+', default=['800x1333', '603x811'], metavar='N|HxW', help='in pixels'
     )
     parser.add_argument('--batch-size', type=int, help="images a step; default: the config's")
     parser.add_argument('--iterations', type=int, default=2, help='training steps (2)')
@@ -61,15 +61,11 @@ def find_configs(args: argparse.Namespace) -> list[Path]:
 
 def check_arguments(args: argparse.Namespace) -> list[tuple[int, int]]:
     """The sizes as numbers."""
+    from effvit_mm.analysis.subjects import parse_size
     from effvit_mm.engine.files import check_writable
     from effvit_mm.errors import ConfigError
 
-    sizes = []
-    for text in args.sizes:
-        height, _, width = text.partition('x')
-        if not (height.isdigit() and width.isdigit() and int(height) >= 32 and int(width) >= 32):
-            raise ConfigError(f'--sizes {text}: HxW is needed, 32 pixels or more each')
-        sizes.append((int(height), int(width)))
+    sizes = [parse_size(text) for text in args.sizes]
     for name in ('batch_size', 'iterations', 'threads', 'limit'):
         value = getattr(args, name)
         if value is not None and value <= 0:

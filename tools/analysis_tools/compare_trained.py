@@ -4,8 +4,8 @@
 All are tested and timed in their deployed form. Example: ``python
 tools/analysis_tools/compare_trained.py --model CONFIG CHECKPOINT CHECKPOINT --model CONFIG
 CHECKPOINT``; several checkpoints of a classifier's config are its seeds, and the attention of the
-others is compared with that of the first. Of detectors, one checkpoint each, the table has COCO's
-figures.
+others is compared with that of the first. Of detectors and re-ID models, one checkpoint each, the
+table has COCO's figures or those of the ranking.
 """
 
 import argparse
@@ -47,12 +47,25 @@ def work(args: argparse.Namespace, session) -> None:
             raise ConfigError(f'--model {files[0]}: a config and a checkpoint are needed')
 
     runners = [[build(args, session, *pair) for pair in pairs(files)] for files in args.model]
-    scopes = {one.cfg.get('default_scope') for seeds in runners for one in seeds}
-    if len(scopes) > 1:
-        raise ConfigError(f'--model: models of one kind are needed, these are of {sorted(scopes)}')
+    kinds = {kind_of(one.cfg) for seeds in runners for one in seeds}
+    if len(kinds) > 1:
+        raise ConfigError(f'--model: models of one kind are needed, these are {sorted(kinds)}')
     names = [Path(files[0]).stem for files in args.model]
-    compare = compare_detectors if scopes == {'mmdet'} else compare_classifiers
-    compare(list(zip(names, runners, strict=True)), args)
+    compare = {
+        'classifiers': compare_classifiers,
+        'detectors': compare_detectors,
+        're-ID models': compare_reid,
+    }
+    compare[kinds.pop()](list(zip(names, runners, strict=True)), args)
+
+
+def kind_of(cfg) -> str:
+    """What a config's model is."""
+    from effvit_mm.engine.reid import is_reid
+
+    if is_reid(cfg):
+        return 're-ID models'
+    return 'detectors' if cfg.get('default_scope') == 'mmdet' else 'classifiers'
 
 
 def pairs(files: list[str]) -> list[tuple[str, str, int]]:
@@ -68,6 +81,8 @@ def build(args: argparse.Namespace, session, config: str, checkpoint: str, numbe
     folder = str(work_dir / f'{Path(config).stem}_{number}')
     options = {'config': config, 'checkpoint': checkpoint, 'work_dir': folder}
     session.cfg = prepare_testing(argparse.Namespace(**{**vars(args), **options}))
+    # One model after another is tested: workers that wait for more would disturb the timing.
+    session.cfg.test_dataloader.persistent_workers = False
     session.runner = build_runner(session.cfg)
     return session.runner
 
@@ -99,12 +114,8 @@ def compare_detectors(runners: list[tuple[str, list]], args: argparse.Namespace)
     """Print the table of detectors; images a second from the preprocessed batch to boxes."""
     from effvit_mm.analysis import describe_machine
     from effvit_mm.analysis.trained import images_per_second, measure_detector
-    from effvit_mm.errors import ConfigError
 
-    for name, seeds in runners:
-        if len(seeds) > 1:
-            raise ConfigError(f'--model {name}: of a detector one checkpoint is needed')
-    trained = [measure_detector(name, seeds[0]) for name, seeds in runners]
+    trained = [measure_detector(name, runner) for name, runner in single(runners, 'detector')]
     speeds = images_per_second(trained, args.repeats)
     sizes = {tuple(one.deployed.x.shape) for one in trained}
     shapes = ', '.join(' x '.join(map(str, shape)) for shape in sorted(sizes))
@@ -119,6 +130,38 @@ def compare_detectors(runners: list[tuple[str, list]], args: argparse.Namespace)
             f'| {one.name} | {figures} | {one.parameters / 1e6:.2f} M '
             f'| {one.flops / 1e9:.2f} G | {speed:.1f} |'
         )
+
+
+def compare_reid(runners: list[tuple[str, list]], args: argparse.Namespace) -> None:
+    """Print the table of re-ID models; images a second from the preprocessed batch to features."""
+    from effvit_mm.analysis import describe_machine
+    from effvit_mm.analysis.trained import images_per_second, measure_reid
+
+    trained = [
+        measure_reid(name, runner, args.batch_size)
+        for name, runner in single(runners, 're-ID model')
+    ]
+    speeds = images_per_second(trained, args.repeats)
+    print(f'\n{describe_machine()}; batches of {args.batch_size}, medians of {args.repeats}\n')
+    print('| config | mAP | rank-1 | mINP | parameters | multiply-adds | images/s |')
+    print('| :-- |' + ' --: |' * 6)
+    for one, speed in zip(trained, speeds, strict=True):
+        values = (one.figures.mAP, one.figures.rank(1), one.figures.mINP)
+        figures = ' | '.join(f'{100 * value:.1f}' for value in values)
+        print(
+            f'| {one.name} | {figures} | {one.parameters / 1e6:.2f} M '
+            f'| {one.flops / 1e9:.3f} G | {speed:.1f} |'
+        )
+
+
+def single(runners: list[tuple[str, list]], kind: str) -> list[tuple]:
+    """Names with their only runner each."""
+    from effvit_mm.errors import ConfigError
+
+    for name, seeds in runners:
+        if len(seeds) > 1:
+            raise ConfigError(f'--model {name}: of a {kind} one checkpoint is needed')
+    return [(name, seeds[0]) for name, seeds in runners]
 
 
 def main(argv: list[str] | None = None) -> int:

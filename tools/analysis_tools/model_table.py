@@ -15,57 +15,14 @@ from pathlib import Path
 import effvit_mm
 from effvit_mm.analysis import describe_machine
 from effvit_mm.analysis.comparison import Measured, Variant, compare, deit_variants, measure
+from effvit_mm.analysis.published import PUBLISHED, published_size
 from effvit_mm.analysis.tables import markdown_table
 from effvit_mm.engine.files import check_writable, write_text
 from effvit_mm.errors import UserError
-from effvit_mm.models import MODEL_TABLE
 
 SIZES = (224, 512)  # of the table of models
 COMPARED_SIZES = (224, 384, 512, 896)
 HOSTS = ('tiny', 'small', 'base')
-
-# ImageNet-1k top-1 as printed, in percent, by source.
-PUBLISHED: dict[str, dict[str, float]] = {
-    'PSLT, arXiv 2304.03481': {'pslt_base': 79.9},
-    'CrossViT, arXiv 2103.14899': {
-        'crossvit_tiny': 73.4,
-        'crossvit_small': 81.0,
-        'crossvit_base': 82.2,
-        'crossvit_9': 73.9,
-        'crossvit_15': 81.5,
-        'crossvit_18': 82.5,
-        'crossvit_9_dagger': 77.1,
-        'crossvit_15_dagger': 82.3,
-        'crossvit_18_dagger': 82.8,
-        'crossvit_15_dagger_408': 83.5,
-        'crossvit_18_dagger_408': 83.9,
-    },
-    'LeViT, arXiv 2104.01136': {
-        'levit_128s': 76.6,
-        'levit_128': 78.6,
-        'levit_192': 80.0,
-        'levit_256': 81.6,
-        'levit_384': 82.6,
-    },
-    'DeiT, arXiv 2012.12877': {
-        'deit_tiny': 72.2,
-        'deit_small': 79.8,
-        'deit_base': 81.8,
-        'deit_tiny_distilled': 74.5,
-        'deit_small_distilled': 81.2,
-        'deit_base_distilled': 83.4,
-    },
-    'MViTv2, arXiv 2112.01526': {
-        'mvitv2_tiny': 82.3,
-        'mvitv2_small': 83.6,
-        'mvitv2_base': 84.4,
-    },
-    'Castling-ViT, quoted by QT-ViT': {
-        'castling_deit_tiny': 76.0,
-        'castling_deit_base': 84.2,
-        'castling_mvitv2_base': 85.0,
-    },
-}
 
 MODELS_TEXT = """\
 ## Models
@@ -113,12 +70,6 @@ def percent(share: float) -> str:
 
 def giga(count: int) -> str:
     return f'{count / 1e9:.3f} G'
-
-
-def published_size(name: str) -> int:
-    """Side of the images, in pixels, that a model's published figures are for."""
-    family, preset = MODEL_TABLE[name]
-    return family.backbone.arch_settings[preset['arch']].get('img_size', 224)
 
 
 def model_rows(names: Sequence[str]) -> Iterator[list[str]]:

@@ -10,4 +10,4 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, by_epoch=False, end=60),
     dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, convert_to_iter_based=True),
 ]
-train_cfg = dict(max_epochs=9, val_interval=3)
+train_cfg = dict(max_epochs=8, val_interval=2)

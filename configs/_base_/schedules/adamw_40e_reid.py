@@ -1,4 +1,4 @@
-# For small sets, from scratch: 60 epochs of 8 x 4 images a step, five of warm-up, one cosine.
+# For small sets, from scratch: 40 epochs of 8 x 4 images a step, five of warm-up, one cosine.
 _base_ = './adamw_20e.py'
 
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
@@ -8,5 +8,5 @@ param_scheduler = [
         type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, begin=5, convert_to_iter_based=True
     ),
 ]
-train_cfg = dict(max_epochs=60, val_interval=10)
+train_cfg = dict(max_epochs=40, val_interval=10)
 auto_scale_lr = dict(base_batch_size=32)

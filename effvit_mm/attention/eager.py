@@ -1,0 +1,30 @@
+"""When a step may take a shortcut that only plain, eager inference allows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+
+def runs_eagerly(*tensors: Tensor) -> bool:
+    """Whether nothing but the results of steps on ``tensors`` is wanted.
+
+    That is: no gradient of them, in either direction; no graph that is traced, compiled or
+    exported; no mode that looks at the operators (a multiply-add counter, fake tensors, vmap). Then
+    a step may write over its own intermediate results, run in slices, or call a fused kernel that
+    has no derivative.
+    """
+    return not (
+        (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
+        or torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
+    )
+
+
+def gelu(x: Tensor) -> Tensor:
+    """The exact GELU of a tensor that nobody else needs: written over it where that is allowed."""
+    return torch.ops.aten.gelu_(x) if runs_eagerly(x) else torch.nn.functional.gelu(x)

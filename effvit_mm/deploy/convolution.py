@@ -1,0 +1,124 @@
+"""Convolutions in fewer and smaller steps, for eager inference. Elsewhere they are what they were.
+
+Maps are taken in channels-last memory, in which a 1x1 convolution is one matrix product.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..attention.eager import gelu, runs_eagerly
+
+# Elements of an output from which on oneDNN's convolution, which applies GELU on the way, is faster
+# than PyTorch's own steps; below, what its calls cost on top is more than the saving.
+WIDE_MAP = 1 << 19
+# Bytes of the widest map that is made at once. Larger ones fall out of the caches, and from 32 MiB
+# on the C library fetches fresh pages for each.
+BAND = 4 << 20
+
+
+class PointwiseConv2d(nn.Conv2d):
+    """A 1x1 convolution with a stride of one: in eager inference, a linear layer of the pixels.
+
+    Arguments as for the 1x1 ``nn.Conv2d(in_channels, out_channels, 1, bias=bias)``.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not runs_eagerly(x, self.weight):
+            return super().forward(x)
+        pixels = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
+        return pixels.permute(0, 3, 1, 2)
+
+
+class ConvGELU(nn.Sequential):
+    """A convolution, exact GELU, and what may follow: a batch norm, until that is folded.
+
+    Args:
+        conv: The convolution; a :class:`ShiftedConv2d` once a norm was folded into it.
+        rest: ``nn.GELU()`` and what follows.
+
+    Shapes:
+        ``(B, C, H, W)`` to what the convolution makes of it.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, _, *rest = self
+        y = fused_gelu(conv, x) if _fuses(conv, x) else gelu(conv(x))
+        for layer in rest:
+            y = layer(y)
+        return y
+
+
+def fused_gelu(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """``gelu(conv(x))`` by one kernel of oneDNN's."""
+    return torch.ops.mkldnn._convolution_pointwise(
+        x.contiguous(memory_format=torch.channels_last),
+        conv.weight,
+        conv.bias,
+        conv.padding,
+        conv.stride,
+        conv.dilation,
+        conv.groups,
+        'gelu',
+        [],
+        'none',  # the exact GELU
+    )
+
+
+def _fuses(conv: nn.Module, x: Tensor) -> bool:
+    """Whether :func:`fused_gelu` applies, and is worth its call."""
+    return (
+        isinstance(conv, nn.Conv2d)
+        and runs_eagerly(x, conv.weight)
+        and x.device.type == 'cpu'
+        and x.dtype == conv.weight.dtype == torch.float32
+        and x.numel() // x.shape[1] * conv.out_channels >= WIDE_MAP * conv.stride[0] ** 2
+        and not isinstance(conv.padding, str)
+        and conv.padding_mode == 'zeros'
+        and not torch.is_autocast_enabled('cpu')
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.enabled
+        and not (conv._forward_hooks or conv._forward_pre_hooks)
+    )
+
+
+def bottleneck(
+    expand: nn.Module, depthwise: nn.Sequential, project: nn.Module, x: Tensor
+) -> Tensor:
+    """``project(depthwise(expand(x)))``, the wide map in between never being whole.
+
+    Rows of ``x`` go through all three in bands, images in groups; each band overlaps the next by
+    what the depthwise convolution sees of it.
+
+    Args:
+        expand, project: They work on each pixel alone; ``project`` keeps no map of its input.
+        depthwise: :class:`ShiftedConv2d` of 3x3 with a padding of one, and a GELU.
+        x: ``(B, C, H, W)``.
+    """
+    shifted, stride = depthwise[0], depthwise[0].conv.stride[0]
+    images, _, height, width = x.shape
+    row = width * shifted.conv.in_channels * x.element_size()
+    # Asked first: in a graph for any size, a condition on the size would hold it to some.
+    if not runs_eagerly(x, shifted.conv.weight) or images * height * row <= BAND:
+        return project(depthwise(expand(x)))
+    group, rows = max(1, BAND // (height * row)), max(1, BAND // (row * stride))
+    outputs = -(-height // stride)
+    whole = []
+    for part in x.split(group):
+        bands = []
+        for first in range(0, outputs, rows):
+            last = min(first + rows, outputs)
+            low, high = max(0, (first - 1) * stride), min(height, (last - 1) * stride + 2)
+            y = shifted.conv(expand(part[:, :, low:high]))
+            # But at the image's border the zero padding stands for rows that are not zero; the
+            # output that saw it is the one before the first.
+            y = y[:, :, int(first > 0) :][:, :, : last - first]
+            y = shifted.correct(y, (height, width), first)
+            bands.append(project(gelu(y)))
+        whole.append(torch.cat(bands, 2) if len(bands) > 1 else bands[0])
+    return torch.cat(whole)

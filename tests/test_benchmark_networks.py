@@ -1,0 +1,223 @@
+"""Networks of four libraries in the forms of the benchmark, and what its command line takes."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from test_benchmark import load_tool
+
+import effvit_mm
+from effvit_mm.analysis import count_flops, published
+from effvit_mm.analysis.candidates import NETWORK, STEP, gemm, normalised_images, prepare
+from effvit_mm.analysis.subjects import FORMS, Subject, parse_label, parse_size
+from effvit_mm.analysis.turns import Worker
+
+VIT, CNN = 'timm:test_vit', 'timm:test_resnet'  # timm has them for its own tests: 0.4 M parameters
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def output(model, *form, size=(64, 64), batch_size=2):
+    (part,) = prepare(Subject(model, form, size, batch_size)).values()
+    found = part.run()
+    return torch.as_tensor(found[0] if isinstance(found, list) else found)
+
+
+def assert_near(found, wanted, share):
+    assert found.shape == wanted.shape
+    assert (found - wanted).abs().max() <= share * wanted.abs().max()
+
+
+# What is named ---------------------------------------------------------------------------------
+
+
+def test_a_label_is_a_model_and_words():
+    assert parse_label('timm:a_b') == ('timm:a_b', ())
+    assert parse_label('pslt_tiny@eager') == ('pslt_tiny', ())
+    assert parse_label('pslt_tiny@bf16+deployed') == ('pslt_tiny', ('deployed', 'bf16'))
+    assert Subject('pslt_tiny', ('deployed', 'bf16'), (9, 9)).label == 'pslt_tiny@deployed+bf16'
+    assert (parse_size('224'), parse_size('800x1333')) == ((224, 224), (800, 1333))
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ([VIT, '--repeats', '0'], '--repeats 0: 1 or more is needed'),
+        ([VIT, '--warm-up', '-1'], '--warm-up -1: 0 or more is needed'),
+        ([VIT, '--batch-sizes', '1', '0'], '--batch-sizes 0: 1 or more is needed'),
+        ([VIT, '--sizes', '20'], '--sizes 20: N or HxW is needed, 32 pixels or more'),
+        ([VIT, '--out', 'table.txt'], '--out table.txt: a name ending in .json or .md'),
+        ([VIT, '--image', 'nowhere.png'], 'image nowhere.png: No such file'),
+        (['timm:test_vitt'], "there is no network 'timm:test_vitt'; there are test_byobnet"),
+        (['torchvision:vgg99'], "there is no network 'torchvision:vgg99'"),
+        (['torchreid:osnet'], "there is no network 'torchreid:osnet'; there are osnet_ain_x0_25"),
+        (['pslt_huge'], "there is no network 'pslt_huge'; there are pslt_base, pslt_large"),
+        (['nowhere.py'], 'config nowhere.py: no such file'),
+        (['pslt_tiny@fast'], "pslt_tiny@fast: no form 'fast'; allowed are eager, deployed"),
+        (['pslt_tiny@onnx+bf16'], 'pslt_tiny@onnx+bf16: onnx and bf16 exclude each other'),
+        ([f'{VIT}@deployed'], f"{VIT}@deployed: a model of timm has no form 'deployed'"),
+        (['a.py@compiled'], "a.py@compiled: a config has no form 'compiled'; allowed are eager"),
+        (['pslt_tiny@before'], 'pslt_tiny@before: --before FOLDER is needed'),
+        ([VIT, '--before', '/tmp/nowhere'], '--before /tmp/nowhere: there is no folder effvit_mm'),
+        ([VIT, '--before', str(ROOT)], f'--before {ROOT}: no model has the form before'),
+        ([VIT, '--baseline', 'timm:x'], "there is no network 'timm:x'"),
+        ([VIT, '--checkpoints', f'{VIT}=a.pth'], '--checkpoints timm:test_vit=a.pth: MODEL=FILE'),
+        (
+            ['pslt_tiny', '--checkpoints', 'pslt_tiny=a.pth'],
+            '--checkpoints pslt_tiny=a.pth: no such file',
+        ),
+    ],
+)
+def test_arguments_that_cannot_be_used(arguments, message, capsys, monkeypatch):
+    monkeypatch.setattr('effvit_mm.analysis.benchmark.measure_group', None)  # not reached
+    assert load_tool('benchmark').main(arguments) == 2
+    assert capsys.readouterr().err.startswith(f'error: {message}')
+
+
+@pytest.mark.parametrize('library', ['timm', 'onnxruntime'])
+def test_a_missing_library_is_named(library, capsys, monkeypatch):
+    import importlib.util
+    import sys
+
+    monkeypatch.setitem(sys.modules, library, None)
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, 'find_spec', lambda name: None if name == library else find_spec(name)
+    )
+    assert load_tool('benchmark').main([VIT if library == 'timm' else 'pslt_tiny@onnx']) == 2
+    assert f'the package {library} is missing: pip install {library}' in capsys.readouterr().err
+
+
+# What is run -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('form', ['channels-last', 'compiled', 'onnx', 'bf16'])
+def test_a_form_gives_what_the_eager_network_gives(form, monkeypatch):
+    # Without its code generator: what is tested here is that the compiled network is the one run.
+    monkeypatch.setattr(torch, 'compile', partial(torch.compile, backend='eager'))
+    eager, found = output(CNN), output(CNN, form)
+    assert_near(found, eager, 0.1 if form == 'bf16' else 1e-4)
+    assert (form == 'bf16') == (found.dtype == torch.bfloat16)
+
+
+def test_the_deployed_form_gives_what_the_trained_one_gives():
+    trained, deployed = (
+        prepare(Subject('castling_levit_128s', form, (64, 64)))[NETWORK]
+        for form in ((), ('deployed',))
+    )
+    assert_near(deployed.run(), trained.run(), 1e-4)
+    assert deployed.parameters < trained.parameters
+
+
+def test_weights_of_a_checkpoint_are_taken(tmp_path):
+    model = effvit_mm.create_model('castling_levit_128s').eval()
+    torch.save(model.state_dict(), tmp_path / 'weights.pth')
+    subject = Subject('castling_levit_128s', (), (64, 64), 1, str(tmp_path / 'weights.pth'))
+    with torch.no_grad():
+        assert torch.equal(prepare(subject)[NETWORK].run(), model(normalised_images(subject)))
+
+
+def test_channels_last_is_what_the_network_is_given():
+    (part,) = prepare(Subject(CNN, ('channels-last',), (64, 64))).values()
+    _, network, x, _ = (part.run.func, *part.run.args)
+    kernels = [p for p in network.parameters() if p.ndim == 4 and p.shape[1] > 1]
+    for tensor in (x, *kernels):
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize('name', [VIT, 'torchvision:squeezenet1_1', 'torchreid:osnet_x0_25'])
+def test_networks_of_other_libraries(name):
+    """Of any size; multiply-adds are of one image, parameters the library's."""
+    size = (96, 64)
+    (part,) = prepare(Subject(name, (), size, 2)).values()
+    network, x, _ = part.run.args
+    assert x.shape == (2, 3, *size) and not torch.equal(x[0], x[1])
+    found = part.run()
+    assert len(found) == 2 and found.isfinite().all() and not found.requires_grad
+    assert part.parameters == sum(p.numel() for p in network.parameters())
+    assert part.count() == count_flops(network, (3, *size)) > 0
+
+
+@pytest.mark.parametrize('name', [CNN, 'deit_tiny_distilled'])
+def test_a_training_step_trains(name):
+    """All parameters change, with all heads in the loss, and the loss of the batch falls."""
+    (part,) = prepare(Subject(name, ('training',), (32, 32), 2)).values()
+    cell = dict(zip(part.run.__code__.co_freevars, part.run.__closure__, strict=True))
+    model = cell['called'].cell_contents
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    losses = [part.run() for _ in range(4)]
+    assert losses[-1] < losses[0]
+    assert not [key for key, value in model.named_parameters() if torch.equal(value, before[key])]
+    assert part.count() == count_flops(model, (3, 32, 32)) and model.training
+
+
+def test_training_is_a_part_of_its_own():
+    assert list(prepare(Subject(VIT, ('training', 'bf16'), (32, 32)))) == [STEP]
+
+
+def test_an_image_is_shown_normalised(tmp_path):
+    image = np.full((50, 60, 3), (0, 0, 255), np.uint8)  # red, in OpenCV's order
+    cv2.imwrite(str(tmp_path / 'red.png'), image)
+    x = normalised_images(Subject(VIT, (), (32, 48), 2, image=str(tmp_path / 'red.png')))
+    assert x.shape == (2, 3, 32, 48)
+    wanted = torch.tensor([(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225])
+    torch.testing.assert_close(x, wanted.view(1, 3, 1, 1).expand_as(x))
+
+
+def test_products_of_matrices_are_counted():
+    part = gemm(torch.float32)
+    counter = torch.utils.flop_counter.FlopCounterMode(display=False)
+    with counter:
+        part.run()
+    assert part.count() == counter.get_total_flops() // 2
+
+
+# Another tree ----------------------------------------------------------------------------------
+
+
+def test_the_form_before_is_another_tree(tmp_path):
+    """Networks are those of that tree, though it knows nothing of this benchmark."""
+    package = tmp_path / 'effvit_mm'
+    shutil.copytree(ROOT / 'effvit_mm', package, ignore=shutil.ignore_patterns('__pycache__'))
+    for name in ('answers', 'candidates', 'sources', 'subjects', 'turns', 'worker', 'benchmark'):
+        (package / 'analysis' / f'{name}.py').unlink()
+    with (package / 'models.py').open('a') as models:
+        models.write("\nMODEL_TABLE['pslt_tiny'] = MODEL_TABLE['castling_levit_128s']\n")
+    worker = Worker(str(tmp_path))
+    try:
+        costs = worker.ask('begin', Subject('pslt_tiny', ('before',), (64, 64)), 1)
+        assert worker.ask('seconds', NETWORK) > 0
+    finally:
+        worker.close()
+    there = effvit_mm.create_model('castling_levit_128s')
+    assert costs[NETWORK][-1] == sum(p.numel() for p in there.parameters())
+
+
+# What is printed of accuracy -------------------------------------------------------------------
+
+
+def test_accuracy_is_the_sources():
+    paper = published.published_accuracy('crossvit_15_dagger_408')
+    assert (paper.top1, paper.size) == (83.5, 408) and '2103.14899' in paper.source
+    for same in ('timm:crossvit_9_240', 'timm:crossvit_9_240.in1k'):
+        assert published.published_accuracy(same) == published.published_accuracy('crossvit_9')
+    deit = published.published_accuracy('timm:deit_tiny_distilled_patch16_224')
+    assert (deit.top1, deit.size) == (74.5, 224)
+    resnet = published.published_accuracy('torchvision:resnet50')
+    assert (resnet.top1, resnet.size) == (76.13, 224) and 'torchvision' in resnet.source
+    for unknown in ('pslt_tiny', 'timm:swin_tiny_patch4_window7_224', 'torchreid:osnet_x1_0'):
+        assert published.published_accuracy(unknown) is None
+    assert published.published_accuracy('configs/pslt/x.py') is None
+
+
+def test_forms_are_explained_to_people(capsys):
+    with pytest.raises(SystemExit, match='0'):
+        load_tool('benchmark').main(['--help'])
+    text = capsys.readouterr().out
+    assert all(f'\n  {word} ' in text for word in FORMS) and 'examples:' in text
+    assert max(map(len, text.splitlines())) <= 100

@@ -192,7 +192,10 @@ def onnx_pass(model: nn.Module, x: Tensor) -> Callable[[], object]:
 
 def export_onnx(model: nn.Module, x: Tensor, path: Path) -> None:
     """Write a network as ONNX for batches of just this shape."""
-    torch.onnx.export(model, (x,), path, dynamo=True, verbose=False)
+    from ..deploy.export.onnx import translations
+
+    table = translations()
+    torch.onnx.export(model, (x,), path, custom_translation_table=table, dynamo=True, verbose=False)
 
 
 # Detectors ---------------------------------------------------------------------------------------

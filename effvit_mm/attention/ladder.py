@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .caching import SizeCache, cached_by_size
 from .eager import runs_eagerly
+from .sizes import is_open
 from .softmax import biased_attention
 from .windows import join_heads, pad_to_windows, split_heads, window_partition
 
@@ -37,11 +38,13 @@ def relative_position_index(size: int, window: Size, device: torch.device) -> Te
     return (offset[0] * (2 * size - 1) + offset[1]).to(device)
 
 
-def _regions(length: int, window: int, shift: int) -> Tensor:
-    """Label the positions of a rolled axis: equal labels were neighbours before the roll."""
-    axis = torch.arange(length)
-    low, high = (length - window, length + shift) if shift < 0 else (shift, window)
-    return (axis >= low).long() + (axis >= high).long()
+def _wrapped(length: int, shift: int) -> Tensor:
+    """Which positions of a rolled axis went round its end: 0 or 1, ``(length,)``.
+
+    Within a window, those that did were no neighbours of those that did not.
+    """
+    source = torch.arange(length) - shift
+    return ((source < 0) | (source >= length)).long()
 
 
 @cached_by_size
@@ -60,11 +63,11 @@ def window_mask(
     that are padding only with ``mask_padding``.
     """
     (height, width), (h, w) = grid, window
-    padded = (height + -height % h, width + -width % w)
+    padded = ((height + h - 1) // h * h, (width + w - 1) // w * w)
     label = torch.zeros(padded, dtype=torch.long)
-    if shift:
-        rows, columns = (_regions(n, size, shift) for n, size in zip(padded, window, strict=True))
-        label = rows[:, None] * 3 + columns
+    if is_open(shift) or shift:
+        rows, columns = (_wrapped(length, shift) for length in padded)
+        label = rows[:, None] * 2 + columns
     label = window_partition(label[None, :, :, None], window)[0, :, :, 0]  # windows, L
     hidden = label[:, :, None] != label[:, None, :]
     if mask_padding:
@@ -137,7 +140,7 @@ class ShiftedWindowAttention(nn.Module):
             raise ValueError('a value must be given exactly where the branch takes one')
         grid = height, width = x.shape[1], x.shape[2]
         size, heads = self.window_size, self.num_heads
-        shift = self.shift if min(grid) > size else 0
+        shift = self._shift(grid)
         window = (min(size, height), min(size, width)) if self.mask_padding else (size, size)
         x = pad_to_windows(x, window)
         if self.takes_value:
@@ -151,6 +154,13 @@ class ShiftedWindowAttention(nn.Module):
             out = out + x
         return out[:, :height, :width]
 
+    def _shift(self, grid: Size) -> int:
+        """The roll of a map: none where it is no larger than one window."""
+        size = self.window_size
+        if is_open(*grid):  # 1 // 1 for larger ones, and 1 // 2 or less
+            return self.shift * (1 // (1 + size // grid[0] + size // grid[1]))
+        return self.shift if min(grid) > size else 0
+
     def _bias(self, grid: Size, window: Size, shift: int, dtype: torch.dtype) -> Tensor:
         """Bias and mask of a map: ``(1, windows * heads, L, L)``; without mask, that of one window,
         ``(1, heads, L, L)``.
@@ -158,8 +168,8 @@ class ShiftedWindowAttention(nn.Module):
 
         def make() -> Tensor:
             bias = self._window_bias(window)
-            padded = grid[0] % window[0] or grid[1] % window[1]
-            if shift or (self.mask_padding and padded):
+            hides = self.mask_padding and (grid[0] % window[0] or grid[1] % window[1])
+            if is_open(shift) or shift or hides:
                 like = (bias.device, bias.dtype)
                 bias = bias + window_mask(grid, window, shift, self.mask_padding, *like)
             return bias.reshape(1, -1, *bias.shape[-2:]).to(dtype)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .caching import cached_by_size
 from .eager import runs_eagerly
+from .sizes import is_open, surely_zero
 
 Size = tuple[int, int]
 
@@ -36,8 +37,23 @@ def window_reverse(windows: Tensor, window: Size, grid: Size) -> Tensor:
 
 def pad_to_windows(x: Tensor, window: Size) -> Tensor:
     """Fill maps up to whole windows, with zeros at the right and bottom: ``(B, H, W, C)``."""
-    bottom, right = -x.shape[1] % window[0], -x.shape[2] % window[1]
-    return F.pad(x, (0, 0, 0, right, 0, bottom)) if bottom or right else x
+    # Not `-length % side`: of a symbol this leaves what is seen to be a multiple of the side.
+    bottom, right = (
+        (length + side - 1) // side * side - length
+        for length, side in zip(x.shape[1:3], window, strict=True)
+    )
+    return x if surely_zero(bottom, right) else F.pad(x, (0, 0, 0, right, 0, bottom))
+
+
+def roll(x: Tensor, shift: int) -> Tensor:
+    """Roll maps ``(B, H, W, C)`` along both axes; ``shift`` is negative to the top left."""
+    if not is_open(shift):
+        return x.roll((shift, shift), (1, 2)) if shift else x
+    for axis in (1, 2):  # ONNX rolls by no symbol
+        length = x.shape[axis]
+        source = (torch.arange(length, device=x.device) + (length - shift)) % length
+        x = x.index_select(axis, source)
+    return x
 
 
 def split_heads(x: Tensor, window: Size, shift: int, count: int, heads: int) -> Tensor:
@@ -77,7 +93,7 @@ def join_heads(x: Tensor, window: Size, shift: int, grid: Size, heads: int) -> T
 
 
 def _split_heads(x: Tensor, window: Size, shift: int, count: int, heads: int) -> Tensor:
-    x = window_partition(x.roll((shift, shift), (1, 2)) if shift else x, window)
+    x = window_partition(roll(x, shift), window)
     b, windows, length, _ = x.shape
     x = x.view(b, windows, length, count, heads, -1).permute(3, 0, 1, 4, 2, 5)
     return x.reshape(count, b, windows * heads, length, -1)
@@ -88,7 +104,7 @@ def _join_heads(x: Tensor, window: Size, shift: int, grid: Size, heads: int) -> 
     windows = grid[0] * grid[1] // length
     x = x.reshape(-1, windows, heads, length, width).transpose(2, 3)
     x = window_reverse(x.reshape(-1, windows, length, heads * width), window, grid)
-    return x.roll((-shift, -shift), (1, 2)) if shift else x
+    return roll(x, -shift)
 
 
 def _join_rows(x: Tensor, *arguments: object) -> Tensor:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from ..attention import PixelAdaptiveFusion, ShiftedWindowAttention
 from ..attention.eager import runs_eagerly
+from ..attention.windows import pad_to_windows
 from ..deploy import ConvGELU, PointwiseConv2d, ShiftedConv2d, bottleneck, fold_batch_norms
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
@@ -172,11 +172,10 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        _, h, w, _ = x.shape
-        if h % 2 or w % 2:
-            x = F.pad(x, (0, 0, 0, w % 2, 0, h % 2))
-        parts = [x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]]
-        return self.reduction(self.norm(torch.cat(parts, -1)))
+        x = pad_to_windows(x, (2, 2))
+        x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # B H/2 2 W/2 2 C
+        x = x.permute(0, 1, 3, 4, 2, 5).flatten(3)  # joined columns first, as published
+        return self.reduction(self.norm(x))
 
 
 @register_backbone
@@ -201,8 +200,6 @@ class PSLT(Backbone):
         ValueError: An argument that is out of range; at call time, images that are too small.
     """
 
-    traces_any_size = False  # shifts and masks of the windows depend on the map's size
-
     arch_settings = {
         'tiny': {'embed_dims': 24, 'depths': (3, 3, 10, 3), 'num_heads': (4, 8)},
         'base': {'embed_dims': 36, 'depths': (3, 3, 10, 3), 'num_heads': (4, 8)},
@@ -224,6 +221,7 @@ class PSLT(Backbone):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(arch, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
+        self.traces_any_size = not mask_padding  # windows that are cut to a smaller map
         settings = self.settings(arch)
         width, depths, heads = (settings[key] for key in ('embed_dims', 'depths', 'num_heads'))
         channels = [width * 2**i for i in range(1, 5)]

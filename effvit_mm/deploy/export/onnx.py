@@ -70,7 +70,7 @@ def to_onnx(graph: ExportedProgram, source: Source, opset: int) -> torch.onnx.ON
         output_names=source.output_names(len(graph.graph_signature.user_outputs)),
         opset_version=opset,
         dynamic_shapes=(open_axes(graph),),  # names alone: the graph has its axes already
-        custom_translation_table=_translations(),
+        custom_translation_table=translations(),
         dynamo=True,
         verbose=False,
     )
@@ -78,7 +78,7 @@ def to_onnx(graph: ExportedProgram, source: Source, opset: int) -> torch.onnx.ON
     return program
 
 
-def _translations() -> dict[Callable, Callable]:
+def translations() -> dict[Callable, Callable]:
     """Operators that PyTorch's exporter lacks."""
     from onnxscript import opset18 as op
 

@@ -25,12 +25,13 @@ from effvit_mm.errors import ConfigError
 from effvit_mm.inference.model import build_classifier, build_detector, build_reid
 
 ROOT = Path(__file__).resolve().parents[1]
-SIZE = (70, 96)
-# A small variant of each family of create_model's: its arguments, and other sizes that its graph
-# is to hold for, of an image larger, one smaller, and one where position tables fit as they are.
-SIZES = ((97, 128), (66, 81), (224, 224))
+# The size that a graph is made with, and others that it is to hold for: larger, smaller, and such
+# that nothing is padded and position tables fit as they are.
+SIZES = ((70, 96), (97, 128), (66, 81), (224, 224))
+LARGE = ((230, 260), (257, 226), (225, 448), (448, 448))  # two windows of 7 x 7 at a stride of 32
+# A small variant of each family of create_model's.
 FAMILIES = {
-    'pslt_tiny': ({'arch': PSLT}, ()),
+    'pslt_tiny': ({'arch': PSLT}, LARGE),
     'crossvit_9_dagger': ({'arch': CROSSVIT}, SIZES),
     'deit_tiny_distilled': ({'arch': VIT}, SIZES),
     'castling_deit_tiny': ({'arch': VIT}, SIZES),
@@ -87,17 +88,14 @@ def load_tool(name='export'):
 def test_onnx_of_each_family(name, tmp_path):
     """Against the network as it was trained, not as it was exported: folding is checked too."""
     model, sizes = family(name)
-    wanted = {
-        (batch, size): model(noise(batch, 3, *size)) for size in (SIZE, *sizes) for batch in (1, 4)
-    }
+    shapes = [(batch, 3, *size) for size in sizes for batch in (1, 4)]
+    wanted = [model(noise(*shape)) for shape in shapes]
     path = tmp_path / 'model.onnx'
-    source = export.source_of(model)
-    assert source.takes_any_size() == bool(sizes)
-    checks = export.export_onnx(source, path, SIZE, any_size=bool(sizes))
+    checks = export.export_onnx(export.source_of(model), path, sizes[0], any_size=True)
     assert {check.batch for check in checks} == {1, 2, 3}
-    assert len({check.size for check in checks}) == (4 if sizes else 1)
-    for (batch, size), want in wanted.items():
-        assert deviation(run_onnx(path, noise(batch, 3, *size)), [want]) < 1e-4, (batch, size)
+    assert len({check.size for check in checks}) == 4
+    for shape, want in zip(shapes, wanted, strict=True):
+        assert deviation(run_onnx(path, noise(*shape)), [want]) < 1e-4, shape
     assert [entry.name for entry in tmp_path.iterdir()] == ['model.onnx']
 
 
@@ -115,14 +113,16 @@ def test_what_a_file_says_of_itself(tmp_path):
     assert about['mean'] == '123.675 116.28 103.53' and about['channels'] == 'RGB'
 
 
+@pytest.mark.parametrize('name', ['pslt_tiny', 'castling_levit_128s'])
 @torch.no_grad()
-def test_program_of_torch_export(tmp_path):
-    model, sizes = family('castling_deit_tiny')
-    want = [model(noise(batch, 3, *size)) for batch in (1, 4) for size in (SIZE, *sizes)]
-    export.export_program(export.source_of(model), tmp_path / 'a.pt2', SIZE, any_size=True)
+def test_program_of_torch_export(name, tmp_path):
+    """Its assertions on sizes, which ONNX has not, hold too."""
+    model, sizes = family(name)
+    shapes = [(batch, 3, *size) for size in sizes for batch in (1, 4)]
+    want = [model(noise(*shape)) for shape in shapes]
+    export.export_program(export.source_of(model), tmp_path / 'a.pt2', sizes[0], any_size=True)
     loaded = torch.export.load(tmp_path / 'a.pt2').module()
-    got = [loaded(noise(batch, 3, *size))[0] for batch in (1, 4) for size in (SIZE, *sizes)]
-    assert deviation(got, want) < 1e-4
+    assert deviation([loaded(noise(*shape))[0] for shape in shapes], want) < 1e-4
 
 
 @torch.no_grad()
@@ -187,16 +187,36 @@ def test_values_that_are_not_numbers_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_network_of_one_size_says_so(tmp_path):
-    model, _ = family('pslt_tiny')
-    with pytest.raises(export.ExportError, match='a graph of PSLT holds for one image size alone'):
-        export.export_onnx(export.source_of(model), tmp_path / 'a.onnx', SIZE, any_size=True)
+ONE_SIZE = {
+    'pslt_tiny': {'arch': PSLT, 'mask_padding': True},
+    'deit_tiny': {'arch': VIT, 'window_size': 3},
+    'crossvit_9': {'arch': CROSSVIT, 'window_size': 3},
+}
 
 
-def test_maps_of_one_cell_are_refused_where_sizes_vary(tmp_path):
-    model, _ = family('levit_128s')  # stride 64
-    with pytest.raises(export.ExportError, match='with --any-size 65 or more pixels are needed'):
-        export.export_onnx(export.source_of(model), tmp_path / 'a.onnx', (64, 96), any_size=True)
+@pytest.mark.parametrize('name', ONE_SIZE)
+@torch.no_grad()
+def test_windows_that_are_cut_hold_to_one_size(name, tmp_path):
+    torch.manual_seed(0)
+    model = as_trained(effvit_mm.create_model(name, num_classes=7, **ONE_SIZE[name]))
+    want, path = model(noise(4, 3, 70, 96)), tmp_path / 'a.onnx'
+    source = export.source_of(model)
+    assert not source.takes_any_size()
+    with pytest.raises(export.ExportError, match='holds for one image size alone: give it with'):
+        export.export_onnx(source, path, (70, 96), any_size=True)
+    export.export_onnx(source, path, (70, 96))
+    assert deviation(run_onnx(path, noise(4, 3, 70, 96)), [want]) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ('name', 'least'),
+    [('pslt_tiny', 225), ('levit_128s', 65), ('mvitv2_tiny', 33), ('crossvit_9_dagger', 36)],
+)
+def test_the_smallest_images_of_any_size(name, least):
+    """Two windows of 7 x 7 at stride 32; two cells at strides 64, 32 and 120/7."""
+    source = export.source_of(family(name)[0])
+    assert export.find_shapes(source.network, (64, 300), True) == ((max(64, least), 300), least)
+    assert source.metadata(least)['least_side'] == str(least)
 
 
 @pytest.mark.parametrize('package', ['onnx', 'onnxscript', 'onnxruntime'])

@@ -15,7 +15,7 @@ from .caching import SizeCache, cached_by_size
 from .eager import runs_eagerly
 from .sizes import is_open
 from .softmax import biased_attention
-from .windows import join_heads, pad_to_windows, split_heads, window_partition
+from .windows import crop, join_heads, pad_to_windows, split_heads, window_partition
 
 # Added to the logits of pairs that must not see each other. Finite: a window of nothing but padding
 # stays free of NaN. The published -100 leaves weights of e^-100, which float32 holds as a denormal
@@ -65,7 +65,7 @@ def window_mask(
     (height, width), (h, w) = grid, window
     padded = ((height + h - 1) // h * h, (width + w - 1) // w * w)
     label = torch.zeros(padded, dtype=torch.long)
-    if is_open(shift) or shift:
+    if shift:
         rows, columns = (_wrapped(length, shift) for length in padded)
         label = rows[:, None] * 2 + columns
     label = window_partition(label[None, :, :, None], window)[0, :, :, 0]  # windows, L
@@ -140,7 +140,8 @@ class ShiftedWindowAttention(nn.Module):
             raise ValueError('a value must be given exactly where the branch takes one')
         grid = height, width = x.shape[1], x.shape[2]
         size, heads = self.window_size, self.num_heads
-        shift = self._shift(grid)
+        # Graphs for any size are for maps that are larger than a window.
+        shift = self.shift if is_open(*grid) or min(grid) > size else 0
         window = (min(size, height), min(size, width)) if self.mask_padding else (size, size)
         x = pad_to_windows(x, window)
         if self.takes_value:
@@ -152,14 +153,7 @@ class ShiftedWindowAttention(nn.Module):
         out = self.proj(join_heads(out, window, shift, (x.shape[1], x.shape[2]), heads))
         if self.takes_value:
             out = out + x
-        return out[:, :height, :width]
-
-    def _shift(self, grid: Size) -> int:
-        """The roll of a map: none where it is no larger than one window."""
-        size = self.window_size
-        if is_open(*grid):  # 1 // 1 for larger ones, and 1 // 2 or less
-            return self.shift * (1 // (1 + size // grid[0] + size // grid[1]))
-        return self.shift if min(grid) > size else 0
+        return crop(out, grid)
 
     def _bias(self, grid: Size, window: Size, shift: int, dtype: torch.dtype) -> Tensor:
         """Bias and mask of a map: ``(1, windows * heads, L, L)``; without mask, that of one window,
@@ -169,7 +163,7 @@ class ShiftedWindowAttention(nn.Module):
         def make() -> Tensor:
             bias = self._window_bias(window)
             hides = self.mask_padding and (grid[0] % window[0] or grid[1] % window[1])
-            if is_open(shift) or shift or hides:
+            if shift or hides:
                 like = (bias.device, bias.dtype)
                 bias = bias + window_mask(grid, window, shift, self.mask_padding, *like)
             return bias.reshape(1, -1, *bias.shape[-2:]).to(dtype)

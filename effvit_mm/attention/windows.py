@@ -45,14 +45,14 @@ def pad_to_windows(x: Tensor, window: Size) -> Tensor:
     return x if surely_zero(bottom, right) else F.pad(x, (0, 0, 0, right, 0, bottom))
 
 
-def roll(x: Tensor, shift: int) -> Tensor:
-    """Roll maps ``(B, H, W, C)`` along both axes; ``shift`` is negative to the top left."""
-    if not is_open(shift):
-        return x.roll((shift, shift), (1, 2)) if shift else x
-    for axis in (1, 2):  # ONNX rolls by no symbol
-        length = x.shape[axis]
-        source = (torch.arange(length, device=x.device) + (length - shift)) % length
-        x = x.index_select(axis, source)
+def crop(x: Tensor, grid: Size) -> Tensor:
+    """The top left (H, W) of maps ``(B, H', W', C)``."""
+    height, width = grid
+    if not is_open(height, width):
+        return x[:, :height, :width]
+    # A slice that may be the whole has strides that nobody knows: torch.export would ask.
+    for axis, length in ((1, height), (2, width)):
+        x = x.index_select(axis, torch.arange(length, device=x.device))
     return x
 
 
@@ -93,7 +93,7 @@ def join_heads(x: Tensor, window: Size, shift: int, grid: Size, heads: int) -> T
 
 
 def _split_heads(x: Tensor, window: Size, shift: int, count: int, heads: int) -> Tensor:
-    x = window_partition(roll(x, shift), window)
+    x = window_partition(x.roll((shift, shift), (1, 2)) if shift else x, window)
     b, windows, length, _ = x.shape
     x = x.view(b, windows, length, count, heads, -1).permute(3, 0, 1, 4, 2, 5)
     return x.reshape(count, b, windows * heads, length, -1)
@@ -101,10 +101,10 @@ def _split_heads(x: Tensor, window: Size, shift: int, count: int, heads: int) ->
 
 def _join_heads(x: Tensor, window: Size, shift: int, grid: Size, heads: int) -> Tensor:
     length, width = x.shape[2:]
-    windows = grid[0] * grid[1] // length
+    windows = (grid[0] // window[0]) * (grid[1] // window[1])
     x = x.reshape(-1, windows, heads, length, width).transpose(2, 3)
     x = window_reverse(x.reshape(-1, windows, length, heads * width), window, grid)
-    return roll(x, -shift)
+    return x.roll((-shift, -shift), (1, 2)) if shift else x
 
 
 def _join_rows(x: Tensor, *arguments: object) -> Tensor:

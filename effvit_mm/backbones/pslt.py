@@ -221,7 +221,6 @@ class PSLT(Backbone):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(arch, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
-        self.traces_any_size = not mask_padding  # windows that are cut to a smaller map
         settings = self.settings(arch)
         width, depths, heads = (settings[key] for key in ('embed_dims', 'depths', 'num_heads'))
         channels = [width * 2**i for i in range(1, 5)]
@@ -260,6 +259,18 @@ class PSLT(Backbone):
         for module in self.modules():
             if isinstance(module, ShiftedWindowAttention):
                 nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
+
+    @property
+    def graph_side(self) -> int | None:
+        """See :attr:`Backbone.graph_side`. Maps of the ladder stages must have two windows a side;
+        with ``mask_padding``, which cuts windows to smaller maps, a graph is held to a size.
+        """
+        branches = [m for m in self.modules() if isinstance(m, ShiftedWindowAttention)]
+        if not branches:
+            return super().graph_side
+        if branches[0].mask_padding:
+            return None
+        return branches[0].window_size * self.stage_strides[len(self.stages) - 1] + 1
 
     def switch_to_deploy(self) -> PSLT:
         """See :meth:`Backbone.switch_to_deploy`. No batch norm is left."""

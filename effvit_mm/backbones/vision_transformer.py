@@ -279,7 +279,7 @@ class VisionTransformer(Backbone):
         if sampled_blocks is not None and not all(i in blocks for i in sampled_blocks):
             raise ValueError(f'sampled_blocks={sampled_blocks!r}: blocks are 0 to {blocks[-1]}')
         self.min_size = 2 * patch_size
-        self.traces_any_size = window_size is None
+        self.window_size = window_size
         self.stem = PatchEmbedding(dim, patch_size, img_size // patch_size, distilled)
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
         numbers = iter(range(sum(depths)))
@@ -304,6 +304,11 @@ class VisionTransformer(Backbone):
         self.kept_tokens: list[Tensor] = []
         init_linear_layers(self)
         self.finish((dim,) * 4, (patch_size,) * 4)
+
+    @property
+    def graph_side(self) -> int | None:
+        """See :attr:`Backbone.graph_side`. Windows, cut to smaller maps, hold to a size."""
+        return super().graph_side if self.window_size is None else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | tuple[list[Tensor]]:
         """Images ``(B, 3, H, W)`` to what ``out_type`` and ``out_indices`` say."""

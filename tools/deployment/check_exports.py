@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 FORMATS = ('onnx', 'torch', 'aoti', 'openvino')
-HEADER = ('model', 'format', 'image size', 'batch', 'largest difference', 'file')
+HEADER = ('model', 'format', 'image side', 'largest difference', 'file')
 POSITIONS = ('table', 'rel_pos', 'pos_embed')
 
 
@@ -62,16 +62,17 @@ def row(source, kind: str, size: tuple[int, int]) -> list[str]:
     from effvit_mm.deploy import export
 
     write = export.WRITERS[kind]
+    any_size = source.takes_any_size()
     with TemporaryDirectory() as folder:
         path = Path(folder, source.title).with_suffix(export.SUFFIXES[kind])
-        any_size = source.takes_any_size()
         checks = write(source, path, size, any_size=any_size)
+        least = export.find_shapes(source.network, size, any_size).least
         written = sum(file.stat().st_size for file in Path(folder).iterdir())
+    sides = f'{least} pixels and more' if any_size else 'one'
     return [
         f'`{source.title}`',
         kind,
-        'any' if any_size else 'one',
-        'any',
+        sides,
         f'{max(check.difference for check in checks):.1e}',
         f'{written / 1e6:.1f} MB',
     ]
@@ -93,7 +94,7 @@ def work(args: argparse.Namespace, session) -> None:
             try:
                 cells = row(make_source(name), kind, tuple(args.shape))
             except UserError as error:
-                cells, failed = [f'`{name}`', kind, '', '', f'failed: {error}', ''], True
+                cells, failed = [f'`{name}`', kind, '', f'failed: {error}', ''], True
             print(f'| {" | ".join(cells)} |', flush=True)
     if failed:
         raise UserError('some exports failed, see the table')

@@ -110,7 +110,8 @@ def work(args: argparse.Namespace, session) -> None:
         write = export.WRITERS[args.format]
         options = given(args, any_size='any_size', opset='opset')
         text = describe_checks(write(source, args.out, size, **options))
-    sides = 'height, width' if args.any_size else f'{size[0]}, {size[1]}'
+    least = export.find_shapes(source.network, size, args.any_size).least
+    sides = f'{size[0]}, {size[1]}' if least is None else f'{least} or more, {least} or more'
     bytes_ = sum(file.stat().st_size for file in written_files(args.out))
     print(f'{source.title}: images (batch, 3, {sides}) to {source.outputs}\n{text}')
     print(f'wrote {args.out}, {bytes_ / 1e6:.1f} MB')

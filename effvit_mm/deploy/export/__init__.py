@@ -3,7 +3,7 @@
 Not imported by :mod:`effvit_mm.deploy`, which the backbones need: this needs all of them.
 """
 
-from .graph import Checked, ExportError, check_target
+from .graph import Checked, ExportError, check_target, find_shapes
 from .int8 import Quantised, export_int8
 from .onnx import export_onnx
 from .openvino import export_openvino
@@ -32,6 +32,7 @@ __all__ = [
     'export_openvino',
     'export_package',
     'export_program',
+    'find_shapes',
     'load_source',
     'source_of',
 ]

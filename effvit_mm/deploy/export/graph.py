@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from ...attention.sizes import is_open
 from ...engine.files import check_writable, written_atomically
 from ...errors import ConfigError, UserError
 
@@ -74,16 +73,51 @@ def check_target(path: str | Path, suffix: str) -> Path:
     return path
 
 
-def check_size(size: Sequence[int]) -> Size:
-    """(H, W) in pixels.
+class Shapes(NamedTuple):
+    """Sizes of images, in pixels.
+
+    Attributes:
+        size: Height and width that a graph is made with.
+        least: It is to hold for all sizes from this side on; None where for ``size`` alone.
+    """
+
+    size: Size
+    least: int | None
+
+
+def find_shapes(network: nn.Module, size: Sequence[int], any_size: bool) -> Shapes:
+    """The sizes of a graph; with ``any_size`` the given one is but an example.
 
     Raises:
-        ConfigError: They are not two sides of 32 pixels or more.
+        ConfigError: ``size`` is not two sides of 32 pixels or more.
+        ExportError: The network takes no images of this size, or its graphs hold for one alone.
     """
+    text = ' '.join(map(str, size))
     if len(size) != 2 or not all(isinstance(n, int) and n >= LEAST_SIDE for n in size):
-        text = ' '.join(map(str, size))
         raise ConfigError(f'--shape {text}: height and width of {LEAST_SIDE} or more are needed')
-    return size[0], size[1]
+    try:
+        with torch.no_grad():
+            outputs = network(noise(1, size))
+    except ValueError as error:  # of the network, which knows what it can take
+        raise ExportError(f'--shape {text}: {error}') from error
+    if not any_size:
+        return Shapes((size[0], size[1]), None)
+    if parts := one_size_parts(network):
+        raise ExportError(
+            f'a graph of {" and ".join(parts)} holds for one image size alone: give it with '
+            '--shape and leave out --any-size'
+        )
+    # Backbones know what they need; of what lies behind them, maps must have two cells a side.
+    own = [m.graph_side for m in network.modules() if hasattr(m, 'graph_side')]
+    maps = [zip(size, m.shape[2:], strict=True) for m in outputs if m.ndim == 4]
+    least = max(LEAST_SIDE, *own, *(-(-side // cells) + 1 for m in maps for side, cells in m))
+    return Shapes((max(size[0], least), max(size[1], least)), least)
+
+
+def one_size_parts(network: nn.Module) -> list[str]:
+    """Classes of the backbones whose graphs hold for one image size alone."""
+    parts = (m for m in network.modules() if getattr(m, 'graph_side', 0) is None)
+    return sorted({type(part).__name__ for part in parts})
 
 
 @contextmanager
@@ -99,44 +133,26 @@ def replaced_when_right(path: Path) -> Iterator[Path]:
             shutil.move(made, temporary)
 
 
-def trace(network: nn.Module, size: Size, any_size: bool = False) -> ExportedProgram:
-    """The graph of a network for any batch, and with ``any_size`` for images of any size.
+def trace(network: nn.Module, shapes: Shapes) -> ExportedProgram:
+    """The graph of a network, for any batch.
 
     Raises:
-        ExportError: The network takes no images of this size, or its graph holds for one alone.
+        ExportError: It cannot hold for the sizes that were asked for.
     """
-    if any_size and (parts := one_size_parts(network)):
-        raise ExportError(
-            f'a graph of {" and ".join(parts)} holds for one image size alone: give it with '
-            '--shape and leave out --any-size'
-        )
-    # A batch of two: sizes of one are special to torch.export.
-    images = noise(2, size)
-    try:
-        with torch.no_grad():
-            network(images)
-    except ValueError as error:  # of the network, which knows what it can take
-        raise ExportError(f'--shape {size[0]} {size[1]}: {error}') from error
-    open_sizes = {0: Dim(AXES[0])}
-    if any_size:
-        least = least_side(network, size)
-        if min(size) < least:
-            raise ExportError(
-                f'--shape {size[0]} {size[1]}: with --any-size {least} or more pixels are needed: '
-                'no map of the network may be a single cell wide'
-            )
-        open_sizes |= {axis: Dim(AXES[axis], min=least) for axis in (2, 3)}
+    open_axes = {0: Dim(AXES[0])}
+    if shapes.least is not None:
+        open_axes |= {axis: Dim(AXES[axis], min=shapes.least) for axis in (2, 3)}
     try:
         with torch.no_grad():
             return torch.export.export(
                 network,
-                (images,),
-                dynamic_shapes=(open_sizes,),
+                (noise(2, shapes.size),),  # sizes of one are special to torch.export
+                dynamic_shapes=(open_axes,),
                 strict=False,
                 prefer_deferred_runtime_asserts_over_guards=True,
             )
     except Exception as error:  # of many kinds, where a network chooses its way by the size
-        if not any_size:
+        if shapes.least is None:
             raise
         line = str(error).strip().split('\n')[0]
         raise ExportError(
@@ -145,60 +161,30 @@ def trace(network: nn.Module, size: Size, any_size: bool = False) -> ExportedPro
         ) from error
 
 
-def open_axes(graph: ExportedProgram) -> dict[int, str]:
-    """Names of the axes of the images that vary."""
-    (name,) = graph.graph_signature.user_inputs
-    (images,) = (node.meta['val'] for node in graph.graph.nodes if node.name == name)
-    return {axis: text for axis, text in AXES.items() if is_open(images.shape[axis])}
-
-
-def least_side(network: nn.Module, size: Size) -> int:
-    """The smallest image side of a graph for any size, in pixels.
-
-    To torch.export sizes of one are special: all maps need two cells a side. Sizes of maps round
-    up, but for strides of no whole number of pixels (CrossViT), which round either way.
-    """
-    with torch.no_grad():
-        maps = [found for found in network(noise(1, size)) if found.ndim == 4]
-    strides = [
-        -(-side // cells) for m in maps for side, cells in zip(size, m.shape[2:], strict=True)
-    ]
-    for module in network.modules():
-        strides += getattr(module, 'stage_strides', ())
-    least = [getattr(module, 'min_size', 0) for module in network.modules()]
-    two_cells = [int(n) + 1 if n == int(n) else 2 * (int(n) + 1) for n in strides]
-    return max(LEAST_SIDE, *least, *two_cells)
-
-
-def one_size_parts(network: nn.Module) -> list[str]:
-    """Classes of the parts whose graphs hold for one image size alone."""
-    parts = (m for m in network.modules() if not getattr(m, 'traces_any_size', True))
-    return sorted({type(part).__name__ for part in parts})
-
-
-def noise(batch: int, size: Size, seed: int = 0) -> Tensor:
+def noise(batch: int, size: Sequence[int], seed: int = 0) -> Tensor:
     """Images of normalised noise: ``(batch, 3, H, W)``."""
     return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
-def compare(run: Run, network: nn.Module, size: Size, any_size: bool = False) -> list[Checked]:
+def compare(run: Run, network: nn.Module, shapes: Shapes) -> list[Checked]:
     """Differences between what was written and the network, at other batches and sizes too.
+
+    Of sizes one larger and one smaller are tried, and 224 x 224 (448 x 448 where that is too
+    small), at which nothing is padded and position tables are not interpolated.
 
     Args:
         run: Runs what was written.
         network: The deployed network.
-        size: Height and width that it was traced with.
-        any_size: It is to hold for others: one larger and one smaller are tried, and 224 x 224, at
-            which position tables are no longer interpolated.
+        shapes: What it is to hold for.
 
     Raises:
         ExportError: A difference is above 1e-4.
     """
-    height, width = size
-    cases = [(2, size), (1, size), (3, size)]
-    if any_size:
-        smaller = max(least_side(network, size), width * 3 // 4 - 5)
-        cases += [(2, (height * 5 // 4 + 3, width)), (1, (height, smaller)), (1, (224, 224))]
+    (height, width), least = shapes
+    cases = [(2, shapes.size), (1, shapes.size), (3, shapes.size)]
+    if least is not None:
+        smaller, round_ = max(least, width * 3 // 4 - 5), 224 if least <= 224 else 448
+        cases += [(2, (height * 5 // 4 + 3, width)), (1, (height, smaller)), (1, (round_, round_))]
     found = []
     for batch, pixels in cases:
         images = noise(batch, pixels, seed=1)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .graph import ExportError, Run, Size, check_size, check_target, need, replaced_when_right
+from .graph import ExportError, Run, Size, check_target, need, replaced_when_right
 from .images import Images, find_calibration
 from .onnx import OPSET, export_onnx, onnx_session
 from .source import Source
@@ -62,7 +62,7 @@ def export_int8(
         ConfigError, ExportError: As :func:`export_onnx`; there are no images.
         DataError: An image cannot be read.
     """
-    path, size = check_target(path, '.onnx'), check_size(size)
+    path = check_target(path, '.onnx')
     need('onnxruntime')
     known, others = find_calibration(source, size, images, folder)
     with TemporaryDirectory(prefix='effvit_mm_') as work, replaced_when_right(path) as made:

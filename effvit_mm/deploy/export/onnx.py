@@ -8,21 +8,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.export import ExportedProgram
 
 from ...errors import ConfigError
 from .graph import (
+    AXES,
     Checked,
     Run,
+    Shapes,
     Size,
-    check_size,
     check_target,
     compare,
+    find_shapes,
     need,
-    open_axes,
     replaced_when_right,
+    trace,
 )
-from .graph import trace as trace_graph
 from .source import Source
 
 # onnxruntime 1.17 reads it; PyTorch's own choice.
@@ -43,7 +43,7 @@ def export_onnx(
         source: What to write.
         path: ``.onnx`` file; what lies there is replaced.
         size: Height and width of the images, in pixels.
-        any_size: Let them vary, where the network allows it.
+        any_size: Let them vary, where the network allows it; ``size`` is an example then.
         opset: Version of ONNX's operators, 18 to 23.
 
     Raises:
@@ -51,30 +51,33 @@ def export_onnx(
         ExportError: A package is missing, the network cannot be exported so, or the file's numbers
             are not PyTorch's.
     """
-    path, size = check_target(path, '.onnx'), check_size(size)
+    path = check_target(path, '.onnx')
     if opset not in OPSETS:
         raise ConfigError(f'--opset {opset}: allowed are {OPSETS[0]} to {OPSETS[-1]}')
     for package in ('onnx', 'onnxscript', 'onnxruntime'):
         need(package)
-    program = to_onnx(trace_graph(source.network, size, any_size), source, opset)
+    shapes = find_shapes(source.network, size, any_size)
+    program = to_onnx(source, shapes, opset)
     with replaced_when_right(path) as made:
         program.save(made, external_data=False)
-        return compare(onnx_session(made), source.network, size, any_size)
+        return compare(onnx_session(made), source.network, shapes)
 
 
-def to_onnx(graph: ExportedProgram, source: Source, opset: int) -> torch.onnx.ONNXProgram:
-    """A graph in ONNX's operators."""
+def to_onnx(source: Source, shapes: Shapes, opset: int) -> torch.onnx.ONNXProgram:
+    """A network in ONNX's operators."""
+    graph = trace(source.network, shapes)
+    names = {axis: name for axis, name in AXES.items() if axis == 0 or shapes.least is not None}
     program = torch.onnx.export(
         graph,
         input_names=['images'],
         output_names=source.output_names(len(graph.graph_signature.user_outputs)),
         opset_version=opset,
-        dynamic_shapes=(open_axes(graph),),  # names alone: the graph has its axes already
+        dynamic_shapes=(names,),  # names alone: the graph has its open axes already
         custom_translation_table=translations(),
         dynamo=True,
         verbose=False,
     )
-    program.model.metadata_props.update(source.metadata())
+    program.model.metadata_props.update(source.metadata(shapes.least))
     return program
 
 

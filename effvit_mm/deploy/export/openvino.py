@@ -8,8 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ...engine.files import written_atomically
-from .graph import Checked, Run, Size, check_size, check_target, compare, need, replaced_when_right
-from .graph import trace as trace_graph
+from .graph import Checked, Run, Size, check_target, compare, find_shapes, need, replaced_when_right
 from .onnx import OPSET, to_onnx
 from .source import Source
 
@@ -22,19 +21,20 @@ def export_openvino(
     ``openvino.convert_model`` reads the network as ONNX: it takes PyTorch's programs too, but knows
     fewer of their operators. Arguments and errors are those of :func:`export_onnx`.
     """
-    path, size = check_target(path, '.xml'), check_size(size)
+    path = check_target(path, '.xml')
     for package in ('openvino', 'onnx', 'onnxscript'):
         need(package)
     import openvino
 
-    program = to_onnx(trace_graph(source.network, size, any_size), source, OPSET)
+    shapes = find_shapes(source.network, size, any_size)
+    program = to_onnx(source, shapes, OPSET)
     weights = path.with_suffix('.bin')
     with replaced_when_right(path) as made, written_atomically(weights) as beside:
         onnx = made.with_suffix('.onnx')
         program.save(onnx, external_data=False)
         model = openvino.convert_model(onnx)
         openvino.save_model(model, made, compress_to_fp16=False)
-        found = compare(_runner(made), source.network, size, any_size)
+        found = compare(_runner(made), source.network, shapes)
         made.with_suffix('.bin').replace(beside)
     return found
 

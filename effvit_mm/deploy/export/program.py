@@ -15,9 +15,9 @@ from .graph import (
     ExportError,
     Run,
     Size,
-    check_size,
     check_target,
     compare,
+    find_shapes,
     replaced_when_right,
     trace,
 )
@@ -33,11 +33,12 @@ def export_program(
 
     Arguments and errors are those of :func:`export_onnx`; the file's suffix is ``.pt2``.
     """
-    path, size = check_target(path, '.pt2'), check_size(size)
-    graph = trace(source.network, size, any_size)
+    path = check_target(path, '.pt2')
+    shapes = find_shapes(source.network, size, any_size)
+    graph = trace(source.network, shapes)
     with replaced_when_right(path) as made:
-        torch.export.save(graph, made, extra_files=source.metadata())
-        return compare(_runner(torch.export.load(made).module()), source.network, size, any_size)
+        torch.export.save(graph, made, extra_files=source.metadata(shapes.least))
+        return compare(_runner(torch.export.load(made).module()), source.network, shapes)
 
 
 def export_package(
@@ -54,12 +55,13 @@ def export_package(
     """
     from torch._inductor import aoti_compile_and_package, aoti_load_package
 
-    path, size = check_target(path, '.pt2'), check_size(size)
+    path = check_target(path, '.pt2')
     check_compiler()
-    graph = trace(source.network, size, any_size)
+    shapes = find_shapes(source.network, size, any_size)
+    graph = trace(source.network, shapes)
     with replaced_when_right(path) as made:
         aoti_compile_and_package(graph, package_path=str(made))
-        return compare(_runner(aoti_load_package(str(made))), source.network, size, any_size)
+        return compare(_runner(aoti_load_package(str(made))), source.network, shapes)
 
 
 def check_compiler() -> None:

@@ -79,12 +79,13 @@ class Source(NamedTuple):
         """A name for each of the outputs."""
         return [self.outputs] if count == 1 else [f'{self.outputs}_{i}' for i in range(count)]
 
-    def metadata(self) -> dict[str, str]:
-        """What a file says of itself."""
+    def metadata(self, least: int | None) -> dict[str, str]:
+        """What a file says of itself; ``least`` is the least side of images of any size."""
         numbers = {key: self.normalisation[key] for key in ('mean', 'std')}
         return {
             'model': self.title,
             'channels': self.normalisation['order'],
+            **({} if least is None else {'least_side': str(least)}),
             **{key: ' '.join(f'{v:g}' for v in value) for key, value in numbers.items()},
         }
 

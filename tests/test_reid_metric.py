@@ -138,7 +138,7 @@ def test_wrong_arguments_and_samples() -> None:
         ({'query_expansion': {'alpha': -1.0}}, 'query_expansion: alpha=-1.0'),
     ):
         with pytest.raises(ConfigError, match=message):
-            METRICS.build({'type': 'ReIDMetric', **options})
+            METRICS.build({'type': 'effvit_mm.ReIDMetric', **options})
 
     samples = make_samples()
     samples[30].feature[2] = math.nan

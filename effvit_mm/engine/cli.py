@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import atexit
-import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -187,11 +187,44 @@ def run_guarded(
 
 
 def _raise_terminated(signum: int, frame: object) -> None:
-    if multiprocessing.parent_process() is not None:
-        # A forked worker (VOCMetric has a pool of them), which its pool ends in this way: it would
-        # hang if it went on after an exception.
-        os._exit(EXIT_TERMINATED)
     raise Terminated
+
+
+class _PlainForks:
+    """Processes that are forked, as VOCMetric's pool, are ended by SIGTERM at once.
+
+    They inherit our handler, which Python would run at its next step: a worker that is about to
+    wait for work never gets to it, and its pool would wait for its end without an end. So the
+    handler is put aside while a process is forked.
+    """
+
+    def __init__(self) -> None:
+        self.aside = False
+
+    def before(self) -> None:
+        # Only the main thread may set handlers.
+        if threading.current_thread() is threading.main_thread():
+            self.aside = signal.getsignal(signal.SIGTERM) is _raise_terminated
+            if self.aside:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def after_in_parent(self) -> None:
+        if self.aside:
+            self.aside = False
+            signal.signal(signal.SIGTERM, _raise_terminated)
+
+    def after_in_child(self) -> None:
+        if signal.getsignal(signal.SIGTERM) is _raise_terminated:  # forked by another thread
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+if hasattr(os, 'register_at_fork'):  # not on Windows, where nothing is forked
+    _forks = _PlainForks()
+    os.register_at_fork(
+        before=_forks.before,
+        after_in_parent=_forks.after_in_parent,
+        after_in_child=_forks.after_in_child,
+    )
 
 
 def _leave_group() -> None:

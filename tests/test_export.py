@@ -361,7 +361,7 @@ def test_eight_bits_of_a_config(tmp_path, capsys):
         (['pslt_tiny', '--out', 'a.pt2'], '--out a.pt2: a name ending in .onnx is needed'),
         (['pslt_tiny', '--out', 'a.onnx', '--shape', '16', '64'], '--shape 16 64: height and'),
         (['pslt_tiny', '--out', 'a.onnx', '--opset', '11'], '--opset 11: allowed are 18 to 23'),
-        (['pslt_tiny', '--out', 'a.onnx', '--part', 'neck'], "part='neck': pslt_tiny has none"),
+        (['pslt_tiny', '--out', 'a.onnx', '--part', 'neck'], '--part neck: pslt_tiny has none'),
         (['pslt_tiny', '--out', 'a.onnx', '--images', '3'], '--images goes with --format int8'),
         (
             ['pslt_tiny', '--out', 'a.pt2', '--format', 'torch', '--opset', '20'],
@@ -373,7 +373,7 @@ def test_eight_bits_of_a_config(tmp_path, capsys):
             'a graph of PSLT holds for one image size',
         ),
         (['pslt_tiny', '--out', 'a.onnx', '--cfg-options', 'a=1'], '--cfg-options: pslt_tiny is'),
-        ([str(DIGITS), '--out', 'a.onnx', '--part', 'neck'], "part='neck': "),
+        ([str(DIGITS), '--out', 'a.onnx', '--part', 'neck'], '--part neck: '),
     ],
 )
 def test_arguments_that_cannot_be_used(arguments, message, tmp_path, monkeypatch, capsys):

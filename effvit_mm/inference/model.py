@@ -151,7 +151,11 @@ def find_labels(cfg: Config, meta: Mapping, model: nn.Module) -> Labels:
 
 def test_dataset(cfg: Config) -> Mapping[str, Any]:
     """The innermost data set of the config's test loader; empty where there is none."""
-    node = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    return innermost_dataset((cfg.get('test_dataloader') or {}).get('dataset') or {})
+
+
+def innermost_dataset(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config of a data set within wrappers that repeat it or join it, as first, with others."""
     while 'dataset' in node or node.get('datasets'):
         node = node['dataset'] if 'dataset' in node else node['datasets'][0]
     return node

@@ -5,7 +5,7 @@ Not imported by :mod:`effvit_mm.deploy`, which the backbones need: this needs al
 
 from .graph import Checked, ExportError, check_target, find_shapes
 from .int8 import Quantised, export_int8
-from .onnx import export_onnx
+from .onnx import export_onnx, onnx_session
 from .openvino import export_openvino
 from .program import export_package, export_program
 from .source import Source, load_source, source_of
@@ -34,5 +34,6 @@ __all__ = [
     'export_program',
     'find_shapes',
     'load_source',
+    'onnx_session',
     'source_of',
 ]

@@ -121,16 +121,21 @@ def one_size_parts(network: nn.Module) -> list[str]:
 
 
 @contextmanager
-def replaced_when_right(path: Path) -> Iterator[Path]:
+def replaced_when_right(path: Path, *suffixes: str) -> Iterator[Path]:
     """Give a file of this name in a folder of its own; where the block ends well it moves here.
 
     Libraries insist on their suffix, which a temporary name beside the target would not have.
+
+    Args:
+        path: The target.
+        suffixes: Of files that are written with it, and move before it.
     """
     with TemporaryDirectory(prefix='effvit_mm_') as folder:
         made = Path(folder) / path.name
         yield made
-        with written_atomically(path) as temporary:
-            shutil.move(made, temporary)
+        for suffix in (*suffixes, path.suffix):
+            with written_atomically(path.with_suffix(suffix)) as temporary:
+                shutil.move(made.with_suffix(suffix), temporary)
 
 
 def trace(network: nn.Module, shapes: Shapes) -> ExportedProgram:
@@ -151,13 +156,13 @@ def trace(network: nn.Module, shapes: Shapes) -> ExportedProgram:
                 strict=False,
                 prefer_deferred_runtime_asserts_over_guards=True,
             )
-    except Exception as error:  # of many kinds, where a network chooses its way by the size
+    except Exception as error:  # of many kinds, where a network chooses its way by what it sees
+        line = f'{type(error).__name__}: {str(error).strip()}'.split('\n')[0]
         if shapes.least is None:
-            raise
-        line = str(error).strip().split('\n')[0]
+            raise ExportError(f'torch.export cannot trace this network: {line}') from error
         raise ExportError(
             'the graph of this network holds for one image size alone: give it with --shape and '
-            f'leave out --any-size ({type(error).__name__}: {line})'
+            f'leave out --any-size ({line})'
         ) from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from torch import Tensor
 
 from ...errors import ConfigError
-from ...inference.model import test_dataset
+from ...inference.model import innermost_dataset, test_dataset
 from ...inference.sources import Image, find_images
 from .graph import Size
 from .source import Source
@@ -107,19 +107,12 @@ def find_calibration(
             'train_dataloader.dataset or test_dataloader.dataset is missing: name a folder of '
             'images with --calibration'
         )
-    train, test = _innermost(nodes[0]), copy.deepcopy(dict(nodes[1]))
+    train, test = dict(innermost_dataset(nodes[0])), nodes[1]
     train['pipeline'] = test_dataset(cfg)['pipeline']
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmpretrain')):
-        seen, unseen = DATASETS.build(train), DATASETS.build(test)
+        seen, unseen = (DATASETS.build(copy.deepcopy(node)) for node in (train, test))
     step = max(len(seen) // count, 1)
     return (
         Images(seen, range(0, len(seen), step)[:count], source, size),
         Images(unseen, range(len(unseen)), source, size),
     )
-
-
-def _innermost(node: Mapping) -> dict:
-    """The data set within wrappers that repeat or join."""
-    while 'dataset' in node or node.get('datasets'):
-        node = node['dataset'] if 'dataset' in node else node['datasets'][0]
-    return copy.deepcopy(dict(node))

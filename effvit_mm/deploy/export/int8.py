@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .graph import ExportError, Run, Size, check_target, need, replaced_when_right
+from .graph import ExportError, Size, check_target, need, replaced_when_right
 from .images import Images, find_calibration
 from .onnx import OPSET, export_onnx, onnx_session
 from .source import Source
@@ -69,10 +69,7 @@ def export_int8(
         exact = Path(work) / 'float32.onnx'
         export_onnx(source, exact, size, opset=opset)
         quantise(exact, made, known)
-        sizes = (exact.stat().st_size, made.stat().st_size)
-        logits = source.outputs == 'logits'
-        found = compare_runs(onnx_session(exact), onnx_session(made), others, logits)
-        found = found._replace(calibrated=len(known.chosen), sizes=sizes)
+        found = measure_cost(exact, made, known, others, source.outputs == 'logits')
         if not np.isfinite(found.deviation):
             raise ExportError(f'{path}: the outputs in int8 are not finite; nothing was written')
         return found
@@ -117,31 +114,40 @@ def quantise(exact: Path, target: Path, images: Images) -> None:
         root.setLevel(level)
 
 
-def compare_runs(exact: Run, rough: Run, images: Images, logits: bool) -> Quantised:
-    """Both on the same images; ``calibrated`` and ``sizes`` are left empty."""
-    squares = np.zeros(2)
-    cosines: list[np.ndarray] = []
+def measure_cost(
+    exact: Path, rough: Path, known: Images, others: Images, logits: bool
+) -> Quantised:
+    """An int8 file against the float32 one.
+
+    Args:
+        exact, rough: The files, float32 and int8.
+        known, others: The images whose ranges were taken, and those to compare on.
+        logits: Whether the outputs are.
+    """
+    runs = [onnx_session(path) for path in (exact, rough)]
+    squares = np.zeros(2)  # of the differences, of the outputs
+    cosines: list[float] = []
     same: list[bool] = []
-    hits: list[tuple[bool, bool]] = []
-    for batch, labels in images.batches():
-        pairs = list(zip(exact(batch), rough(batch), strict=True))
-        flat = [(a.reshape(len(a), -1), b.reshape(len(b), -1)) for a, b in pairs]
-        squares += [sum(float(np.square(a - b).sum()) for a, b in flat),
-                    sum(float(np.square(a).sum()) for a, _ in flat)]  # fmt: skip
-        cosines.append(np.min([_cosine(a, b) for a, b in flat], axis=0))
+    hits: list[np.ndarray] = []
+    for batch, labels in others.batches():
+        found = ([array.reshape(len(batch), -1) for array in run(batch)] for run in runs)
+        pairs = list(zip(*found, strict=True))
+        for a, b in pairs:
+            squares += (np.square(a - b).sum(), np.square(a).sum())
+        cosines.extend(np.min([_cosine(a, b) for a, b in pairs], axis=0))
         if logits:
-            ((a, b),) = ((a.argmax(1), b.argmax(1)) for a, b in flat)
-            same += list(a == b)
+            best = np.stack([array.argmax(1) for array in pairs[0]])
+            same.extend(best[0] == best[1])
             if labels is not None:
-                hits += zip(a == labels, b == labels, strict=True)
+                hits.extend((best == labels).T)
     return Quantised(
-        calibrated=0,
-        compared=len(images.chosen),
+        calibrated=len(known.chosen),
+        compared=len(others.chosen),
         deviation=float(np.sqrt(squares[0] / squares[1])),
-        cosine=float(np.concatenate(cosines).mean()),
+        cosine=float(np.mean(cosines)),
         agreement=float(np.mean(same)) if same else None,
         accuracy=tuple(float(v) for v in np.mean(hits, axis=0)) if hits else None,
-        sizes=(0, 0),
+        sizes=(exact.stat().st_size, rough.stat().st_size),
     )
 
 

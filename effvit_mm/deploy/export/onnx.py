@@ -106,6 +106,8 @@ def onnx_session(path: str | Path, threads: int = 0) -> Run:
     runtime = need('onnxruntime')
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
+    # Else its threads go on waiting in a loop, when others have work for the processor.
+    options.add_session_config_entry('session.force_spinning_stop', '1')
     options.log_severity_level = 3
     session = runtime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
 

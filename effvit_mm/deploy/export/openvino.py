@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ...engine.files import written_atomically
 from .graph import Checked, Run, Size, check_target, compare, find_shapes, need, replaced_when_right
 from .onnx import OPSET, to_onnx
 from .source import Source
@@ -28,15 +27,12 @@ def export_openvino(
 
     shapes = find_shapes(source.network, size, any_size)
     program = to_onnx(source, shapes, OPSET)
-    weights = path.with_suffix('.bin')
-    with replaced_when_right(path) as made, written_atomically(weights) as beside:
+    with replaced_when_right(path, '.bin') as made:
         onnx = made.with_suffix('.onnx')
         program.save(onnx, external_data=False)
         model = openvino.convert_model(onnx)
         openvino.save_model(model, made, compress_to_fp16=False)
-        found = compare(_runner(made), source.network, shapes)
-        made.with_suffix('.bin').replace(beside)
-    return found
+        return compare(_runner(made), source.network, shapes)
 
 
 def _runner(path: Path) -> Run:

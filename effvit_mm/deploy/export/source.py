@@ -140,7 +140,7 @@ def load_source(
         CheckpointError: The weights do not fit.
     """
     if part is not None and part not in PARTS:
-        raise ConfigError(f'part={part!r}: allowed are {", ".join(PARTS)}')
+        raise ConfigError(f'--part {part}: allowed are {", ".join(PARTS)}')
     if model in MODEL_TABLE:
         if overrides:
             raise ConfigError(f'--cfg-options: {model} is the name of a model, not a config')
@@ -153,7 +153,7 @@ def load_source(
 def _named(name: str, checkpoint: str | Path | None, part: str, trust: bool) -> Source:
     """A model of the table."""
     if part == 'neck':
-        raise ConfigError(f"part='neck': {name} has none; a detector's config does")
+        raise ConfigError(f"--part neck: {name} has none; a detector's config does")
     state: Mapping[str, Tensor] = {}
     if checkpoint is not None:
         content = read_checkpoint(checkpoint, trust=trust)
@@ -190,9 +190,9 @@ def _configured(
         model, whole = build_classifier(cfg, config), ('forward', 'logits')
     part = part or ('neck' if whole is None else 'whole')
     if part == 'whole' and whole is None:
-        raise ConfigError(f"part='whole': the boxes of a detector ({config}) are left to mmdet")
+        raise ConfigError(f'--part whole: the boxes of a detector ({config}) are left to mmdet')
     if part == 'neck' and whole is not None:
-        raise ConfigError(f"part='neck': {config} is no detector")
+        raise ConfigError(f'--part neck: {config} is no detector')
     if checkpoint is not None:
         load_trained(model, checkpoint, trust)
     if part == 'backbone':

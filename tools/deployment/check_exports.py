@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Export models by name and print a table: for which sizes, and how far from PyTorch's numbers.
+"""Export models by name and print a table: for which images, and how far from PyTorch's numbers.
 
 Weights are random, those of norms and positions too, which hide mistakes at their initial values.
 Nothing is kept. Example: ``python tools/deployment/check_exports.py 'pslt*' --formats onnx torch``
@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 FORMATS = ('onnx', 'torch', 'aoti', 'openvino')
-HEADER = ('model', 'format', 'image side', 'largest difference', 'file')
+HEADER = ('model', 'format', 'images', 'largest difference', 'file')
 POSITIONS = ('table', 'rel_pos', 'pos_embed')
 
 
@@ -23,6 +23,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--formats', nargs='+', choices=FORMATS, default=['onnx'])
     parser.add_argument(
         '--shape', type=int, nargs=2, default=[96, 128], metavar=('H', 'W'), help='pixels (96 128)'
+    )
+    parser.add_argument(
+        '--any-size', action='store_true', help='graphs for any size; else for --shape alone'
     )
     return parser
 
@@ -57,22 +60,21 @@ def make_source(name: str):
     return source_of(model, name)
 
 
-def row(source, kind: str, size: tuple[int, int]) -> list[str]:
-    """A model in one format; for any image size where its network can."""
+def row(source, kind: str, size: tuple[int, int], any_size: bool) -> list[str]:
+    """A model in one format."""
     from effvit_mm.deploy import export
 
     write = export.WRITERS[kind]
-    any_size = source.takes_any_size()
     with TemporaryDirectory() as folder:
         path = Path(folder, source.title).with_suffix(export.SUFFIXES[kind])
         checks = write(source, path, size, any_size=any_size)
         least = export.find_shapes(source.network, size, any_size).least
         written = sum(file.stat().st_size for file in Path(folder).iterdir())
-    sides = f'{least} pixels and more' if any_size else 'one'
+    images = f'{size[0]} x {size[1]}' if least is None else f'{least} pixels and more'
     return [
         f'`{source.title}`',
         kind,
-        sides,
+        images,
         f'{max(check.difference for check in checks):.1e}',
         f'{written / 1e6:.1f} MB',
     ]
@@ -92,7 +94,7 @@ def work(args: argparse.Namespace, session) -> None:
     for name in names:
         for kind in args.formats:
             try:
-                cells = row(make_source(name), kind, tuple(args.shape))
+                cells = row(make_source(name), kind, tuple(args.shape), args.any_size)
             except UserError as error:
                 cells, failed = [f'`{name}`', kind, '', f'failed: {error}', ''], True
             print(f'| {" | ".join(cells)} |', flush=True)

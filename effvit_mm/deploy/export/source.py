@@ -22,7 +22,6 @@ from ...inference.model import (
 )
 from ...models import MODEL_TABLE, create_model
 from ..switch import switch_modules
-from .graph import one_size_parts
 
 PARTS = ('whole', 'backbone', 'neck')
 IMAGENET = {'mean': (123.675, 116.28, 103.53), 'std': (58.395, 57.12, 57.375), 'order': 'RGB'}
@@ -88,10 +87,6 @@ class Source(NamedTuple):
             **({} if least is None else {'least_side': str(least)}),
             **{key: ' '.join(f'{v:g}' for v in value) for key, value in numbers.items()},
         }
-
-    def takes_any_size(self) -> bool:
-        """Whether a graph can hold for images of any size."""
-        return not one_size_parts(self.network)
 
     def notes(self) -> list[str]:
         """What a user should know of this network's graphs."""

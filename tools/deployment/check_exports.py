@@ -7,6 +7,7 @@ Nothing is kept. Example: ``python tools/deployment/check_exports.py 'pslt*' --f
 
 import argparse
 import sys
+from itertools import chain, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,7 +20,7 @@ def make_parser() -> argparse.ArgumentParser:
     from effvit_mm.engine.cli import Parser
 
     parser = Parser(prog='check_exports.py', description=__doc__.split('\n')[0])
-    parser.add_argument('pattern', nargs='?', default='*', help="models, e.g. 'pslt*' (all)")
+    parser.add_argument('patterns', nargs='*', default=['*'], help="models, e.g. 'pslt*' (all)")
     parser.add_argument('--formats', nargs='+', choices=FORMATS, default=['onnx'])
     parser.add_argument(
         '--shape', type=int, nargs=2, default=[96, 128], metavar=('H', 'W'), help='pixels (96 128)'
@@ -86,18 +87,18 @@ def work(args: argparse.Namespace, session) -> None:
     from effvit_mm.analysis.tables import markdown_table
     from effvit_mm.errors import UserError
 
-    names = effvit_mm.list_models(args.pattern)
-    if not names:
-        raise UserError(f'no model is called like {args.pattern!r}; see effvit_mm.list_models()')
+    names = {pattern: effvit_mm.list_models(pattern) for pattern in args.patterns}
+    for pattern, found in names.items():
+        if not found:
+            raise UserError(f'no model is called like {pattern!r}; see effvit_mm.list_models()')
     print(markdown_table(HEADER, []), end='', flush=True)
     failed = False
-    for name in names:
-        for kind in args.formats:
-            try:
-                cells = row(make_source(name), kind, tuple(args.shape), args.any_size)
-            except UserError as error:
-                cells, failed = [f'`{name}`', kind, '', f'failed: {error}', ''], True
-            print(f'| {" | ".join(cells)} |', flush=True)
+    for name, kind in product(chain(*names.values()), args.formats):
+        try:
+            cells = row(make_source(name), kind, tuple(args.shape), args.any_size)
+        except UserError as error:
+            cells, failed = [f'`{name}`', kind, '', f'failed: {error}', ''], True
+        print(f'| {" | ".join(cells)} |', flush=True)
     if failed:
         raise UserError('some exports failed, see the table')
 

@@ -110,7 +110,7 @@ def find_shapes(network: nn.Module, size: Sequence[int], any_size: bool) -> Shap
     # Backbones know what they need; of what lies behind them, maps must have two cells a side.
     own = [m.graph_side for m in network.modules() if hasattr(m, 'graph_side')]
     maps = [zip(size, m.shape[2:], strict=True) for m in outputs if m.ndim == 4]
-    least = max(LEAST_SIDE, *own, *(-(-side // cells) + 1 for m in maps for side, cells in m))
+    least = max([LEAST_SIDE, *own, *(-(-side // cells) + 1 for m in maps for side, cells in m)])
     return Shapes((max(size[0], least), max(size[1], least)), least)
 
 

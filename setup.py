@@ -34,16 +34,16 @@ REID = [
     'pytorch-metric-learning>=2.8',
     'pyarrow>=17',
 ]
+# Formats of other runtimes; see docs/export.md.
+ONNX = ['onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.5.6']
+EXPORT = [*ONNX, 'torch>=2.9', 'openvino>=2025.0']
 DEV = [
     *REID,
+    *ONNX,
     'pytest>=8',
     'pytest-xdist>=3.5',
     'ruff>=0.8',
     'timm>=1.0.15',
-    # A form of the benchmark.
-    'onnx>=1.17',
-    'onnxscript>=0.3',
-    'onnxruntime>=1.20',
     # Two evaluations that are held against each other.
     'pycocotools>=2.0.7',
     'faster-coco-eval>=1.6',
@@ -98,7 +98,8 @@ setup(
     extras_require={
         'openmm': OPENMM,
         'reid': REID,
+        'export': EXPORT,
         'dev': DEV,
-        'all': OPENMM + DEV,
+        'all': OPENMM + DEV + EXPORT,
     },
 )

@@ -1,7 +1,8 @@
 """Subjects of a benchmark made ready: passes that can be called, and what they cost.
 
 This runs in a process of the subject's own (:mod:`.worker`), if need be with the rest of effvit_mm
-from an older tree: it asks of other modules only what has been there since version 0.1.
+from an older tree: it asks of other modules only what has been there since version 0.1, but for the
+form ``onnx``.
 """
 
 from __future__ import annotations
@@ -102,9 +103,9 @@ def prepare_network(subject: Subject) -> dict[str, Part]:
     if CHANNELS_LAST in form:
         model, x = (value.to(memory_format=torch.channels_last) for value in (model, x))
     count = partial(count_batch, model, x)
-    parameters = count_parameters(model)
     if ONNX in form:
-        return {NETWORK: Part(onnx_pass(model, x), count, parameters)}
+        return {NETWORK: Part(onnx_pass(model, x), count, count_parameters(model))}
+    parameters = count_parameters(model)
     called = torch.compile(model) if COMPILED in form else model
     if TRAINING in form:
         run = training_step(model.train(), called, x, BF16 in form)
@@ -174,25 +175,13 @@ def training_step(
 
 
 def onnx_pass(model: nn.Module, x: Tensor) -> Callable[[], object]:
-    """A pass through onnxruntime with as many threads as PyTorch has."""
-    import onnxruntime
+    """A pass through onnxruntime with as many threads as PyTorch has; the model is deployed."""
+    from ..deploy import export
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    # Else its threads go on waiting in a loop, while another subject has its turn.
-    options.add_session_config_entry('session.force_spinning_stop', '1')
     with TemporaryDirectory() as folder:
         path = Path(folder) / 'model.onnx'
-        export_onnx(model, x, path)
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=['CPUExecutionProvider']
-        )
-    return partial(session.run, None, {session.get_inputs()[0].name: x.numpy()})
-
-
-def export_onnx(model: nn.Module, x: Tensor, path: Path) -> None:
-    """Write a network as ONNX for batches of just this shape."""
-    torch.onnx.export(model, (x,), path, dynamo=True, verbose=False)
+        export.export_onnx(export.source_of(model), path, tuple(x.shape[2:]))
+        return partial(export.onnx_session(path, torch.get_num_threads()), x)
 
 
 # Detectors ---------------------------------------------------------------------------------------

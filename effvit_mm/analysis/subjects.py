@@ -20,7 +20,7 @@ FORMS: dict[str, str] = {
     CHANNELS_LAST: 'weights and images in channels-last memory',
     BF16: 'under autocast to bfloat16',
     COMPILED: 'torch.compile with its defaults; networks, not configs',
-    ONNX: 'exported by torch.onnx, run by onnxruntime; networks, not configs',
+    ONNX: 'deployed and exported, run by onnxruntime; networks, not configs',
     TRAINING: 'a step of training: forward, backward, AdamW; networks, not configs',
     BEFORE: "built by the effvit_mm of --before's folder; our networks and configs",
 }

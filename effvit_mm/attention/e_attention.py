@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .caching import cached_by_size
 from .eager import runs_eagerly
 from .linear import FEATURE_MAPS, cosformer_waves, map_keys, map_queries, normalised_product
+from .sizes import smaller
 from .softmax import NO_GRID, Layout
 from .token_sampling import TokenState, compact, sample_tokens, significance
 
@@ -119,11 +120,13 @@ class TokenSamplingAttention(nn.Module, ABC):
         total = k.shape[-2] - extra if tokens is None else tokens.total
         num_samples = self.num_samples or total
         kept = sample_tokens(score, num_samples, valid)
-        fixed = min(num_samples, score.shape[1]) if torch.compiler.is_compiling() else None
+        # A graph has as many places for every image; what an image keeps is marked in `valid`.
+        graph = torch.compiler.is_compiling()
+        fixed = smaller(num_samples, score.shape[1]) if graph else None
         index, still_valid = compact(kept, fixed)
-        front = torch.arange(extra, device=q.device).expand(len(q), -1)
+        front = torch.arange(extra, device=q.device).expand(q.shape[0], -1)
         index = front if layout.query_grid == NO_GRID else torch.cat([front, index + extra], 1)
-        q, waves = rows(q, index), rows(waves.expand(len(q), -1, -1), index)
+        q, waves = rows(q, index), rows(waves.expand(q.shape[0], -1, -1), index)
         return Sampled(self.attend(q, k, v, waves, extra, tokens), index, still_valid)
 
     def waves(
@@ -134,7 +137,7 @@ class TokenSamplingAttention(nn.Module, ABC):
             return _wave_table(count, device)[None, :count]
         total = tokens.total + extra
         table = _wave_table(total, device)
-        front = table[:extra].expand(len(tokens.position), -1, -1)
+        front = table[:extra].expand(tokens.position.shape[0], -1, -1)
         places = torch.where(tokens.valid, tokens.position + extra, total)
         return torch.cat([front, table[places]], 1)
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from .caching import SizeCache, cached_by_size
 from .eager import runs_eagerly
+from .sizes import is_open
 from .softmax import biased_attention
-from .windows import join_heads, pad_to_windows, split_heads, window_partition
+from .windows import crop, join_heads, pad_to_windows, split_heads, window_partition
 
 # Added to the logits of pairs that must not see each other. Finite: a window of nothing but padding
 # stays free of NaN. The published -100 leaves weights of e^-100, which float32 holds as a denormal
@@ -37,11 +38,13 @@ def relative_position_index(size: int, window: Size, device: torch.device) -> Te
     return (offset[0] * (2 * size - 1) + offset[1]).to(device)
 
 
-def _regions(length: int, window: int, shift: int) -> Tensor:
-    """Label the positions of a rolled axis: equal labels were neighbours before the roll."""
-    axis = torch.arange(length)
-    low, high = (length - window, length + shift) if shift < 0 else (shift, window)
-    return (axis >= low).long() + (axis >= high).long()
+def _wrapped(length: int, shift: int) -> Tensor:
+    """Which positions of a rolled axis went round its end: 0 or 1, ``(length,)``.
+
+    Within a window, those that did were no neighbours of those that did not.
+    """
+    source = torch.arange(length) - shift
+    return ((source < 0) | (source >= length)).long()
 
 
 @cached_by_size
@@ -60,11 +63,11 @@ def window_mask(
     that are padding only with ``mask_padding``.
     """
     (height, width), (h, w) = grid, window
-    padded = (height + -height % h, width + -width % w)
+    padded = ((height + h - 1) // h * h, (width + w - 1) // w * w)
     label = torch.zeros(padded, dtype=torch.long)
     if shift:
-        rows, columns = (_regions(n, size, shift) for n, size in zip(padded, window, strict=True))
-        label = rows[:, None] * 3 + columns
+        rows, columns = (_wrapped(length, shift) for length in padded)
+        label = rows[:, None] * 2 + columns
     label = window_partition(label[None, :, :, None], window)[0, :, :, 0]  # windows, L
     hidden = label[:, :, None] != label[:, None, :]
     if mask_padding:
@@ -137,7 +140,8 @@ class ShiftedWindowAttention(nn.Module):
             raise ValueError('a value must be given exactly where the branch takes one')
         grid = height, width = x.shape[1], x.shape[2]
         size, heads = self.window_size, self.num_heads
-        shift = self.shift if min(grid) > size else 0
+        # Graphs for any size are for maps that are larger than a window.
+        shift = self.shift if is_open(*grid) or min(grid) > size else 0
         window = (min(size, height), min(size, width)) if self.mask_padding else (size, size)
         x = pad_to_windows(x, window)
         if self.takes_value:
@@ -149,7 +153,7 @@ class ShiftedWindowAttention(nn.Module):
         out = self.proj(join_heads(out, window, shift, (x.shape[1], x.shape[2]), heads))
         if self.takes_value:
             out = out + x
-        return out[:, :height, :width]
+        return crop(out, grid)
 
     def _bias(self, grid: Size, window: Size, shift: int, dtype: torch.dtype) -> Tensor:
         """Bias and mask of a map: ``(1, windows * heads, L, L)``; without mask, that of one window,
@@ -158,8 +162,8 @@ class ShiftedWindowAttention(nn.Module):
 
         def make() -> Tensor:
             bias = self._window_bias(window)
-            padded = grid[0] % window[0] or grid[1] % window[1]
-            if shift or (self.mask_padding and padded):
+            hides = self.mask_padding and (grid[0] % window[0] or grid[1] % window[1])
+            if shift or hides:
                 like = (bias.device, bias.dtype)
                 bias = bias + window_mask(grid, window, shift, self.mask_padding, *like)
             return bias.reshape(1, -1, *bias.shape[-2:]).to(dtype)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .eager import runs_eagerly
+from .sizes import even_steps, is_open
 from .softmax import NO_GRID, Layout
 
 
@@ -96,7 +97,7 @@ def normalised_product(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-6) -> Te
     gets zero.
     """
     n, m, d, e = q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]
-    quadratic = n * m * (d + e) < (n + m) * d * e
+    quadratic = not is_open(n, m) and n * m * (d + e) < (n + m) * d * e
     with torch.autocast(q.device.type, enabled=False):
         q, k, value = q.float(), k.float(), v.float()
         if runs_eagerly(q, k, value):
@@ -151,7 +152,7 @@ class LinearAttention(nn.Module):
         if layout.query_grid == NO_GRID:
             query_waves = waves[:, : q.shape[-2]]
         elif layout.query_grid != layout.key_grid:  # places of the queries among the keys
-            places = torch.linspace(1, keys, q.shape[-2], device=q.device)
+            places = even_steps(1, keys, q.shape[-2], q.device)
             query_waves = cosformer_waves(places[None], keys)
         q = map_queries(self.feature_map, q, query_waves)
         return normalised_product(q, map_keys(self.feature_map, k, waves), v)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .caching import SizeCache, cached_by_size
 from .eager import on_onednn, runs_eagerly
+from .sizes import is_open
 from .softmax import NO_GRID, Layout, Size
 
 CONSTANT_TERMS = ('identity', 'sum')
@@ -55,10 +56,10 @@ def linear_attention_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """``Q K^T V`` in the cheaper order: ``(..., N, d), (..., M, d), (..., M, e) -> (..., N, e)``.
 
     Keys and values first costs (N + M) d e multiply-adds and no N x M matrix; the other order,
-    N M (d + e), is taken where tokens are fewer than channels.
+    N M (d + e), is taken where tokens are known to be fewer than channels.
     """
     n, m, d, e = q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]
-    if n * m * (d + e) < (n + m) * d * e:
+    if not is_open(n, m) and n * m * (d + e) < (n + m) * d * e:
         return (q @ k.transpose(-2, -1)) @ v
     return q @ (k.transpose(-2, -1) @ v)
 
@@ -156,7 +157,8 @@ def _nearest_index(query_grid: Size, key_grid: Size, extra: int, device: torch.d
     axes = []
     for queries, keys in zip(query_grid, key_grid, strict=True):
         place = torch.arange(queries)
-        stride = -(-keys // max(queries, 1))
+        asked = max(queries, 1)  # none: extra tokens alone ask
+        stride = (keys + asked - 1) // asked  # no negatives: ONNX rounds them to zero
         # Queries taken from every second key; or queries finer than keys, as MViT pools them.
         axes.append(place * stride if keys >= queries else place * keys // queries)
     index = axes[0][:, None] * key_grid[1] + axes[1] + extra

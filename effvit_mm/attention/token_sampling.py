@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .caching import cached_by_size
 from .eager import runs_eagerly
+from .sizes import even_steps
 
 
 class TokenState(NamedTuple):
@@ -82,12 +83,12 @@ def sample_tokens(score: Tensor, num_samples: int, valid: Tensor | None = None) 
     cdf = ((total - low) / spread.clamp_min(torch.finfo(torch.float32).tiny)).masked_fill(~real, -1)
 
     first = cdf.masked_fill(cdf <= 0, torch.inf).amin(-1, keepdim=True).clamp_max(1)
-    step = _steps(num_samples, score.device)
+    step = even_steps(0, 1, num_samples, score.device)
     points = first + (1 - first) * step  # B, num_samples; ascending
     picked = _nearest(cdf, points)
     kept_sorted = torch.zeros_like(real).scatter_(-1, picked, True) & real
     kept = torch.zeros_like(real).scatter_(-1, order, kept_sorted)
-    return torch.where(spread > 0, kept, valid)
+    return kept | (valid & ~(spread > 0))
 
 
 @cached_by_size
@@ -157,9 +158,11 @@ def compact(kept: Tensor, longest: int | None = None) -> tuple[Tensor, Tensor]:
         return _compact_rows(kept.numpy())
     count = kept.sum(-1)
     longest = max(int(count.max()), 1) if longest is None else longest
-    index = (~kept).long().argsort(dim=-1, stable=True)[:, :longest]
-    valid = torch.arange(longest, device=kept.device) < count[:, None]
-    return index.masked_fill(~valid, 0), valid
+    # Each kept token writes its number to the next place; the others to one that is cut off.
+    place = (kept.long().cumsum(-1) - 1).masked_fill(~kept, longest).clamp_max(longest)
+    number = torch.arange(kept.shape[1], device=kept.device).expand_as(place)
+    index = place.new_zeros(kept.shape[0], longest + 1).scatter(1, place, number)[:, :longest]
+    return index, torch.arange(longest, device=kept.device) < count[:, None]
 
 
 def _compact_rows(kept: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .caching import cached_by_size
 from .eager import runs_eagerly
+from .sizes import is_open, surely_zero
 
 Size = tuple[int, int]
 
@@ -36,8 +37,23 @@ def window_reverse(windows: Tensor, window: Size, grid: Size) -> Tensor:
 
 def pad_to_windows(x: Tensor, window: Size) -> Tensor:
     """Fill maps up to whole windows, with zeros at the right and bottom: ``(B, H, W, C)``."""
-    bottom, right = -x.shape[1] % window[0], -x.shape[2] % window[1]
-    return F.pad(x, (0, 0, 0, right, 0, bottom)) if bottom or right else x
+    # Not `-length % side`: of a symbol this leaves what is seen to be a multiple of the side.
+    bottom, right = (
+        (length + side - 1) // side * side - length
+        for length, side in zip(x.shape[1:3], window, strict=True)
+    )
+    return x if surely_zero(bottom, right) else F.pad(x, (0, 0, 0, right, 0, bottom))
+
+
+def crop(x: Tensor, grid: Size) -> Tensor:
+    """The top left (H, W) of maps ``(B, H', W', C)``."""
+    height, width = grid
+    if not is_open(height, width):
+        return x[:, :height, :width]
+    # A slice that may be the whole has strides that nobody knows: torch.export would ask.
+    for axis, length in ((1, height), (2, width)):
+        x = x.index_select(axis, torch.arange(length, device=x.device))
+    return x
 
 
 def split_heads(x: Tensor, window: Size, shift: int, count: int, heads: int) -> Tensor:
@@ -87,7 +103,7 @@ def _split_heads(x: Tensor, window: Size, shift: int, count: int, heads: int) ->
 
 def _join_heads(x: Tensor, window: Size, shift: int, grid: Size, heads: int) -> Tensor:
     length, width = x.shape[2:]
-    windows = grid[0] * grid[1] // length
+    windows = (grid[0] // window[0]) * (grid[1] // window[1])
     x = x.reshape(-1, windows, heads, length, width).transpose(2, 3)
     x = window_reverse(x.reshape(-1, windows, length, heads * width), window, grid)
     return x.roll((-shift, -shift), (1, 2)) if shift else x

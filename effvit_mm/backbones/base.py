@@ -108,6 +108,18 @@ class Backbone(Deployable, BaseModule):
         """Input pixels a cell of the returned maps, in their order."""
         return tuple(self.stage_strides[i] for i in self.out_indices)
 
+    @property
+    def graph_side(self) -> int | None:
+        """The smallest side of images, in pixels, that a graph for any size holds for; None where a
+        graph holds for one size alone.
+
+        To torch.export sizes of one are special: all maps must have two cells a side, in whatever
+        way their sizes round.
+        """
+        built = self.stage_strides[: max(len(self.stages), self.out_indices[-1] + 1)]
+        cells = (int(n) + 1 if n == int(n) else 2 * (int(n) + 1) for n in built)
+        return max(self.min_size, *cells)
+
     def map_size(self, size: Sequence[int], index: int) -> tuple[int, int]:
         """(H, W) of the map ``index`` for images of ``size`` = (H, W) pixels."""
         height, width = (-int(-side // self.stage_strides[index]) for side in size)
@@ -119,7 +131,7 @@ class Backbone(Deployable, BaseModule):
             raise ValueError(
                 f'{type(self).__name__} takes images (B, 3, H, W), not {tuple(x.shape)}'
             )
-        if min(x.shape[-2:]) < self.min_size:
+        if any(side < self.min_size for side in x.shape[-2:]):
             raise ValueError(
                 f'{type(self).__name__} takes images of {self.min_size} pixels or more on each '
                 f'side, not {x.shape[-2]}x{x.shape[-1]} (H x W)'

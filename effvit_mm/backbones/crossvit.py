@@ -141,6 +141,7 @@ class CrossViT(Backbone):
         _check_patch_sizes(patch_sizes, settings['patch_embed'])
         self.mode, self.out_type, self.patch_sizes = mode, out_type, tuple(patch_sizes)
         self.min_size = 2 * max(patch_sizes)
+        self.window_size = window_size
 
         dims, depth = settings['embed_dims'], settings['depth']
         image = (settings['img_size'], settings['img_size'])
@@ -179,6 +180,11 @@ class CrossViT(Backbone):
     def map_size(self, size: Sequence[int], index: int) -> Size:
         """(H, W) of the map of branch ``index`` for images of ``size`` = (H, W) pixels."""
         return branch_grid((size[0], size[1]), self.patch_sizes[index], MODES[self.mode][index])
+
+    @property
+    def graph_side(self) -> int | None:
+        """See :attr:`Backbone.graph_side`. Windows, cut to smaller maps, hold to a size."""
+        return super().graph_side if self.window_size is None else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | tuple[list[Tensor]]:
         """Images ``(B, 3, H, W)`` to what ``out_type`` and ``out_indices`` say."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..attention.caching import SizeCache, cached_by_size
 from ..attention.eager import runs_eagerly
+from ..attention.sizes import surely_equal
 from ..deploy import packed_conv, packed_patches, packed_weights
 
 Size = tuple[int, int]
@@ -60,8 +61,15 @@ PATCH_EMBEDDINGS = {'linear': linear_patches, 'conv': ConvPatches}
 def branch_grid(size: Size, patch_size: int, fraction: Size) -> Size:
     """Tokens along height and width, of an image of ``size`` pixels scaled by ``fraction``."""
     pixels, of = fraction
-    height, width = (round(side * pixels / (of * patch_size)) for side in size)
+    height, width = (_rounded(side * pixels, of * patch_size) for side in size)
     return height, width
+
+
+def _rounded(numerator: int, denominator: int) -> int:
+    """``round`` of a quotient in whole numbers: sizes may be symbols, which have no ``round``."""
+    floor, rest = numerator // denominator, numerator % denominator
+    # One more from a half on; at the very half, only to get an even number.
+    return floor + (2 * rest + floor % 2 + denominator - 1) // (2 * denominator)
 
 
 def resize_positions(positions: Tensor, grid: Size, new_grid: Size) -> Tensor:
@@ -72,7 +80,7 @@ def resize_positions(positions: Tensor, grid: Size, new_grid: Size) -> Tensor:
         grid: (H, W) of ``positions``.
         new_grid: (H, W) that is wanted.
     """
-    if grid == new_grid:
+    if surely_equal(grid, new_grid):
         return positions
     extra, table = positions[:, :1], positions[:, 1:]
     table = table.transpose(1, 2).unflatten(2, grid)  # 1 C H W
@@ -91,7 +99,7 @@ def resize_images(x: Tensor, size: Size) -> Tensor:
     of its weights: the pixels that a band is made of are few more than those it has.
     """
     old = (x.shape[2], x.shape[3])
-    if old == size:
+    if surely_equal(old, size):
         return x
     if not (x.device.type == 'cpu' and x.dtype == torch.float32 and runs_eagerly(x)):
         return F.interpolate(x, size=size, mode='bicubic', align_corners=False)

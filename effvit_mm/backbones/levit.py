@@ -17,6 +17,7 @@ from torchvision.ops import StochasticDepth
 
 from ..attention import Layout
 from ..attention.caching import SizeCache, cached_by_size
+from ..attention.sizes import surely_equal
 from ..deploy import fold_batch_norms, fold_linear_norm, fold_norm_linear
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates
@@ -105,7 +106,7 @@ class DistanceBias(nn.Module):
     def bias(self, layout: Layout) -> Tensor:
         """What :meth:`forward` returns, computed anew."""
         table = self.table.unflatten(1, self.grid)[None]
-        if layout.key_grid != self.grid:
+        if not surely_equal(layout.key_grid, self.grid):
             table = F.interpolate(table, layout.key_grid, mode='bilinear', align_corners=True)
         rows, columns = (
             axis_distances(queries, keys, self.stride, table.device)
@@ -204,7 +205,8 @@ class SubsampleAttention(BiasedAttention):
         self.q = LinearNorm(dim, heads * key_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        asking = x[:, ::2, ::2]
+        # The projection would copy it all the same, and torch.export would ask for its strides.
+        asking = x[:, ::2, ::2].contiguous()
         (q,) = self.split_heads(self.q(asking), self.key_dim)
         k, v = self.split_heads(self.kv(x), self.key_dim, self.value_dim)
         return self.attend(q, k, v, tuple(asking.shape[1:3]), tuple(x.shape[1:3]))

@@ -15,6 +15,7 @@ from torchvision.ops import StochasticDepth
 
 from ..attention import Layout
 from ..attention.caching import SizeCache, cached_by_size
+from ..attention.sizes import larger, surely_equal
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
 from .mechanism import build_attention
@@ -69,9 +70,9 @@ def relative_position_index(queries: int, keys: int, device: torch.device) -> Te
     side; the places of the coarser side are spread over them, rounded down. Integers keep this
     exact; in floating point a few uneven pairs (10 keys for 39 queries) come out one row lower.
     """
-    finer = max(queries, keys)
+    finer = larger(queries, keys)
     query = torch.arange(queries) * finer // queries
-    key = torch.arange(keys - 1, -1, -1) * finer // keys  # places from the far end: no negatives
+    key = (keys - 1 - torch.arange(keys)) * finer // keys  # places from the far end: no negatives
     return (query[:, None] + key).to(device)
 
 
@@ -112,8 +113,8 @@ def _offsets(kept: SizeCache, table: Tensor, queries: int, keys: int) -> Tensor:
     """Vectors ``(queries, keys, d)`` of the pairs of places, of a table ``(rows, d)``."""
 
     def gather() -> Tensor:
-        rows, fitting = 2 * max(queries, keys) - 1, table
-        if len(table) != rows:
+        rows, fitting = 2 * larger(queries, keys) - 1, table
+        if not surely_equal((len(table),), (rows,)):
             fitting = F.interpolate(table.T[None], size=rows, mode='linear')[0].T
         return fitting[relative_position_index(queries, keys, table.device)]
 

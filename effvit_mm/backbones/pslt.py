@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from ..attention import PixelAdaptiveFusion, ShiftedWindowAttention
 from ..attention.eager import runs_eagerly
+from ..attention.windows import pad_to_windows
 from ..deploy import ConvGELU, PointwiseConv2d, ShiftedConv2d, bottleneck, fold_batch_norms
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
@@ -172,11 +172,10 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        _, h, w, _ = x.shape
-        if h % 2 or w % 2:
-            x = F.pad(x, (0, 0, 0, w % 2, 0, h % 2))
-        parts = [x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]]
-        return self.reduction(self.norm(torch.cat(parts, -1)))
+        x = pad_to_windows(x, (2, 2))
+        x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # B H/2 2 W/2 2 C
+        x = x.permute(0, 1, 3, 4, 2, 5).flatten(3)  # joined columns first, as published
+        return self.reduction(self.norm(x))
 
 
 @register_backbone
@@ -260,6 +259,18 @@ class PSLT(Backbone):
         for module in self.modules():
             if isinstance(module, ShiftedWindowAttention):
                 nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
+
+    @property
+    def graph_side(self) -> int | None:
+        """See :attr:`Backbone.graph_side`. Maps of the ladder stages must have two windows a side;
+        with ``mask_padding``, which cuts windows to smaller maps, a graph is held to a size.
+        """
+        branches = [m for m in self.modules() if isinstance(m, ShiftedWindowAttention)]
+        if not branches:
+            return super().graph_side
+        if branches[0].mask_padding:
+            return None
+        return branches[0].window_size * self.stage_strides[len(self.stages) - 1] + 1
 
     def switch_to_deploy(self) -> PSLT:
         """See :meth:`Backbone.switch_to_deploy`. No batch norm is left."""

@@ -26,6 +26,7 @@ from ..attention import (
     windows_to_tokens,
 )
 from ..attention.caching import SizeCache
+from ..attention.sizes import surely_equal, surely_zero
 from ..attention.softmax import NO_GRID
 from ..deploy import linear_add, packed_linear, packed_weights
 from ..registry import register_backbone
@@ -202,13 +203,13 @@ class PatchEmbedding(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Size]:
         height, width = x.shape[-2:]
         bottom, right = -height % self.patch_size, -width % self.patch_size
-        if bottom or right:
+        if not surely_zero(bottom, right):
             x = F.pad(x, (0, right, 0, bottom))
         x = self.proj(x)
         grid = (x.shape[2], x.shape[3])
         tokens = x.flatten(2).transpose(1, 2)  # B N C
         extra = [self.cls_token, *([self.dist_token] if self.num_extra_tokens == 2 else [])]
-        tokens = torch.cat([*(token.expand(len(x), -1, -1) for token in extra), tokens], 1)
+        tokens = torch.cat([*(token.expand(x.shape[0], -1, -1) for token in extra), tokens], 1)
         return tokens + self.positions(grid), grid
 
     def positions(self, grid: Size) -> Tensor:
@@ -232,7 +233,7 @@ class PatchEmbedding(nn.Module):
 def resize_positions(positions: Tensor, extra: int, grid: Size) -> Tensor:
     """Bicubic interpolation of ``(1, extra + side ** 2, C)`` to a grid, extra tokens kept apart."""
     side = isqrt(positions.shape[1] - extra)
-    if (side, side) == tuple(grid):
+    if surely_equal((side, side), grid):
         return positions
     table = positions[:, extra:].transpose(1, 2).unflatten(2, (side, side))
     table = F.interpolate(table.float(), size=grid, mode='bicubic', antialias=False)
@@ -267,7 +268,8 @@ class VisionTransformer(Backbone):
         frozen_stages, norm_eval, with_cp, init_cfg: See :class:`Backbone`.
 
     After a forward pass with a sampling mechanism, ``kept_tokens`` lists for each sampling block
-    how many patch tokens each image had left: ``(B,)`` counts.
+    how many patch tokens each image had left: ``(B,)`` counts. Graphs that are compiled or exported
+    do not count.
     """
 
     arch_settings = {
@@ -308,6 +310,7 @@ class VisionTransformer(Backbone):
         if sampled_blocks is not None and not all(i in blocks for i in sampled_blocks):
             raise ValueError(f'sampled_blocks={sampled_blocks!r}: blocks are 0 to {blocks[-1]}')
         self.min_size = 2 * patch_size
+        self.window_size = window_size
         self.stem = PatchEmbedding(dim, patch_size, img_size // patch_size, distilled)
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
         numbers = iter(range(sum(depths)))
@@ -333,6 +336,11 @@ class VisionTransformer(Backbone):
         init_linear_layers(self)
         self.finish((dim,) * 4, (patch_size,) * 4)
 
+    @property
+    def graph_side(self) -> int | None:
+        """See :attr:`Backbone.graph_side`. Windows, cut to smaller maps, hold to a size."""
+        return super().graph_side if self.window_size is None else None
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | tuple[list[Tensor]]:
         """Images ``(B, 3, H, W)`` to what ``out_type`` and ``out_indices`` say."""
         self.check_input(x)
@@ -350,9 +358,10 @@ class VisionTransformer(Backbone):
                 x, index, valid = self.run_block(block, x, layout, tokens)
                 if index is None:
                     continue
-                self.kept_tokens.append(valid.sum(1))
+                if not torch.compiler.is_compiling():  # a graph leaves nothing behind
+                    self.kept_tokens.append(valid.sum(1))
                 if layout.query_grid != NO_GRID:
-                    tokens = tokens or full_state(len(x), before.shape[1] - extra, x.device)
+                    tokens = tokens or full_state(x.shape[0], before.shape[1] - extra, x.device)
                     if self.out_type == 'featmap':
                         canvas = fill_canvas(canvas, before[:, extra:], tokens)
                     position = tokens.position.gather(1, index[:, extra:] - extra)

@@ -52,6 +52,30 @@ def build_detector(cfg: Config, name: str) -> nn.Module:
         return revert_sync_batchnorm(MODELS.build(model))
 
 
+def build_classifier(cfg: Config, name: str) -> nn.Module:
+    """The classifier of a config with random weights; pretrained ones are not looked for.
+
+    Args:
+        cfg: The config; its backbone's ``init_cfg`` is taken out.
+        name: How messages call it.
+
+    Raises:
+        ConfigError: It is no config of a classifier.
+    """
+    model = cfg.get('model') or {}
+    if cfg.get('default_scope') != 'mmpretrain' or 'backbone' not in model or 'head' not in model:
+        raise ConfigError(
+            f'config {name}: a classifier is needed (default_scope "mmpretrain", model.backbone '
+            'and model.head)'
+        )
+    model.backbone.pop('init_cfg', None)
+    model.pop('init_cfg', None)
+    if 'data_preprocessor' in cfg:
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    with _quiet_scope('mmpretrain'):
+        return revert_sync_batchnorm(MODELS.build(model))
+
+
 def build_reid(cfg: Config, name: str) -> nn.Module:
     """The re-ID model of a config with random weights, without what is for training alone.
 
@@ -127,7 +151,11 @@ def find_labels(cfg: Config, meta: Mapping, model: nn.Module) -> Labels:
 
 def test_dataset(cfg: Config) -> Mapping[str, Any]:
     """The innermost data set of the config's test loader; empty where there is none."""
-    node = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    return innermost_dataset((cfg.get('test_dataloader') or {}).get('dataset') or {})
+
+
+def innermost_dataset(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config of a data set within wrappers that repeat it or join it, as first, with others."""
     while 'dataset' in node or node.get('datasets'):
         node = node['dataset'] if 'dataset' in node else node['datasets'][0]
     return node

@@ -1,0 +1,45 @@
+"""Sizes in graphs that are traced for any image size.
+
+There they are symbols (``torch.SymInt``). A condition on one would hold the graph to the branch
+that the example image takes, so code that chooses by size asks here, and takes the way that is
+right for every size where the answer is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+
+def is_open(*sizes: int) -> bool:
+    """Whether one of the sizes is a symbol."""
+    return any(isinstance(size, torch.SymInt) for size in sizes)
+
+
+def surely_equal(left: Sequence[int], right: Sequence[int]) -> bool:
+    """Whether all sizes are numbers, and the same ones."""
+    return not is_open(*left, *right) and tuple(left) == tuple(right)
+
+
+def surely_zero(*sizes: int) -> bool:
+    """Whether all sizes are numbers, and zero."""
+    return not is_open(*sizes) and not any(sizes)
+
+
+def larger(left: int, right: int) -> int:
+    """The larger of two sizes."""
+    return torch.sym_max(left, right) if is_open(left, right) else max(left, right)
+
+
+def smaller(left: int, right: int) -> int:
+    """The smaller of two sizes."""
+    return torch.sym_min(left, right) if is_open(left, right) else min(left, right)
+
+
+def even_steps(first: int, last: int, count: int, device: torch.device) -> torch.Tensor:
+    """``torch.linspace``, which takes no symbol for a count: ``(count,)`` float32."""
+    if not is_open(count):
+        return torch.linspace(first, last, count, device=device)
+    step = (last - first) / larger(count - 1, 1)
+    return first + torch.arange(count, dtype=torch.float32, device=device) * step

@@ -1,0 +1,457 @@
+"""Exported files: PyTorch's numbers, at other batches and sizes too; wrong ones are refused."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import coco_sets
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from people import make_people, write_people_config
+from students import CROSSVIT, DIGITS, LEVIT, MVITV2, PSLT, VIT
+from test_benchmark import PSLT as PSLT_DETECTOR
+from test_deploy import as_trained, deviation
+from torch import nn
+
+import effvit_mm
+from effvit_mm.deploy import export
+from effvit_mm.deploy.export import images, program
+from effvit_mm.deploy.export import onnx as onnx_format
+from effvit_mm.errors import ConfigError
+from effvit_mm.inference.model import build_classifier, build_detector, build_reid
+
+ROOT = Path(__file__).resolve().parents[1]
+# The size that a graph is made with, and others that it is to hold for: larger, smaller, and such
+# that nothing is padded and position tables fit as they are.
+SIZES = ((70, 96), (97, 128), (66, 81), (224, 224))
+LARGE = ((230, 260), (257, 226), (225, 448), (448, 448))  # two windows of 7 x 7 at a stride of 32
+# A small variant of each family of create_model's. Making a graph for any size takes seconds.
+FAMILIES = {
+    'pslt_tiny': ({'arch': PSLT}, LARGE),
+    'crossvit_9_dagger': ({'arch': CROSSVIT}, SIZES),
+    'deit_tiny_distilled': ({'arch': VIT}, SIZES),
+    'castling_deit_tiny': ({'arch': VIT}, SIZES),
+    'lightweight_vit_tiny': ({'arch': VIT, 'sampled_blocks': (1, 2, 3)}, SIZES),
+    'levit_128s': ({'arch': LEVIT}, SIZES),
+    'castling_levit_128s': ({'arch': LEVIT}, SIZES),
+    'mvitv2_tiny': ({'arch': MVITV2}, SIZES),
+    'castling_mvitv2_tiny': ({'arch': MVITV2}, SIZES[:1]),  # what depends on sizes is above
+}
+
+
+class Small(nn.Module):
+    """Two layers, for tests of what surrounds the export."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.linear = nn.Conv2d(3, 8, 3, 2), nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.linear(self.conv(x).relu().mean((2, 3)))
+
+
+def family(name):
+    torch.manual_seed(0)
+    kwargs, sizes = FAMILIES[name]
+    return as_trained(effvit_mm.create_model(name, num_classes=7, **kwargs)), sizes
+
+
+def noise(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(5))
+
+
+def run_onnx(path, x):
+    return [
+        torch.from_numpy(a)
+        for a in onnxruntime.InferenceSession(path).run(None, {'images': x.numpy()})
+    ]
+
+
+def load_tool(name='export'):
+    path = ROOT / 'tools' / 'deployment' / f'{name}.py'
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# --- Numbers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', [name for name in FAMILIES if name != 'castling_levit_128s'])
+@torch.no_grad()
+def test_onnx_of_each_family(name, tmp_path):
+    """Against the network as it was trained, not as it was exported: folding is checked too."""
+    model, sizes = family(name)
+    any_size = len(sizes) > 1
+    shapes = [(batch, 3, *size) for size in sizes for batch in (1, 4)]
+    wanted = [model(noise(*shape)) for shape in shapes]
+    path = tmp_path / 'model.onnx'
+    checks = export.export_onnx(export.source_of(model), path, sizes[0], any_size=any_size)
+    assert {check.batch for check in checks} == {1, 2, 3}
+    assert len({check.size for check in checks}) == (4 if any_size else 1)
+    for shape, want in zip(shapes, wanted, strict=True):
+        assert deviation(run_onnx(path, noise(*shape)), [want]) < 1e-4, shape
+    assert [entry.name for entry in tmp_path.iterdir()] == ['model.onnx']
+
+
+def test_what_a_file_says_of_itself(tmp_path):
+    export.export_onnx(
+        export.source_of(Small()), tmp_path / 'a.onnx', (40, 50), any_size=True, opset=18
+    )
+    model = onnx.load(tmp_path / 'a.onnx')
+    (images_,), (logits,) = model.graph.input, model.graph.output
+    dims = [d.dim_param or d.dim_value for d in images_.type.tensor_type.shape.dim]
+    assert (images_.name, logits.name) == ('images', 'logits')
+    assert dims == ['batch', 3, 'height', 'width']
+    assert [entry.version for entry in model.opset_import if not entry.domain] == [18]
+    about = {entry.key: entry.value for entry in model.metadata_props}
+    assert about['mean'] == '123.675 116.28 103.53' and about['channels'] == 'RGB'
+
+
+@torch.no_grad()
+def test_program_of_torch_export(tmp_path):
+    """Its assertions on sizes, which ONNX has not, hold too."""
+    model, sizes = family('castling_levit_128s')
+    shapes = [(batch, 3, *size) for size in sizes for batch in (1, 4)]
+    want = [model(noise(*shape)) for shape in shapes]
+    export.export_program(export.source_of(model), tmp_path / 'a.pt2', sizes[0], any_size=True)
+    loaded = torch.export.load(tmp_path / 'a.pt2').module()
+    assert deviation([loaded(noise(*shape))[0] for shape in shapes], want) < 1e-4
+
+
+@torch.no_grad()
+def test_package_of_machine_code(tmp_path):
+    """Where there is a compiler; else the error says so."""
+    path = tmp_path / 'a.pt2'
+    if not any(map(shutil.which, program.COMPILERS)):
+        with pytest.raises(export.ExportError, match='AOTInductor needs a C'):
+            export.export_package(export.source_of(Small()), path, (40, 50))
+        return
+    export.export_package(export.source_of(Small()), path, (40, 50), any_size=True)
+    loaded = torch._inductor.aoti_load_package(str(path))
+    for shape in ((1, 3, 40, 50), (5, 3, 33, 90)):
+        assert deviation(loaded(noise(*shape)), [Small()(noise(*shape))]) < 1e-4
+
+
+@torch.no_grad()
+def test_openvino(tmp_path):
+    """Where it is installed; else the error says how to get it."""
+    path = tmp_path / 'a.xml'
+    if importlib.util.find_spec('openvino') is None:
+        with pytest.raises(export.ExportError, match=r"pip install 'effvit-mm\[export\]'"):
+            export.export_openvino(export.source_of(Small()), path, (40, 50))
+        return
+    import openvino
+
+    export.export_openvino(export.source_of(Small()), path, (40, 50), any_size=True)
+    assert sorted(entry.suffix for entry in tmp_path.iterdir()) == ['.bin', '.xml']
+    loaded = openvino.Core().compile_model(path, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+    for shape in ((1, 3, 40, 50), (5, 3, 33, 90)):
+        got = torch.from_numpy(loaded(noise(*shape).numpy())[0])
+        assert deviation([got], [Small()(noise(*shape))]) < 1e-4
+
+
+# --- What is refused --------------------------------------------------------------------------
+
+
+def test_a_wrong_file_takes_no_ones_place(tmp_path, monkeypatch):
+    path = tmp_path / 'a.onnx'
+    path.write_text('the file of yesterday')
+    session = onnx_format.onnx_session
+
+    def wrong(file):
+        run = session(file)
+        return lambda x: [1.0002 * array for array in run(x)]
+
+    monkeypatch.setattr(onnx_format, 'onnx_session', wrong)
+    with pytest.raises(
+        export.ExportError, match=r'differs from PyTorch by 2\.0e-04 .* nothing was'
+    ):
+        export.export_onnx(export.source_of(Small()), path, (40, 50))
+    assert path.read_text() == 'the file of yesterday'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_values_that_are_not_numbers_are_refused(tmp_path):
+    broken = Small()
+    with torch.no_grad():
+        broken.linear.bias[0] = float('nan')
+    with pytest.raises(export.ExportError, match='differs from PyTorch by nan'):
+        export.export_onnx(export.source_of(broken), tmp_path / 'a.onnx', (40, 50))
+    assert not list(tmp_path.iterdir())
+
+
+ONE_SIZE = {
+    'pslt_tiny': {'arch': PSLT, 'mask_padding': True},
+    'deit_tiny': {'arch': VIT, 'window_size': 3},
+    'crossvit_9': {'arch': CROSSVIT, 'window_size': 3},
+}
+
+
+@pytest.mark.parametrize('name', ONE_SIZE)
+@torch.no_grad()
+def test_windows_that_are_cut_hold_to_one_size(name, tmp_path):
+    torch.manual_seed(0)
+    model = as_trained(effvit_mm.create_model(name, num_classes=7, **ONE_SIZE[name]))
+    want, path = model(noise(4, 3, 70, 96)), tmp_path / 'a.onnx'
+    source = export.source_of(model)
+    with pytest.raises(export.ExportError, match='holds for one image size alone: give it with'):
+        export.export_onnx(source, path, (70, 96), any_size=True)
+    export.export_onnx(source, path, (70, 96))
+    assert deviation(run_onnx(path, noise(4, 3, 70, 96)), [want]) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ('name', 'least'),
+    [('pslt_tiny', 225), ('levit_128s', 65), ('mvitv2_tiny', 33), ('crossvit_9_dagger', 36)],
+)
+def test_the_smallest_images_of_any_size(name, least):
+    """Two windows of 7 x 7 at stride 32; two cells at strides 64, 32 and 120/7."""
+    source = export.source_of(family(name)[0])
+    assert export.find_shapes(source.network, (64, 300), True) == ((max(64, least), 300), least)
+    assert source.metadata(least)['least_side'] == str(least)
+
+
+def test_what_the_network_says_of_a_size():
+    model = effvit_mm.create_model('deit_tiny', arch=VIT, patch_size=32, img_size=64)
+    network = export.source_of(model).network
+    with pytest.raises(export.ExportError, match='--shape 40 64: VisionTransformer takes images'):
+        export.find_shapes(network, (40, 64), False)
+
+
+class ByContent(nn.Module):
+    """Goes a way that depends on what it sees."""
+
+    def forward(self, x):
+        return x.mean((2, 3)) if x.sum() > 0 else x.amax((2, 3))
+
+
+def test_a_network_without_a_graph(tmp_path):
+    with pytest.raises(export.ExportError, match='cannot trace this network: '):
+        export.export_onnx(export.source_of(ByContent()), tmp_path / 'a.onnx', (40, 50))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('package', ['onnx', 'onnxscript', 'onnxruntime'])
+def test_a_missing_package_is_named(package, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__('sys').modules, package, None)
+    with pytest.raises(export.ExportError, match=rf"package {package} is missing.*pip install '"):
+        export.export_onnx(export.source_of(Small()), tmp_path / 'a.onnx', (40, 50))
+
+
+def test_a_missing_compiler_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv('CXX', 'no-such-compiler')
+    with pytest.raises(export.ExportError, match='CXX=no-such-compiler was not found'):
+        export.export_package(export.source_of(Small()), tmp_path / 'a.pt2', (40, 50))
+
+
+# --- Parts of models --------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_the_feature_of_a_reid_model(tmp_path, capsys):
+    """Behind the BNNeck, with the weights of a checkpoint of training."""
+    config = write_people_config(tmp_path / 'people.py', make_people(tmp_path / 'data'))
+    torch.manual_seed(0)
+    model = as_trained(build_reid(load(config), 'people'))
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'epoch_1.pth')
+    out = tmp_path / 'people.onnx'
+    assert load_tool().main([str(config), str(tmp_path / 'epoch_1.pth'), '--out', str(out)]) == 0
+    x = noise(3, 3, 64, 32)  # the config's test images
+    got = run_onnx(out, x)
+    assert deviation(got, [model(x)]) < 1e-4
+    assert deviation(got, [model.pooled(x)]) > 1e-2  # the BNNeck is in it
+    output = capsys.readouterr().out
+    assert 'people: images (batch, 3, 64, 32) to feature' in output and f'wrote {out}' in output
+
+
+@torch.no_grad()
+def test_backbone_and_neck_of_a_detector(tmp_path):
+    config = coco_sets.write_config(tmp_path / 'small.py', tmp_path / 'nowhere')
+    config.write_text(config.read_text() + PSLT_DETECTOR)
+    torch.manual_seed(0)
+    model = as_trained(build_detector(load(config), 'small'))
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'epoch_1.pth')
+    x = noise(2, 3, 64, 96)
+    for part, want in ((None, model.extract_feat(x)), ('backbone', model.backbone(x))):
+        source = export.load_source(str(config), tmp_path / 'epoch_1.pth', part)
+        export.export_onnx(source, tmp_path / 'a.onnx', (64, 96))
+        assert deviation(run_onnx(tmp_path / 'a.onnx', x), want) < 1e-4
+        kind = 'level' if part is None else 'map'
+        names = [o.name for o in onnx.load(tmp_path / 'a.onnx').graph.output]
+        assert names == [f'{kind}_{i}' for i in range(3)]
+
+
+@torch.no_grad()
+def test_weights_of_a_named_model(tmp_path):
+    """The checkpoint says how many classes there are."""
+    model = as_trained(effvit_mm.create_model('levit_128s', num_classes=3))
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'weights.pth')
+    x = noise(1, 3, 64, 64)
+    found = export.load_source('levit_128s', tmp_path / 'weights.pth')
+    assert deviation(found.network(x), [model(x)]) < 1e-4 and found.size == (224, 224)
+    maps = export.load_source('levit_128s', tmp_path / 'weights.pth', 'backbone')
+    assert deviation(maps.network(x)[-1:], model.backbone(x)) < 1e-4
+
+
+def load(config):
+    from effvit_mm.engine.configure import load_config
+
+    return load_config(str(config), [])
+
+
+# --- Eight bits -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('pictures')
+    generator = np.random.default_rng(0)
+    for number in range(12):
+        array = generator.integers(0, 255, (5, 6, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f'{number:02}.png'), cv2.resize(array, (60, 50)))
+    return folder
+
+
+def test_eight_bits_of_a_folder(pictures, tmp_path):
+    path = tmp_path / 'a.onnx'
+    model, _ = family('castling_deit_tiny')
+    source = export.source_of(model)
+    found = export.export_int8(source, path, (64, 64), folder=pictures)
+    assert (found.calibrated, found.compared, found.accuracy) == (6, 6, None)
+    weights = {w.name: w for w in onnx.load(path).graph.initializer}
+    small = [
+        w for w in weights.values() if w.data_type == onnx.TensorProto.INT8 and len(w.dims) > 1
+    ]
+    assert len(small) >= 4 * 4 + 2  # qkv, proj, fc1, fc2 of four blocks; patches and head
+    # The figures are those of the file against PyTorch.
+    _, others = images.find_calibration(source, (64, 64), 128, pictures)
+    x = torch.cat([batch for batch, _ in others.batches()])
+    with torch.no_grad():
+        (want,) = source.network(x)
+    (got,) = run_onnx(path, x)
+    deviation_ = float((got - want).norm() / want.norm())
+    assert found.deviation == pytest.approx(deviation_, rel=1e-2) and 0 < deviation_ < 0.2
+    assert found.agreement == float((got.argmax(1) == want.argmax(1)).float().mean())
+
+
+def test_eight_bits_of_a_config(tmp_path, capsys):
+    """Digits: ranges of training images, top-1 on the test images before and after."""
+    config = tmp_path / 'digits.py'
+    config.write_text(
+        f"_base_ = ['{DIGITS}']\nmodel = dict(head=dict(in_channels=192), backbone=dict("
+        f"_delete_=True, type='effvit_mm.PSLT', arch={PSLT}, mask_padding=True))\n"
+    )
+    torch.manual_seed(0)
+    model = as_trained(build_classifier(load(config), 'digits'))
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'epoch_1.pth')
+    out = tmp_path / 'int8.onnx'
+    arguments = [str(config), str(tmp_path / 'epoch_1.pth'), '--format', 'int8', '--out', str(out)]
+    assert load_tool().main([*arguments, '--images', '20']) == 0
+    output = capsys.readouterr().out
+    source = export.load_source(str(config), tmp_path / 'epoch_1.pth')
+    _, others = images.find_calibration(source, (32, 32), 1)
+    hits = [[], []]
+    with torch.no_grad():
+        for x, labels in others.batches():
+            for run, found in zip((source.network, lambda x: run_onnx(out, x)), hits, strict=True):
+                found += (run(x)[0].argmax(1) == torch.tensor(labels)).tolist()
+    before, after = (100 * np.mean(found) for found in hits)
+    assert len(hits[0]) > 300
+    assert f'top-1 {before:.2f} % in float32, {after:.2f} % in int8' in output
+    assert 'ranges of 20 images; on' in output
+
+
+# --- Command line -----------------------------------------------------------------------------
+
+INT8 = ['pslt_tiny', '--out', 'a.onnx', '--format', 'int8']
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['pslt_huge', '--out', 'a.onnx'], 'pslt_huge is neither a config file nor one of'),
+        (['nowhere.py', '--out', 'a.onnx'], 'config nowhere.py: no such file'),
+        (['pslt_tiny', 'nowhere.pth', '--out', 'a.onnx'], 'checkpoint nowhere.pth'),
+        (['pslt_tiny', '--out', 'a.pt2'], '--out a.pt2: a name ending in .onnx is needed'),
+        (['pslt_tiny', '--out', 'a.onnx', '--shape', '16', '64'], '--shape 16 64: height and'),
+        (['pslt_tiny', '--out', 'a.onnx', '--opset', '11'], '--opset 11: allowed are 18 to 23'),
+        (['pslt_tiny', '--out', 'a.onnx', '--part', 'neck'], '--part neck: pslt_tiny has none'),
+        (['pslt_tiny', '--out', 'a.onnx', '--images', '3'], '--images goes with --format int8'),
+        (
+            ['pslt_tiny', '--out', 'a.onnx', '--calibration', '.'],
+            '--calibration goes with --format int8',
+        ),
+        (
+            [*INT8[:3], '--format', 'tflite'],
+            'argument --format: invalid choice',
+        ),
+        (['pslt_tiny'], 'the following arguments are required: --out'),
+        ([*INT8, '--images', '0'], '--images 0: 1 or more is needed'),
+        ([*INT8, '--calibration', 'nowhere'], 'nowhere: '),
+        ([*INT8, '--opset', '24'], '--opset 24: allowed are 18 to 23'),
+        ([*INT8, '--any-size'], '--any-size goes with --format onnx or torch or aoti or openvino'),
+        ([str(DIGITS), '--out', 'a.onnx', '--cfg-options', 'model.bakbone.a=1'], '--cfg-options'),
+        (
+            ['pslt_tiny', '--out', 'a.pt2', '--format', 'torch', '--opset', '20'],
+            '--opset goes with --format onnx or int8',
+        ),
+        (INT8, 'int8 needs images: of pslt_tiny name a folder of them with --calibration'),
+        (
+            [str(DIGITS), '--out', 'a.onnx', '--any-size'],
+            'a graph of PSLT holds for one image size alone',
+        ),
+        (['pslt_tiny', '--out', 'a.onnx', '--cfg-options', 'a=1'], '--cfg-options: pslt_tiny is'),
+        ([str(DIGITS), '--out', 'a.onnx', '--part', 'neck'], '--part neck: '),
+    ],
+)
+def test_arguments_that_cannot_be_used(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert load_tool().main(arguments) == 2
+    assert capsys.readouterr().err.startswith(f'error: {message}')
+    assert not list(tmp_path.glob('*.onnx'))
+
+
+def test_a_folder_is_no_target(tmp_path, capsys):
+    (tmp_path / 'a.onnx').mkdir()
+    assert load_tool().main(['pslt_tiny', '--out', str(tmp_path / 'a.onnx')]) == 2
+    assert 'a.onnx: it is a folder' in capsys.readouterr().err
+
+
+def test_checkpoints_with_code_must_be_trusted(tmp_path, capsys):
+    weights, out = tmp_path / 'weights.pth', tmp_path / 'a.pt2'
+    state = effvit_mm.create_model('deit_tiny', num_classes=3).state_dict()
+    torch.save({'state_dict': state, 'meta': tmp_path}, weights)
+    arguments = ['deit_tiny', str(weights), '--out', str(out), '--format', 'torch']
+    arguments += ['--shape', '32', '32']
+    assert load_tool().main(arguments) == 2
+    assert '--trust-checkpoint' in capsys.readouterr().err
+    assert load_tool().main([*arguments, '--trust-checkpoint']) == 0 and out.is_file()
+
+
+def test_boxes_of_detectors_are_left_to_mmdet(tmp_path):
+    config = coco_sets.write_config(tmp_path / 'small.py', tmp_path / 'nowhere')
+    with pytest.raises(ConfigError, match='the boxes of a detector'):
+        export.load_source(str(config), None, 'whole')
+
+
+def test_the_table_of_exports(capsys, monkeypatch):
+    tool = load_tool('check_exports')
+    assert tool.main(['levit*', 'nothing*']) == 2
+    assert "no model is called like 'nothing*'" in capsys.readouterr().err
+    monkeypatch.setattr(tool, 'make_source', lambda name: export.source_of(Small(), name))
+    assert tool.main(['levit_128s', '--shape', '40', '50', '--formats', 'torch', 'onnx']) == 0
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert [row.split(' | ')[:3] for row in rows] == [
+        ['| `levit_128s`', kind, '40 x 50'] for kind in ('torch', 'onnx')
+    ]
+    # What goes wrong stands in the table too, and the others go on.
+    monkeypatch.setattr(tool, 'make_source', lambda name: export.source_of(ByContent(), name))
+    assert tool.main(['levit_128s', 'levit_128', '--formats', 'torch']) == 2
+    assert capsys.readouterr().out.count('failed: torch.export cannot trace this network') == 2

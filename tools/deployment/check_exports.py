@@ -1,0 +1,116 @@
+#!/usr/bin/env python
+"""Export models by name and print a table: for which images, and how far from PyTorch's numbers.
+
+Weights are random, those of norms and positions too, which hide mistakes at their initial values.
+Nothing is kept. Example: ``python tools/deployment/check_exports.py 'pslt*' --formats onnx torch``
+"""
+
+import argparse
+import sys
+from itertools import chain, product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+FORMATS = ('onnx', 'torch', 'aoti', 'openvino')
+HEADER = ('model', 'format', 'images', 'largest difference', 'file')
+POSITIONS = ('table', 'rel_pos', 'pos_embed')
+
+
+def make_parser() -> argparse.ArgumentParser:
+    from effvit_mm.engine.cli import Parser
+
+    parser = Parser(prog='check_exports.py', description=__doc__.split('\n')[0])
+    parser.add_argument('patterns', nargs='*', default=['*'], help="models, e.g. 'pslt*' (all)")
+    parser.add_argument('--formats', nargs='+', choices=FORMATS, default=['onnx'])
+    parser.add_argument(
+        '--shape', type=int, nargs=2, default=[96, 128], metavar=('H', 'W'), help='pixels (96 128)'
+    )
+    parser.add_argument(
+        '--any-size', action='store_true', help='graphs for any size; else for --shape alone'
+    )
+    return parser
+
+
+def as_trained(model) -> None:
+    """Give norms and positions weights that hide nothing."""
+    import torch
+    from torch import nn
+
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            for tensor in (module.running_mean, module.bias):
+                nn.init.uniform_(tensor, -0.2, 0.2)
+            for tensor in (module.running_var, module.weight):
+                nn.init.uniform_(tensor, 0.6, 1.5)
+    for name, parameter in model.named_parameters():
+        if any(part in name for part in POSITIONS):
+            with torch.no_grad():
+                nn.init.normal_(parameter, std=0.5)
+
+
+def make_source(name: str):
+    """A model of the table with random weights."""
+    import torch
+
+    import effvit_mm
+    from effvit_mm.deploy.export import source_of
+
+    torch.manual_seed(0)
+    model = effvit_mm.create_model(name)
+    as_trained(model)
+    return source_of(model, name)
+
+
+def row(source, kind: str, size: tuple[int, int], any_size: bool) -> list[str]:
+    """A model in one format."""
+    from effvit_mm.deploy import export
+
+    write = export.WRITERS[kind]
+    with TemporaryDirectory() as folder:
+        path = Path(folder, source.title).with_suffix(export.SUFFIXES[kind])
+        checks = write(source, path, size, any_size=any_size)
+        least = export.find_shapes(source.network, size, any_size).least
+        written = sum(file.stat().st_size for file in Path(folder).iterdir())
+    images = f'{size[0]} x {size[1]}' if least is None else f'{least} pixels and more'
+    return [
+        f'`{source.title}`',
+        kind,
+        images,
+        f'{max(check.difference for check in checks):.1e}',
+        f'{written / 1e6:.1f} MB',
+    ]
+
+
+def work(args: argparse.Namespace, session) -> None:
+    """A row for each model and format, as they come."""
+    import effvit_mm
+    from effvit_mm.analysis.tables import markdown_table
+    from effvit_mm.errors import UserError
+
+    names = {pattern: effvit_mm.list_models(pattern) for pattern in args.patterns}
+    for pattern, found in names.items():
+        if not found:
+            raise UserError(f'no model is called like {pattern!r}; see effvit_mm.list_models()')
+    print(markdown_table(HEADER, []), end='', flush=True)
+    failed = False
+    for name, kind in product(chain(*names.values()), args.formats):
+        try:
+            cells = row(make_source(name), kind, tuple(args.shape), args.any_size)
+        except UserError as error:
+            cells, failed = [f'`{name}`', kind, '', f'failed: {error}', ''], True
+        print(f'| {" | ".join(cells)} |', flush=True)
+    if failed:
+        raise UserError('some exports failed, see the table')
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the tool; returns the exit code."""
+    from effvit_mm.engine.cli import run_guarded
+
+    return run_guarded(work, make_parser, argv)
+
+
+if __name__ == '__main__':
+    sys.path[:1] = []
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
+    sys.exit(main())

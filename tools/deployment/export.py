@@ -1,0 +1,160 @@
+#!/usr/bin/env python
+"""Export a trained network, deployed, and check the file against PyTorch before it is written.
+
+Classifiers, re-ID models (the feature to search with) and detectors' backbones with their necks, by
+name or by config. Examples: ``python tools/deployment/export.py pslt_tiny weights.safetensors --out
+pslt_tiny.onnx`` and ``python tools/deployment/export.py CONFIG epoch_20.pth --format int8 --out
+int8.onnx``. See docs/export.md.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
+
+FORMATS = ('onnx', 'torch', 'aoti', 'openvino', 'int8')
+# Arguments that say something to some formats alone.
+ONLY = {
+    'any_size': ('onnx', 'torch', 'aoti', 'openvino'),
+    'opset': ('onnx', 'int8'),
+    'calibration': ('int8',),
+    'images': ('int8',),
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    from effvit_mm.engine.cli import Parser, add_cfg_options, add_trust_checkpoint
+
+    parser = Parser(prog='export.py', description=__doc__.split('\n')[0])
+    parser.add_argument('model', help='config file, or the name of a model (pslt_tiny)')
+    parser.add_argument('checkpoint', nargs='?', help='its weights; without them: random ones')
+    parser.add_argument(
+        '--out', required=True, metavar='FILE', help='.onnx; torch and aoti: .pt2; openvino: .xml'
+    )
+    parser.add_argument(
+        '--format',
+        choices=FORMATS,
+        default='onnx',
+        help='onnx; torch: a program of torch.export; aoti: machine code of AOTInductor; openvino; '
+        'int8: ONNX in eight bits (onnx)',
+    )
+    parser.add_argument(
+        '--part',
+        choices=('whole', 'backbone', 'neck'),
+        help='whole: logits or a feature; backbone: its maps; neck: of detectors, backbone and '
+        'neck (whole; of detectors neck)',
+    )
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs=2,
+        metavar=('H', 'W'),
+        help="pixels; default: those of the config's test images, or of the published model",
+    )
+    parser.add_argument(
+        '--any-size', action='store_true', help='let height and width vary where the network can'
+    )
+    parser.add_argument('--opset', type=int, help="version of ONNX's operators, 18 to 23 (20)")
+    parser.add_argument(
+        '--calibration', metavar='FOLDER', help="images for int8; default: the config's data"
+    )
+    parser.add_argument('--images', type=int, help='images for int8, at most (128)')
+    add_trust_checkpoint(parser)
+    add_cfg_options(parser)
+    return parser
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raise where an argument does not belong to the format."""
+    from effvit_mm.errors import ConfigError
+
+    for name, formats in ONLY.items():
+        if getattr(args, name) not in (None, False) and args.format not in formats:
+            flag = name.replace('_', '-')
+            raise ConfigError(f'--{flag} goes with --format {" or ".join(formats)}')
+
+
+def given(args: argparse.Namespace, **names: str) -> dict:
+    """Those of the arguments that were given, as a function calls them."""
+    values = {theirs: getattr(args, ours) for theirs, ours in names.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def work(args: argparse.Namespace, session) -> None:
+    """Build, export, report."""
+    from mmengine.logging import MMLogger
+
+    from effvit_mm.deploy import export
+    from effvit_mm.errors import ConfigError
+
+    check_arguments(args)
+    export.check_target(args.out, export.SUFFIXES[args.format])
+    MMLogger.get_current_instance().setLevel('WARNING')
+    source = export.load_source(
+        args.model, args.checkpoint, args.part, args.cfg_options, args.trust_checkpoint
+    )
+    session.cfg = source.cfg
+    size = source.size if args.shape is None else tuple(args.shape)
+    if size is None:
+        raise ConfigError(f"--shape H W is needed: {args.model} does not say its images' size")
+    if args.checkpoint is None:
+        print('no checkpoint was given: the weights are random')
+    for note in source.notes():
+        print(note)
+    if args.format == 'int8':
+        options = given(args, images='images', folder='calibration', opset='opset')
+        text = describe_int8(export.export_int8(source, args.out, size, **options))
+    else:
+        write = export.WRITERS[args.format]
+        options = given(args, any_size='any_size', opset='opset')
+        text = describe_checks(write(source, args.out, size, **options))
+    least = export.find_shapes(source.network, size, args.any_size).least
+    sides = f'{size[0]}, {size[1]}' if least is None else f'{least} or more, {least} or more'
+    bytes_ = sum(file.stat().st_size for file in written_files(args.out))
+    print(f'{source.title}: images (batch, 3, {sides}) to {source.outputs}\n{text}')
+    print(f'wrote {args.out}, {bytes_ / 1e6:.1f} MB')
+
+
+def written_files(out: str) -> list[Path]:
+    """The file, and OpenVINO's weights beside it."""
+    path = Path(out)
+    return [path, path.with_suffix('.bin')] if path.suffix == '.xml' else [path]
+
+
+def describe_checks(checks) -> str:
+    """One line of all comparisons with PyTorch."""
+    found = ', '.join(
+        f'{one.difference:.1e} ({one.batch} x {one.size[0]} x {one.size[1]})' for one in checks
+    )
+    return f'largest difference from PyTorch over the largest value: {found}'
+
+
+def describe_int8(found) -> str:
+    """What quantisation cost."""
+    lines = [
+        f'ranges of {found.calibrated} images; on {found.compared} others the outputs differ from '
+        f'float32 by {100 * found.deviation:.2f} % (RMS), mean cosine {found.cosine:.5f}'
+    ]
+    if found.agreement is not None:
+        lines.append(f'the same best class for {100 * found.agreement:.2f} % of them')
+    if found.accuracy is not None:
+        before, after = (100 * value for value in found.accuracy)
+        lines.append(f'top-1 {before:.2f} % in float32, {after:.2f} % in int8')
+    before, after = (size / 1e6 for size in found.sizes)
+    lines.append(f'{before:.1f} MB in float32, {after:.1f} MB in int8')
+    return '\n'.join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the tool; returns the exit code."""
+    from effvit_mm.engine.cli import run_guarded
+
+    return run_guarded(work, make_parser, argv)
+
+
+if __name__ == '__main__':
+    sys.path[:1] = []
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
+    sys.exit(main())

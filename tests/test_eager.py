@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from effvit_mm.analysis import count_flops
+from effvit_mm.attention import windows
 from effvit_mm.attention.eager import gelu, runs_eagerly
 from effvit_mm.attention.windows import join_heads, split_heads
 from effvit_mm.backbones.pslt import InvertedResidual
@@ -66,17 +67,34 @@ def test_gelu_writes_only_where_nobody_looks():
 @pytest.mark.parametrize(('batch', 'count', 'heads'), [(1, 3, 2), (3, 2, 4), (2, 1, 1)])
 def test_rows_in_order_are_the_strided_copies(shift, batch, count, heads):
     torch.manual_seed(0)
-    x = torch.randn(batch, 8, 15, count * heads * 6, requires_grad=True)
-    plain = split_heads(x, (4, 5), shift, count, heads)
-    assert plain.requires_grad and plain.shape == (count, batch, 6 * heads, 20, 6)
-    joined = join_heads(plain[0], (4, 5), shift, (8, 15), heads)
-    assert torch.equal(joined, x[..., : heads * 6])
-    with torch.no_grad():
-        for _ in range(2):
-            assert torch.equal(split_heads(x, (4, 5), shift, count, heads), plain)
-            for t in (plain[0], plain[0].transpose(1, 2).contiguous().transpose(1, 2)):
-                assert torch.equal(join_heads(t, (4, 5), shift, (8, 15), heads), joined)
-        assert 'aten::index_select' in calls(split_heads, x, (4, 5), shift, count, heads)
+    x = torch.randn(batch, 8, 15, count * heads * 6)
+    split, join = ((4, 5), shift, count, heads), ((4, 5), shift, (8, 15), heads)
+    plain = windows._split_heads(x, *split)
+    assert plain.shape == (count, batch, 6 * heads, 20, 6)
+    assert torch.equal(windows._join_heads(plain[0], *join), x[..., : heads * 6])
+    for _ in range(2):
+        assert torch.equal(split_heads(x, *split), plain)
+        for t in (plain[0], plain[0].transpose(1, 2).contiguous().transpose(1, 2)):
+            assert torch.equal(join_heads(t, *join), x[..., : heads * 6])
+    assert 'aten::index_select' in calls(split_heads, x, *split)
+
+
+@pytest.mark.parametrize('shift', [0, 1])
+def test_derivatives_of_rows_in_order(shift):
+    """First and second ones, gradients that are no contiguous tensors, and forward mode."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 6, 2 * 3, dtype=torch.float64, requires_grad=True)
+    split, join = ((2, 3), shift, 2, 1), ((2, 3), shift, (4, 6), 1)
+
+    def both(x):
+        first, second = split_heads(x, *split).tanh()
+        return join_heads(first, *join), second.transpose(-2, -1)
+
+    assert torch.autograd.gradcheck(both, x)
+    assert torch.autograd.gradgradcheck(both, x)
+    tangent = torch.randn_like(x)
+    _, moved = torch.func.jvp(lambda x: split_heads(x, *split), (x.detach(),), (tangent,))
+    assert torch.equal(moved, split_heads(tangent, *split))
 
 
 @pytest.mark.parametrize('stride', [1, 2])

@@ -7,7 +7,7 @@ form ``onnx``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..deploy import switch_modules
+from ..engine.allocator import keep_freed_memory
 from ..engine.configure import load_config
 from ..engine.data_checks import head_classes
 from ..errors import ConfigError
 from .flops import TensorPass, count_parameters, flops_by_module, flops_of, zeros
 from .sources import build_network
 from .subjects import (
+    BEFORE,
     BF16,
     CHANNELS_LAST,
     COMPILED,
@@ -108,7 +110,7 @@ def prepare_network(subject: Subject) -> dict[str, Part]:
     parameters = count_parameters(model)
     called = torch.compile(model) if COMPILED in form else model
     if TRAINING in form:
-        run = training_step(model.train(), called, x, BF16 in form)
+        run = training_step(model.train(), called, x, form)
         return {STEP: Part(run, count, parameters)}
     return {NETWORK: Part(partial(_forward, called, x, BF16 in form), count, parameters)}
 
@@ -144,24 +146,28 @@ def _forward(function: Callable, x: object, bf16: bool) -> object:
 
 
 def training_step(
-    model: nn.Module, called: Callable[[Tensor], object], x: Tensor, bf16: bool
+    model: nn.Module, called: Callable[[Tensor], object], x: Tensor, form: Collection[str]
 ) -> Callable[[], Tensor]:
-    """A step of training: forward, cross-entropy, backward, AdamW.
+    """A step of training: forward, cross-entropy, backward, AdamW, in a process that keeps freed
+    memory as ``tools/train.py`` does.
 
     Args:
         model: Whose parameters are trained.
         called: The model, or what was compiled of it.
         x: The batch.
-        bf16: Run the forward pass under autocast.
+        form: Words of the subject's form. With ``bf16`` the forward pass runs under autocast; with
+            ``before`` AdamW is not fused, as it was not in the configs.
 
     Returns:
         A function that makes one step and gives the loss.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    keep_freed_memory()
+    how = {'lr': LEARNING_RATE, 'weight_decay': WEIGHT_DECAY, 'fused': BEFORE not in form}
+    optimizer = torch.optim.AdamW(model.parameters(), **how)
     labels = torch.arange(len(x)) % FEWEST_CLASSES
 
     def step() -> Tensor:
-        with torch.autocast('cpu', torch.bfloat16, enabled=bf16):
+        with torch.autocast('cpu', torch.bfloat16, enabled=BF16 in form):
             outputs = called(x)
             # Networks with several heads give the logits of each.
             logits = [outputs] if isinstance(outputs, Tensor) else list(outputs)
@@ -189,11 +195,13 @@ def onnx_pass(model: nn.Module, x: Tensor) -> Callable[[], object]:
 
 def prepare_detector(cfg, subject: Subject) -> dict[str, Part]:
     """From uint8 images to boxes after suppression; and the backbone on normalised images."""
-    from ..inference.model import build_detector, load_trained
+    from ..inference.model import build_detector
     from .detection import synthetic_batch
 
     model = build_detector(cfg, subject.model)
     if subject.checkpoint is not None:
+        from ..inference.model import load_trained  # not in every older tree
+
         load_trained(model, subject.checkpoint)
     else:
         model.init_weights()

@@ -15,9 +15,20 @@ def runs_eagerly(*tensors: Tensor) -> bool:
     a step may write over its own intermediate results, run in slices, or call a fused kernel that
     has no derivative.
     """
+    return runs_plainly() and not wants_gradient(*tensors)
+
+
+def wants_gradient(*tensors: Tensor) -> bool:
+    """Whether what is made of ``tensors`` can be asked for their gradients."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
+
+def runs_plainly() -> bool:
+    """As :func:`runs_eagerly`, but that gradients may be wanted: steps may be others, as long as
+    their derivatives are right.
+    """
     return not (
-        (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
-        or torch.compiler.is_compiling()
+        torch.compiler.is_compiling()
         or torch.jit.is_tracing()
         or torch._C._len_torch_dispatch_stack()
         or torch._C._functorch.peek_interpreter_stack() is not None

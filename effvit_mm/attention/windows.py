@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .caching import cached_by_size
-from .eager import runs_eagerly
+from .eager import runs_plainly, wants_gradient
 from .sizes import is_open, surely_zero
 
 Size = tuple[int, int]
@@ -69,28 +69,26 @@ def split_heads(x: Tensor, window: Size, shift: int, count: int, heads: int) -> 
     Returns:
         ``(count, B, windows * heads, h * w, d)``.
     """
-    if not runs_eagerly(x):
+    if not runs_plainly():
         return _split_heads(x, window, shift, count, heads)
     rows = x.reshape(-1, x.shape[3] // (count * heads))
-    order = _order(
-        _split_heads, (*x.shape[:3], count * heads), x.device, window, shift, count, heads
-    )
+    how = (_split_heads, (*x.shape[:3], count * heads), x.device, window, shift, count, heads)
     windows = x.shape[1] * x.shape[2] // (window[0] * window[1])
     shape = (count, x.shape[0], windows * heads, window[0] * window[1], rows.shape[1])
-    return rows.index_select(0, order).view(shape)
+    return _move_rows(rows, how).view(shape)
 
 
 def join_heads(x: Tensor, window: Size, shift: int, grid: Size, heads: int) -> Tensor:
     """Undo :func:`split_heads` of one tensor: ``(B, windows * heads, h * w, d)`` to ``(B, H, W,
     heads * d)``, grid = (H, W). Windows may stand with the images: ``(B * windows, heads, ...)``.
     """
-    if not runs_eagerly(x):
+    if not runs_plainly():
         return _join_heads(x, window, shift, grid, heads)
     join = _join_heads
     if not x.is_contiguous():  # some releases' fused attention leaves heads behind tokens
         x, join = x.transpose(1, 2), _join_rows
-    order = _order(join, (*x.shape[:3], 1), x.device, window, shift, grid, heads)
-    rows = x.reshape(-1, x.shape[3]).index_select(0, order)
+    how = (join, (*x.shape[:3], 1), x.device, window, shift, grid, heads)
+    rows = _move_rows(x.reshape(-1, x.shape[3]), how)
     return rows.view(-1, *grid, heads * x.shape[3])
 
 
@@ -113,6 +111,29 @@ def _join_rows(x: Tensor, *arguments: object) -> Tensor:
     return _join_heads(x.transpose(1, 2), *arguments)
 
 
+def _move_rows(rows: Tensor, how: tuple) -> Tensor:
+    """``rows`` in the order that the arguments ``how`` of :func:`_order` give."""
+    if wants_gradient(rows):
+        return _MovedRows.apply(rows, _order(*how), _inverse_order(*how))
+    return rows.index_select(0, _order(*how))
+
+
+class _MovedRows(torch.autograd.Function):
+    """Rows in another order. Going back is a move, too: ``index_select`` alone would add rows up
+    one by one for its derivative.
+    """
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(order, inverse)
+        return rows.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        order, inverse = ctx.saved_tensors
+        return _MovedRows.apply(gradient, inverse, order), None, None
+
+
 @cached_by_size
 def _order(
     step: Callable[..., Tensor], shape: tuple[int, ...], device: torch.device, *arguments: object
@@ -127,6 +148,12 @@ def _order(
     """
     rows = torch.arange(prod(shape)).view(shape)
     return step(rows, *arguments).flatten().to(device, torch.int32)
+
+
+@cached_by_size
+def _inverse_order(*how: object) -> Tensor:
+    """The order that undoes :func:`_order` of the same arguments."""
+    return _order(*how).argsort().int()
 
 
 def window_of(grid: Size, size: int) -> Size:

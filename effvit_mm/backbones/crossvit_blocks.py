@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from ..attention import CrossAttention, tokens_to_windows, windows_to_tokens
-from ..deploy import linear_add, packed_linear, packed_weights
+from ..deploy import PackingModule, linear_add, packed_linear
 from .mlp import MLP
 
 Size = tuple[int, int]
@@ -19,7 +19,7 @@ BRANCHES = (0, 1)
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(PackingModule):
     """Softmax attention among all tokens of a branch, or within windows of its map.
 
     Args:
@@ -34,19 +34,12 @@ class SelfAttention(nn.Module):
     """
 
     def __init__(self, dim: int, num_heads: int, window_size: int | None = None) -> None:
-        super().__init__()
+        super().__init__(count=2)
         if dim % num_heads:
             raise ValueError(f'num_heads={num_heads} does not divide the branch width {dim}')
         self.num_heads, self.window_size = num_heads, window_size
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
-        self.kept = packed_weights(), packed_weights()
-
-    def switch_to_deploy(self) -> SelfAttention:
-        """From now on keep the weights as oneDNN takes them, too."""
-        for kept in self.kept:
-            kept.active = True
-        return self
 
     def forward(
         self, x: Tensor, grid: Size | None = None, residual: Tensor | None = None
@@ -59,15 +52,15 @@ class SelfAttention(nn.Module):
 
     def attend(self, x: Tensor) -> Tensor:
         """Attention among all tokens of a row, heads joined: ``(B, N, C) -> (B, N, C)``."""
-        qkv = packed_linear(self.qkv, x, self.kept[0])
+        qkv = packed_linear(self.qkv, x, self.packed[0])
         qkv = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # 3 B heads N d
         return F.scaled_dot_product_attention(*qkv.unbind(0)).transpose(1, 2).flatten(2)
 
     def project(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """The last projection, and the sum with ``residual``: ``(B, N, C) -> (B, N, C)``."""
         if residual is None:
-            return packed_linear(self.proj, x, self.kept[1])
-        return linear_add(self.proj, x, residual, self.kept[1])
+            return packed_linear(self.proj, x, self.packed[1])
+        return linear_add(self.proj, x, residual, self.packed[1])
 
 
 class TransformerBlock(nn.Module):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from ..attention import CrossAttention, tokens_to_windows, windows_to_tokens
+from ..attention.eager import runs_eagerly
 from ..deploy import PackingModule, linear_add, packed_linear
 from .mlp import MLP
 
@@ -53,7 +54,8 @@ class SelfAttention(PackingModule):
     def attend(self, x: Tensor) -> Tensor:
         """Attention among all tokens of a row, heads joined: ``(B, N, C) -> (B, N, C)``."""
         qkv = packed_linear(self.qkv, x, self.packed[0])
-        qkv = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # 3 B heads N d
+        shape = (*x.shape[:2], 3, self.num_heads, x.shape[2] // self.num_heads)
+        qkv = qkv.view(shape).permute(2, 0, 3, 1, 4)  # 3 B heads N d
         return F.scaled_dot_product_attention(*qkv.unbind(0)).transpose(1, 2).flatten(2)
 
     def project(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -89,9 +91,29 @@ class TransformerBlock(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
+def with_class_token(cls: Tensor, tokens: Tensor) -> Tensor:
+    """``tokens`` ``(B, N, C)`` with another class token ``(B, 1, C)``.
+
+    Where that is allowed they are written over: nobody else may need them.
+    """
+    if runs_eagerly(cls, tokens) and cls.dtype == tokens.dtype:
+        tokens[:, :1] = cls
+        return tokens
+    return torch.cat((cls, tokens[:, 1:]), 1)
+
+
+class TokenGELU(nn.GELU):
+    """Exact GELU of few numbers, for which PyTorch's own call is dear on the CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype == torch.float32 and runs_eagerly(x):
+            return x * torch.special.ndtr(x)
+        return super().forward(x)
+
+
 def token_projection(dim: int, out_dim: int) -> nn.Sequential:
     """Take a class token to the other branch's width, f or g of the paper's equation 5."""
-    return nn.Sequential(LayerNorm(dim), nn.GELU(), nn.Linear(dim, out_dim))
+    return nn.Sequential(LayerNorm(dim), TokenGELU(), nn.Linear(dim, out_dim))
 
 
 class Fusion(nn.Module):
@@ -114,6 +136,9 @@ class Fusion(nn.Module):
 
     def forward(self, own: Tensor, other: Tensor) -> Tensor:
         cls = self.project(own[:, :1])
+        if isinstance(self.drop_path, nn.Identity):  # deployed
+            tokens = with_class_token(self.norm(cls), self.norm(other))
+            return self.revert(cls + self.attn(tokens))
         tokens = torch.cat((cls, other[:, 1:]), 1)
         return self.revert(cls + self.drop_path(self.attn(self.norm(tokens))))
 
@@ -170,8 +195,10 @@ class MultiScaleStage(nn.Module):
             for block in self.blocks[b]:
                 tokens[b] = run(block, tokens[b], grids[b])
         fused = list(tokens)  # both directions read the tokens from before the exchange
-        for name, fusion in self.fusions.items():
-            b = int(name)
-            cls = run(fusion, tokens[b], tokens[1 - b])
-            fused[b] = torch.cat((cls, tokens[b][:, 1:]), 1)
+        classes = {
+            int(b): run(fusion, tokens[int(b)], tokens[1 - int(b)])
+            for b, fusion in self.fusions.items()
+        }
+        for b, cls in classes.items():
+            fused[b] = with_class_token(cls, tokens[b])
         return fused

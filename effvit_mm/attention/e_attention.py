@@ -17,8 +17,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .linear import FEATURE_MAPS, map_features, normalised_product
-from .softmax import Layout
+from .caching import cached_by_size
+from .eager import runs_eagerly
+from .linear import FEATURE_MAPS, cosformer_waves, map_keys, map_queries, normalised_product
+from .softmax import NO_GRID, Layout
 from .token_sampling import TokenState, compact, sample_tokens, significance
 
 
@@ -26,8 +28,9 @@ class Sampled(NamedTuple):
     """Output for the tokens that were kept.
 
     Attributes:
-        values: ``(B, heads, extra + K, value_dim)``.
-        index: ``(B, extra + K)`` rows of the input that these are.
+        values: ``(B, heads, extra + K, value_dim)``; ``(B, heads, extra, value_dim)`` where the
+            queries were the extra tokens alone.
+        index: ``(B, extra + K)`` or ``(B, extra)`` rows of the input that these are.
         valid: ``(B, K)`` False where an image has fewer than K kept tokens.
     """
 
@@ -38,8 +41,28 @@ class Sampled(NamedTuple):
 
 def rows(x: Tensor, index: Tensor) -> Tensor:
     """Rows of ``x: (B, ..., N, C)`` for each image: ``index: (B, K)`` gives ``(B, ..., K, C)``."""
+    if runs_eagerly(x):  # whole rows, where they lie in one piece
+        by_token = x.movedim(-2, 1)
+        b, n, *rest = by_token.shape
+        picked = by_token.reshape(b * n, -1).index_select(
+            0, (index + _first_rows(b, n, x.device)).flatten()
+        )
+        return picked.view(b, -1, *rest).movedim(1, -2)
     shape = (index.shape[0], *(1,) * (x.ndim - 3), index.shape[1], 1)
     return x.gather(-2, index.view(shape).expand(*x.shape[:-2], -1, x.shape[-1]))
+
+
+@cached_by_size
+def _first_rows(batch: int, count: int, device: torch.device) -> Tensor:
+    """Where each image begins in a batch's tokens: ``(B, 1)``."""
+    return torch.arange(0, batch * count, count, device=device)[:, None]
+
+
+@cached_by_size
+def _wave_table(total: int, device: torch.device) -> Tensor:
+    """Waves of all places of a row ``(total + 1, 2)``, zeros behind the last for padding."""
+    waves = cosformer_waves(torch.arange(1, total + 1, device=device), total)
+    return torch.nn.functional.pad(waves, (0, 0, 0, 1))
 
 
 class TokenSamplingAttention(nn.Module, ABC):
@@ -58,6 +81,7 @@ class TokenSamplingAttention(nn.Module, ABC):
 
     takes_bias = False
     samples_tokens = True
+    answers_extra_alone = True
 
     def __init__(
         self,
@@ -85,23 +109,42 @@ class TokenSamplingAttention(nn.Module, ABC):
         extra = layout.num_extra_tokens
         if extra < 1:
             raise ValueError(f'{type(self).__name__} needs a class token; the layout has none')
+        waves = self.waves(k.shape[-2], extra, tokens, k.device)
+        k = self.map_keys(k, waves, extra, tokens)
         if not self.sample:
-            return self.attend(q, k, v, extra, tokens)
+            return self.attend(q, k, v, waves[:, : q.shape[-2]], extra, tokens)
         valid = None if tokens is None else tokens.valid
-        attention = self.class_attention(q[:, :, :1], k, extra, tokens)[..., extra:]
-        score = significance(attention, v[:, :, extra:], valid)
+        attention = self.class_attention(q[:, :, :1], k, waves[:, :1], extra, tokens)
+        score = significance(attention[..., extra:], v[:, :, extra:], valid)
         total = k.shape[-2] - extra if tokens is None else tokens.total
         num_samples = self.num_samples or total
         kept = sample_tokens(score, num_samples, valid)
         fixed = min(num_samples, score.shape[1]) if torch.compiler.is_compiling() else None
         index, still_valid = compact(kept, fixed)
         front = torch.arange(extra, device=q.device).expand(len(q), -1)
-        index = torch.cat([front, index + extra], 1)
-        return Sampled(self.attend(q, k, v, extra, tokens, index), index, still_valid)
+        index = front if layout.query_grid == NO_GRID else torch.cat([front, index + extra], 1)
+        q, waves = rows(q, index), rows(waves.expand(len(q), -1, -1), index)
+        return Sampled(self.attend(q, k, v, waves, extra, tokens), index, still_valid)
+
+    def waves(
+        self, count: int, extra: int, tokens: TokenState | None, device: torch.device
+    ) -> Tensor:
+        """Waves of the tokens' places in the unpruned row, zero for padding: ``(B or 1, N, 2)``."""
+        if tokens is None:
+            return _wave_table(count, device)[None, :count]
+        total = tokens.total + extra
+        table = _wave_table(total, device)
+        front = table[:extra].expand(len(tokens.position), -1, -1)
+        places = torch.where(tokens.valid, tokens.position + extra, total)
+        return torch.cat([front, table[places]], 1)
+
+    def map_keys(self, k: Tensor, waves: Tensor, extra: int, tokens: TokenState | None) -> Tensor:
+        """What the methods below get as keys."""
+        return k
 
     @abstractmethod
     def class_attention(
-        self, q_class: Tensor, k: Tensor, extra: int, tokens: TokenState | None
+        self, q_class: Tensor, k: Tensor, waves: Tensor, extra: int, tokens: TokenState | None
     ) -> Tensor:
         """Attention of the class token's query ``(B, heads, 1, d)`` to all: ``(B, heads, N)``."""
 
@@ -111,11 +154,11 @@ class TokenSamplingAttention(nn.Module, ABC):
         q: Tensor,
         k: Tensor,
         v: Tensor,
+        waves: Tensor,
         extra: int,
         tokens: TokenState | None,
-        index: Tensor | None = None,
     ) -> Tensor:
-        """Attention of the queries ``index`` (all by default) to all valid keys."""
+        """Attention of queries, whose waves are given, to all valid keys."""
 
 
 def _all_valid(tokens: TokenState | None, extra: int) -> Tensor | None:
@@ -132,7 +175,7 @@ class SampledSoftmaxAttention(TokenSamplingAttention):
     """
 
     def class_attention(
-        self, q_class: Tensor, k: Tensor, extra: int, tokens: TokenState | None
+        self, q_class: Tensor, k: Tensor, waves: Tensor, extra: int, tokens: TokenState | None
     ) -> Tensor:
         logits = (q_class * self.key_dim**-0.5) @ k.transpose(-2, -1)
         if (valid := _all_valid(tokens, extra)) is not None:
@@ -144,11 +187,10 @@ class SampledSoftmaxAttention(TokenSamplingAttention):
         q: Tensor,
         k: Tensor,
         v: Tensor,
+        waves: Tensor,
         extra: int,
         tokens: TokenState | None,
-        index: Tensor | None = None,
     ) -> Tensor:
-        q = q if index is None else rows(q, index)
         valid = _all_valid(tokens, extra)
         mask = None if valid is None else valid[:, None, None]
         return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
@@ -180,26 +222,14 @@ class EAttention(TokenSamplingAttention):
             raise ValueError(f'feature_map={feature_map!r}: allowed are {allowed}')
         self.feature_map = feature_map
 
-    def _features(
-        self, q: Tensor, k: Tensor, extra: int, tokens: TokenState | None
-    ) -> tuple[Tensor, Tensor]:
-        """Mapped queries and keys; their places are those in the unpruned row."""
-        count = k.shape[-2]
-        if tokens is None:
-            places, total = torch.arange(1, count + 1, device=k.device)[None], count
-        else:
-            front = torch.arange(1, extra + 1, device=k.device).expand(len(k), -1)
-            places = torch.cat([front, tokens.position + extra + 1], 1)
-            total = tokens.total + extra
-        own = places[:, : q.shape[-2]]  # the class token alone, or all
-        valid = _all_valid(tokens, extra)
-        return map_features(self.feature_map, q, k, own, places, total, valid)
+    def map_keys(self, k: Tensor, waves: Tensor, extra: int, tokens: TokenState | None) -> Tensor:
+        return map_keys(self.feature_map, k, waves, _all_valid(tokens, extra))
 
     def class_attention(
-        self, q_class: Tensor, k: Tensor, extra: int, tokens: TokenState | None
+        self, q_class: Tensor, k: Tensor, waves: Tensor, extra: int, tokens: TokenState | None
     ) -> Tensor:
-        q, k = self._features(q_class, k, extra, tokens)
-        weights = (q.float() @ k.float().transpose(-2, -1))[:, :, 0]
+        q = map_queries(self.feature_map, q_class, waves)
+        weights = (k.float() @ q.float().transpose(-2, -1))[..., 0]
         return weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)
 
     def attend(
@@ -207,9 +237,8 @@ class EAttention(TokenSamplingAttention):
         q: Tensor,
         k: Tensor,
         v: Tensor,
+        waves: Tensor,
         extra: int,
         tokens: TokenState | None,
-        index: Tensor | None = None,
     ) -> Tensor:
-        q, k = self._features(q, k, extra, tokens)
-        return normalised_product(q if index is None else rows(q, index), k, v)
+        return normalised_product(map_queries(self.feature_map, q, waves), k, v)

@@ -25,6 +25,28 @@ def runs_eagerly(*tensors: Tensor) -> bool:
     )
 
 
+def plain_float32(x: Tensor, weight: Tensor) -> bool:
+    """Whether plain float32 tensors meet in eager inference on a CPU."""
+    return (
+        runs_eagerly(x, weight)
+        # No subclasses: quantised weights, tensors of several machines, fake ones.
+        and type(x) is Tensor
+        and type(weight) is torch.nn.Parameter
+        and x.device.type == weight.device.type == 'cpu'
+        and x.dtype == weight.dtype == torch.float32
+        and not torch.is_autocast_enabled('cpu')
+    )
+
+
+def on_onednn(x: Tensor, weight: Tensor) -> bool:
+    """Whether they do, and oneDNN is there."""
+    return (
+        plain_float32(x, weight)
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.enabled
+    )
+
+
 def gelu(x: Tensor) -> Tensor:
     """The exact GELU of a tensor that nobody else needs: written over it where that is allowed."""
     return torch.ops.aten.gelu_(x) if runs_eagerly(x) else torch.nn.functional.gelu(x)

@@ -13,33 +13,46 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .softmax import Layout
+from .eager import runs_eagerly
+from .softmax import NO_GRID, Layout
 
 
-def cosformer_map(x: Tensor, positions: Tensor, total: int) -> Tensor:
+def cosformer_waves(positions: Tensor, total: int) -> Tensor:
+    """Sine and cosine of places ``(..., N)``, from 1, in a row of ``total``: ``(..., N, 2)``."""
+    angle = positions.float() * (pi / (2 * total))
+    return torch.stack([angle.sin(), angle.cos()], -1)
+
+
+def cosformer_map(x: Tensor, waves: Tensor) -> Tensor:
     """ReLU, weighted by the sine and cosine of a token's place: twice the width.
 
     Qin et al., "cosFormer", ICLR 2022. Products of two maps then carry
-    ``cos(pi (i - j) / 2M)``: near tokens weigh more.
+    ``cos(pi (i - j) / 2M)``: near tokens weigh more. Waves of zero leave a token out.
     """
-    angle = (positions.float() * (pi / (2 * total)))[:, None, :, None]
-    x = x.relu()
-    return torch.cat([x * angle.sin().to(x.dtype), x * angle.cos().to(x.dtype)], -1)
+    sine, cosine = waves.to(x.dtype)[:, None, :, :, None].unbind(-2)
+    if not runs_eagerly(x):
+        x = x.relu()
+        return torch.cat([x * sine, x * cosine], -1)
+    out = x.new_empty(*x.shape[:-1], 2, x.shape[-1])
+    first, second = out.select(-2, 0), out.select(-2, 1)
+    torch.mul(torch.clamp_min(x, 0, out=first), cosine, out=second)
+    first *= sine
+    return out.flatten(-2)
 
 
-def relu_map(x: Tensor, positions: Tensor, total: int) -> Tensor:
+def relu_map(x: Tensor, waves: Tensor) -> Tensor:
     """ReLU. Cai et al., "EfficientViT", ICCV 2023."""
     return x.relu()
 
 
-def elu_map(x: Tensor, positions: Tensor, total: int) -> Tensor:
+def elu_map(x: Tensor, waves: Tensor) -> Tensor:
     """``elu(x) + 1``. Katharopoulos et al., 2020, equation 7."""
     return F.elu(x) + 1
 
 
 # Besides these, 'softmax': over the channels of a query, over the tokens of the keys. Shen et al.,
 # "Efficient Attention", WACV 2021.
-POINTWISE_MAPS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
+POINTWISE_MAPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     'cosformer': cosformer_map,
     'relu': relu_map,
     'elu': elu_map,
@@ -47,34 +60,33 @@ POINTWISE_MAPS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
 FEATURE_MAPS = (*POINTWISE_MAPS, 'softmax')
 
 
-def map_features(
-    name: str,
-    q: Tensor,
-    k: Tensor,
-    query_positions: Tensor,
-    key_positions: Tensor,
-    total: int,
-    valid: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Feature maps of queries and keys.
+def map_queries(name: str, q: Tensor, waves: Tensor) -> Tensor:
+    """Feature map of queries.
 
     Args:
         name: One of ``FEATURE_MAPS``.
-        q, k: ``(B, heads, N or M, d)``.
-        query_positions, key_positions: ``(B or 1, N or M)``, 1-based places in the unpruned row.
-        total: Tokens before pruning.
-        valid: ``(B, M)``: False where a key is padding, which gets zero features.
+        q: ``(B, heads, N, d)``.
+        waves: ``(B or 1, N, 2)`` of their places in the unpruned row: :func:`cosformer_waves`.
     """
+    return q.softmax(-1) if name == 'softmax' else POINTWISE_MAPS[name](q, waves)
+
+
+def map_keys(name: str, k: Tensor, waves: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Feature map of keys; arguments as for :func:`map_queries`.
+
+    Args:
+        valid: ``(B, M)``: False where a key is padding, which gets zero features. Its waves are
+            zero already.
+    """
+    if name == 'cosformer':
+        return cosformer_map(k, waves)
     if name == 'softmax':
         if valid is not None:
             k = k.masked_fill(~valid[:, None, :, None], torch.finfo(k.dtype).min)
-        q, k = q.softmax(-1), k.softmax(-2)
+        k = k.softmax(-2)
     else:
-        feature_map = POINTWISE_MAPS[name]
-        q, k = feature_map(q, query_positions, total), feature_map(k, key_positions, total)
-    if valid is not None:
-        k = k * valid[:, None, :, None].to(k.dtype)
-    return q, k
+        k = POINTWISE_MAPS[name](k, waves)
+    return k if valid is None else k * valid[:, None, :, None].to(k.dtype)
 
 
 def normalised_product(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-6) -> Tensor:
@@ -84,14 +96,26 @@ def normalised_product(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-6) -> Te
     gets zero.
     """
     n, m, d, e = q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]
+    quadratic = n * m * (d + e) < (n + m) * d * e
     with torch.autocast(q.device.type, enabled=False):
         q, k, value = q.float(), k.float(), v.float()
+        if runs_eagerly(q, k, value):
+            return _eager_product(q, k, value, quadratic, eps).to(v.dtype)
         total = q @ k.sum(-2)[..., None]  # B heads N 1
-        if n * m * (d + e) < (n + m) * d * e:
-            out = (q @ k.transpose(-2, -1)) @ value
-        else:
-            out = q @ (k.transpose(-2, -1) @ value)
+        out = (q @ k.transpose(-2, -1)) @ value if quadratic else q @ (k.transpose(-2, -1) @ value)
         return (out / total.clamp_min(eps)).to(v.dtype)
+
+
+def _eager_product(q: Tensor, k: Tensor, v: Tensor, quadratic: bool, eps: float) -> Tensor:
+    """The same with few calls; the result lies in the order of tokens, heads, channels, in which
+    the hosts go on with it."""
+    b, heads, n, _ = q.shape
+    q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
+    total = torch.bmm(q, k.sum(1)[..., None]).clamp_min_(eps)
+    keys = k.transpose(1, 2)
+    out = torch.bmm(torch.bmm(q, keys), v) if quadratic else torch.bmm(q, torch.bmm(keys, v))
+    result = out.new_empty(b, n, heads, v.shape[-1]).transpose(1, 2)
+    return torch.div(out.view(result.shape), total.view(b, heads, n, 1), out=result)
 
 
 class LinearAttention(nn.Module):
@@ -106,6 +130,7 @@ class LinearAttention(nn.Module):
     """
 
     takes_bias = False
+    answers_extra_alone = True
 
     def __init__(
         self, num_heads: int, key_dim: int, value_dim: int, feature_map: str = 'cosformer'
@@ -121,10 +146,12 @@ class LinearAttention(nn.Module):
         self, q: Tensor, k: Tensor, v: Tensor, layout: Layout, bias: Tensor | None = None
     ) -> Tensor:
         keys = k.shape[-2]
-        key_positions = torch.arange(1, keys + 1, device=k.device)[None]
-        query_positions = key_positions
-        if layout.query_grid != layout.key_grid:  # places of the queries among the keys
-            count = q.shape[-2]
-            query_positions = torch.linspace(1, keys, count, device=q.device)[None]
-        q, k = map_features(self.feature_map, q, k, query_positions, key_positions, keys)
-        return normalised_product(q, k, v)
+        waves = cosformer_waves(torch.arange(1, keys + 1, device=k.device)[None], keys)
+        query_waves = waves
+        if layout.query_grid == NO_GRID:
+            query_waves = waves[:, : q.shape[-2]]
+        elif layout.query_grid != layout.key_grid:  # places of the queries among the keys
+            places = torch.linspace(1, keys, q.shape[-2], device=q.device)
+            query_waves = cosformer_waves(places[None], keys)
+        q = map_queries(self.feature_map, q, query_waves)
+        return normalised_product(q, map_keys(self.feature_map, k, waves), v)

@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .caching import cached_by_size
-from .softmax import Layout, Size
+from .caching import SizeCache, cached_by_size
+from .eager import on_onednn, runs_eagerly
+from .softmax import NO_GRID, Layout, Size
 
 CONSTANT_TERMS = ('identity', 'sum')
 OUTPUT_NORMS = ('l2', 'rowsum', 'none')
@@ -35,6 +36,19 @@ def unit_length(x: Tensor, eps: float = 1e-6) -> Tensor:
     # The bound stands before the root, whose gradient at zero would be infinite.
     norm = x.float().square().sum(-1, keepdim=True).clamp_min(eps**2).sqrt()
     return (x.float() / norm).to(x.dtype)
+
+
+def _lengths(x: Tensor, eps: float = 1e-6) -> Tensor:
+    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min_(eps)
+
+
+def _side_by_side(q: Tensor, k: Tensor) -> Tensor:
+    """``(B, heads, N, d)`` each as ``(2, B, heads, N, d)``: a view where they are parts of one."""
+    step = k.storage_offset() - q.storage_offset()
+    same = q.untyped_storage().data_ptr() == k.untyped_storage().data_ptr()
+    if same and step >= 0 and (q.shape, q.stride()) == (k.shape, k.stride()):
+        return q.as_strided((2, *q.shape), (step, *q.stride()))
+    return torch.stack([q, k])
 
 
 def linear_attention_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -84,16 +98,27 @@ class ValueConvolution(nn.Module):
         self.conv = nn.Conv2d(
             num_heads, num_heads, kernel, padding=padding, groups=num_heads, bias=False
         )
+        self.packed = SizeCache()
 
     def repeat_kernels(self, width: int) -> None:
         """Keep the kernels as they are used, one for each of a head's ``width`` channels."""
         weight = self.conv.weight.detach()
         if self.dims == 2 and len(weight) == self.num_heads:
             self.conv.weight = nn.Parameter(weight.repeat_interleave(width, 0), False)
+        self.packed.active = self.dims == 2
+
+    def reaches(self, layout: Layout) -> bool:
+        """Whether there are queries that it adds something to."""
+        return self.dims == 1 or layout.query_grid != NO_GRID
 
     def forward(self, v: Tensor, layout: Layout) -> Tensor:
         if self.dims == 1:
             return self.conv(v)  # heads as channels of a map of tokens x width
+        out = self.on_map(v, layout).transpose(1, 2)
+        return F.pad(out, (0, 0, layout.num_extra_tokens, 0))
+
+    def on_map(self, v: Tensor, layout: Layout) -> Tensor:
+        """What ``dims=2`` gives for the tokens of the map: ``(B, H W, heads, e)``."""
         b, heads, _, width = v.shape
         extra = layout.num_extra_tokens
         # All channels at once, a head's kernel repeated for each of its channels: depthwise
@@ -103,9 +128,26 @@ class ValueConvolution(nn.Module):
         kernels = self.conv.weight
         if len(kernels) != groups:  # a kernel a head; else repeated already
             kernels = kernels.repeat_interleave(width, 0)
-        out = F.conv2d(maps.permute(0, 3, 1, 2), kernels, None, 1, self.conv.padding, 1, groups)
-        out = out.permute(0, 2, 3, 1).reshape(b, -1, heads, width).transpose(1, 2)
-        return F.pad(out, (0, 0, extra, 0))
+        maps, padding = maps.permute(0, 3, 1, 2), self.conv.padding
+        if self.packed.active and on_onednn(maps, self.conv.weight):
+            kernels, every = self._packed_kernels(maps.shape), (1, 1)
+            out = torch.ops.mkldnn._convolution_pointwise.default(
+                maps, kernels, None, padding, every, every, groups, 'none', [], ''
+            )
+        else:
+            out = F.conv2d(maps, kernels, None, 1, padding, 1, groups)
+        return out.permute(0, 2, 3, 1).reshape(b, -1, heads, width)
+
+    def _packed_kernels(self, size: torch.Size) -> Tensor:
+        """The kernels in oneDNN's own order, into which they are brought once a size."""
+        weight, every = self.conv.weight, (1, 1)
+        return self.packed.get(
+            size,
+            weight,
+            lambda: torch.ops.mkldnn._reorder_convolution_weight(
+                weight.detach(), self.conv.padding, every, every, len(weight), size
+            ),
+        )
 
 
 @cached_by_size
@@ -114,7 +156,7 @@ def _nearest_index(query_grid: Size, key_grid: Size, extra: int, device: torch.d
     axes = []
     for queries, keys in zip(query_grid, key_grid, strict=True):
         place = torch.arange(queries)
-        stride = -(-keys // queries)
+        stride = -(-keys // max(queries, 1))
         # Queries taken from every second key; or queries finer than keys, as MViT pools them.
         axes.append(place * stride if keys >= queries else place * keys // queries)
     index = axes[0][:, None] * key_grid[1] + axes[1] + extra
@@ -182,8 +224,11 @@ class LinearAngularAttention(nn.Module):
         self.masked_softmax, self.threshold = masked_softmax, threshold
         self.mean_over_tokens = mean_over_tokens
         self.density: Tensor | None = None  # of M in the last training step
+        self.deployed = False
         if kind != 'none':
             self.value_conv = ValueConvolution(num_heads, chosen['kernel_size'], int(kind[0]))
+
+    answers_extra_alone = True
 
     @property
     def takes_bias(self) -> bool:
@@ -192,7 +237,7 @@ class LinearAngularAttention(nn.Module):
 
     def switch_to_deploy(self) -> LinearAngularAttention:
         """Drop the training-time branch for good; repeat the convolution's kernels once."""
-        self.masked_softmax, self.density = False, None
+        self.masked_softmax, self.density, self.deployed = False, None, True
         if hasattr(self, 'value_conv'):
             self.value_conv.repeat_kernels(self.value_dim)
         return self
@@ -200,8 +245,10 @@ class LinearAngularAttention(nn.Module):
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, layout: Layout, bias: Tensor | None = None
     ) -> Tensor:
+        if self.deployed and self._takes_short_way(q, k, v, layout):
+            return self._short_way(q, k, v, layout)
         q_unit, k_unit = unit_length(q), unit_length(k)
-        scale = 1 / (pi * k.shape[-2]) if self.mean_over_tokens else 1 / pi
+        scale = self._scale(k)
         y = linear_attention_product(q_unit * scale, k_unit, v)
         if self.constant == 'identity':
             y = y + 0.5 * at_queries(v, layout)
@@ -212,9 +259,40 @@ class LinearAngularAttention(nn.Module):
             self.density = (weights.detach() > 0).float().mean()
             y = y + weights.to(v.dtype) @ v
         y = self._normed(y, q_unit * scale, k_unit)
-        if hasattr(self, 'value_conv'):
+        if hasattr(self, 'value_conv') and self.value_conv.reaches(layout):
             y = y + at_queries(self.value_conv(v, layout), layout)
         return y
+
+    def _scale(self, k: Tensor) -> float:
+        return 1 / (pi * k.shape[-2]) if self.mean_over_tokens else 1 / pi
+
+    def _takes_short_way(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> bool:
+        n, m, d, e = q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]
+        return (
+            (self.constant, self.norm) == ('identity', 'l2')
+            and layout.query_grid == layout.key_grid
+            and runs_eagerly(q, k, v)
+            and q.dtype in (torch.float32, torch.float64)
+            and not torch.is_autocast_enabled(q.device.type)
+            and n * m * (d + e) >= (n + m) * d * e  # keys and values first
+            and (not hasattr(self, 'value_conv') or self.value_conv.dims == 2)
+        )
+
+    def _short_way(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        """The same in fewer passes through memory, steps written over their own results."""
+        b, heads, n, width = v.shape
+        joined = _side_by_side(q, k)
+        units = torch.div(joined, _lengths(joined), out=q.new_empty(joined.shape))
+        q, k = units.flatten(1, 2).unbind()
+        v_flat = v.flatten(0, 1)
+        summed = torch.bmm(k.transpose(1, 2), v_flat)
+        y = torch.baddbmm(v_flat, q, summed, beta=0.5, alpha=self._scale(k))
+        # In the order of tokens, heads, channels, which the host's projection takes as it is.
+        out = y.new_empty(b, n, heads, width)
+        torch.div(y.view(v.shape), _lengths(y).view(b, heads, n, 1), out=out.transpose(1, 2))
+        if hasattr(self, 'value_conv'):
+            out[:, layout.num_extra_tokens :] += self.value_conv.on_map(v, layout)
+        return out.transpose(1, 2)
 
     def _normed(self, y: Tensor, q: Tensor, k: Tensor) -> Tensor:
         if self.norm == 'l2':

@@ -15,13 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Size = tuple[int, int]
+NO_GRID: Size = (0, 0)
 
 
 class Layout(NamedTuple):
     """Where tokens lie: extra tokens (class, distillation) first, then a map, row by row.
 
     Attributes:
-        query_grid: (H, W) of the queries' map.
+        query_grid: (H, W) of the queries' map; ``NO_GRID`` where the queries are the extra tokens
+            alone.
         key_grid: (H, W) of the keys' and values' map.
         num_extra_tokens: Tokens in front of both maps that are not on the grid.
     """
@@ -62,6 +64,8 @@ class SoftmaxAttention(nn.Module):
 
     # Whether a bias of query-key pairs (relative positions) can enter this mechanism.
     takes_bias = True
+    # Whether it may be asked for the extra tokens' results alone: see ``NO_GRID``.
+    answers_extra_alone = True
 
     def __init__(self, num_heads: int, key_dim: int, value_dim: int) -> None:
         super().__init__()

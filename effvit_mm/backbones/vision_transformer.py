@@ -26,6 +26,8 @@ from ..attention import (
     windows_to_tokens,
 )
 from ..attention.caching import SizeCache
+from ..attention.softmax import NO_GRID
+from ..deploy import PackingModule, linear_add, packed_linear, packed_patches
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
 from .mechanism import build_attention
@@ -36,16 +38,17 @@ OUT_TYPES = ('featmap', 'cls_token')
 Size = tuple[int, int]
 
 
-class Attention(nn.Module):
+class Attention(PackingModule):
     """Queries, keys and values of tokens, a mechanism, and the output projection.
 
     Shapes:
         x: ``(B, N, dim)``; returns the same, or a :class:`Sampled` of projected rows ``(B, extra +
-        K, dim)`` where the mechanism drops tokens.
+        K, dim)`` where the mechanism drops tokens. Where the layout has ``NO_GRID`` of queries, the
+        extra tokens alone. A ``residual`` like x is added to the rows that come out.
     """
 
     def __init__(self, dim: int, num_heads: int, attention: Mapping | None) -> None:
-        super().__init__()
+        super().__init__(count=2)
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.mechanism = build_attention(attention, num_heads, dim // num_heads, dim // num_heads)
@@ -55,17 +58,30 @@ class Attention(nn.Module):
     def samples_tokens(self) -> bool:
         return getattr(self.mechanism, 'samples_tokens', False)
 
-    def forward(self, x: Tensor, layout: Layout, tokens: TokenState | None) -> Tensor | Sampled:
+    def forward(
+        self,
+        x: Tensor,
+        layout: Layout,
+        tokens: TokenState | None = None,
+        residual: Tensor | None = None,
+    ) -> Tensor | Sampled:
         # B N 3C -> 3, B heads N C/heads
-        q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        qkv = packed_linear(self.qkv, x, self.packed[0])
+        q, k, v = qkv.view(*x.shape[:2], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        if layout.query_grid == NO_GRID:
+            q = q[:, :, : layout.num_extra_tokens]
         state = {'tokens': tokens} if self.samples_tokens else {}
         out = self.mechanism(q, k, v, layout, **state)
         if isinstance(out, Sampled):
-            return out._replace(values=self._join(out.values))
-        return self._join(out)
+            residual = None if residual is None else rows(residual, out.index)
+            return out._replace(values=self._join(out.values, residual))
+        return self._join(out, None if residual is None else residual[:, : out.shape[2]])
 
-    def _join(self, x: Tensor) -> Tensor:
-        return self.proj(x.transpose(1, 2).flatten(2))
+    def _join(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        x = x.transpose(1, 2).flatten(2)
+        if residual is None:
+            return packed_linear(self.proj, x, self.packed[1])
+        return linear_add(self.proj, x, residual, self.packed[1])
 
 
 class WindowAttention(Attention):
@@ -88,12 +104,19 @@ class WindowAttention(Attention):
                 'whole map and cannot attend within windows; leave window_size None'
             )
 
-    def forward(self, x: Tensor, layout: Layout, tokens: TokenState | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        layout: Layout,
+        tokens: TokenState | None = None,
+        residual: Tensor | None = None,
+    ) -> Tensor:
         grid, extra = layout.query_grid, layout.num_extra_tokens
         window = window_of(grid, self.window_size)
         windows = tokens_to_windows(x, grid, extra, self.window_size)
         windows = super().forward(windows, Layout(window, window, extra), None)
-        return windows_to_tokens(windows, grid, extra, self.window_size)
+        out = windows_to_tokens(windows, grid, extra, self.window_size)
+        return out if residual is None else residual + out
 
 
 class Block(nn.Module):
@@ -126,18 +149,18 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Tokens ``(B, N, C)``; returns them, and where some were dropped, the rows kept of ``x``
         ``(B, extra + K)`` and which of those are no padding ``(B, K)``."""
-        out = self.attn(self.norm1(x), layout, tokens)
+        deployed = isinstance(self.drop_path, nn.Identity)
+        out = self.attn(self.norm1(x), layout, tokens, x if deployed else None)
         index = valid = None
         if isinstance(out, Sampled):
             out, index, valid = out
-            x = rows(x, index)
-        x = x + self.drop_path(out)
-        if isinstance(self.drop_path, nn.Identity):  # deployed
-            return self.mlp(self.norm2(x), x), index, valid
+        if deployed:
+            return self.mlp(self.norm2(out), out), index, valid
+        x = (x if index is None else rows(x, index)) + self.drop_path(out)
         return x + self.drop_path(self.mlp(self.norm2(x))), index, valid
 
 
-class PatchEmbedding(nn.Module):
+class PatchEmbedding(PackingModule):
     """Image to tokens: extra tokens first, positions added, for any image size.
 
     Args:
@@ -152,7 +175,7 @@ class PatchEmbedding(nn.Module):
     """
 
     def __init__(self, dim: int, patch_size: int, grid: int, distilled: bool) -> None:
-        super().__init__()
+        super().__init__(count=1)
         self.patch_size, self.grid = patch_size, grid
         self.num_extra_tokens = 1 + distilled
         self.proj = nn.Conv2d(3, dim, patch_size, patch_size)
@@ -165,8 +188,9 @@ class PatchEmbedding(nn.Module):
         self.kept = SizeCache()
 
     def switch_to_deploy(self) -> PatchEmbedding:
-        """From now on keep the position embeddings of each grid."""
+        """From now on keep the position embeddings of each grid, and weights in MKL's order."""
         self.kept.active = True
+        super().switch_to_deploy()
         return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, Size]:
@@ -174,7 +198,7 @@ class PatchEmbedding(nn.Module):
         bottom, right = -height % self.patch_size, -width % self.patch_size
         if bottom or right:
             x = F.pad(x, (0, right, 0, bottom))
-        x = self.proj(x)
+        x = packed_patches(self.proj, x, self.packed[0])
         grid = (x.shape[2], x.shape[3])
         tokens = x.flatten(2).transpose(1, 2)  # B N C
         extra = [self.cls_token, *([self.dist_token] if self.num_extra_tokens == 2 else [])]
@@ -315,13 +339,18 @@ class VisionTransformer(Backbone):
         for i, stage in enumerate(self.stages):
             for block in stage:
                 before = x
+                if block is self.stages[-1][-1] and self._needs_extra_alone(block):
+                    layout = layout._replace(query_grid=NO_GRID)
                 x, index, valid = self.run_block(block, x, layout, tokens)
-                if index is not None:
+                if index is None:
+                    continue
+                self.kept_tokens.append(valid.sum(1))
+                if layout.query_grid != NO_GRID:
                     tokens = tokens or full_state(len(x), before.shape[1] - extra, x.device)
-                    canvas = fill_canvas(canvas, before[:, extra:], tokens)
+                    if self.out_type == 'featmap':
+                        canvas = fill_canvas(canvas, before[:, extra:], tokens)
                     position = tokens.position.gather(1, index[:, extra:] - extra)
                     tokens = TokenState(position, valid, tokens.total)
-                    self.kept_tokens.append(valid.sum(1))
             if i in self.out_indices:
                 out = self.norm(x) if i == self.num_maps - 1 and hasattr(self, 'norm') else x
                 if self.out_type == 'cls_token':
@@ -330,6 +359,15 @@ class VisionTransformer(Backbone):
                     old = canvas if out is x or canvas is None else self.norm(canvas)
                     maps.append(as_map(out[:, extra:], grid, tokens, old))
         return (maps,) if self.out_type == 'cls_token' else tuple(maps)
+
+    def _needs_extra_alone(self, block: Block) -> bool:
+        """Whether of the last block nothing but the extra tokens is asked for, when deployed."""
+        return (
+            self.deployed
+            and self.out_type == 'cls_token'
+            and type(block.attn) is Attention
+            and getattr(block.attn.mechanism, 'answers_extra_alone', False)
+        )
 
 
 def block_windows(

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..attention.caching import SizeCache
-from ..attention.eager import gelu, runs_eagerly
-from .linear import PackedWeight, may_pack, packed_product, plain_float32
+from ..attention.eager import gelu, on_onednn, runs_eagerly
+from .linear import PackedWeight, may_pack, packed_product
 
 # Elements of an output from which on oneDNN's convolution, which applies GELU on the way, is faster
 # than PyTorch's own steps; below, what its calls cost on top is more than the saving.
@@ -70,7 +70,7 @@ def packed_conv(conv: nn.Conv2d, x: Tensor, kept: SizeCache, relu: bool = False)
         kept: Of this convolution alone; nothing is kept, and the plain steps run, until it is
             active. The order depends on the size of ``x``.
     """
-    if not (kept.active and _is_plain(conv) and _on_onednn(x, conv.weight)):
+    if not (kept.active and _is_plain(conv) and on_onednn(x, conv.weight)):
         y = conv(x)
         return y.relu() if relu else y
 
@@ -113,15 +113,6 @@ def _onednn(conv: nn.Conv2d, x: Tensor, weight: Tensor, activation: str, kind: s
     )
 
 
-def _on_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN's step may be taken."""
-    return (
-        plain_float32(x, weight)
-        and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
-    )
-
-
 def _is_plain(conv: nn.Module) -> bool:
     """Whether it is a convolution that oneDNN's step can stand for, and nobody looks at it."""
     return (
@@ -136,7 +127,7 @@ def _fuses(conv: nn.Module, x: Tensor) -> bool:
     """Whether :func:`fused_gelu` applies, and is worth its call."""
     return (
         _is_plain(conv)
-        and _on_onednn(x, conv.weight)
+        and on_onednn(x, conv.weight)
         and x.numel() // x.shape[1] * conv.out_channels >= WIDE_MAP * conv.stride[0] ** 2
     )
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..attention.eager import runs_eagerly
+from ..attention.eager import plain_float32, runs_eagerly
 
 # Multiply-adds below which packed weights save nothing.
 LARGE_PRODUCT = 1 << 22
@@ -132,16 +132,3 @@ def _is_plain(layer: nn.Module) -> bool:
 def may_pack(x: Tensor, weight: Tensor, packed: PackedWeight) -> bool:
     """Whether :func:`packed_product` stands for the plain step."""
     return packed.active and plain_float32(x, weight) and torch.backends.mkl.is_available()
-
-
-def plain_float32(x: Tensor, weight: Tensor) -> bool:
-    """Whether plain float32 tensors meet in eager inference on a CPU."""
-    return (
-        runs_eagerly(x, weight)
-        # No subclasses: quantised weights, tensors of several machines, fake ones.
-        and type(x) is Tensor
-        and type(weight) is nn.Parameter
-        and x.device.type == weight.device.type == 'cpu'
-        and x.dtype == weight.dtype == torch.float32
-        and not torch.is_autocast_enabled('cpu')
-    )

@@ -10,17 +10,17 @@ from test_eager import calls
 from torch import nn
 
 from effvit_mm.backbones.mlp import MLP
+from effvit_mm.deploy import PackedWeight, linear_add, linear_gelu, packed_linear
 from effvit_mm.deploy import linear as steps
-from effvit_mm.deploy import linear_add, linear_gelu, packed_linear, packed_weights
 
-FUSED = 'mkldnn::_linear_pointwise'
-PACKING = 'mkldnn::_reorder_linear_weight'
+FUSED = 'mkl::_mkl_linear'
+PACKING = 'mkl::_mkl_reorder_linear_weight'
 
 
 def layer_and_input(bias=True, shape=(2, 5, 6)):
     torch.manual_seed(0)
     layer = nn.Linear(shape[-1], 8, bias=bias).requires_grad_(False)
-    kept = packed_weights()
+    kept = PackedWeight()
     kept.active = True
     return layer, torch.randn(shape), kept
 
@@ -36,7 +36,7 @@ def results(layer, x, residual, kept):
 @pytest.fixture
 def always(monkeypatch):
     """Small products too."""
-    monkeypatch.setattr(steps, 'LARGE_PRODUCT', 0)
+    monkeypatch.setattr(steps, 'LARGE_PRODUCT', 1)
 
 
 @pytest.mark.parametrize('bias', [True, False])
@@ -53,7 +53,7 @@ def test_one_step_equals_the_plain_ones(bias, shape, always):
     ):
         y = F.linear(strided, layer.weight, layer.bias)
         before = residual.clone()
-        assert FUSED in calls(results, layer, strided, residual, kept)
+        assert (FUSED in calls(results, layer, strided, residual, kept)) == bool(len(x))
         for got, want in zip(
             results(layer, strided, residual, kept), (y, F.gelu(y), residual + y), strict=True
         ):
@@ -64,19 +64,50 @@ def test_one_step_equals_the_plain_ones(bias, shape, always):
 @torch.no_grad()
 def test_weights_are_packed_once_and_anew_when_they_change(always):
     layer, x, kept = layer_and_input()
-    assert PACKING in calls(packed_linear, layer, x, kept)
-    assert PACKING not in calls(packed_linear, layer, x, kept)
+
+    def packs():
+        """At the second call, not at the first and the third; the results stay right."""
+        want = F.linear(x, layer.weight, layer.bias)
+        torch.testing.assert_close(packed_linear(layer, x, kept), want)
+        found = [PACKING in calls(packed_linear, layer, x, kept) for _ in range(2)]
+        torch.testing.assert_close(packed_linear(layer, x, kept), want)
+        return found == [True, False]
+
+    assert packs()
     layer.weight.mul_(2)
-    torch.testing.assert_close(packed_linear(layer, x, kept), layer(x))
+    assert packs()
     layer.load_state_dict({'weight': torch.randn(8, 6), 'bias': torch.randn(8)})
-    torch.testing.assert_close(packed_linear(layer, x, kept), layer(x))
+    assert packs()
     with torch.inference_mode():
         layer.weight.data = torch.randn(8, 6)
-        torch.testing.assert_close(packed_linear(layer, x, kept), layer(x))
+        assert packs()
 
 
-@pytest.mark.filterwarnings('ignore:TF32')
-def test_where_the_plain_layer_is_called(always):
+@torch.no_grad()
+def test_sizes_that_change_are_not_packed_for(always):
+    layer, _, kept = layer_and_input()
+    for rows in (5, 6, 5, 7, 6, 5):
+        assert not {PACKING, FUSED} & calls(packed_linear, layer, torch.randn(rows, 6), kept)
+    x = torch.randn(5, 6)
+    assert PACKING in calls(packed_linear, layer, x, kept)
+    assert FUSED in calls(packed_linear, layer, x[None], kept)  # the same number of rows
+    kept.forget()
+    assert not {PACKING, FUSED} & calls(packed_linear, layer, x, kept)
+
+
+@torch.no_grad()
+def test_a_module_that_moves_forgets(always):
+    """Freed weights leave their place in memory to others."""
+    mlp, x = MLP(6, 8).eval().switch_to_deploy(), torch.randn(2, 5, 6)
+    mlp(x), mlp(x)
+    assert all(packed.kept[1] is not None for packed in mlp.packed)
+    mlp.bfloat16().float()
+    assert all(packed.kept[1] is None for packed in mlp.packed)
+    for _ in range(3):
+        torch.testing.assert_close(mlp(x), mlp.fc2(F.gelu(mlp.fc1(x))))
+
+
+def test_where_the_plain_layer_is_called(always, monkeypatch):
     layer, x, kept = layer_and_input()
     residual = torch.randn(2, 5, 8)
     asks = x.clone().requires_grad_()
@@ -92,8 +123,10 @@ def test_where_the_plain_layer_is_called(always):
         assert FUSED not in calls(
             results, copy.deepcopy(layer).double(), x.double(), x.new_zeros(1), kept
         )
-        with torch.backends.mkldnn.flags(enabled=False):
-            assert FUSED not in calls(results, layer, x, residual, kept)
+        monkeypatch.setattr(torch.backends.mkl, 'is_available', lambda: False)
+        assert FUSED not in calls(results, layer, x, residual, kept)
+        monkeypatch.undo()
+        monkeypatch.setattr(steps, 'LARGE_PRODUCT', 1)
         kept.active = False
         assert FUSED not in calls(results, layer, x, residual, kept)
         kept.active = True
@@ -109,8 +142,10 @@ def test_where_the_plain_layer_is_called(always):
 @torch.no_grad()
 def test_small_products_stay_with_pytorch():
     layer, x, kept = layer_and_input()
-    assert FUSED not in calls(results, layer, x, torch.randn(2, 5, 8), kept)
+    for _ in range(3):
+        assert FUSED not in calls(results, layer, x, torch.randn(2, 5, 8), kept)
     layer, x, kept = layer_and_input(shape=(1, steps.LARGE_PRODUCT // 64, 8))
+    linear_gelu(layer, x, kept)
     assert FUSED in calls(linear_gelu, layer, x, kept)
 
 

@@ -7,6 +7,7 @@ linear in the number of tokens.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -58,15 +59,12 @@ class CrossAttention(nn.Module):
         each head where there were two of all tokens. The bias of the keys adds the same to all
         logits of a head, which softmax does not see; that of the values is added to their mean.
         """
-        heads = self.num_heads
-        to_key, to_value = (
-            layer.weight.unflatten(0, (heads, -1)) for layer in (self.k, self.v)
-        )  # heads d C
-        q = self.q(x[:, 0]).unflatten(-1, (heads, -1)).transpose(0, 1)  # heads B d
-        queries = (q @ to_key).transpose(0, 1)[:, None]  # B 1 heads C: each head's a row
-        mean = F.scaled_dot_product_attention(
-            queries, x[:, None], x[:, None], scale=q.shape[-1] ** -0.5
-        )
-        values = mean[:, 0].transpose(0, 1) @ to_value.transpose(1, 2)  # heads B d
-        values = values.transpose(0, 1).flatten(1)
-        return (values if self.v.bias is None else values + self.v.bias)[:, None]
+        heads, (dim, _) = self.num_heads, self.k.weight.shape
+        to_key, to_value = (layer.weight.view(heads, -1, dim) for layer in (self.k, self.v))
+        q = self.q(x[:, 0]).view(-1, heads, dim // heads).transpose(0, 1)  # heads B d
+        queries = torch.bmm(q, to_key).transpose(0, 1).unsqueeze(1)  # B 1 heads C
+        tokens = x.unsqueeze(1)
+        mean = F.scaled_dot_product_attention(queries, tokens, tokens, scale=(dim // heads) ** -0.5)
+        mean = mean.squeeze(1).transpose(0, 1)  # heads B C
+        values = torch.bmm(mean, to_value.transpose(1, 2)).transpose(0, 1).reshape(-1, dim)
+        return (values if self.v.bias is None else values + self.v.bias).unsqueeze(1)

@@ -36,8 +36,8 @@ def runs_plainly() -> bool:
     )
 
 
-def on_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Whether plain float32 tensors meet in eager inference on a CPU, oneDNN being there."""
+def plain_float32(x: Tensor, weight: Tensor) -> bool:
+    """Whether plain float32 tensors meet in eager inference on a CPU."""
     return (
         runs_eagerly(x, weight)
         # No subclasses: quantised weights, tensors of several machines, fake ones.
@@ -46,6 +46,13 @@ def on_onednn(x: Tensor, weight: Tensor) -> bool:
         and x.device.type == weight.device.type == 'cpu'
         and x.dtype == weight.dtype == torch.float32
         and not torch.is_autocast_enabled('cpu')
+    )
+
+
+def on_onednn(x: Tensor, weight: Tensor) -> bool:
+    """Whether they do, and oneDNN is there."""
+    return (
+        plain_float32(x, weight)
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
     )

@@ -104,32 +104,41 @@ def _in_numpy(x: Tensor) -> bool:
 
 def _sample_rows(score: np.ndarray, num_samples: int, padding: np.ndarray | None) -> np.ndarray:
     """:func:`sample_tokens`, each step the same, so that rounding is too."""
+    first_places = np.arange(0, score.size, score.shape[1])[:, None]  # of the rows in the batch
     masked = score if padding is None else np.where(padding, np.float32(-1), score)
-    order = masked.argsort(-1, kind='stable')
-    order += np.arange(0, score.size, score.shape[1])[:, None]  # within the batch
+    order = masked.argsort(-1, kind='stable') + first_places
     ascending = masked.ravel()[order]
-    real = ascending >= 0
     # PyTorch sums float32 up in float64.
     total = np.maximum(ascending, 0).cumsum(-1, dtype=np.float64).astype(np.float32)
-    low = np.where(real, total, np.float32(np.inf)).min(-1, keepdims=True)
+    real, low = ascending >= 0, total[:, :1]
+    if padding is not None:
+        low = np.where(real, total, np.float32(np.inf)).min(-1, keepdims=True)
     spread = total[:, -1:] - low
     cdf = (total - low) / np.maximum(spread, np.finfo(np.float32).tiny)
-    cdf[~real] = -1
-    first = np.where(cdf > 0, cdf, np.float32(np.inf)).min(-1, keepdims=True)
-    first = np.minimum(first, np.float32(1))
+    if padding is not None:
+        cdf[~real] = -1
+    first = np.where(cdf > 0, cdf, np.float32(1)).min(-1, keepdims=True)
     points = first + (1 - first) * _steps(num_samples, torch.device('cpu')).numpy()
+    picked = order.ravel()[_nearest_places(cdf, points, first_places)]
     kept = np.zeros(score.size, dtype=bool)
-    for row, row_points, places, known in zip(cdf, points, order, real, strict=True):
-        right = np.minimum(row.searchsorted(row_points), len(row) - 1)
-        left = np.maximum(right - 1, 0)
-        below, above = row[left], row[right]
-        nearest = np.where(np.abs(row_points - below) <= np.abs(row_points - above), below, above)
-        picked = row.searchsorted(nearest)
-        kept[places[picked[known[picked]]]] = True
+    kept[picked] = True
     kept = kept.reshape(score.shape)
-    if (spread > 0).all():
-        return kept
-    return np.where(spread > 0, kept, True if padding is None else ~padding)
+    valid = True if padding is None else ~padding
+    return np.where(spread > 0, kept & valid, valid)
+
+
+def _nearest_places(
+    ascending: np.ndarray, points: np.ndarray, first_places: np.ndarray
+) -> np.ndarray:
+    """:func:`_nearest`, as places in the whole batch."""
+    right = np.stack([row.searchsorted(p) for row, p in zip(ascending, points, strict=True)])
+    right = np.minimum(right, ascending.shape[1] - 1) + first_places
+    left = np.maximum(right - 1, first_places)
+    flat = ascending.ravel()
+    below, above = flat[left], flat[right]
+    nearest = np.where(np.abs(points - below) <= np.abs(points - above), below, above)
+    found = [row.searchsorted(value) for row, value in zip(ascending, nearest, strict=True)]
+    return np.stack(found) + first_places
 
 
 def _nearest(ascending: Tensor, points: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from ..attention import CrossAttention, tokens_to_windows, windows_to_tokens
-from ..deploy import linear_add, packed_linear, packed_weights
+from ..attention.eager import runs_eagerly
+from ..deploy import PackingModule, linear_add, packed_linear
 from .mlp import MLP
 
 Size = tuple[int, int]
@@ -19,7 +20,7 @@ BRANCHES = (0, 1)
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(PackingModule):
     """Softmax attention among all tokens of a branch, or within windows of its map.
 
     Args:
@@ -34,19 +35,12 @@ class SelfAttention(nn.Module):
     """
 
     def __init__(self, dim: int, num_heads: int, window_size: int | None = None) -> None:
-        super().__init__()
+        super().__init__(count=2)
         if dim % num_heads:
             raise ValueError(f'num_heads={num_heads} does not divide the branch width {dim}')
         self.num_heads, self.window_size = num_heads, window_size
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
-        self.kept = packed_weights(), packed_weights()
-
-    def switch_to_deploy(self) -> SelfAttention:
-        """From now on keep the weights as oneDNN takes them, too."""
-        for kept in self.kept:
-            kept.active = True
-        return self
 
     def forward(
         self, x: Tensor, grid: Size | None = None, residual: Tensor | None = None
@@ -59,15 +53,16 @@ class SelfAttention(nn.Module):
 
     def attend(self, x: Tensor) -> Tensor:
         """Attention among all tokens of a row, heads joined: ``(B, N, C) -> (B, N, C)``."""
-        qkv = packed_linear(self.qkv, x, self.kept[0])
-        qkv = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # 3 B heads N d
+        qkv = packed_linear(self.qkv, x, self.packed[0])
+        shape = (*x.shape[:2], 3, self.num_heads, x.shape[2] // self.num_heads)
+        qkv = qkv.view(shape).permute(2, 0, 3, 1, 4)  # 3 B heads N d
         return F.scaled_dot_product_attention(*qkv.unbind(0)).transpose(1, 2).flatten(2)
 
     def project(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """The last projection, and the sum with ``residual``: ``(B, N, C) -> (B, N, C)``."""
         if residual is None:
-            return packed_linear(self.proj, x, self.kept[1])
-        return linear_add(self.proj, x, residual, self.kept[1])
+            return packed_linear(self.proj, x, self.packed[1])
+        return linear_add(self.proj, x, residual, self.packed[1])
 
 
 class TransformerBlock(nn.Module):
@@ -96,9 +91,29 @@ class TransformerBlock(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
+def with_class_token(cls: Tensor, tokens: Tensor) -> Tensor:
+    """``tokens`` ``(B, N, C)`` with another class token ``(B, 1, C)``.
+
+    Where that is allowed they are written over: nobody else may need them.
+    """
+    if runs_eagerly(cls, tokens) and cls.dtype == tokens.dtype:
+        tokens[:, :1] = cls
+        return tokens
+    return torch.cat((cls, tokens[:, 1:]), 1)
+
+
+class TokenGELU(nn.GELU):
+    """Exact GELU of few numbers, for which PyTorch's own call is dear on the CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype == torch.float32 and runs_eagerly(x):
+            return x * torch.special.ndtr(x)
+        return super().forward(x)
+
+
 def token_projection(dim: int, out_dim: int) -> nn.Sequential:
     """Take a class token to the other branch's width, f or g of the paper's equation 5."""
-    return nn.Sequential(LayerNorm(dim), nn.GELU(), nn.Linear(dim, out_dim))
+    return nn.Sequential(LayerNorm(dim), TokenGELU(), nn.Linear(dim, out_dim))
 
 
 class Fusion(nn.Module):
@@ -121,6 +136,9 @@ class Fusion(nn.Module):
 
     def forward(self, own: Tensor, other: Tensor) -> Tensor:
         cls = self.project(own[:, :1])
+        if isinstance(self.drop_path, nn.Identity):  # deployed
+            tokens = with_class_token(self.norm(cls), self.norm(other))
+            return self.revert(cls + self.attn(tokens))
         tokens = torch.cat((cls, other[:, 1:]), 1)
         return self.revert(cls + self.drop_path(self.attn(self.norm(tokens))))
 
@@ -177,8 +195,10 @@ class MultiScaleStage(nn.Module):
             for block in self.blocks[b]:
                 tokens[b] = run(block, tokens[b], grids[b])
         fused = list(tokens)  # both directions read the tokens from before the exchange
-        for name, fusion in self.fusions.items():
-            b = int(name)
-            cls = run(fusion, tokens[b], tokens[1 - b])
-            fused[b] = torch.cat((cls, tokens[b][:, 1:]), 1)
+        classes = {
+            int(b): run(fusion, tokens[int(b)], tokens[1 - int(b)])
+            for b, fusion in self.fusions.items()
+        }
+        for b, cls in classes.items():
+            fused[b] = with_class_token(cls, tokens[b])
         return fused

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..attention.caching import SizeCache, cached_by_size
 from ..attention.eager import runs_eagerly
 from ..attention.sizes import surely_equal
-from ..deploy import packed_conv, packed_patches, packed_weights
+from ..deploy import PackingModule, packed_conv, packed_patches
 
 Size = tuple[int, int]
 
@@ -134,7 +134,7 @@ def bicubic_bands(old: int, new: int) -> list[tuple[int, int, int, int, Tensor]]
     return bands
 
 
-class BranchEmbedding(nn.Module):
+class BranchEmbedding(PackingModule):
     """Image to the tokens of one branch: class token first, positions added.
 
     Shapes:
@@ -144,23 +144,24 @@ class BranchEmbedding(nn.Module):
     """
 
     def __init__(self, dim: int, patch_size: int, patch_embed: str, grid: Size) -> None:
-        super().__init__()
+        super().__init__(count=1)
         self.patch_size, self.grid = patch_size, grid
         self.proj = PATCH_EMBEDDINGS[patch_embed](dim, patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid[0] * grid[1], dim))
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        self.kept, self.packed = SizeCache(), packed_weights()
+        self.kept = SizeCache()
 
     def switch_to_deploy(self) -> BranchEmbedding:
-        """From now on keep the position embeddings of each grid, and weights in oneDNN's order."""
-        self.kept.active = self.packed.active = True
+        """From now on keep the position embeddings of each grid, and weights in MKL's order."""
+        self.kept.active = True
+        super().switch_to_deploy()
         return self
 
     def forward(self, x: Tensor, grid: Size) -> Tensor:
         size = (grid[0] * self.patch_size, grid[1] * self.patch_size)
-        tokens = packed_patches(self.proj, resize_images(x, size), self.packed)
+        tokens = packed_patches(self.proj, resize_images(x, size), self.packed[0])
         tokens = tokens.flatten(2).transpose(1, 2)  # B N C
         tokens = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), tokens), 1)
         positions = self.positions(grid)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..deploy import linear_add, linear_gelu, packed_linear, packed_weights
+from ..deploy import PackingModule, linear_add, linear_gelu, packed_linear
 
 
-class MLP(nn.Module):
+class MLP(PackingModule):
     """Two linear layers with an exact GELU between.
 
     Shapes:
@@ -15,19 +15,12 @@ class MLP(nn.Module):
     """
 
     def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
+        super().__init__(count=2)
         self.fc1 = nn.Linear(dim, hidden)
         self.fc2 = nn.Linear(hidden, dim)
-        self.kept = packed_weights(), packed_weights()
-
-    def switch_to_deploy(self) -> MLP:
-        """From now on keep the weights as oneDNN takes them, too."""
-        for kept in self.kept:
-            kept.active = True
-        return self
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        hidden = linear_gelu(self.fc1, x, self.kept[0])
+        hidden = linear_gelu(self.fc1, x, self.packed[0])
         if residual is None:
-            return packed_linear(self.fc2, hidden, self.kept[1])
-        return linear_add(self.fc2, hidden, residual, self.kept[1])
+            return packed_linear(self.fc2, hidden, self.packed[1])
+        return linear_add(self.fc2, hidden, residual, self.packed[1])

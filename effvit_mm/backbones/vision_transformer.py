@@ -28,7 +28,7 @@ from ..attention import (
 from ..attention.caching import SizeCache
 from ..attention.sizes import surely_equal, surely_zero
 from ..attention.softmax import NO_GRID
-from ..deploy import linear_add, packed_linear, packed_weights
+from ..deploy import PackingModule, linear_add, packed_linear, packed_patches
 from ..registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
 from .mechanism import build_attention
@@ -39,7 +39,7 @@ OUT_TYPES = ('featmap', 'cls_token')
 Size = tuple[int, int]
 
 
-class Attention(nn.Module):
+class Attention(PackingModule):
     """Queries, keys and values of tokens, a mechanism, and the output projection.
 
     Shapes:
@@ -49,18 +49,11 @@ class Attention(nn.Module):
     """
 
     def __init__(self, dim: int, num_heads: int, attention: Mapping | None) -> None:
-        super().__init__()
+        super().__init__(count=2)
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.mechanism = build_attention(attention, num_heads, dim // num_heads, dim // num_heads)
         self.proj = nn.Linear(dim, dim)
-        self.kept = packed_weights(), packed_weights()
-
-    def switch_to_deploy(self) -> Attention:
-        """From now on keep the weights as oneDNN takes them, too."""
-        for kept in self.kept:
-            kept.active = True
-        return self
 
     @property
     def samples_tokens(self) -> bool:
@@ -74,7 +67,7 @@ class Attention(nn.Module):
         residual: Tensor | None = None,
     ) -> Tensor | Sampled:
         # B N 3C -> 3, B heads N C/heads
-        qkv = packed_linear(self.qkv, x, self.kept[0])
+        qkv = packed_linear(self.qkv, x, self.packed[0])
         q, k, v = qkv.view(*x.shape[:2], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         if layout.query_grid == NO_GRID:
             q = q[:, :, : layout.num_extra_tokens]
@@ -88,8 +81,8 @@ class Attention(nn.Module):
     def _join(self, x: Tensor, residual: Tensor | None) -> Tensor:
         x = x.transpose(1, 2).flatten(2)
         if residual is None:
-            return packed_linear(self.proj, x, self.kept[1])
-        return linear_add(self.proj, x, residual, self.kept[1])
+            return packed_linear(self.proj, x, self.packed[1])
+        return linear_add(self.proj, x, residual, self.packed[1])
 
 
 class WindowAttention(Attention):
@@ -168,7 +161,7 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x))), index, valid
 
 
-class PatchEmbedding(nn.Module):
+class PatchEmbedding(PackingModule):
     """Image to tokens: extra tokens first, positions added, for any image size.
 
     Args:
@@ -183,7 +176,7 @@ class PatchEmbedding(nn.Module):
     """
 
     def __init__(self, dim: int, patch_size: int, grid: int, distilled: bool) -> None:
-        super().__init__()
+        super().__init__(count=1)
         self.patch_size, self.grid = patch_size, grid
         self.num_extra_tokens = 1 + distilled
         self.proj = nn.Conv2d(3, dim, patch_size, patch_size)
@@ -196,8 +189,9 @@ class PatchEmbedding(nn.Module):
         self.kept = SizeCache()
 
     def switch_to_deploy(self) -> PatchEmbedding:
-        """From now on keep the position embeddings of each grid."""
+        """From now on keep the position embeddings of each grid, and weights in MKL's order."""
         self.kept.active = True
+        super().switch_to_deploy()
         return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, Size]:
@@ -205,7 +199,7 @@ class PatchEmbedding(nn.Module):
         bottom, right = -height % self.patch_size, -width % self.patch_size
         if not surely_zero(bottom, right):
             x = F.pad(x, (0, right, 0, bottom))
-        x = self.proj(x)
+        x = packed_patches(self.proj, x, self.packed[0])
         grid = (x.shape[2], x.shape[3])
         tokens = x.flatten(2).transpose(1, 2)  # B N C
         extra = [self.cls_token, *([self.dist_token] if self.num_extra_tokens == 2 else [])]

@@ -10,12 +10,14 @@ from .folding import (
     fold_norm_linear,
     mean_linear,
 )
-from .linear import linear_add, linear_gelu, packed_linear, packed_weights
+from .linear import PackedWeight, PackingModule, linear_add, linear_gelu, packed_linear
 from .switch import Deployable, switch_modules
 
 __all__ = [
     'ConvGELU',
     'Deployable',
+    'PackedWeight',
+    'PackingModule',
     'PointwiseConv2d',
     'ShiftedConv2d',
     'bottleneck',
@@ -30,6 +32,5 @@ __all__ = [
     'packed_conv',
     'packed_linear',
     'packed_patches',
-    'packed_weights',
     'switch_modules',
 ]

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..attention.caching import SizeCache
-from ..attention.eager import gelu, runs_eagerly
-from .linear import on_onednn
+from ..attention.eager import gelu, on_onednn, runs_eagerly
+from .linear import PackedWeight, may_pack, packed_product
 
 # Elements of an output from which on oneDNN's convolution, which applies GELU on the way, is faster
 # than PyTorch's own steps; below, what its calls cost on top is more than the saving.
@@ -82,25 +82,19 @@ def packed_conv(conv: nn.Conv2d, x: Tensor, kept: SizeCache, relu: bool = False)
     return _onednn(conv, x, kept.get(x.shape, conv.weight, pack), 'relu' if relu else 'none', '')
 
 
-def packed_patches(conv: nn.Conv2d, x: Tensor, kept: SizeCache) -> Tensor:
+def packed_patches(conv: nn.Conv2d, x: Tensor, packed: PackedWeight) -> Tensor:
     """``conv(x)`` of a convolution whose stride is its kernel, as a linear layer of the patches.
 
     Args:
-        conv, kept: As for :func:`packed_conv`.
-        x: ``(B, C, p H, p W)`` for patches of p x p.
+        conv: Such a convolution, or what stands in its place: that is called as it is.
+        x: ``(B, C, p H, p W)`` for patches of p x p; returns ``(B, out, H, W)``.
+        packed: Of this convolution alone.
     """
-    if not (kept.active and _is_plain(conv) and on_onednn(x, conv.weight)):
+    if not (_is_plain(conv) and may_pack(x, conv.weight, packed)):
         return conv(x)
-
-    def pack() -> Tensor:
-        return torch.ops.mkldnn._reorder_linear_weight(conv.weight.detach().flatten(1))
-
     height, width = conv.stride
     patches = x.unflatten(3, (-1, width)).unflatten(2, (-1, height)).permute(0, 2, 4, 1, 3, 5)
-    tokens = torch.ops.mkldnn._linear_pointwise.default(
-        patches.flatten(3), kept.get('weight', conv.weight, pack), conv.bias, 'none', [], ''
-    )
-    return tokens.permute(0, 3, 1, 2)
+    return packed_product(patches.flatten(3), conv.weight, conv.bias, packed).permute(0, 3, 1, 2)
 
 
 def _onednn(conv: nn.Conv2d, x: Tensor, weight: Tensor, activation: str, kind: str) -> Tensor:

@@ -1,60 +1,125 @@
-"""Linear layers, and what follows them, in one step of oneDNN's: for eager inference on the CPU.
+"""Linear layers and what follows them, in few and fast steps: for eager inference on the CPU.
 
-The step multiplies by weights that were brought into oneDNN's own order once; they lie beside the
-layer's, so that its state dict is what it was, and take as much memory again. PyTorch's own step
-first copies the bias into the result.
+The product is MKL's, by weights that were brought into its own order beforehand; they lie beside
+the layer's, so that its state dict is what it was, and take as much memory again. GELU and sum are
+written over the product. (oneDNN has all in one step; in a network that takes longer, for its calls
+are dear and its products no faster.)
 """
 
 from __future__ import annotations
-
-import sys
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..attention.caching import SizeCache
-from ..attention.eager import on_onednn, runs_eagerly
+from ..attention.eager import plain_float32, runs_eagerly
 
-# Multiply-adds below which oneDNN's call costs more than it saves.
-LARGE_PRODUCT = 1 << 23
-
-
-def packed_weights() -> SizeCache:
-    """What the functions below keep for a layer; nothing, until it is set active."""
-    return SizeCache(budget=sys.maxsize)
+# Multiply-adds below which packed weights save nothing.
+LARGE_PRODUCT = 1 << 22
 
 
-def packed_linear(layer: nn.Linear, x: Tensor, kept: SizeCache) -> Tensor:
+class PackedWeight:
+    """A layer's weight in the order that MKL takes, which depends on the number of rows.
+
+    It is made when a number of rows comes a second time in a row, and gives way to the next: where
+    sizes change all the time, nothing is packed. Changed weights are packed anew. Copies and
+    pickles begin with nothing.
+    """
+
+    def __init__(self) -> None:
+        self.active = False
+        self.forget()
+
+    def forget(self) -> None:
+        """Give the memory back."""
+        self.kept: tuple[tuple, Tensor | None] = ((), None)
+
+    def __getstate__(self) -> dict:
+        return {'active': self.active, 'kept': ((), None)}
+
+    def get(self, source: Tensor, rows: int) -> Tensor | None:
+        """The packed weight for products with so many rows; None where the plain one is to do.
+
+        Args:
+            source: The parameter: ``(out, ...)``.
+            rows: Of all dimensions but the last, together.
+        """
+        version = 0 if source.is_inference() else source._version
+        stamp = (source.data_ptr(), version, rows)
+        known, packed = self.kept
+        if known != stamp:
+            packed = None
+        elif packed is None:
+            with torch.inference_mode(False), torch.no_grad():
+                weight = source.detach().flatten(1)
+                packed = torch.ops.mkl._mkl_reorder_linear_weight(weight, rows)
+        self.kept = stamp, packed
+        return packed
+
+
+class PackingModule(nn.Module):
+    """A module that calls some of its layers by the functions below.
+
+    Args:
+        count: Layers. ``packed`` has as many packed weights, which are active once deployed.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.packed = tuple(PackedWeight() for _ in range(count))
+
+    def switch_to_deploy(self) -> PackingModule:
+        """From now on keep the weights in MKL's order, too."""
+        for packed in self.packed:
+            packed.active = True
+        return self
+
+    def _apply(self, *args, **kwargs) -> PackingModule:
+        for packed in self.packed:  # the weights may move to where others were
+            packed.forget()
+        return super()._apply(*args, **kwargs)
+
+
+def packed_product(x: Tensor, source: Tensor, bias: Tensor | None, packed: PackedWeight) -> Tensor:
+    """``x W^T + bias``: ``(..., in) -> (..., out)``.
+
+    Args:
+        x: Of which :func:`may_pack` holds.
+        source: The parameter W, ``(out, ...)``.
+        packed: Of this parameter alone.
+    """
+    rows = x.numel() // max(x.shape[-1], 1)
+    weight = None
+    if rows * source.numel() >= LARGE_PRODUCT:
+        weight = packed.get(source, rows)
+    if weight is None:
+        return F.linear(x, source.flatten(1), bias)
+    return torch.ops.mkl._mkl_linear.default(x, weight, source.flatten(1), bias, rows)
+
+
+def packed_linear(layer: nn.Linear, x: Tensor, packed: PackedWeight) -> Tensor:
     """``layer(x)``.
 
     Args:
         layer: A linear layer, or what a tool put into its place: that is called as it is.
         x: ``(..., in)``.
-        kept: Of this layer alone, by :func:`packed_weights`.
+        packed: Of this layer alone. Until it is active, the layer is called as it is.
     """
-    if not _packs(layer, x, kept):
-        return layer(x)
-    weight = _packed(layer, kept)
-    return torch.ops.mkldnn._linear_pointwise.default(x, weight, layer.bias, 'none', [], '')
+    if _is_plain(layer) and may_pack(x, layer.weight, packed):
+        return packed_product(x, layer.weight, layer.bias, packed)
+    return layer(x)
 
 
-def linear_gelu(layer: nn.Linear, x: Tensor, kept: SizeCache) -> Tensor:
+def linear_gelu(layer: nn.Linear, x: Tensor, packed: PackedWeight) -> Tensor:
     """``gelu(layer(x))``, the exact GELU; see :func:`packed_linear`."""
-    if _packs(layer, x, kept):
-        weight = _packed(layer, kept)
-        return torch.ops.mkldnn._linear_pointwise.default(x, weight, layer.bias, 'gelu', [], 'none')
-    y = layer(x)
-    return torch.ops.aten.gelu_(y) if _overwrites(layer, y) else F.gelu(y)
+    y = packed_linear(layer, x, packed)
+    return torch.ops.aten.gelu_(y) if _is_plain(layer) and runs_eagerly(y) else F.gelu(y)
 
 
-def linear_add(layer: nn.Linear, x: Tensor, residual: Tensor, kept: SizeCache) -> Tensor:
+def linear_add(layer: nn.Linear, x: Tensor, residual: Tensor, packed: PackedWeight) -> Tensor:
     """``residual + layer(x)``, of one shape; see :func:`packed_linear`."""
-    if _packs(layer, x, kept) and residual.dtype == x.dtype:
-        weight = _packed(layer, kept)
-        return torch.ops.mkldnn._linear_pointwise.binary(x, residual, weight, layer.bias, 'add')
-    y = layer(x)
-    if _overwrites(layer, y) and runs_eagerly(residual) and residual.dtype == y.dtype:
+    y = packed_linear(layer, x, packed)
+    if _is_plain(layer) and y.dtype == residual.dtype and runs_eagerly(y, residual):
         return y.add_(residual)
     return residual + y
 
@@ -64,23 +129,6 @@ def _is_plain(layer: nn.Module) -> bool:
     return type(layer) is nn.Linear and not (layer._forward_hooks or layer._forward_pre_hooks)
 
 
-def _overwrites(layer: nn.Module, y: Tensor) -> bool:
-    """Whether a layer's result may be written over."""
-    return _is_plain(layer) and runs_eagerly(y)
-
-
-def _packs(layer: nn.Module, x: Tensor, kept: SizeCache) -> bool:
-    """Whether oneDNN's step may be taken, and is worth its call."""
-    return (
-        kept.active
-        and _is_plain(layer)
-        and on_onednn(x, layer.weight)
-        and x.numel() * layer.out_features >= LARGE_PRODUCT
-    )
-
-
-def _packed(layer: nn.Linear, kept: SizeCache) -> Tensor:
-    weight = layer.weight
-    return kept.get(
-        'weight', weight, lambda: torch.ops.mkldnn._reorder_linear_weight(weight.detach())
-    )
+def may_pack(x: Tensor, weight: Tensor, packed: PackedWeight) -> bool:
+    """Whether :func:`packed_product` stands for the plain step."""
+    return packed.active and plain_float32(x, weight) and torch.backends.mkl.is_available()

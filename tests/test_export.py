@@ -282,13 +282,15 @@ def test_backbone_and_neck_of_a_detector(tmp_path):
     model = as_trained(build_detector(load(config), 'small'))
     torch.save({'state_dict': model.state_dict()}, tmp_path / 'epoch_1.pth')
     x = noise(2, 3, 64, 96)
-    for part, want in ((None, model.extract_feat(x)), ('backbone', model.backbone(x))):
-        source = export.load_source(str(config), tmp_path / 'epoch_1.pth', part)
-        export.export_onnx(source, tmp_path / 'a.onnx', (64, 96))
-        assert deviation(run_onnx(tmp_path / 'a.onnx', x), want) < 1e-4
-        kind = 'level' if part is None else 'map'
-        names = [o.name for o in onnx.load(tmp_path / 'a.onnx').graph.output]
-        assert names == [f'{kind}_{i}' for i in range(3)]
+    want, maps = model.extract_feat(x), model.backbone(x)
+    source = export.load_source(str(config), tmp_path / 'epoch_1.pth')
+    export.export_onnx(source, tmp_path / 'a.onnx', (64, 96))
+    assert deviation(run_onnx(tmp_path / 'a.onnx', x), want) < 1e-4
+    names = [o.name for o in onnx.load(tmp_path / 'a.onnx').graph.output]
+    assert names == [f'level_{i}' for i in range(3)]
+    backbone = export.load_source(str(config), tmp_path / 'epoch_1.pth', 'backbone')
+    assert deviation(backbone.network(x), maps) < 1e-4
+    assert backbone.output_names(3) == [f'map_{i}' for i in range(3)]
 
 
 @torch.no_grad()

@@ -399,10 +399,10 @@ INT8 = ['pslt_tiny', '--out', 'a.onnx', '--format', 'int8']
         ),
         (['pslt_tiny'], 'the following arguments are required: --out'),
         ([*INT8, '--images', '0'], '--images 0: 1 or more is needed'),
-        ([*INT8, '--calibration', 'nowhere'], 'nowhere: '),
+        ([*INT8, '--calibration', 'nowhere'], '--calibration nowhere: a folder'),
         ([*INT8, '--opset', '24'], '--opset 24: allowed are 18 to 23'),
         ([*INT8, '--any-size'], '--any-size goes with --format onnx or torch or aoti or openvino'),
-        ([str(DIGITS), '--out', 'a.onnx', '--cfg-options', 'model.bakbone.a=1'], '--cfg-options'),
+        ([str(DIGITS), '--out', 'a.onnx', '--cfg-options', 'model'], '--cfg-options model: KEY=V'),
         (
             ['pslt_tiny', '--out', 'a.pt2', '--format', 'torch', '--opset', '20'],
             '--opset goes with --format onnx or int8',

@@ -86,8 +86,10 @@ def join_heads(x: Tensor, window: Size, shift: int, grid: Size, heads: int) -> T
     """
     if not runs_eagerly(x):
         return _join_heads(x, window, shift, grid, heads)
-    x = x.transpose(1, 2)  # rows as fused attention leaves them in memory: no copy
-    order = _order(_join_rows, (*x.shape[:3], 1), x.device, window, shift, grid, heads)
+    join = _join_heads
+    if not x.is_contiguous():  # some releases' fused attention leaves heads behind tokens
+        x, join = x.transpose(1, 2), _join_rows
+    order = _order(join, (*x.shape[:3], 1), x.device, window, shift, grid, heads)
     rows = x.reshape(-1, x.shape[3]).index_select(0, order)
     return rows.view(-1, *grid, heads * x.shape[3])
 

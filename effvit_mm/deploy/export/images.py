@@ -91,6 +91,8 @@ def find_calibration(
     if count < 1:
         raise ConfigError(f'--images {count}: 1 or more is needed')
     if folder is not None:
+        if not Path(folder).is_dir():
+            raise ConfigError(f'--calibration {folder}: a folder of images is needed')
         files = [image.path for image in find_images(folder) if isinstance(image, Image)]
         if len(files) < 2:
             raise ConfigError(f'--calibration {folder}: two images or more are needed')

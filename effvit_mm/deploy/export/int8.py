@@ -11,7 +11,7 @@ import numpy as np
 
 from .graph import ExportError, Size, check_target, need, replaced_when_right
 from .images import Images, find_calibration
-from .onnx import OPSET, export_onnx, onnx_session
+from .onnx import OPSET, check_opset, export_onnx, onnx_session
 from .source import Source
 
 # Layers with weights. Norms, softmax and the products within attention stay in float32: they are a
@@ -63,6 +63,7 @@ def export_int8(
         DataError: An image cannot be read.
     """
     path = check_target(path, '.onnx')
+    check_opset(opset)
     need('onnxruntime')
     known, others = find_calibration(source, size, images, folder)
     with TemporaryDirectory(prefix='effvit_mm_') as work, replaced_when_right(path) as made:

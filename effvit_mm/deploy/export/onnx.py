@@ -52,8 +52,7 @@ def export_onnx(
             are not PyTorch's.
     """
     path = check_target(path, '.onnx')
-    if opset not in OPSETS:
-        raise ConfigError(f'--opset {opset}: allowed are {OPSETS[0]} to {OPSETS[-1]}')
+    check_opset(opset)
     for package in ('onnx', 'onnxscript', 'onnxruntime'):
         need(package)
     shapes = find_shapes(source.network, size, any_size)
@@ -61,6 +60,12 @@ def export_onnx(
     with replaced_when_right(path) as made:
         program.save(made, external_data=False)
         return compare(onnx_session(made), source.network, shapes)
+
+
+def check_opset(opset: int) -> None:
+    """Raise where PyTorch's exporter and onnxruntime do not both know this version."""
+    if opset not in OPSETS:
+        raise ConfigError(f'--opset {opset}: allowed are {OPSETS[0]} to {OPSETS[-1]}')
 
 
 def to_onnx(source: Source, shapes: Shapes, opset: int) -> torch.onnx.ONNXProgram:

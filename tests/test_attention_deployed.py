@@ -18,11 +18,10 @@ from effvit_mm.attention import (
     SampledSoftmaxAttention,
     SoftmaxAttention,
     linear_angular,
-    token_sampling,
 )
 from effvit_mm.attention.e_attention import rows
 from effvit_mm.attention.softmax import NO_GRID
-from effvit_mm.attention.token_sampling import TokenState, compact, full_state, sample_tokens
+from effvit_mm.attention.token_sampling import TokenState, full_state
 from effvit_mm.backbones import VisionTransformer
 
 GRIDS = (Layout((20, 20), (20, 20), 1), Layout((9, 13), (9, 13), 2), Layout((14, 14), (14, 14)))
@@ -155,27 +154,6 @@ def test_sampling_attention_takes_shortcuts(layout, sample, batch, kind):
             assert torch.equal(got.index, want.index) and torch.equal(got.valid, want.valid)
             got, want = got.values, want.values
         assert_near(got, want)
-
-
-@torch.no_grad()
-def test_numpy_samples_what_torch_samples(monkeypatch):
-    generator = torch.Generator().manual_seed(0)
-    cases = [(1, 1, 3), (8, 196, 196), (5, 30, 50), (3, 130, 7), (2, 2, 1), (3, 577, 400)]
-    for turn in range(120):
-        batch, tokens, num_samples = cases[turn % len(cases)]
-        score = torch.rand(batch, tokens, generator=generator) ** (1 + turn % 5)
-        if turn % 7 == 0:
-            score = (score * 4).round()  # equal scores, zeros
-        if turn % 11 == 0:
-            score = score * 0
-        lengths = torch.randint(1, tokens + 1, (batch, 1), generator=generator)
-        valid = None if turn % 3 == 0 else torch.arange(tokens) < lengths
-        kept = sample_tokens(score, num_samples, valid)
-        chosen = compact(kept)
-        with monkeypatch.context() as patch:
-            patch.setattr(token_sampling, '_in_numpy', lambda x: False)
-            assert torch.equal(sample_tokens(score, num_samples, valid), kept)
-            assert all(map(torch.equal, compact(kept), chosen))
 
 
 @pytest.mark.parametrize('shape', [(3, 7, 4), (3, 2, 7, 4)], ids=str)

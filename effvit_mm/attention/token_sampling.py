@@ -11,12 +11,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .caching import cached_by_size
-from .eager import runs_eagerly
 from .sizes import even_steps
 
 
@@ -70,75 +68,31 @@ def sample_tokens(score: Tensor, num_samples: int, valid: Tensor | None = None) 
     """
     if num_samples < 1:
         raise ValueError(f'num_samples={num_samples}: 1 or more is needed')
-    if _in_numpy(score) and score.dtype == torch.float32:
-        padding = None if valid is None or valid.all() else ~valid.numpy()
-        return torch.from_numpy(_sample_rows(score.detach().numpy(), num_samples, padding))
-    valid = torch.ones_like(score, dtype=torch.bool) if valid is None else valid
     # Padding sorts to the front, where no sample point comes.
-    order = score.masked_fill(~valid, -1).argsort(dim=-1, stable=True)
-    real = valid.gather(-1, order)
-    total = score.masked_fill(~valid, 0).gather(-1, order).cumsum(-1)
-    low = total.masked_fill(~real, torch.inf).amin(-1, keepdim=True)
+    masked = score if valid is None else score.masked_fill(~valid, -1)
+    ascending, order = masked.sort(dim=-1, stable=True)
+    total = (ascending if valid is None else ascending.clamp_min(0)).cumsum(-1)
+    if valid is None:
+        low = total[:, :1]
+    else:
+        padding = ascending < 0
+        low = total.masked_fill(padding, torch.inf).amin(-1, keepdim=True)
     spread = total[:, -1:] - low
-    cdf = ((total - low) / spread.clamp_min(torch.finfo(torch.float32).tiny)).masked_fill(~real, -1)
-
+    cdf = (total - low) / spread.clamp_min(torch.finfo(torch.float32).tiny)
+    if valid is not None:
+        cdf = cdf.masked_fill(padding, -1)
     first = cdf.masked_fill(cdf <= 0, torch.inf).amin(-1, keepdim=True).clamp_max(1)
-    step = even_steps(0, 1, num_samples, score.device)
-    points = first + (1 - first) * step  # B, num_samples; ascending
-    picked = _nearest(cdf, points)
-    kept_sorted = torch.zeros_like(real).scatter_(-1, picked, True) & real
-    kept = torch.zeros_like(real).scatter_(-1, order, kept_sorted)
-    return kept | (valid & ~(spread > 0))
+    points = first + (1 - first) * _steps(num_samples, score.device)  # B, num_samples; ascending
+    # No padding: every point lies nearer to the lowest value, which is zero.
+    picked = order.gather(-1, _nearest(cdf, points))
+    kept = torch.zeros_like(score, dtype=torch.bool).scatter_(-1, picked, True)
+    equal = ~(spread > 0)  # all scores of the image are: all its tokens stay
+    return kept | (equal if valid is None else valid & equal)
 
 
 @cached_by_size
 def _steps(count: int, device: torch.device) -> Tensor:
-    return torch.linspace(0, 1, count, device=device)
-
-
-def _in_numpy(x: Tensor) -> bool:
-    """Whether to do steps on rows of a few hundred numbers by NumPy, with the same results: a call
-    costs a fraction of PyTorch's, and wakes no threads."""
-    return x.device.type == 'cpu' and runs_eagerly(x)
-
-
-def _sample_rows(score: np.ndarray, num_samples: int, padding: np.ndarray | None) -> np.ndarray:
-    """:func:`sample_tokens`, each step the same, so that rounding is too."""
-    first_places = np.arange(0, score.size, score.shape[1])[:, None]  # of the rows in the batch
-    masked = score if padding is None else np.where(padding, np.float32(-1), score)
-    order = masked.argsort(-1, kind='stable') + first_places
-    ascending = masked.ravel()[order]
-    # PyTorch sums float32 up in float64.
-    total = np.maximum(ascending, 0).cumsum(-1, dtype=np.float64).astype(np.float32)
-    real, low = ascending >= 0, total[:, :1]
-    if padding is not None:
-        low = np.where(real, total, np.float32(np.inf)).min(-1, keepdims=True)
-    spread = total[:, -1:] - low
-    cdf = (total - low) / np.maximum(spread, np.finfo(np.float32).tiny)
-    if padding is not None:
-        cdf[~real] = -1
-    first = np.where(cdf > 0, cdf, np.float32(1)).min(-1, keepdims=True)
-    points = first + (1 - first) * _steps(num_samples, torch.device('cpu')).numpy()
-    picked = order.ravel()[_nearest_places(cdf, points, first_places)]
-    kept = np.zeros(score.size, dtype=bool)
-    kept[picked] = True
-    kept = kept.reshape(score.shape)
-    valid = True if padding is None else ~padding
-    return np.where(spread > 0, kept & valid, valid)
-
-
-def _nearest_places(
-    ascending: np.ndarray, points: np.ndarray, first_places: np.ndarray
-) -> np.ndarray:
-    """:func:`_nearest`, as places in the whole batch."""
-    right = np.stack([row.searchsorted(p) for row, p in zip(ascending, points, strict=True)])
-    right = np.minimum(right, ascending.shape[1] - 1) + first_places
-    left = np.maximum(right - 1, first_places)
-    flat = ascending.ravel()
-    below, above = flat[left], flat[right]
-    nearest = np.where(np.abs(points - below) <= np.abs(points - above), below, above)
-    found = [row.searchsorted(value) for row, value in zip(ascending, nearest, strict=True)]
-    return np.stack(found) + first_places
+    return even_steps(0, 1, count, device)
 
 
 def _nearest(ascending: Tensor, points: Tensor) -> Tensor:
@@ -163,8 +117,6 @@ def compact(kept: Tensor, longest: int | None = None) -> tuple[Tensor, Tensor]:
         ``(index, valid)``, both ``(B, K)``: places among the N in their order; padding points at
         token 0 and is not valid. K is at least 1.
     """
-    if longest is None and _in_numpy(kept):
-        return _compact_rows(kept.numpy())
     count = kept.sum(-1)
     longest = max(int(count.max()), 1) if longest is None else longest
     # Each kept token writes its number to the next place; the others to one that is cut off.
@@ -172,12 +124,3 @@ def compact(kept: Tensor, longest: int | None = None) -> tuple[Tensor, Tensor]:
     number = torch.arange(kept.shape[1], device=kept.device).expand_as(place)
     index = place.new_zeros(kept.shape[0], longest + 1).scatter(1, place, number)[:, :longest]
     return index, torch.arange(longest, device=kept.device) < count[:, None]
-
-
-def _compact_rows(kept: np.ndarray) -> tuple[Tensor, Tensor]:
-    """:func:`compact`."""
-    count = kept.sum(-1)
-    valid = np.arange(max(int(count.max()), 1)) < count[:, None]
-    index = np.zeros(valid.shape, dtype=np.int64)
-    index[valid] = kept.nonzero()[1]
-    return torch.from_numpy(index), torch.from_numpy(valid)

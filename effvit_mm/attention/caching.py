@@ -30,6 +30,7 @@ def cached_by_size(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def cached(*args: object) -> Tensor:
         return function(*args) if torch.compiler.is_compiling() else compute(*args)
 
+    cached.cache_clear = compute.cache_clear
     return cached
 
 

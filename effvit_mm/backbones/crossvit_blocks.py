@@ -92,10 +92,8 @@ class TransformerBlock(nn.Module):
 
 
 def with_class_token(cls: Tensor, tokens: Tensor) -> Tensor:
-    """``tokens`` ``(B, N, C)`` with another class token ``(B, 1, C)``.
-
-    Where that is allowed they are written over: nobody else may need them.
-    """
+    """``tokens`` ``(B, N, C)``, which nobody else may need, with another class token ``(B, 1, C)``:
+    written over them where that is allowed."""
     if runs_eagerly(cls, tokens) and cls.dtype == tokens.dtype:
         tokens[:, :1] = cls
         return tokens
@@ -195,10 +193,8 @@ class MultiScaleStage(nn.Module):
             for block in self.blocks[b]:
                 tokens[b] = run(block, tokens[b], grids[b])
         fused = list(tokens)  # both directions read the tokens from before the exchange
-        classes = {
-            int(b): run(fusion, tokens[int(b)], tokens[1 - int(b)])
-            for b, fusion in self.fusions.items()
-        }
-        for b, cls in classes.items():
-            fused[b] = with_class_token(cls, tokens[b])
+        for name, fusion in self.fusions.items():
+            b = int(name)
+            cls = run(fusion, tokens[b], tokens[1 - b])
+            fused[b] = torch.cat((cls, tokens[b][:, 1:]), 1)
         return fused

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from test_crossvit import SMALL, images, randomise, tensors
 from test_eager import calls
+from torch.utils.flop_counter import FlopCounterMode
 
-from effvit_mm.analysis import count_flops
 from effvit_mm.attention import CrossAttention
 from effvit_mm.backbones import CrossViT, crossvit_stem
 from effvit_mm.backbones.crossvit_blocks import TokenGELU
@@ -115,7 +115,12 @@ def test_one_query_needs_no_keys_and_values(batch, bias):
     grads = [torch.autograd.grad(out.square().sum(), x)[0] for out in results]
     torch.testing.assert_close(*grads)
     # Two projections of 17 tokens less; the same of one token and three heads instead.
-    assert count_flops(folded.float(), (17, 24)) < 0.5 * count_flops(layer.float(), (17, 24))
+    counts = []
+    for each in (folded, layer):
+        with FlopCounterMode(display=False) as counter:
+            each(x)
+        counts.append(counter.get_total_flops())
+    assert counts[0] < 0.5 * counts[1]
 
 
 @pytest.mark.parametrize(
@@ -137,6 +142,8 @@ def test_images_resized_by_products(old, new, monkeypatch):
 
 def test_gelu_of_a_token():
     x = torch.linspace(-9, 9, 301)
-    torch.testing.assert_close(TokenGELU()(x), F.gelu(x), rtol=1e-5, atol=1e-7)
+    exact = F.gelu(x.double())
+    off, own = ((got - exact).abs().max() for got in (TokenGELU()(x), F.gelu(x)))
+    assert off <= own < 1e-6
     asks = x.clone().requires_grad_()
     assert TokenGELU()(asks).requires_grad

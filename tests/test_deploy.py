@@ -126,10 +126,12 @@ def test_gradients_of_the_image(case):
     grads = []
     for _ in range(2):
         x = images(64, 96).requires_grad_()
-        torch.stack([m.square().sum() for m in model(x)]).sum().backward()
+        torch.manual_seed(0)
+        # Not their squares: where maps are layer-normed those add up to nearly the same.
+        torch.stack([(m * torch.randn_like(m)).sum() for m in model(x)]).sum().backward()
         grads.append(x.grad)
         model.switch_to_deploy()
-    assert deviation(grads[1:], grads[:1]) < 1e-3
+    assert deviation(grads[1:], grads[:1]) < 1e-4
 
 
 @torch.no_grad()

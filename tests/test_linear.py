@@ -140,13 +140,18 @@ def test_where_the_plain_layer_is_called(always, monkeypatch):
 
 
 @torch.no_grad()
-def test_small_products_stay_with_pytorch():
-    layer, x, kept = layer_and_input()
-    for _ in range(3):
-        assert FUSED not in calls(results, layer, x, torch.randn(2, 5, 8), kept)
-    layer, x, kept = layer_and_input(shape=(1, steps.LARGE_PRODUCT // 64, 8))
-    linear_gelu(layer, x, kept)
-    assert FUSED in calls(linear_gelu, layer, x, kept)
+def test_small_products_and_many_rows_stay_with_pytorch():
+    wide = steps.LARGE_PRODUCT // (8 * steps.MANY_ROWS)
+    for rows, width, packs in (
+        (10, 6, False),
+        (steps.MANY_ROWS, wide, True),
+        (steps.MANY_ROWS, wide - 1, False),
+        (steps.MANY_ROWS + 1, wide, False),
+    ):
+        layer, x, kept = layer_and_input(shape=(1, rows, width))
+        for _ in range(2):
+            linear_gelu(layer, x, kept)
+        assert (FUSED in calls(linear_gelu, layer, x, kept)) == packs
 
 
 @torch.no_grad()

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from ..attention.eager import plain_float32, runs_eagerly
 
-# Multiply-adds below which packed weights save nothing.
-LARGE_PRODUCT = 1 << 22
+# Multiply-adds below which packed weights save nothing, and rows above which they save one to four
+# hundredths of the time: too little to hold weights twice, scattered between large maps.
+LARGE_PRODUCT, MANY_ROWS = 1 << 22, 1024
 
 
 class PackedWeight:
@@ -90,7 +91,7 @@ def packed_product(x: Tensor, source: Tensor, bias: Tensor | None, packed: Packe
     """
     rows = x.numel() // max(x.shape[-1], 1)
     weight = None
-    if rows * source.numel() >= LARGE_PRODUCT:
+    if rows <= MANY_ROWS and rows * source.numel() >= LARGE_PRODUCT:
         weight = packed.get(source, rows)
     if weight is None:
         return F.linear(x, source.flatten(1), bias)

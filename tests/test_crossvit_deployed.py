@@ -40,6 +40,7 @@ def assert_close(got, want, bound=1e-5):
 def packing(monkeypatch):
     """Weights of small layers are packed too."""
     monkeypatch.setattr(linear, 'LARGE_PRODUCT', 1)
+    monkeypatch.setattr(linear, 'LARGE_WEIGHT', 1)
 
 
 @pytest.mark.parametrize('batch', [1, 3])

@@ -37,6 +37,7 @@ def results(layer, x, residual, kept):
 def always(monkeypatch):
     """Small products too."""
     monkeypatch.setattr(steps, 'LARGE_PRODUCT', 1)
+    monkeypatch.setattr(steps, 'LARGE_WEIGHT', 1)
 
 
 @pytest.mark.parametrize('bias', [True, False])
@@ -127,6 +128,7 @@ def test_where_the_plain_layer_is_called(always, monkeypatch):
         assert FUSED not in calls(results, layer, x, residual, kept)
         monkeypatch.undo()
         monkeypatch.setattr(steps, 'LARGE_PRODUCT', 1)
+        monkeypatch.setattr(steps, 'LARGE_WEIGHT', 1)
         kept.active = False
         assert FUSED not in calls(results, layer, x, residual, kept)
         kept.active = True
@@ -141,14 +143,16 @@ def test_where_the_plain_layer_is_called(always, monkeypatch):
 
 @torch.no_grad()
 def test_small_products_and_many_rows_stay_with_pytorch():
-    wide = steps.LARGE_PRODUCT // (8 * steps.MANY_ROWS)
-    for rows, width, packs in (
-        (10, 6, False),
-        (steps.MANY_ROWS, wide, True),
-        (steps.MANY_ROWS, wide - 1, False),
-        (steps.MANY_ROWS + 1, wide, False),
+    width = steps.LARGE_WEIGHT // 8
+    few = -(-steps.LARGE_PRODUCT // steps.LARGE_WEIGHT)
+    for rows, inputs, packs in (
+        (few, width, True),
+        (few - 1, width, False),
+        (few + 1, width - 1, False),
+        (steps.MANY_ROWS, width, True),
+        (steps.MANY_ROWS + 1, width, False),
     ):
-        layer, x, kept = layer_and_input(shape=(1, rows, width))
+        layer, x, kept = layer_and_input(shape=(1, rows, inputs))
         for _ in range(2):
             linear_gelu(layer, x, kept)
         assert (FUSED in calls(linear_gelu, layer, x, kept)) == packs

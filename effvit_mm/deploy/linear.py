@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from ..attention.eager import plain_float32, runs_eagerly
 
-# Multiply-adds below which packed weights save nothing, and rows above which they save one to four
-# hundredths of the time: too little to hold weights twice, scattered between large maps.
-LARGE_PRODUCT, MANY_ROWS = 1 << 22, 1024
+# What is worth to be packed: a weight of so many numbers (256 x 768), in a product of so many
+# multiply-adds, by no more rows than this. Others save next to nothing, and holding weights twice,
+# scattered between large maps, costs memory.
+LARGE_PRODUCT, LARGE_WEIGHT, MANY_ROWS = 1 << 22, 3 << 16, 1024
 
 
 class PackedWeight:
@@ -91,7 +92,8 @@ def packed_product(x: Tensor, source: Tensor, bias: Tensor | None, packed: Packe
     """
     rows = x.numel() // max(x.shape[-1], 1)
     weight = None
-    if rows <= MANY_ROWS and rows * source.numel() >= LARGE_PRODUCT:
+    large = source.numel() >= LARGE_WEIGHT and rows * source.numel() >= LARGE_PRODUCT
+    if large and rows <= MANY_ROWS:
         weight = packed.get(source, rows)
     if weight is None:
         return F.linear(x, source.flatten(1), bias)

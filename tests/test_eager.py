@@ -8,8 +8,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from effvit_mm.analysis import count_flops
-from effvit_mm.attention import windows
-from effvit_mm.attention.eager import gelu, runs_eagerly
+from effvit_mm.attention import eager, windows
+from effvit_mm.attention.eager import add, gelu, linear, runs_eagerly
 from effvit_mm.attention.windows import join_heads, split_heads
 from effvit_mm.backbones.pslt import InvertedResidual
 from effvit_mm.deploy import ConvGELU, PointwiseConv2d, convolution
@@ -63,6 +63,45 @@ def test_gelu_writes_only_where_nobody_looks():
         assert torch.equal(gelu(y), want) and torch.equal(y, want)
 
 
+def test_sums_are_written_only_where_nobody_looks():
+    x, y = torch.randn(5, requires_grad=True), torch.randn(5)
+    start = x * 1
+    want, half = x.detach() + y, y.bfloat16()
+    torch.testing.assert_close(add(start, y), want)
+    assert torch.equal(start, x)
+    with torch.no_grad():
+        assert add(half, start).dtype == torch.float32
+        assert torch.equal(add(start, y), want) and torch.equal(start, want)
+
+
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize('shape', [(40, 6), (2, 4, 5, 6), (1, 39, 6)], ids=str)
+@torch.no_grad()
+def test_many_rows_go_to_onednn(bias, shape, monkeypatch):
+    """With PyTorch's numbers, whatever the strides; never past a hook or another layer."""
+    torch.manual_seed(0)
+    monkeypatch.setattr(eager, 'MANY_ROWS', 40)
+    layer, pixels, x = nn.Linear(6, 8, bias), PointwiseConv2d(6, 8, bias), torch.randn(shape)
+    pixels.weight.copy_(layer.weight[:, :, None, None])
+    pixels.bias = layer.bias
+    fused, many = 'mkldnn::_linear_pointwise', x.numel() >= 240
+    doubled = x.repeat(2, *(1,) * (x.ndim - 1))
+    for strided in (x, x.transpose(0, -2).contiguous().transpose(0, -2), doubled[::2]):
+        want = F.linear(strided, layer.weight, layer.bias)
+        torch.testing.assert_close(linear(layer, strided), want)
+        assert (fused in calls(linear, layer, strided)) == many
+        if x.ndim == 4:
+            maps, want = strided.permute(0, 3, 1, 2), want.permute(0, 3, 1, 2)
+            torch.testing.assert_close(pixels(maps), want)
+            assert (fused in calls(pixels, maps)) == many
+    assert fused not in calls(linear, nn.Sequential(layer), x)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert linear(layer, x).dtype == torch.bfloat16
+    want = F.linear(x, layer.weight, layer.bias) + 1
+    layer.register_forward_hook(lambda module, inputs, output: output + 1)
+    torch.testing.assert_close(linear(layer, x), want)
+
+
 @pytest.mark.parametrize('shift', [0, -2, 3])
 @pytest.mark.parametrize(('batch', 'count', 'heads'), [(1, 3, 2), (3, 2, 4), (2, 1, 1)])
 def test_rows_in_order_are_the_strided_copies(shift, batch, count, heads):
@@ -111,6 +150,10 @@ def test_bands_are_seamless(stride, size, band, monkeypatch):
     got = block.switch_to_deploy()(x)
     torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
     assert got.is_contiguous(memory_format=torch.channels_last)
+    with torch.autocast('cpu', torch.bfloat16):
+        half = block(x)
+    assert half.dtype == (torch.bfloat16 if stride == 2 else torch.float32)  # plus the input
+    torch.testing.assert_close(half.float(), want, rtol=0.05, atol=0.05)
 
 
 @torch.no_grad()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
+
+# Rows from which on oneDNN's linear layer is faster than PyTorch's own, which fills its result with
+# the bias before it adds the product to that; for fewer rows oneDNN's calls cost more.
+MANY_ROWS = 2048
 
 
 def runs_eagerly(*tensors: Tensor) -> bool:
@@ -42,7 +46,7 @@ def plain_float32(x: Tensor, weight: Tensor) -> bool:
         runs_eagerly(x, weight)
         # No subclasses: quantised weights, tensors of several machines, fake ones.
         and type(x) is Tensor
-        and type(weight) is torch.nn.Parameter
+        and type(weight) is nn.Parameter
         and x.device.type == weight.device.type == 'cpu'
         and x.dtype == weight.dtype == torch.float32
         and not torch.is_autocast_enabled('cpu')
@@ -60,4 +64,46 @@ def on_onednn(x: Tensor, weight: Tensor) -> bool:
 
 def gelu(x: Tensor) -> Tensor:
     """The exact GELU of a tensor that nobody else needs: written over it where that is allowed."""
-    return torch.ops.aten.gelu_(x) if runs_eagerly(x) else torch.nn.functional.gelu(x)
+    return torch.ops.aten.gelu_(x) if runs_eagerly(x) else nn.functional.gelu(x)
+
+
+def is_plain_linear(layer: nn.Module) -> bool:
+    """Whether a layer is what it was built as, and nobody looks at its result."""
+    return type(layer) is nn.Linear and not (layer._forward_hooks or layer._forward_pre_hooks)
+
+
+def linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """``layer(x)`` of a linear layer, by :func:`product`.
+
+    Args:
+        layer: A linear layer, or what a tool put into its place: that is called as it is.
+        x: ``(..., in)``.
+    """
+    # Asked first: in a graph for any size, a condition on the size would hold it to some.
+    if runs_plainly() and x.numel() >= MANY_ROWS * x.shape[-1] and is_plain_linear(layer):
+        return product(x, layer.weight, layer.bias)
+    return layer(x)
+
+
+def product(x: Tensor, weight: nn.Parameter, bias: Tensor | None) -> Tensor:
+    """``x W^T + bias``, in eager inference of many rows by oneDNN's step.
+
+    Args:
+        x: ``(..., in)``.
+        weight: W, ``(out, in)``, or that of a 1x1 convolution.
+        bias: ``(out,)``.
+
+    Returns:
+        ``(..., out)``.
+    """
+    flat = weight.flatten(1)
+    if x.numel() >= MANY_ROWS * x.shape[-1] and on_onednn(x, weight):
+        return torch.ops.mkldnn._linear_pointwise.default(x, flat, bias, 'none', [], '')
+    return nn.functional.linear(x, flat, bias)
+
+
+def add(x: Tensor, residual: Tensor) -> Tensor:
+    """``x + residual``, of one shape, where nobody else needs ``x``: written over it if allowed."""
+    if x.dtype == residual.dtype and runs_eagerly(x, residual):
+        return x.add_(residual)
+    return x + residual

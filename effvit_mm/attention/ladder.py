@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .caching import SizeCache, cached_by_size
-from .eager import runs_eagerly
+from .eager import add, linear, runs_eagerly
 from .sizes import is_open
 from .softmax import biased_attention
 from .windows import crop, join_heads, pad_to_windows, split_heads, window_partition
@@ -145,14 +145,14 @@ class ShiftedWindowAttention(nn.Module):
         window = (min(size, height), min(size, width)) if self.mask_padding else (size, size)
         x = pad_to_windows(x, window)
         if self.takes_value:
-            q, k = split_heads(self.qk(x), window, shift, 2, heads)
+            q, k = split_heads(linear(self.qk, x), window, shift, 2, heads)
             (v,) = split_heads(pad_to_windows(value, window), window, shift, 1, heads)
         else:
-            q, k, v = split_heads(self.qkv(x), window, shift, 3, heads)
+            q, k, v = split_heads(linear(self.qkv, x), window, shift, 3, heads)
         out = self._attend(q, k, v, self._bias(grid, window, shift, q.dtype))
-        out = self.proj(join_heads(out, window, shift, (x.shape[1], x.shape[2]), heads))
+        out = linear(self.proj, join_heads(out, window, shift, (x.shape[1], x.shape[2]), heads))
         if self.takes_value:
-            out = out + x
+            out = add(out, x)
         return crop(out, grid)
 
     def _bias(self, grid: Size, window: Size, shift: int, dtype: torch.dtype) -> Tensor:
@@ -210,8 +210,7 @@ class PixelAdaptiveFusion(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = self.fc1(x)
-        gate = self.fc2(gate.relu_() if runs_eagerly(gate) else gate.relu())
-        x = x * (gate.sigmoid_() if runs_eagerly(gate) else gate.sigmoid())
-        y = self.proj(x)
-        return y.add_(x) if runs_eagerly(y) else x + y
+        gate = linear(self.fc1, x)
+        gate = linear(self.fc2, gate.relu_() if runs_eagerly(gate) else gate.relu())
+        x = gate.sigmoid_().mul_(x) if runs_eagerly(gate, x) else x * gate.sigmoid()
+        return add(linear(self.proj, x), x)

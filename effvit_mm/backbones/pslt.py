@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from ..attention import PixelAdaptiveFusion, ShiftedWindowAttention
-from ..attention.eager import runs_eagerly
+from ..attention.eager import add, runs_eagerly
 from ..attention.windows import pad_to_windows
 from ..deploy import ConvGELU, PointwiseConv2d, ShiftedConv2d, bottleneck, fold_batch_norms
 from ..registry import register_backbone
@@ -39,7 +39,10 @@ def conv_gelu_norm(
 
 
 class SqueezeExcitation(nn.Module):
-    """Gate the channels of ``x: (B, C, H, W)`` by an MLP of their means; add ``residual``."""
+    """Gate the channels of ``x: (B, C, H, W)`` by an MLP of their means; add ``residual``.
+
+    Nobody else needs ``x``: eager inference writes over it.
+    """
 
     def __init__(self, channels: int, reduction: int = 2) -> None:
         super().__init__()
@@ -48,10 +51,8 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         gate = self.fc2(self.fc1(x.mean((2, 3))).relu()).sigmoid()[:, :, None, None]
-        x = x * gate
-        if residual is None:
-            return x
-        return x.add_(residual) if runs_eagerly(x, residual) else x + residual
+        x = x.mul_(gate) if x.dtype == gate.dtype and runs_eagerly(x, gate) else x * gate
+        return x if residual is None else add(x, residual)
 
 
 class InvertedResidual(nn.Module):
@@ -117,8 +118,8 @@ class LadderBranch(nn.Module):
         self.drop_path = StochasticDepth(drop_path, 'row')
 
     def forward(self, x: Tensor, value: Tensor | None) -> Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x), value))
-        return x + self.drop_path(self.ffn(self.norm2(x)))
+        x = add(self.drop_path(self.attn(self.norm1(x), value)), x)
+        return add(self.drop_path(self.ffn(self.norm2(x))), x)
 
 
 class LadderBlock(nn.Module):

@@ -6,11 +6,10 @@ Maps are taken in channels-last memory, in which a 1x1 convolution is one matrix
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..attention.caching import SizeCache
-from ..attention.eager import gelu, on_onednn, runs_eagerly
+from ..attention.eager import gelu, on_onednn, plain_float32, product, runs_eagerly
 from .linear import PackedWeight, may_pack, packed_product
 
 # Elements of an output from which on oneDNN's convolution, which applies GELU on the way, is faster
@@ -33,8 +32,7 @@ class PointwiseConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if not runs_eagerly(x, self.weight):
             return super().forward(x)
-        pixels = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
-        return pixels.permute(0, 3, 1, 2)
+        return product(x.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2)
 
 
 class ConvGELU(nn.Sequential):
@@ -133,7 +131,7 @@ def _fuses(conv: nn.Module, x: Tensor) -> bool:
 
 
 def bottleneck(
-    expand: nn.Module, depthwise: nn.Sequential, project: nn.Module, x: Tensor
+    expand: nn.Module, depthwise: nn.Sequential, project: nn.Sequential, x: Tensor
 ) -> Tensor:
     """``project(depthwise(expand(x)))``, the wide map in between never being whole.
 
@@ -141,7 +139,7 @@ def bottleneck(
     what the depthwise convolution sees of it.
 
     Args:
-        expand, project: They work on each pixel alone; ``project`` keeps no map of its input.
+        expand, project: They work on each pixel alone, ``project`` by a 1x1 convolution at first.
         depthwise: :class:`ShiftedConv2d` of 3x3 with a padding of one, and a GELU.
         x: ``(B, C, H, W)``.
     """
@@ -152,10 +150,13 @@ def bottleneck(
     if not runs_eagerly(x, shifted.conv.weight) or images * height * row <= BAND:
         return project(depthwise(expand(x)))
     group, rows = max(1, BAND // (height * row)), max(1, BAND // (row * stride))
-    outputs = -(-height // stride)
-    whole = []
-    for part in x.split(group):
-        bands = []
+    outputs = (height + stride - 1) // stride
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    shape = (images, outputs, (width + stride - 1) // stride, project[0].out_channels)
+    whole = x.new_empty(shape, dtype=dtype)  # in channels-last memory
+    for image in range(0, images, group):
+        part = x[image : image + group]
         for first in range(0, outputs, rows):
             last = min(first + rows, outputs)
             low, high = max(0, (first - 1) * stride), min(height, (last - 1) * stride + 2)
@@ -164,6 +165,17 @@ def bottleneck(
             # output that saw it is the one before the first.
             y = y[:, :, int(first > 0) :][:, :, : last - first]
             y = shifted.correct(y, (height, width), first)
-            bands.append(project(gelu(y)))
-        whole.append(torch.cat(bands, 2) if len(bands) > 1 else bands[0])
-    return torch.cat(whole)
+            _write(project, gelu(y), whole[image : image + group, first:last])
+    return whole.permute(0, 3, 1, 2)
+
+
+def _write(project: nn.Sequential, x: Tensor, into: Tensor) -> None:
+    """Put ``project(x)`` of ``(B, C, H, W)`` into ``(B, H, W, out)``, contiguous memory."""
+    conv, *rest = project
+    if rest or not (_is_plain(conv) and plain_float32(x, conv.weight)):
+        into.copy_(project(x).permute(0, 2, 3, 1))
+        return
+    pixels = x.permute(0, 2, 3, 1).flatten(0, 2)
+    out = torch.mm(pixels, conv.weight.flatten(1).t(), out=into.view(-1, into.shape[3]))
+    if conv.bias is not None:
+        out.add_(conv.bias)

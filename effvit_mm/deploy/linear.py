@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..attention.eager import plain_float32, runs_eagerly
+from ..attention.eager import is_plain_linear, plain_float32, runs_eagerly
 
 # What is worth to be packed: a weight of so many numbers (256 x 768), in a product of so many
 # multiply-adds, by no more rows than this. Others save next to nothing, and holding weights twice,
@@ -108,7 +108,7 @@ def packed_linear(layer: nn.Linear, x: Tensor, packed: PackedWeight) -> Tensor:
         x: ``(..., in)``.
         packed: Of this layer alone. Until it is active, the layer is called as it is.
     """
-    if _is_plain(layer) and may_pack(x, layer.weight, packed):
+    if is_plain_linear(layer) and may_pack(x, layer.weight, packed):
         return packed_product(x, layer.weight, layer.bias, packed)
     return layer(x)
 
@@ -116,20 +116,15 @@ def packed_linear(layer: nn.Linear, x: Tensor, packed: PackedWeight) -> Tensor:
 def linear_gelu(layer: nn.Linear, x: Tensor, packed: PackedWeight) -> Tensor:
     """``gelu(layer(x))``, the exact GELU; see :func:`packed_linear`."""
     y = packed_linear(layer, x, packed)
-    return torch.ops.aten.gelu_(y) if _is_plain(layer) and runs_eagerly(y) else F.gelu(y)
+    return torch.ops.aten.gelu_(y) if is_plain_linear(layer) and runs_eagerly(y) else F.gelu(y)
 
 
 def linear_add(layer: nn.Linear, x: Tensor, residual: Tensor, packed: PackedWeight) -> Tensor:
     """``residual + layer(x)``, of one shape; see :func:`packed_linear`."""
     y = packed_linear(layer, x, packed)
-    if _is_plain(layer) and y.dtype == residual.dtype and runs_eagerly(y, residual):
+    if is_plain_linear(layer) and y.dtype == residual.dtype and runs_eagerly(y, residual):
         return y.add_(residual)
     return residual + y
-
-
-def _is_plain(layer: nn.Module) -> bool:
-    """Whether a layer is what it was built as, and nobody looks at its result."""
-    return type(layer) is nn.Linear and not (layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def may_pack(x: Tensor, weight: Tensor, packed: PackedWeight) -> bool:

@@ -8,7 +8,7 @@ import platform
 # Options of glibc's mallopt, from its malloc.h.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 NEVER = 2**31 - 1
-TOP_PAD = 64 * 2**20
+TOP_PAD = 256 * 2**20  # of addresses; memory is taken when it is first written to
 LARGEST_KEPT = 32 * 2**20  # bytes, the most that glibc allows
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -24,6 +25,9 @@ from .subjects import Subject
 SCRIPT = Path(__file__).with_name('worker.py')
 TREE = Path(__file__).resolve().parents[2]
 GRACE_SECONDS = 5
+# Before a turn, in seconds. OpenMP's threads look out for more work for a while, on a whole core,
+# before they sleep: those of the process whose turn it was must have done so.
+PAUSE = 0.05
 
 
 class Worker:
@@ -109,6 +113,7 @@ class _Subject:
 
     def seconds(self, part: str) -> float:
         """Of one pass; NaN after a failure."""
+        time.sleep(PAUSE)
         found = self._ask('seconds', part)
         return math.nan if found is None else found
 

@@ -11,7 +11,6 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
 PACKAGES = ('timm', 'torchvision', 'torchreid', 'onnxruntime', 'onedl-mmdetection', 'mmdet')
 DEFAULT_SIZES = {'config': '800x1333'}
 USUAL_SIZE = '224'

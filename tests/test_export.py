@@ -241,6 +241,19 @@ def test_a_network_without_a_graph(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+class Eigenvalues(nn.Module):
+    """A step that ONNX lacks."""
+
+    def forward(self, x):
+        return torch.linalg.eigvalsh(x.mean(1) @ x.mean(1).mT)
+
+
+def test_an_operator_that_onnx_lacks(tmp_path):
+    with pytest.raises(export.ExportError, match=r'this network: .*No ONNX function .*eigh'):
+        export.export_onnx(export.source_of(Eigenvalues()), tmp_path / 'a.onnx', (40, 50))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize('package', ['onnx', 'onnxscript', 'onnxruntime'])
 def test_a_missing_package_is_named(package, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__('sys').modules, package, None)

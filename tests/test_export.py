@@ -221,11 +221,24 @@ def test_the_smallest_images_of_any_size(name, least):
     assert source.metadata(least)['least_side'] == str(least)
 
 
+@torch.no_grad()
+def test_images_of_fashion_mnist(tmp_path):
+    """28 pixels: a network of small patches takes less than the 32 of the published ones."""
+    model = effvit_mm.create_model('deit_tiny', arch=VIT, patch_size=4, img_size=28).eval()
+    want, path = model(noise(2, 3, 28, 28)), tmp_path / 'a.onnx'
+    source = export.source_of(model)
+    assert export.find_shapes(source.network, (28, 28), True).least < 28
+    export.export_onnx(source, path, (28, 28))
+    assert deviation(run_onnx(path, noise(2, 3, 28, 28)), [want]) < 1e-4
+
+
 def test_what_the_network_says_of_a_size():
     model = effvit_mm.create_model('deit_tiny', arch=VIT, patch_size=32, img_size=64)
     network = export.source_of(model).network
     with pytest.raises(export.ExportError, match='--shape 40 64: VisionTransformer takes images'):
         export.find_shapes(network, (40, 64), False)
+    with pytest.raises(export.ExportError, match='--shape 2 50: Calculated padded input'):
+        export.find_shapes(export.source_of(Small()).network, (2, 50), False)
 
 
 class ByContent(nn.Module):
@@ -398,7 +411,8 @@ INT8 = ['pslt_tiny', '--out', 'a.onnx', '--format', 'int8']
         (['nowhere.py', '--out', 'a.onnx'], 'config nowhere.py: no such file'),
         (['pslt_tiny', 'nowhere.pth', '--out', 'a.onnx'], 'checkpoint nowhere.pth'),
         (['pslt_tiny', '--out', 'a.pt2'], '--out a.pt2: a name ending in .onnx is needed'),
-        (['pslt_tiny', '--out', 'a.onnx', '--shape', '16', '64'], '--shape 16 64: height and'),
+        (['pslt_tiny', '--out', 'a.onnx', '--shape', '0', '64'], '--shape 0 64: height and'),
+        (['pslt_tiny', '--out', 'a.onnx', '--shape', '16', '64'], '--shape 16 64: PSLT takes'),
         (['pslt_tiny', '--out', 'a.onnx', '--opset', '11'], '--opset 11: allowed are 18 to 23'),
         (['pslt_tiny', '--out', 'a.onnx', '--part', 'neck'], '--part neck: pslt_tiny has none'),
         (['pslt_tiny', '--out', 'a.onnx', '--images', '3'], '--images goes with --format int8'),

@@ -36,10 +36,12 @@ REID = [
 ]
 # Formats of other runtimes; see docs/export.md.
 ONNX = ['onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.5.6']
-EXPORT = [*ONNX, 'torch>=2.9', 'openvino>=2025.0']
+OPENVINO = ['openvino>=2025.0']
+EXPORT = [*ONNX, *OPENVINO, 'torch>=2.9']
 DEV = [
     *REID,
     *ONNX,
+    *OPENVINO,
     'pytest>=8',
     'pytest-xdist>=3.5',
     'ruff>=0.8',

@@ -24,6 +24,15 @@ print(type(model).__module__)
 """
 
 
+NETWORKS = """
+import sys
+import effvit_mm
+for name in {names}:
+    effvit_mm.create_model(name)
+print([name for name in ('mmdet', 'mmpretrain', 'torchreid') if name in sys.modules])
+"""
+
+
 def run(code):
     return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
 
@@ -78,3 +87,10 @@ def test_create_model_refuses():
         effvit_mm.create_model('pslt_tiny', num_classes=-1)
     with pytest.raises(ValueError, match='features_only'):
         effvit_mm.create_model('pslt_tiny', out_indices=(1, 2))
+
+
+def test_networks_by_name_load_no_host():
+    """A host prints, and takes seconds; mechanisms are looked up without one."""
+    names = ['pslt_tiny', 'crossvit_tiny', 'castling_deit_tiny', 'levit_128s', 'mvitv2_tiny']
+    result = run(NETWORKS.format(names=names))
+    assert result.stdout == '[]\n', result.stderr

@@ -21,7 +21,7 @@ from ...errors import ConfigError, UserError
 
 # Largest difference of an output's values from PyTorch's, over its largest value.
 TOLERANCE = 1e-4
-LEAST_SIDE = 32
+LEAST_SIDE = 32  # of graphs for any size, where no backbone says what it needs
 AXES = {0: 'batch', 2: 'height', 3: 'width'}  # those of the images that may vary
 PIP = "pip install 'effvit-mm[export]'"
 
@@ -89,16 +89,16 @@ def find_shapes(network: nn.Module, size: Sequence[int], any_size: bool) -> Shap
     """The sizes of a graph; with ``any_size`` the given one is but an example.
 
     Raises:
-        ConfigError: ``size`` is not two sides of 32 pixels or more.
+        ConfigError: ``size`` is not two sides in pixels.
         ExportError: The network takes no images of this size, or its graphs hold for one alone.
     """
     text = ' '.join(map(str, size))
-    if len(size) != 2 or not all(isinstance(n, int) and n >= LEAST_SIDE for n in size):
-        raise ConfigError(f'--shape {text}: height and width of {LEAST_SIDE} or more are needed')
+    if len(size) != 2 or not all(isinstance(n, int) and n >= 1 for n in size):
+        raise ConfigError(f'--shape {text}: height and width of 1 or more are needed')
     try:
         with torch.no_grad():
             outputs = network(noise(1, size))
-    except ValueError as error:  # of the network, which knows what it can take
+    except (ValueError, RuntimeError) as error:  # the network, or PyTorch, knows what it can take
         raise ExportError(f'--shape {text}: {error}') from error
     if not any_size:
         return Shapes((size[0], size[1]), None)
@@ -110,7 +110,8 @@ def find_shapes(network: nn.Module, size: Sequence[int], any_size: bool) -> Shap
     # Backbones know what they need; of what lies behind them, maps must have two cells a side.
     own = [m.graph_side for m in network.modules() if hasattr(m, 'graph_side')]
     maps = [zip(size, m.shape[2:], strict=True) for m in outputs if m.ndim == 4]
-    least = max([LEAST_SIDE, *own, *(-(-side // cells) + 1 for m in maps for side, cells in m)])
+    two_cells = (-(-side // cells) + 1 for sides in maps for side, cells in sides)
+    least = max([*(own or [LEAST_SIDE]), *two_cells])
     return Shapes((max(size[0], least), max(size[1], least)), least)
 
 

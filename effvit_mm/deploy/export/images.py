@@ -13,6 +13,7 @@ import torch
 from mmengine.registry import DATASETS, DefaultScope
 from torch import Tensor
 
+from ...engine.console import import_quietly
 from ...errors import ConfigError
 from ...inference.model import innermost_dataset, test_dataset
 from ...inference.sources import Image, find_images
@@ -51,7 +52,7 @@ class Images(NamedTuple):
                 yield self._samples([self.items[i] for i in places])
 
     def _file(self, path: Path) -> Tensor:
-        from ...datasets.loading import load_image  # brings mmpretrain's data sets, which print
+        from ...datasets.loading import load_image
 
         height, width = self.size
         array = cv2.resize(load_image(path), (width, height), interpolation=cv2.INTER_AREA)
@@ -96,6 +97,7 @@ def find_calibration(
         files = [image.path for image in find_images(folder) if isinstance(image, Image)]
         if len(files) < 2:
             raise ConfigError(f'--calibration {folder}: two images or more are needed')
+        import_quietly('mmpretrain')  # reading files brings it
         files = files[: 2 * count]
         return tuple(Images(files, range(i, len(files), 2), source, size) for i in range(2))
     cfg = source.cfg

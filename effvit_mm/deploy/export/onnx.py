@@ -13,6 +13,7 @@ from ...errors import ConfigError
 from .graph import (
     AXES,
     Checked,
+    ExportError,
     Run,
     Shapes,
     Size,
@@ -69,19 +70,30 @@ def check_opset(opset: int) -> None:
 
 
 def to_onnx(source: Source, shapes: Shapes, opset: int) -> torch.onnx.ONNXProgram:
-    """A network in ONNX's operators."""
+    """A network in ONNX's operators.
+
+    Raises:
+        ExportError: There is no graph of it, or an operator that ONNX does not have.
+    """
     graph = trace(source.network, shapes)
     names = {axis: name for axis, name in AXES.items() if axis == 0 or shapes.least is not None}
-    program = torch.onnx.export(
-        graph,
-        input_names=['images'],
-        output_names=source.output_names(len(graph.graph_signature.user_outputs)),
-        opset_version=opset,
-        dynamic_shapes=(names,),  # names alone: the graph has its open axes already
-        custom_translation_table=translations(),
-        dynamo=True,
-        verbose=False,
-    )
+    try:
+        program = torch.onnx.export(
+            graph,
+            input_names=['images'],
+            output_names=source.output_names(len(graph.graph_signature.user_outputs)),
+            opset_version=opset,
+            dynamic_shapes=(names,),  # names alone: the graph has its open axes already
+            custom_translation_table=translations(),
+            dynamo=True,
+            verbose=False,
+        )
+    except torch.onnx.errors.OnnxExporterError as error:
+        cause = error
+        while cause.__cause__ is not None:  # the outer ones point to a stack trace
+            cause = cause.__cause__
+        reason = f'{type(cause).__name__}: {str(cause).strip()}'.split('\n')[0]
+        raise ExportError(f'torch.onnx cannot write this network: {reason}') from error
     program.model.metadata_props.update(source.metadata(shapes.least))
     return program
 

@@ -32,12 +32,12 @@ def export_openvino(
         program.save(onnx, external_data=False)
         model = openvino.convert_model(onnx)
         openvino.save_model(model, made, compress_to_fp16=False)
-        return compare(_runner(made), source.network, shapes)
+        return compare(openvino_session(made), source.network, shapes)
 
 
-def _runner(path: Path) -> Run:
-    import openvino
-
+def openvino_session(path: str | Path) -> Run:
+    """OpenVINO's or an ONNX file on the CPU in float32, as a function of images."""
+    openvino = need('openvino')
     # Its CPU plugin would compute in bfloat16 where the processor can.
     precision = {'INFERENCE_PRECISION_HINT': 'f32'}
     model = openvino.Core().compile_model(path, 'CPU', precision)

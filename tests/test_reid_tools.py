@@ -222,7 +222,7 @@ def test_another_number_of_persons_is_an_error(trained, tmp_path, capsys):
     options = ['--work-dir', tmp_path, '--cfg-options', 'model.num_classes=7']
     assert run_tool('train.py', trained[0], *options) == 2
     error = capsys.readouterr().err
-    assert 'has 5 classes' in error and 'model.num_classes=5' in error
+    assert 'has 5 persons (' in error and 'model.num_classes=5' in error
 
 
 def test_a_misspelt_option_of_a_loss_is_named(trained, tmp_path, capsys):

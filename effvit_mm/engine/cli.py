@@ -153,11 +153,15 @@ def _test(args: argparse.Namespace, session: Session) -> None:
 
 
 def run_guarded(
-    work: Callable[[argparse.Namespace, Session], None],
+    work: Callable[[argparse.Namespace, Session], int | None],
     make_parser: Callable[[], Parser],
     argv: Sequence[str] | None,
 ) -> int:
-    """Run a command: errors of the user as one line, signals as an orderly end."""
+    """Run a command: errors of the user as one line, signals as an orderly end.
+
+    Returns:
+        The exit code: what ``work`` returns, 0 for None; 2, 130 or 143 where it was cut short.
+    """
     debug = os.environ.get('EFFVIT_MM_DEBUG', '0') not in ('', '0')
     session = Session()
     previous = signal.signal(signal.SIGTERM, _raise_terminated)
@@ -167,7 +171,7 @@ def run_guarded(
         os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
         silence_third_parties()
         keep_freed_memory()
-        work(args, session)
+        return work(args, session) or 0
     except KeyboardInterrupt:
         return _interrupted(session, 'interrupted', EXIT_INTERRUPTED)
     except Terminated:
@@ -183,7 +187,6 @@ def run_guarded(
     finally:
         signal.signal(signal.SIGTERM, previous)
         _leave_group()
-    return 0
 
 
 def _raise_terminated(signum: int, frame: object) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from ..closed_output import until_closed
 from ..errors import ConfigError
 from .allocator import keep_freed_memory
 from .console import silence_third_parties
@@ -160,7 +161,7 @@ def run_guarded(
     """Run a command: errors of the user as one line, signals as an orderly end.
 
     Returns:
-        The exit code: what ``work`` returns, 0 for None; 2, 130 or 143 where it was cut short.
+        The exit code: what ``work`` returns, 0 for None; 2, 130, 141 or 143 where it was cut short.
     """
     debug = os.environ.get('EFFVIT_MM_DEBUG', '0') not in ('', '0')
     session = Session()
@@ -171,7 +172,7 @@ def run_guarded(
         os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
         silence_third_parties()
         keep_freed_memory()
-        return work(args, session) or 0
+        return until_closed(lambda: work(args, session) or 0)
     except KeyboardInterrupt:
         return _interrupted(session, 'interrupted', EXIT_INTERRUPTED)
     except Terminated:

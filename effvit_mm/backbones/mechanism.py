@@ -45,8 +45,7 @@ def build_attention(
     if not isinstance(attention, Mapping) or 'type' not in attention:
         raise TypeError(f"attention={attention!r}: a dict with a 'type' is needed")
     # Not MODELS.build: that looks in the registry of the default scope, which is mmpretrain's or
-    # mmdet's while one of their models is built. And get() imports all that is for re-ID and of
-    # mmpretrain, which a network by itself does without.
+    # mmdet's while one of their models is built. And get() imports mmpretrain before it looks.
     mechanism = MODELS.module_dict.get(attention['type']) or MODELS.get(attention['type'])
     if mechanism is None:
         raise ValueError(

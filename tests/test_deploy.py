@@ -331,6 +331,17 @@ def test_heads_become_one_layer(head):
     assert all(torch.equal(branch, head.logits(x)) for branch in head.branches(x))
 
 
+@torch.no_grad()
+def test_what_is_kept_is_of_the_present_weights(case):
+    """Converted there and back, weights are rounded, and lie where others lay before."""
+    deployed, x = build(case).switch_to_deploy(), images(*SIZES[0])
+    for _ in range(2):
+        deployed(x)
+    deployed.bfloat16().float()
+    fresh = copy.deepcopy(deployed)  # keeps nothing yet
+    assert deviation(deployed(x), fresh(x)) < 1e-5
+
+
 def test_cache_forgets_the_oldest_and_the_outdated():
     cache, source, made = SizeCache(active=True, budget=100), nn.Parameter(torch.ones(3)), []
 
@@ -355,3 +366,11 @@ def test_cache_forgets_the_oldest_and_the_outdated():
     assert not get(5).requires_grad
     cache.active = False
     assert get(5).requires_grad
+
+
+def test_cache_is_not_deceived_by_new_weights_in_old_memory():
+    cache, layer = SizeCache(active=True), nn.Linear(64, 64)
+    for _ in range(20):
+        assert cache.get((), layer.weight, lambda: layer.weight.sum()) == layer.weight.sum()
+        layer.weight.data = torch.empty(0)  # the old is free, for the next to take
+        layer.weight.data = torch.rand(64, 64)

@@ -49,10 +49,22 @@ def test_plain_type_builds_after_import(package):
     assert result.stdout.split()[-1:] == ['effvit_mm.backbones.pslt'], result.stderr
 
 
-def test_import_is_light():
+@pytest.mark.parametrize('then', ['', "effvit_mm.create_model('castling_levit_128s')"])
+def test_importing_and_building_are_light(then):
     heavy = ('mmdet', 'mmpretrain', 'mmcv', 'torchreid', 'timm', 'matplotlib.pyplot')
-    result = run(f'import sys, effvit_mm; print([name for name in {heavy} if name in sys.modules])')
+    code = (
+        f'import sys, effvit_mm\n{then}\nprint([name for name in {heavy} if name in sys.modules])'
+    )
+    result = run(code)
     assert result.stdout.strip() == '[]', result.stderr
+
+
+@pytest.mark.parametrize('library', ['mmpretrain', 'mmdet'])
+def test_what_imports_a_library_is_silent(library):
+    """Both print that they found nothing of OneDL's platform."""
+    modules = {'mmpretrain': 'effvit_mm.reid.torchreid', 'mmdet': 'effvit_mm.datasets.detection'}
+    result = run(f"import sys, {modules[library]}\nassert '{library}.datasets' in sys.modules")
+    assert (result.returncode, result.stdout, result.stderr) == (0, '', '')
 
 
 def test_attention_needs_torch_alone():

@@ -15,7 +15,8 @@ from mmpretrain.structures import DataSample
 from effvit_mm.errors import ConfigError, DataError
 from effvit_mm.registry import METRICS
 from effvit_mm.reid.metric import ReIDMetric
-from effvit_mm.reid.ranking import evaluate
+from effvit_mm.reid.ranking import evaluate, nearest
+from effvit_mm.reid.reranking import Reranking
 
 QUERIES, IMAGES, WIDTH = 9, 41, 6
 
@@ -82,6 +83,20 @@ def test_options_reach_the_ranking() -> None:
     assert single['single/rank_1'] != plain['reid/rank_1']
 
 
+@pytest.mark.parametrize('rerank', [None, {'k1': 5, 'k2': 2}])
+def test_rank_lists_are_the_first_items_of_the_ranking(rerank: dict | None) -> None:
+    samples = make_samples()
+    metrics, metric = run(samples, rerank=rerank, num_lists=3)
+    assert metrics == run(samples, rerank=rerank)[0]
+    settings = None if rerank is None else Reranking(**rerank)
+    indices, distances = nearest(*metric.features, 10, rerank=settings)
+    chosen = [0, 4, 8]
+    assert list(metric.lists.rows) == chosen
+    np.testing.assert_array_equal(metric.lists.indices, indices[chosen])
+    np.testing.assert_array_equal(metric.lists.distances, distances[chosen])
+    assert len(run(samples, num_lists=50)[1].lists.indices) == QUERIES
+
+
 def test_order_and_repeats_of_samples_do_not_matter() -> None:
     samples = make_samples()
     expected = run(samples)[0]
@@ -131,6 +146,7 @@ def test_wrong_arguments_and_samples() -> None:
     for options, message in (
         ({'distance': 'l2'}, "distance='l2': choose from cosine, euclidean"),
         ({'max_rank': 5}, 'max_rank=5: must be 10 or more'),
+        ({'num_lists': -1}, 'num_lists=-1: must be 0 or more'),
         ({'rerank': {'k': 20}}, "rerank: no option 'k'; it has k1, k2, lambda_value"),
         ({'rerank': {'k1': 0}}, 'rerank: k1=0'),
         ({'rerank': {'lambda_value': 1.5}}, 'rerank: lambda_value=1.5'),

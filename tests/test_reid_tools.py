@@ -16,6 +16,7 @@ from trainer import forget_runs
 import effvit_mm
 from effvit_mm.checkpoint import read_checkpoint
 from effvit_mm.errors import ConfigError, DataError
+from effvit_mm.reid import ranking
 from effvit_mm.reid.features import load_features
 from effvit_mm.reid.ranking import evaluate
 from effvit_mm.visualization.activations import activation_maps, overlay
@@ -221,7 +222,7 @@ def test_another_number_of_persons_is_an_error(trained, tmp_path, capsys):
     options = ['--work-dir', tmp_path, '--cfg-options', 'model.num_classes=7']
     assert run_tool('train.py', trained[0], *options) == 2
     error = capsys.readouterr().err
-    assert 'has 5 classes' in error and 'model.num_classes=5' in error
+    assert 'has 5 persons (' in error and 'model.num_classes=5' in error
 
 
 def test_a_misspelt_option_of_a_loss_is_named(trained, tmp_path, capsys):
@@ -308,13 +309,18 @@ def test_the_mirror_image_is_averaged_in_test_and_extractor_alike(trained, tmp_p
     assert np.abs(plain - tested).max() > 1e-2
 
 
-def test_reranking_changes_the_ranking_and_says_so(trained, tmp_path, capsys):
+def test_reranking_changes_the_ranking_and_says_so(trained, tmp_path, monkeypatch, capsys):
+    """Distances are computed once, for figures and pictures together."""
     config, checkpoint, _, _ = trained
+    calls = []
+    compare = ranking._compare
+    monkeypatch.setattr(ranking, '_compare', lambda *args: calls.append(args) or compare(*args))
     options = ['--rerank', '--cfg-options', 'test_evaluator.rerank.k1=3']
     options += ['test_evaluator.rerank.k2=2', '--show-dir', tmp_path / 'lists']
     assert run_tool('test.py', config, checkpoint, '--work-dir', tmp_path, *options) == 0
     assert 're-ranked' in capsys.readouterr().out
     assert len(list((tmp_path / 'lists').glob('*.png'))) == 4
+    assert len(calls) == 1
 
 
 def test_a_model_is_tested_on_people_of_another_set(trained, tmp_path, capsys):

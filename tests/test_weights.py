@@ -297,7 +297,7 @@ def test_converter_tool(converter, published, tmp_path, suffix, capsys):
         ('pslt_tinny', 'a.pth', "no model 'pslt_tinny'"),
         ('pslt_base', 'a.pth', 'shapes differ'),
         ('pslt_tiny', 'a.onnx', '.pth or .safetensors'),
-        ('pslt_tiny', 'absent/a.pth', 'not writable'),
+        ('pslt_tiny', '/proc/nowhere/a.pth', 'cannot be written'),
     ],
 )
 def test_converter_tool_refuses(converter, published, tmp_path, capsys, model, target, message):

@@ -51,9 +51,10 @@ class SizeCache:
         self.active, self.budget = active, budget
         self.entries: dict[Any, Kept] = {}  # the last used is the last
         self.stamp: tuple | None = None
+        self.source: Tensor | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, 'entries': {}, 'stamp': None}
+        return {**self.__dict__, 'entries': {}, 'stamp': None, 'source': None}
 
     def get(self, key: Any, source: Tensor, compute: Callable[[], Kept]) -> Kept:
         """``compute()``, or its result from before for the same ``key`` and ``source``.
@@ -68,6 +69,7 @@ class SizeCache:
         if stamp != self.stamp:
             self.entries.clear()
             self.stamp = stamp
+            self.source = source.detach()  # no other weights take its memory, and so its stamp
         found = self.entries.pop(key, None)
         if found is not None:
             self.entries[key] = found

@@ -3,7 +3,10 @@
 Those for detection are in :mod:`.detection`, which imports mmdet: nothing here does.
 """
 
+from contextlib import redirect_stdout
+from importlib import import_module
 from importlib.util import find_spec
+from io import StringIO
 
 from .loading import LoadImage, load_image
 from .on_texture import OnTexture
@@ -14,6 +17,8 @@ __all__ = ['LoadImage', 'OnTexture', 'SkipCorrupt', 'find_corrupt', 'load_image'
 
 # Detection goes without mmpretrain, on whose classes these are built.
 if find_spec('mmpretrain'):
+    with redirect_stdout(StringIO()):  # it prints that OneDL's platform is not installed
+        import_module('mmpretrain.datasets')
     from .digits import Digits
     from .fashion_mnist import FashionMNIST
     from .image_folder import ImageFolder

@@ -8,16 +8,23 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+from ..closed_output import until_closed
 from ..errors import ConfigError
 from .allocator import keep_freed_memory
-from .console import silence_third_parties
+from .console import quiet_standard_error, silence_third_parties
+
+if TYPE_CHECKING:
+    from torch.distributed import Store
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')  # set by launchers
+PATIENCE = timedelta(seconds=5)
 EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
 
 
@@ -153,11 +160,15 @@ def _test(args: argparse.Namespace, session: Session) -> None:
 
 
 def run_guarded(
-    work: Callable[[argparse.Namespace, Session], None],
+    work: Callable[[argparse.Namespace, Session], int | None],
     make_parser: Callable[[], Parser],
     argv: Sequence[str] | None,
 ) -> int:
-    """Run a command: errors of the user as one line, signals as an orderly end."""
+    """Run a command: errors of the user as one line, signals as an orderly end.
+
+    Returns:
+        The exit code: what ``work`` returns, 0 for None; 2, 130, 141 or 143 where it was cut short.
+    """
     debug = os.environ.get('EFFVIT_MM_DEBUG', '0') not in ('', '0')
     session = Session()
     previous = signal.signal(signal.SIGTERM, _raise_terminated)
@@ -167,7 +178,7 @@ def run_guarded(
         os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
         silence_third_parties()
         keep_freed_memory()
-        work(args, session)
+        return until_closed(lambda: work(args, session) or 0)
     except KeyboardInterrupt:
         return _interrupted(session, 'interrupted', EXIT_INTERRUPTED)
     except Terminated:
@@ -183,7 +194,6 @@ def run_guarded(
     finally:
         signal.signal(signal.SIGTERM, previous)
         _leave_group()
-    return 0
 
 
 def _raise_terminated(signum: int, frame: object) -> None:
@@ -255,11 +265,48 @@ def _rank() -> int:
 
 
 def _print_error(message: str, everywhere: bool) -> None:
-    """All ranks find the same fault in a config: one speaks. In the run each speaks for itself."""
-    if _rank() == 0:
+    """Rank 0 prints its error; another rank prints one that rank 0 does not have as well.
+
+    Rank 0 may still be busy, or be well and go on: the others wait a while for its word, which it
+    leaves in the store that launched processes share. Where that cannot be reached (Slurm's and
+    MPI's is opened by rank 0 when it has read the config), the others print if ``everywhere``.
+    """
+    rank, store = _rank(), None
+    if rank == 0:
         print(f'error: {message}', file=sys.stderr, flush=True)
-    elif everywhere:
-        print(f'error (rank {_rank()}): {message}', file=sys.stderr, flush=True)
+    try:
+        store = _shared_store()
+        if rank == 0 and store is not None:
+            store.set(message, '')
+        elif store is not None:
+            everywhere = not _comes(store, message)
+    except RuntimeError:  # there is no store, or it has ended with rank 0
+        everywhere = everywhere or store is not None
+    if rank != 0 and everywhere:
+        print(f'error (rank {rank}): {message}', file=sys.stderr, flush=True)
+
+
+def _comes(store: Store, word: str) -> bool:
+    """Whether a word is in the store, now or soon."""
+    end = time.monotonic() + PATIENCE.total_seconds()
+    while not store.check([word]):  # wait() would print that it waited in vain
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _shared_store() -> Store | None:
+    """Where launched processes leave each other words; None for a single process."""
+    if int(os.environ.get('WORLD_SIZE', 1)) < 2 or 'MASTER_ADDR' not in os.environ:
+        return None
+    from torch.distributed import PrefixStore, TCPStore
+
+    address, port = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])
+    with quiet_standard_error():  # a store that is not there is no fault
+        store = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=PATIENCE)
+    # torchrun's store outlives a restart of the processes.
+    return PrefixStore(f'effvit_mm errors {os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}', store)
 
 
 def _interrupted(session: Session, what: str, code: int) -> int:

@@ -85,8 +85,8 @@ def import_quietly(scope: str) -> None:
 
 
 @contextlib.contextmanager
-def quiet_subprocesses() -> Iterator[None]:
-    """Drop what child processes say on standard error: shells, of a compiler that is not there."""
+def quiet_standard_error() -> Iterator[None]:
+    """Drop what others than Python say there: shells, of a missing compiler; PyTorch's C++."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

@@ -87,8 +87,9 @@ def check_dataset(dataset, model: nn.Module, key: str, allow_empty_classes: bool
         settings = ' '.join(f'{path}={len(names)}' for path in wrong)
         head = wrong[0].removesuffix('.num_classes')
         head = 'the head of the model' if head == 'model.head' else head
+        what = 'persons' if head == 'model' else 'classes'
         raise DataError(
-            f'{key}.dataset has {len(names)} classes ({_some(names)}), but {head} '
+            f'{key}.dataset has {len(names)} {what} ({_some(names)}), but {head} '
             f'has num_classes={keys[wrong[0]]}; set {settings}'
         )
     if not hasattr(dataset, 'get_gt_labels'):

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
 
@@ -18,12 +17,12 @@ from .report import format_grid
 if TYPE_CHECKING:
     from ..reid.features import ReIDFeatures
     from ..reid.metric import ReIDMetric
-    from ..reid.ranking import ReIDResults
+    from ..reid.ranking import RankLists, ReIDResults
 
 MODEL, METRIC = 'ReIDModel', 'ReIDMetric'
 # Zhong et al.'s, "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR 2017.
 RERANK = {'k1': 20, 'k2': 6, 'lambda_value': 0.3}
-NUM_LISTS, LENGTH = 8, 10
+NUM_LISTS = 8
 FEATURE_SUFFIXES = ('.npz', '.parquet')
 FIGURES = ('mAP', 'rank_1', 'rank_5', 'rank_10', 'mINP')
 HEADERS = ('', 'mAP', 'rank-1', 'rank-5', 'rank-10', 'mINP')
@@ -73,9 +72,11 @@ def prepare_test(cfg: Config, args: argparse.Namespace) -> None:
     metrics = [node for node in _evaluators(cfg) if _named(node, METRIC)]
     if not metrics:
         raise ConfigError("test_evaluator: dict(type='effvit_mm.ReIDMetric') is needed")
-    if args.rerank:
-        for node in metrics:
+    for node in metrics:
+        if args.rerank:
             node['rerank'] = node.get('rerank') or dict(RERANK)
+        if args.show_dir is not None:
+            node['num_lists'] = args.show_number or NUM_LISTS
 
 
 def _evaluators(cfg: Config) -> list:
@@ -97,7 +98,7 @@ def report_reid(runner, args: argparse.Namespace) -> str:
     if args.show_dir is not None:
         meta = getattr(runner.test_dataloader.dataset, 'metainfo', None) or {}
         cameras = meta.get('cameras') or ()
-        save_rank_lists(query, gallery, metric, cameras, args.show_dir, args.show_number)
+        save_rank_lists(query, gallery, metric.lists, cameras, args.show_dir)
     return reid_table(metric.figures, ranking_title(metric), len(gallery))
 
 
@@ -139,33 +140,23 @@ def ranking_title(metric: ReIDMetric) -> str:
 def save_rank_lists(
     query: ReIDFeatures,
     gallery: ReIDFeatures,
-    metric: ReIDMetric,
+    lists: RankLists,
     cameras: Sequence[str],
     folder: str | Path,
-    number: int | None,
 ) -> list[Path]:
-    """Draw the rank lists of queries that lie evenly in the set; gives the files.
+    """Draw rank lists; gives the files.
 
     Args:
         query: All queries.
         gallery: The gallery.
-        metric: Which ranked them, and how.
+        lists: What was found for some of them.
         cameras: Names by camera id, where they are known.
         folder: Where ``<query>_<file>.png`` go.
-        number: How many; None for 8.
     """
-    from ..reid.ranking import nearest
     from ..visualization.rank_lists import Shown, caption, save_rank_list
 
-    count = min(number or NUM_LISTS, len(query))
-    chosen = np.linspace(0, len(query) - 1, count).round().astype(int)
-    how = {name: metric.options[name] for name in ('distance', 'rerank', 'expansion')}
-    if how['rerank'] is None:
-        indices, distances = nearest(query[chosen], gallery, LENGTH, **how)
-    else:  # it looks at all queries
-        indices, distances = (part[chosen] for part in nearest(query, gallery, LENGTH, **how))
     files = []
-    for row, places, values in zip(chosen, indices, distances, strict=True):
+    for row, places, values in zip(lists.rows, lists.indices, lists.distances, strict=True):
         person = query.pids[row]
         asked_for = Shown(query.paths[row], caption(person, query.camids[row], cameras))
         ranked = [

@@ -22,7 +22,7 @@ from ..checkpoint import get_state_dict, load_weights, read_checkpoint
 from ..errors import CheckpointError
 from ..registry import RUNNERS
 from .coco_checks import check_coco_sets
-from .console import quiet_subprocesses, quieten
+from .console import quiet_standard_error, quieten
 from .data_checks import check_dataset, check_voc_sets
 from .files import (
     check_resumable,
@@ -133,7 +133,7 @@ class Runner(_Runner):
         return super().build_model(model)
 
     def _log_env(self, env_cfg: dict) -> None:
-        with quiet_subprocesses():  # mmengine asks a compiler for its version
+        with quiet_standard_error():  # mmengine asks a compiler for its version
             super()._log_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module):

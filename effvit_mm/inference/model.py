@@ -32,47 +32,44 @@ class Labels(NamedTuple):
 
 
 def build_detector(cfg: Config, name: str) -> nn.Module:
-    """The detector of a config with random weights; pretrained ones are not looked for.
-
-    Args:
-        cfg: The config; its backbone's ``init_cfg`` is taken out.
-        name: How messages call it.
-
-    Raises:
-        ConfigError: It is no config of a detector.
-    """
-    model = cfg.get('model') or {}
-    if cfg.get('default_scope') != 'mmdet' or 'backbone' not in model:
-        raise ConfigError(
-            f'config {name}: a detector is needed (default_scope "mmdet", model.backbone)'
-        )
-    model.backbone.pop('init_cfg', None)
-    model.pop('init_cfg', None)
-    with _quiet_scope():
-        return revert_sync_batchnorm(MODELS.build(model))
+    """The detector of a config, as :func:`_build_without_weights` does it."""
+    return _build_without_weights(cfg, name, 'detector', 'mmdet', ('backbone',))
 
 
 def build_classifier(cfg: Config, name: str) -> nn.Module:
-    """The classifier of a config with random weights; pretrained ones are not looked for.
+    """The classifier of a config, as :func:`_build_without_weights` does it."""
+    return _build_without_weights(cfg, name, 'classifier', 'mmpretrain', ('backbone', 'head'))
+
+
+def _build_without_weights(
+    cfg: Config, name: str, kind: str, scope: str, parts: Sequence[str]
+) -> nn.Module:
+    """The model of a config with random weights; pretrained ones are not looked for.
 
     Args:
         cfg: The config; its backbone's ``init_cfg`` is taken out.
         name: How messages call it.
+        kind: Of model.
+        scope: ``default_scope`` that such a config has.
+        parts: Of ``cfg.model``, without which it is no such config.
 
     Raises:
-        ConfigError: It is no config of a classifier.
+        ConfigError: It is no config of such a model.
     """
     model = cfg.get('model') or {}
-    if cfg.get('default_scope') != 'mmpretrain' or 'backbone' not in model or 'head' not in model:
-        raise ConfigError(
-            f'config {name}: a classifier is needed (default_scope "mmpretrain", model.backbone '
-            'and model.head)'
-        )
+    if cfg.get('default_scope') != scope or any(part not in model for part in parts):
+        needed = ' and '.join(f'model.{part}' for part in parts)
+        raise ConfigError(f'config {name}: a {kind} is needed (default_scope "{scope}", {needed})')
     model.backbone.pop('init_cfg', None)
     model.pop('init_cfg', None)
+    return _build(model, cfg)
+
+
+def _build(model: dict[str, Any], cfg: Config) -> nn.Module:
+    """As mmengine's runner builds it, but without a word, and with norms of a single process."""
     if 'data_preprocessor' in cfg:
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    with _quiet_scope('mmpretrain'):
+    with _quiet_scope(cfg.get('default_scope', 'mmpretrain')):
         return revert_sync_batchnorm(MODELS.build(model))
 
 
@@ -92,10 +89,7 @@ def build_reid(cfg: Config, name: str) -> nn.Module:
         )
     model = dict(cfg.model, classifier=None, metric_loss=None, num_classes=None, init_cfg=None)
     model['backbone'] = {k: v for k, v in model['backbone'].items() if k != 'init_cfg'}
-    if 'data_preprocessor' in cfg:
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    with _quiet_scope(cfg.get('default_scope', 'mmpretrain')):
-        return revert_sync_batchnorm(MODELS.build(model))
+    return _build(model, cfg)
 
 
 def load_trained(model: nn.Module, checkpoint: str | Path, trust: bool = False) -> Mapping:

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 import cv2
 import numpy as np
 
-from ..engine.console import quiet_subprocesses
+from ..engine.console import quiet_standard_error
 from ..errors import DataError
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -62,7 +62,7 @@ class Video:
     def _open(self) -> cv2.VideoCapture:
         if not self.path.is_file():
             raise DataError(f'video {self.path}: no such file')
-        with quiet_subprocesses():  # FFmpeg says on standard error what is an error of ours here
+        with quiet_standard_error():  # FFmpeg says on standard error what is an error of ours here
             capture = cv2.VideoCapture(str(self.path))
         if not capture.isOpened():
             raise DataError(

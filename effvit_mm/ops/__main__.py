@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from ..closed_output import until_closed
 from . import finder
 from .finder import EXTENSION, REMEDY
 
@@ -116,4 +117,4 @@ def _show(table: list[Row]) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(until_closed(main))

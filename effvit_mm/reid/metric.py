@@ -17,10 +17,11 @@ from ..registry import METRICS
 from .distances import check_distance
 from .expansion import QueryExpansion
 from .features import ReIDFeatures
-from .ranking import ReIDResults, evaluate
+from .ranking import RankLists, ReIDResults, evaluate
 from .reranking import Reranking
 
 RANKS = (1, 5, 10)
+LIST_LENGTH = 10
 SUBSETS = ('query', 'gallery')
 NEEDED = ('feature', 'pid', 'camid', 'img_path', 'subset', 'sample_idx')
 
@@ -39,6 +40,7 @@ class ReIDMetric(BaseMetric):
         rerank: ``dict(k1=20, k2=6, lambda_value=0.3)`` re-ranks by k-reciprocal neighbours.
         query_expansion: ``dict(k=5, alpha=3.0)`` expands the queries.
         max_rank: Length of the CMC curve in :attr:`figures`.
+        num_lists: Keep the first ten items of so many queries' rankings, evenly in the set.
         collect_device: As mmengine's.
         prefix: Of the figures' names.
         collect_dir: As mmengine's.
@@ -46,6 +48,7 @@ class ReIDMetric(BaseMetric):
     Attributes:
         features: Queries and gallery of the last evaluation, in the main process.
         figures: All figures of the last evaluation, in the main process.
+        lists: Of the last evaluation, in the main process.
 
     Raises:
         ConfigError: An argument that cannot be.
@@ -60,6 +63,7 @@ class ReIDMetric(BaseMetric):
         rerank: Mapping[str, Any] | None = None,
         query_expansion: Mapping[str, Any] | None = None,
         max_rank: int = 50,
+        num_lists: int = 0,
         collect_device: str = 'cpu',
         prefix: str | None = None,
         collect_dir: str | None = None,
@@ -68,6 +72,9 @@ class ReIDMetric(BaseMetric):
         check_distance(distance)
         if max_rank < max(RANKS):
             raise ConfigError(f'max_rank={max_rank}: must be {max(RANKS)} or more')
+        if num_lists < 0:
+            raise ConfigError(f'num_lists={num_lists}: must be 0 or more')
+        self.num_lists = num_lists
         self.options = {
             'distance': distance,
             'cuhk03': cuhk03,
@@ -77,6 +84,7 @@ class ReIDMetric(BaseMetric):
         }
         self.features: tuple[ReIDFeatures, ReIDFeatures] | None = None
         self.figures: ReIDResults | None = None
+        self.lists: RankLists | None = None
         self._size = 0
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
@@ -139,7 +147,9 @@ class ReIDMetric(BaseMetric):
             )
             for subset in SUBSETS
         )
-        self.figures = figures = evaluate(query, gallery, **self.options)
+        chosen = np.linspace(0, len(query) - 1, min(self.num_lists, len(query))).round()
+        self.lists = RankLists(chosen.astype(int), LIST_LENGTH)
+        self.figures = figures = evaluate(query, gallery, lists=self.lists, **self.options)
         if left_out := figures.num_queries - figures.num_valid_queries:
             print_log(
                 f'{left_out} of {figures.num_queries} queries have no match in the gallery and are '

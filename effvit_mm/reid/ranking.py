@@ -67,6 +67,7 @@ def evaluate(
     rerank: Reranking | None = None,
     expansion: QueryExpansion | None = None,
     seed: int = 0,
+    lists: RankLists | None = None,
 ) -> ReIDResults:
     """Rank the gallery for each query and judge the order.
 
@@ -81,17 +82,20 @@ def evaluate(
         rerank: Re-rank by k-reciprocal neighbours.
         expansion: Replace the queries by means with their neighbours, before anything else.
         seed: Of CUHK03's random choices.
+        lists: Filled with the first items of its queries' rankings.
 
     Raises:
         ConfigError: An argument that cannot be.
         DataError: Features that are not finite or of different models, an empty gallery, or not a
             single query with a match.
     """
+    known = np.flatnonzero(gallery.pids != JUNK)
     gallery = _ready_gallery(query, gallery, distance)
     pairs = Pairs(query.pids, gallery.pids, query.camids, gallery.camids)
     protocol = SingleShot(gallery.pids, seed) if cuhk03 else None
     ranker = _Ranker(pairs, max_rank, fars, protocol)
-    return ranker.run(_compare(query, gallery, distance, rerank, expansion))
+    blocks = _compare(query, gallery, distance, rerank, expansion)
+    return ranker.run(blocks if lists is None else lists.read(blocks, pairs, known))
 
 
 def evaluate_distances(
@@ -142,20 +146,56 @@ def nearest(
     known = np.flatnonzero(gallery.pids != JUNK)
     gallery = _ready_gallery(query, gallery, distance)
     pairs = Pairs(query.pids, gallery.pids, query.camids, gallery.camids)
-    indices = np.full((len(query), top), -1)
-    values = np.full((len(query), top), np.inf, np.float32)
-    for start, block in _compare(query, gallery, distance, rerank, expansion):
-        for number, row in enumerate(block, start):
-            row[pairs.split(number)[1]] = np.inf
-            count = min(top, int(np.isfinite(row).sum()))
-            if count == 0:
-                continue
-            # All up to the last one's distance, so that the gallery's order decides between equals.
-            found = np.flatnonzero(row <= np.partition(row, count - 1)[count - 1])
-            found = found[np.argsort(row[found], kind='stable')][:count]
-            indices[number, :count] = known[found]
-            values[number, :count] = row[found]
-    return indices, values
+    lists = RankLists(range(len(query)), top)
+    for _ in lists.read(_compare(query, gallery, distance, rerank, expansion), pairs, known):
+        pass
+    return lists.indices, lists.distances
+
+
+class RankLists:
+    """The first items of some queries' rankings, for pictures; what is left out is left out here.
+
+    Args:
+        queries: Places of the queries, each once.
+        top: Length of a list.
+
+    Attributes:
+        indices: (len(queries), top) int64, places in the gallery; where a ranking is shorter, -1.
+        distances: The same of float32 distances; where a ranking is shorter, infinity.
+    """
+
+    def __init__(self, queries: Sequence[int], top: int) -> None:
+        self.rows = {int(query): row for row, query in enumerate(queries)}
+        self.indices = np.full((len(self.rows), top), -1)
+        self.distances = np.full((len(self.rows), top), np.inf, np.float32)
+
+    def read(self, blocks: Blocks, pairs: Pairs, known: np.ndarray) -> Blocks:
+        """Pass blocks of distances on, unchanged, and keep their lists.
+
+        Args:
+            blocks: Of distances to the gallery without junk.
+            pairs: Of the same gallery.
+            known: (G,) places of its items in the whole gallery.
+        """
+        for start, block in blocks:
+            for query, distances in enumerate(block, start):
+                if query in self.rows:
+                    left_out = pairs.split(query)[1]
+                    self._keep(self.rows[query], distances.copy(), left_out, known)
+            yield start, block
+
+    def _keep(
+        self, row: int, distances: np.ndarray, left_out: np.ndarray, known: np.ndarray
+    ) -> None:
+        distances[left_out] = np.inf
+        count = min(self.indices.shape[1], int(np.isfinite(distances).sum()))
+        if count == 0:
+            return
+        # All up to the last one's distance, so that the gallery's order decides between equals.
+        found = np.flatnonzero(distances <= np.partition(distances, count - 1)[count - 1])
+        found = found[np.argsort(distances[found], kind='stable')][:count]
+        self.indices[row, :count] = known[found]
+        self.distances[row, :count] = distances[found]
 
 
 def _ready_gallery(query: ReIDFeatures, gallery: ReIDFeatures, distance: str) -> ReIDFeatures:

@@ -74,8 +74,8 @@ def _sources_of_config(args: argparse.Namespace) -> dict:
     return found
 
 
-def work(args: argparse.Namespace, session) -> bool:
-    """Print what was found; whether something breaks a training."""
+def work(args: argparse.Namespace, session) -> int:
+    """Print what was found; 1 where something breaks a training."""
     from effvit_mm.datasets.coco_check import check_coco
     from effvit_mm.datasets.coco_report import format_report, to_dict, to_markdown
     from effvit_mm.engine.files import check_writable, written_atomically
@@ -97,16 +97,14 @@ def work(args: argparse.Namespace, session) -> bool:
         with written_atomically(Path(args.out)) as temporary:
             Path(temporary).write_text(text + '\n', encoding='utf-8')
         print(f'wrote {args.out}')
-    return any(report.fatal() for report in reports.values())
+    return int(any(report.fatal() for report in reports.values()))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
     from effvit_mm.engine.cli import run_guarded
 
-    breaks: list[bool] = []
-    code = run_guarded(lambda args, session: breaks.append(work(args, session)), make_parser, argv)
-    return code or int(any(breaks))
+    return run_guarded(work, make_parser, argv)
 
 
 if __name__ == '__main__':

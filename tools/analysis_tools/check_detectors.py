@@ -141,8 +141,8 @@ def write_report(path: Path, results: list[dict], args: argparse.Namespace, call
     write_text(path, text)
 
 
-def work(args: argparse.Namespace, session, call: str) -> bool:
-    """Check all configs; whether one of them failed."""
+def work(args: argparse.Namespace, session, call: str) -> int:
+    """Check all configs; 1 where one of them failed."""
     import torch
 
     from effvit_mm.analysis.tables import markdown_table
@@ -160,20 +160,16 @@ def work(args: argparse.Namespace, session, call: str) -> bool:
     print('\n' + markdown_table(HEADER, [row for found in results for row in table_rows(found)]))
     if args.out is not None:
         print(f'wrote {args.out}')
-    return any(found['error'] for found in results)
+    return int(any(found['error'] for found in results))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
     from effvit_mm.engine.cli import run_guarded
 
-    failed: list[bool] = []
     words = sys.argv[1:] if argv is None else argv
     call = ' '.join(['python tools/analysis_tools/check_detectors.py', *words])
-    code = run_guarded(
-        lambda args, session: failed.append(work(args, session, call)), make_parser, argv
-    )
-    return code or int(any(failed))
+    return run_guarded(lambda args, session: work(args, session, call), make_parser, argv)
 
 
 if __name__ == '__main__':

@@ -47,8 +47,8 @@ def build_metric(cfg, classes: tuple[str, ...]):
     return metrics[0]
 
 
-def work(args: argparse.Namespace, session) -> bool:
-    """Print both columns; whether they are equal."""
+def work(args: argparse.Namespace, session) -> int:
+    """Print both columns; 1 where they are not equal."""
     from effvit_mm.engine.configure import load_config, use_coco_limits
     from effvit_mm.engine.predictions import read_predictions
     from effvit_mm.engine.report import format_grid
@@ -83,16 +83,14 @@ def work(args: argparse.Namespace, session) -> bool:
         backend = f'{type(metric).__name__}, {type(ours).__module__}'
         title = f'{kind}: largest difference {difference:.2e}'
         print(format_grid(title, ('', backend, 'pycocotools'), cells, (12,)))
-    return equal
+    return int(not equal)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
     from effvit_mm.engine.cli import run_guarded
 
-    equal: list[bool] = []
-    code = run_guarded(lambda args, session: equal.append(work(args, session)), make_parser, argv)
-    return code or int(not all(equal))
+    return run_guarded(work, make_parser, argv)
 
 
 if __name__ == '__main__':

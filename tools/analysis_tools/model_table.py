@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Write the table of models, and what linear attention saves against softmax, in Markdown.
 
 Example: ``OMP_NUM_THREADS=1 python tools/analysis_tools/model_table.py --out docs/model_table.md``;
@@ -8,17 +9,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import effvit_mm
-from effvit_mm.analysis import describe_machine
-from effvit_mm.analysis.comparison import Measured, Variant, compare, deit_variants, measure
-from effvit_mm.analysis.published import PUBLISHED, published_size
-from effvit_mm.analysis.tables import markdown_table
-from effvit_mm.engine.files import check_writable, write_text
-from effvit_mm.errors import UserError
+if TYPE_CHECKING:
+    from effvit_mm.analysis.comparison import Measured, Variant
 
 SIZES = (224, 512)  # of the table of models
 COMPARED_SIZES = (224, 384, 512, 896)
@@ -55,13 +51,15 @@ The paper of e-attention claims reductions of 30 to 50 % for each of its two met
 """
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+def make_parser() -> argparse.ArgumentParser:
+    from effvit_mm.engine.cli import Parser
+
+    parser = Parser(prog='model_table.py', description=__doc__.split('\n')[0])
     parser.add_argument('pattern', nargs='?', default='*', help="models, e.g. 'pslt*' (all)")
     parser.add_argument('--out', type=Path, help='file to write; standard output without it')
     parser.add_argument('--no-latency', action='store_true', help='count only, measure no time')
     parser.add_argument('--repeats', type=int, default=5, help='timed passes of each model (5)')
-    return parser.parse_args(argv)
+    return parser
 
 
 def percent(share: float) -> str:
@@ -74,6 +72,9 @@ def giga(count: int) -> str:
 
 def model_rows(names: Sequence[str]) -> Iterator[list[str]]:
     """One row for each model: see the header in :func:`model_section`."""
+    from effvit_mm.analysis.comparison import Variant, measure
+    from effvit_mm.analysis.published import PUBLISHED, published_size
+
     sources = {name: (top1, source) for source, t in PUBLISHED.items() for name, top1 in t.items()}
     for name in names:
         own_size = published_size(name)
@@ -93,6 +94,8 @@ def model_rows(names: Sequence[str]) -> Iterator[list[str]]:
 
 
 def model_section(names: Sequence[str]) -> str:
+    from effvit_mm.analysis.tables import markdown_table
+
     header = ['model', 'parameters', 'multiply-adds, published size']
     for label in ('multiply-adds', 'attention', 'attention layers'):
         header += [f'{label}, {size}' for size in SIZES]
@@ -120,6 +123,10 @@ def reduction_rows(variants: Sequence[Variant], measured: Sequence[Measured], si
 
 def reduction_section(names: Sequence[str], repeats: int) -> str:
     """Tables of the hosts that ``names`` has a linear network of; empty where it has none."""
+    from effvit_mm.analysis import describe_machine
+    from effvit_mm.analysis.comparison import compare, deit_variants
+    from effvit_mm.analysis.tables import markdown_table
+
     text = ''
     for arch in HOSTS:
         families = [f for f in ('lightweight_vit', 'castling_deit') if f'{f}_{arch}' in names]
@@ -143,37 +150,40 @@ def reduction_section(names: Sequence[str], repeats: int) -> str:
     return f'\n{REDUCTION_TEXT}{how if repeats else ""}{text}'
 
 
+def work(args: argparse.Namespace, session, call: str) -> None:
+    """Print or write the tables."""
+    import effvit_mm
+    from effvit_mm.engine.files import check_writable, write_text
+    from effvit_mm.errors import ConfigError
+
+    names = effvit_mm.list_models(args.pattern)
+    if not names:
+        raise ConfigError(f'no model is called like {args.pattern!r}; see effvit_mm.list_models()')
+    if args.repeats < 1:
+        raise ConfigError(f'--repeats {args.repeats}: 1 or more is needed (--no-latency for none)')
+    if args.out is not None:
+        check_writable(args.out.parent, '--out')
+    repeats = 0 if args.no_latency else args.repeats
+    text = (
+        f'# What the models cost\n\nWritten by `{call}`.\n\n'
+        f'{model_section(names)}{reduction_section(names, repeats)}'
+    )
+    if args.out is None:
+        print(text, end='')
+    else:
+        write_text(args.out, text)
+
+
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
-    warnings.filterwarnings('ignore', module='mm.*')
-    try:
-        names = effvit_mm.list_models(args.pattern)
-        if not names:
-            raise UserError(
-                f'no model is called like {args.pattern!r}; see effvit_mm.list_models()'
-            )
-        if args.repeats < 1:
-            raise UserError(
-                f'--repeats {args.repeats}: 1 or more is needed (--no-latency for none)'
-            )
-        if args.out is not None:
-            check_writable(args.out.parent, '--out')
-        repeats = 0 if args.no_latency else args.repeats
-        call = ' '.join(sys.argv[1:] if argv is None else argv)
-        text = (
-            '# What the models cost\n\n'
-            f'Written by `python tools/analysis_tools/model_table.py {call}`.\n\n'
-            f'{model_section(names)}{reduction_section(names, repeats)}'
-        )
-        if args.out is None:
-            print(text, end='')
-        else:
-            write_text(args.out, text)
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    return 0
+    """Run the tool; returns the exit code."""
+    from effvit_mm.engine.cli import run_guarded
+
+    words = sys.argv[1:] if argv is None else argv
+    call = ' '.join(['python tools/analysis_tools/model_table.py', *words])
+    return run_guarded(lambda args, session: work(args, session, call), make_parser, argv)
 
 
 if __name__ == '__main__':
+    sys.path[:1] = []
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
     sys.exit(main())

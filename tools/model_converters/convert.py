@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Rename published weights to ours and write them as a checkpoint for our configs; or the reverse.
 
 Example: ``python tools/model_converters/convert.py pslt_base.pth pslt_base out.safetensors``, and
@@ -7,22 +8,20 @@ Example: ``python tools/model_converters/convert.py pslt_base.pth pslt_base out.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from safetensors.torch import save_file
+if TYPE_CHECKING:
+    import torch
 
-import effvit_mm
-from effvit_mm.checkpoint import get_state_dict, load_weights, read_checkpoint
-from effvit_mm.errors import CheckpointError, UserError
-
-RENAME = {'ours': effvit_mm.convert_state_dict, 'timm': effvit_mm.export_state_dict}
+SUFFIXES = ('.pth', '.safetensors')
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+def make_parser() -> argparse.ArgumentParser:
+    from effvit_mm.engine.cli import Parser, add_trust_checkpoint
+
+    parser = Parser(prog='convert.py', description=__doc__.split('\n')[0])
     parser.add_argument(
         'source',
         type=Path,
@@ -37,52 +36,60 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help="names to write: ours (default), or timm's, for models with softmax attention alone "
         "(PSLT, which timm lacks: its authors')",
     )
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='unpickle everything in the source; can run code, only for files you trust',
-    )
-    return parser.parse_args(argv)
+    add_trust_checkpoint(parser)
+    return parser
 
 
 def build(name: str, weights: dict[str, torch.Tensor]) -> torch.nn.Module:
     """The model, with as many classes as the weights' head; without a head where they have none."""
+    import effvit_mm
+
     matrices = (v for k, v in weights.items() if k.startswith('head.') and v.ndim == 2)
     return effvit_mm.create_model(name, num_classes=len(next(matrices, ())))
 
 
 def write_weights(state: dict[str, torch.Tensor], target: Path) -> None:
     """Write the weights; the target is whole or absent, never half-written."""
-    if target.suffix not in ('.pth', '.safetensors'):
-        raise CheckpointError(f'target {target}: write to .pth or .safetensors')
-    if not os.access(target.resolve().parent, os.W_OK):
-        raise CheckpointError(f'target {target}: its folder is missing or not writable')
-    part = target.with_name(f'.{target.name}.part')
-    try:
+    import torch
+    from safetensors.torch import save_file
+
+    from effvit_mm.engine.files import written_atomically
+
+    with written_atomically(target) as temporary:
         if target.suffix == '.safetensors':
-            save_file({name: value.contiguous() for name, value in state.items()}, part)
+            save_file({name: value.contiguous() for name, value in state.items()}, temporary)
         else:
-            torch.save({'state_dict': state}, part)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+            torch.save({'state_dict': state}, temporary)
+
+
+def work(args: argparse.Namespace, session) -> None:
+    """Rename, see that a model takes all of it, write."""
+    from effvit_mm import convert_state_dict, export_state_dict
+    from effvit_mm.checkpoint import get_state_dict, load_weights, read_checkpoint
+    from effvit_mm.engine.files import check_writable
+    from effvit_mm.errors import ConfigError
+
+    if args.target.suffix not in SUFFIXES:
+        raise ConfigError(f'target {args.target}: write to {" or ".join(SUFFIXES)}')
+    check_writable(args.target.parent, f'target {args.target}')
+    content = read_checkpoint(args.source, trust=args.trust_checkpoint)
+    state = get_state_dict(content, source=str(args.source))
+    rename = convert_state_dict if args.to == 'ours' else export_state_dict
+    renamed = rename(state, args.model)
+    ours = renamed if args.to == 'ours' else convert_state_dict(renamed, args.model)
+    print(load_weights(build(args.model, ours), ours, source=str(args.source)))
+    write_weights(renamed, args.target)
+    print(f'wrote {args.target}')
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
-    try:
-        content = read_checkpoint(args.source, trust=args.trust_checkpoint)
-        state = get_state_dict(content, source=str(args.source))
-        renamed = RENAME[args.to](state, args.model)
-        ours = renamed if args.to == 'ours' else effvit_mm.convert_state_dict(renamed, args.model)
-        print(load_weights(build(args.model, ours), ours, source=str(args.source)))
-        write_weights(renamed, args.target)
-    except (UserError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    print(f'wrote {args.target}')
-    return 0
+    """Run the tool; returns the exit code."""
+    from effvit_mm.engine.cli import run_guarded
+
+    return run_guarded(work, make_parser, argv)
 
 
 if __name__ == '__main__':
+    sys.path[:1] = []
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
     sys.exit(main())

@@ -1,15 +1,10 @@
 # Mask R-CNN with a feature pyramid, for COCO's 80 classes. A family sets backbone and neck; strides
 # are 4 to 64 where it has a map of stride 4.
+_base_ = './det_preprocessor.py'
+
 model = dict(
     type='MaskRCNN',
-    data_preprocessor=dict(
-        type='DetDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_mask=True,
-        pad_size_divisor=32,
-    ),
+    data_preprocessor=dict(pad_mask=True),
     backbone=dict(type='effvit_mm.PSLT', arch='tiny', out_indices=(0, 1, 2, 3), final_norm=False),
     neck=dict(type='FPN', in_channels=[48, 96, 192, 384], out_channels=256, num_outs=5),
     rpn_head=dict(

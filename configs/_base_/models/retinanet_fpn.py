@@ -1,14 +1,9 @@
 # RetinaNet with a feature pyramid, for COCO's 80 classes. A family sets backbone and neck; strides
 # 8 to 128 are the same for all.
+_base_ = './det_preprocessor.py'
+
 model = dict(
     type='RetinaNet',
-    data_preprocessor=dict(
-        type='DetDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_size_divisor=32,
-    ),
     backbone=dict(type='effvit_mm.PSLT', arch='tiny', out_indices=(0, 1, 2, 3), final_norm=False),
     neck=dict(
         type='FPN',

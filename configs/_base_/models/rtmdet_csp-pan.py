@@ -1,16 +1,11 @@
 # A light one-stage detector for small images, for COCO's 80 classes: RTMDet's anchor-free head and
 # losses (mmdet's; boxes and their quality are learned together), depthwise and with towers of its own
 # for each level, on a narrow CSP-PAN. A family sets the backbone and the neck's in_channels.
+_base_ = './det_preprocessor.py'
+
 model = dict(
     type='RTMDet',
     use_syncbn=False,  # it would break on CPUs; sync_bn below does it
-    data_preprocessor=dict(
-        type='DetDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_size_divisor=32,
-    ),
     backbone=dict(type='effvit_mm.PSLT', arch='tiny', out_indices=(1, 2, 3), final_norm=False),
     neck=dict(type='effvit_mm.CSPPAN', in_channels=[96, 192, 384], out_channels=96, num_outs=4),
     bbox_head=dict(

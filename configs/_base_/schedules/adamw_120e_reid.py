@@ -2,13 +2,10 @@
 # Adam and two steps, as transformers train better; ten epochs of warm-up.
 _base_ = './adamw_20e.py'
 
-optim_wrapper = dict(optimizer=dict(lr=3.5e-4, weight_decay=0.05))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-2, by_epoch=True, end=10, convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR', eta_min=7e-7, by_epoch=True, begin=10, convert_to_iter_based=True
-    ),
-]
+optim_wrapper = dict(optimizer=dict(lr=3.5e-4))
+param_scheduler = _base_.param_scheduler
+param_scheduler[0].update(end=10)
+param_scheduler[1].update(eta_min=7e-7, begin=10)
 train_cfg = dict(max_epochs=120, val_interval=10)
 
 # `--auto-scale-lr` scales the rate to another number of images a step.

@@ -103,6 +103,7 @@ def work(args: argparse.Namespace, session) -> None:
         print('no checkpoint was given: the weights are random')
     for note in source.notes():
         print(note)
+    print('tracing, writing, comparing: for networks of many steps (PSLT) minutes', flush=True)
     if args.format == 'int8':
         options = given(args, images='images', folder='calibration', opset='opset')
         text = describe_int8(export.export_int8(source, args.out, size, **options))

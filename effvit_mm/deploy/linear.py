@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..attention.eager import is_plain_linear, plain_float32, runs_eagerly
+from ..attention.eager import add, gelu, is_plain_linear, plain_float32
 
 # What is worth to be packed: a weight of so many numbers (256 x 768), in a product of so many
 # multiply-adds, by no more rows than this. Others save next to nothing, and holding weights twice,
@@ -116,15 +116,13 @@ def packed_linear(layer: nn.Linear, x: Tensor, packed: PackedWeight) -> Tensor:
 def linear_gelu(layer: nn.Linear, x: Tensor, packed: PackedWeight) -> Tensor:
     """``gelu(layer(x))``, the exact GELU; see :func:`packed_linear`."""
     y = packed_linear(layer, x, packed)
-    return torch.ops.aten.gelu_(y) if is_plain_linear(layer) and runs_eagerly(y) else F.gelu(y)
+    return gelu(y) if is_plain_linear(layer) else F.gelu(y)
 
 
 def linear_add(layer: nn.Linear, x: Tensor, residual: Tensor, packed: PackedWeight) -> Tensor:
     """``residual + layer(x)``, of one shape; see :func:`packed_linear`."""
     y = packed_linear(layer, x, packed)
-    if is_plain_linear(layer) and y.dtype == residual.dtype and runs_eagerly(y, residual):
-        return y.add_(residual)
-    return residual + y
+    return add(y, residual) if is_plain_linear(layer) else residual + y
 
 
 def may_pack(x: Tensor, weight: Tensor, packed: PackedWeight) -> bool:

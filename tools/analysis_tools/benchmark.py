@@ -236,8 +236,8 @@ def measure_all(args: argparse.Namespace, groups: dict[str, list], circumstances
     return results
 
 
-def work(args: argparse.Namespace, session, call: str) -> bool:
-    """Measure, print, write and draw; whether a model failed."""
+def work(args: argparse.Namespace, session, call: str) -> int:
+    """Measure, print, write and draw; 1 where a model failed."""
     import torch
 
     check_arguments(args)
@@ -252,7 +252,7 @@ def work(args: argparse.Namespace, session, call: str) -> bool:
     found = {key: results.groups[key] for key in groups}
     report(args, found, {**circumstances, 'load': f'{load:.2f}'}, call)
     results.remove()
-    return any(group.failures for group in found.values())
+    return int(any(group.failures for group in found.values()))
 
 
 def report(args: argparse.Namespace, found: dict, circumstances: dict, call: str) -> None:
@@ -284,13 +284,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
     from effvit_mm.engine.cli import run_guarded
 
-    failed: list[bool] = []
     words = sys.argv[1:] if argv is None else argv
     call = ' '.join(['python tools/analysis_tools/benchmark.py', *words])
-    code = run_guarded(
-        lambda args, session: failed.append(work(args, session, call)), make_parser, argv
-    )
-    return code or int(any(failed))
+    return run_guarded(lambda args, session: work(args, session, call), make_parser, argv)
 
 
 if __name__ == '__main__':

@@ -7,17 +7,17 @@ the place of mmcv's (:mod:`effvit_mm.ops`). It does not import mmdet, mmpretrain
 from importlib import import_module
 
 from . import ops, registry
-from .analysis import count_flops
-from .convert import convert_state_dict, export_state_dict
+from .flops import count_flops
 from .models import create_model, list_models
 from .version import __version__
+from .weights.conversion import convert_state_dict, export_state_dict
 
 # What needs more than the backbones is imported when it is asked for.
 _LATER = {
     'DetInferencer': '.inference',
     'Gallery': '.reid.search',
     'ReIDExtractor': '.inference.reid',
-    'register_torchreid': '.reid.torchreid',
+    'register_torchreid': '.torchreid',
 }
 
 __all__ = [

@@ -10,9 +10,9 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from .backbones import PSLT, Backbone, CrossViT, LeViT, MViTv2, VisionTransformer
-from .checkpoint import get_state_dict, load_weights, read_checkpoint
 from .deploy import Deployable
 from .heads import DistilledHeads, Head, LeViTHead, LinearHead, TokenHeads
+from .weights.checkpoint import get_state_dict, load_weights, read_checkpoint
 
 
 def _linear_head(backbone: Backbone, num_classes: int) -> Head:

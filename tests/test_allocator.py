@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from effvit_mm.engine import allocator
+from effvit_mm.utils import allocator
 
 BLOCK = 20  # MB, of the size of a training step's activations
 NUM_BLOCKS = 8
@@ -15,7 +15,7 @@ NUM_BLOCKS = 8
 # What is resident after each of six rounds of making and freeing the blocks, in MB above the start.
 PROGRAM = f"""
 import ctypes, os, sys, torch
-from effvit_mm.engine.allocator import M_MMAP_THRESHOLD, keep_freed_memory
+from effvit_mm.utils.allocator import M_MMAP_THRESHOLD, keep_freed_memory
 
 def resident():
     pages = int(open('/proc/self/statm').read().split()[1])

@@ -7,12 +7,7 @@ import golden
 import pytest
 import torch
 
-from effvit_mm.attention import (
-    Layout,
-    LinearAngularAttention,
-    LinearAttention,
-    SoftmaxAttention,
-)
+from effvit_mm.attention import Layout, LinearAngularAttention, LinearAttention, SoftmaxAttention
 from effvit_mm.attention.linear import (
     FEATURE_MAPS,
     cosformer_waves,

@@ -12,12 +12,12 @@ from test_detection_training import make_config
 from test_outside_project import MASK_RCNN
 from trainer import forget_runs
 
-from effvit_mm.checkpoint import read_checkpoint
-from effvit_mm.datasets.loading import LoadImage
 from effvit_mm.errors import DataError
+from effvit_mm.openmm.datasets.loading import LoadImage
+from effvit_mm.weights.checkpoint import read_checkpoint
 
 pytest.importorskip('mmdet')
-from effvit_mm.engine import cli
+from effvit_mm.openmm import cli
 
 PLAIN = (
     'train_dataloader.dataset.type=CocoDataset',

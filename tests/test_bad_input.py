@@ -12,7 +12,7 @@ import pytest
 import torch
 from trainer import forget_runs, make_folder, write_config
 
-from effvit_mm.engine import cli
+from effvit_mm.openmm import cli
 
 # Overrides of the config that works -> what the one line must say.
 OVERRIDES = {
@@ -316,7 +316,7 @@ def test_debug_shows_the_traceback(config, tmp_path, monkeypatch):
 
 
 def test_bugs_keep_their_traceback(config, tmp_path, monkeypatch):
-    from effvit_mm.engine import Runner
+    from effvit_mm.openmm.engine import Runner
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Runner, 'train', lambda self: {}['a bug'])

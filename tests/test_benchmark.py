@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from effvit_mm.analysis import answers, count_flops, latency
-from effvit_mm.analysis.candidates import BACKBONE, WHOLE, Part, prepare
-from effvit_mm.analysis.memory import (
+from benchmarks.measure import answers, latency
+from benchmarks.measure.candidates import BACKBONE, WHOLE, Part, prepare
+from benchmarks.measure.memory import (
     FailedError,
     OutOfBoundsError,
     peak_bytes,
@@ -21,7 +21,8 @@ from effvit_mm.analysis.memory import (
     resident_bytes,
     run_apart,
 )
-from effvit_mm.analysis.subjects import BF16, DEPLOYED, Subject
+from benchmarks.measure.subjects import BF16, DEPLOYED, Subject
+from effvit_mm.flops import count_flops
 
 ROOT = Path(__file__).resolve().parents[1]
 MB = 10**6
@@ -208,7 +209,7 @@ def test_the_check_reports_memory_losses_and_levels(config, tmp_path, capsys):
 
 
 def test_the_check_fails_where_a_detector_does(config, tmp_path, capsys, monkeypatch):
-    import effvit_mm.analysis.memory as memory
+    import benchmarks.measure.memory as memory
 
     errors = iter([OutOfBoundsError('stopped at 17 GB'), FailedError('ArithmeticError: x', '')])
 

@@ -13,10 +13,11 @@ import torch
 from test_benchmark import load_tool
 
 import effvit_mm
-from effvit_mm.analysis import count_flops, published
-from effvit_mm.analysis.candidates import NETWORK, STEP, gemm, normalised_images, prepare
-from effvit_mm.analysis.subjects import FORMS, Subject, parse_label, parse_size
-from effvit_mm.analysis.turns import Worker
+from benchmarks.measure import published
+from benchmarks.measure.candidates import NETWORK, STEP, gemm, normalised_images, prepare
+from benchmarks.measure.subjects import FORMS, Subject, parse_label, parse_size
+from benchmarks.measure.turns import Worker
+from effvit_mm.flops import count_flops
 
 VIT, CNN = 'timm:test_vit', 'timm:test_resnet'  # timm has them for its own tests: 0.4 M parameters
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,7 +75,7 @@ def test_a_label_is_a_model_and_words():
     ],
 )
 def test_arguments_that_cannot_be_used(arguments, message, capsys, monkeypatch):
-    monkeypatch.setattr('effvit_mm.analysis.benchmark.measure_group', None)  # not reached
+    monkeypatch.setattr('benchmarks.measure.benchmark.measure_group', None)  # not reached
     assert load_tool('benchmark').main(arguments) == 2
     assert capsys.readouterr().err.startswith(f'error: {message}')
 

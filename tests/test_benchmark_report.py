@@ -7,12 +7,12 @@ import json
 import pytest
 from test_benchmark import load_tool
 
-from effvit_mm.analysis import benchmark, benchmark_report, turns
-from effvit_mm.analysis.benchmark import Group, PartialResults, Row
-from effvit_mm.analysis.candidates import BACKBONE, NETWORK, STEP, WHOLE
-from effvit_mm.analysis.latency import Timing
-from effvit_mm.analysis.memory import FailedError
-from effvit_mm.analysis.subjects import GEMM, Subject
+from benchmarks.measure import benchmark, benchmark_report, turns
+from benchmarks.measure.benchmark import Group, PartialResults, Row
+from benchmarks.measure.candidates import BACKBONE, NETWORK, STEP, WHOLE
+from benchmarks.measure.latency import Timing
+from benchmarks.measure.memory import FailedError
+from benchmarks.measure.subjects import GEMM, Subject
 from effvit_mm.visualization import Point, pareto_front
 
 PEAKS = {'float32': 1e12, 'bfloat16': 4e12}

@@ -8,8 +8,8 @@ import torch
 from mmengine.logging import MessageHub
 
 import effvit_mm
-from effvit_mm.engine import MaskedSoftmaxHook
 from effvit_mm.errors import ConfigError
+from effvit_mm.openmm.engine import MaskedSoftmaxHook
 
 
 class Run:

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from effvit_mm.closed_output import EXIT_CLOSED
-from effvit_mm.engine.cli import Parser, run_guarded
+from effvit_mm.openmm.cli import Parser, run_guarded
+from effvit_mm.utils.closed_output import EXIT_CLOSED
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from coco_sets import NAMES, SIZE, make_coco, write
 
-from effvit_mm.datasets.coco_check import KINDS, CocoSource, check_coco
-from effvit_mm.datasets.coco_format import read_coco
-from effvit_mm.datasets.coco_report import format_report, to_dict, to_markdown
 from effvit_mm.errors import DataError
+from effvit_mm.openmm.datasets.coco_check import KINDS, CocoSource, check_coco
+from effvit_mm.openmm.datasets.coco_format import read_coco
+from effvit_mm.openmm.datasets.coco_report import format_report, to_dict, to_markdown
 
 TOOL = Path(__file__).resolve().parents[1] / 'tools' / 'analysis_tools' / 'check_dataset.py'
 

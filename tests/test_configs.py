@@ -16,9 +16,9 @@ from mmpretrain.registry import TRANSFORMS
 from mmpretrain.structures import DataSample
 
 import effvit_mm
-from effvit_mm.checkpoint import load_weights
-from effvit_mm.engine.checks import check_config
-from effvit_mm.engine.data_root import spread_data_root
+from effvit_mm.openmm.config.checks import check_config
+from effvit_mm.openmm.config.data_root import spread_data_root
+from effvit_mm.weights.checkpoint import load_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(p for p in (ROOT / 'configs').glob('*/*.py') if p.parent.name != '_base_')

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 
 import effvit_mm
-from effvit_mm.analysis import count_flops, count_parameters
 from effvit_mm.backbones.base import drop_path_rates
 from effvit_mm.backbones.crossvit import CrossViT
 from effvit_mm.backbones.crossvit_blocks import Fusion, TransformerBlock
-from effvit_mm.checkpoint import load_weights
-from effvit_mm.conversion.crossvit import RULES
-from effvit_mm.conversion.rules import rename
+from effvit_mm.flops import count_flops, count_parameters
+from effvit_mm.weights.checkpoint import load_weights
+from effvit_mm.weights.names.crossvit import RULES
+from effvit_mm.weights.names.rules import rename
 
 # Parameters, and multiply-adds in G, with heads of 1,000 classes.
 COST = {

@@ -12,18 +12,17 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
 from PIL import Image
 
-from effvit_mm.datasets import (
+from effvit_mm.errors import DataError
+from effvit_mm.openmm.datasets import (
     Digits,
     FashionMNIST,
     ImageFolder,
     ImageNet,
     LoadImage,
     find_corrupt,
-    load_image,
-    make_once,
 )
-from effvit_mm.datasets.loading import jpeg_is_complete
-from effvit_mm.errors import DataError
+from effvit_mm.sample_data.storage import make_once
+from effvit_mm.utils.images import jpeg_is_complete, load_image
 
 
 @pytest.fixture(autouse=True)
@@ -286,7 +285,7 @@ def test_skipped_images_are_named_counted_and_gone(spoilt, split, left, monkeypa
 
 
 def test_the_check_is_kept_until_a_file_changes(spoilt, monkeypatch):
-    from effvit_mm.datasets import scan
+    from effvit_mm.openmm.datasets import scan
 
     paths = [str(path) for path in sorted((spoilt / 'train').rglob('*.png'))]
     first = find_corrupt(paths)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from test_detection_evaluation import load_tool, run_pycocotools
 
-from effvit_mm.engine.predictions import read_predictions
 from effvit_mm.errors import DataError
 from effvit_mm.evaluation.coco_results import box_overlaps, collect, to_coco_results
 from effvit_mm.evaluation.detection_errors import (
@@ -23,6 +22,7 @@ from effvit_mm.evaluation.detection_errors import (
     mean_precision,
     repair,
 )
+from effvit_mm.openmm.engine.predictions import read_predictions
 
 IDS = tuple(detections.CATEGORIES)
 

@@ -18,11 +18,16 @@ from mmengine.registry import METRICS, DefaultScope
 from mmengine.structures import InstanceData
 from trainer import forget_runs
 
-from effvit_mm.engine import cli
-from effvit_mm.engine.configure import load_config, use_coco_limits
-from effvit_mm.engine.report import coco_table
+from benchmarks.measure.coco_comparison import (
+    compare,
+    largest_difference,
+    run_metric,
+    run_pycocotools,
+)
 from effvit_mm.evaluation.coco import read_figures, read_twelve, recorded_evaluations
-from effvit_mm.evaluation.comparison import compare, largest_difference, run_metric, run_pycocotools
+from effvit_mm.openmm import cli
+from effvit_mm.openmm.config.loading import load_config, use_coco_limits
+from effvit_mm.openmm.engine.report import coco_table
 from effvit_mm.visualization.browse import GAP, MIN_SIDE
 from effvit_mm.visualization.predictions import LINE_HEIGHT, draw_detection, load_truth, read_rgb
 

@@ -16,13 +16,14 @@ import torch
 from coco_sets import make_coco, write_config
 from trainer import REPOSITORY, forget_runs
 
-from effvit_mm.checkpoint import read_checkpoint
 from effvit_mm.errors import DataError
+from effvit_mm.weights.checkpoint import read_checkpoint
 
 pytest.importorskip('mmdet')
-from effvit_mm.engine import Runner, cli
-from effvit_mm.engine.data_checks import on_main_process
-from effvit_mm.engine.hooks import batch_files
+from effvit_mm.openmm import cli
+from effvit_mm.openmm.data_checks.labels import on_main_process
+from effvit_mm.openmm.engine import Runner
+from effvit_mm.openmm.engine.hooks import batch_files
 
 # Scores of every height count, else a network that has learned nothing finds nothing.
 VALIDATION = """

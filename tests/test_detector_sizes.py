@@ -13,7 +13,7 @@ from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 
-from effvit_mm.analysis.detection import check_prediction, check_training, random_detector
+from benchmarks.measure.detection import check_prediction, check_training, random_detector
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 EVEN, ODD = (64, 96), (67, 101)

@@ -11,8 +11,8 @@ from test_contract import randomise_norms
 from test_golden import STAGES, read
 
 import effvit_mm
-from effvit_mm.checkpoint import load_weights
-from effvit_mm.engine.checks import returned_maps
+from effvit_mm.openmm.config.checks import returned_maps
+from effvit_mm.weights.checkpoint import load_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 DETECTORS = ('retinanet', 'mask-rcnn')

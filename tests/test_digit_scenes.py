@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from effvit_mm.datasets import OnTexture, make_once, scenes
-from effvit_mm.datasets.digit_images import load_digit_images, split_indices
-from effvit_mm.datasets.loading import load_image
 from effvit_mm.errors import DataError
+from effvit_mm.openmm.datasets import OnTexture
+from effvit_mm.sample_data import scenes
+from effvit_mm.sample_data.digit_images import load_digit_images, split_indices
+from effvit_mm.sample_data.storage import make_once
+from effvit_mm.utils.images import load_image
 
 ROOT = Path(__file__).resolve().parents[1]
 # Of the pixels and annotations below: the same on every machine.
@@ -154,7 +156,7 @@ def det():
 
 
 def loaded_config(name: str, root: Path, *options: str):
-    from effvit_mm.engine.configure import load_config
+    from effvit_mm.openmm.config.loading import load_config
 
     path = ROOT / 'configs' / '_base_' / 'datasets' / name
     return load_config(str(path), [f'data_root={root}', *options])
@@ -317,7 +319,7 @@ def test_normalised_inputs_are_shown_as_they_were():
 
 def test_classification_does_without_mmdet():
     code = (
-        'import sys, effvit_mm, effvit_mm.engine; from effvit_mm.registry import DATASETS; '
+        'import sys, effvit_mm, effvit_mm.openmm.engine; from effvit_mm.registry import DATASETS; '
         "assert DATASETS.get('Digits'); assert 'mmdet' not in sys.modules"
     )
     subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)

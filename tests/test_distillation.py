@@ -32,11 +32,11 @@ from torch.distributed import HashStore
 from trainer import forget_runs
 
 import effvit_mm
-from effvit_mm.checkpoint import read_checkpoint
-from effvit_mm.classifiers import DistilledClassifier, distillation_loss
-from effvit_mm.classifiers.teacher import Conversion, Normalisation
-from effvit_mm.engine import cli
-from effvit_mm.engine.configure import load_config
+from effvit_mm.openmm import cli
+from effvit_mm.openmm.classifiers import DistilledClassifier, distillation_loss
+from effvit_mm.openmm.classifiers.teacher import Conversion, Normalisation
+from effvit_mm.openmm.config.loading import load_config
+from effvit_mm.weights.checkpoint import read_checkpoint
 
 DISTILLED = ROOT / 'configs' / 'castling' / 'castling-deit-tiny_distilled_digits.py'
 

@@ -18,12 +18,12 @@ from test_deploy import as_trained, deviation
 from torch import nn
 
 import effvit_mm
-from effvit_mm.deploy import export
-from effvit_mm.deploy.export import images, program
-from effvit_mm.deploy.export import onnx as onnx_format
-from effvit_mm.deploy.export.openvino import openvino_session
+from effvit_mm import runtime as export
 from effvit_mm.errors import ConfigError
-from effvit_mm.inference.model import build_classifier, build_detector, build_reid
+from effvit_mm.openmm.trained import build_classifier, build_detector, build_reid
+from effvit_mm.runtime import images, program
+from effvit_mm.runtime import onnx as onnx_format
+from effvit_mm.runtime.openvino import openvino_session
 
 ROOT = Path(__file__).resolve().parents[1]
 # The size that a graph is made with, and others that it is to hold for: larger, smaller, and such
@@ -334,7 +334,7 @@ def test_weights_of_a_named_model(tmp_path):
 
 
 def load(config):
-    from effvit_mm.engine.configure import load_config
+    from effvit_mm.openmm.config.loading import load_config
 
     return load_config(str(config), [])
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import effvit_mm
-from effvit_mm.analysis import count_flops, count_parameters, flops_by_operator
+from effvit_mm.flops import count_flops, count_parameters, flops_by_operator
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import effvit_mm
-from effvit_mm.checkpoint import load_weights
+from effvit_mm.weights.checkpoint import load_weights
 
 DATA = Path(__file__).parent / 'data'
 STAGES = ('c2', 'c3', 'c4', 'c5')

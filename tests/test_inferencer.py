@@ -18,12 +18,12 @@ import torch
 from trainer import forget_runs
 
 import effvit_mm
-from effvit_mm.datasets.loading import load_image
-from effvit_mm.engine import cli
-from effvit_mm.engine.configure import load_config
 from effvit_mm.errors import CheckpointError, ConfigError, DataError
-from effvit_mm.inference.model import build_detector
-from effvit_mm.inference.sources import Video
+from effvit_mm.inference.inputs import Video
+from effvit_mm.openmm import cli
+from effvit_mm.openmm.config.loading import load_config
+from effvit_mm.openmm.trained import build_detector
+from effvit_mm.utils.images import load_image
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ('red', 'white', 'platelet')

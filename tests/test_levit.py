@@ -6,18 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from effvit_mm.analysis import count_flops, count_parameters
 from effvit_mm.attention import Layout
-from effvit_mm.backbones.levit import (
-    Attention,
-    DistanceBias,
-    LeViT,
-    SubsampleAttention,
-)
-from effvit_mm.conversion.levit import RULES
-from effvit_mm.conversion.rules import rename
+from effvit_mm.backbones.levit import Attention, DistanceBias, LeViT, SubsampleAttention
+from effvit_mm.flops import count_flops, count_parameters
 from effvit_mm.heads import LeViTHead
 from effvit_mm.registry import MODELS
+from effvit_mm.weights.names.levit import RULES
+from effvit_mm.weights.names.rules import rename
 
 SMALL = {'embed_dims': (16, 24, 32), 'num_heads': (2, 3, 2), 'depths': (1, 1, 1), 'key_dim': 8}
 # The paper's figures as printed, multiply-adds (M) and parameters (M), and timm's exact ones.

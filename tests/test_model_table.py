@@ -10,15 +10,10 @@ import pytest
 import torch
 
 import effvit_mm
-from effvit_mm.analysis import (
-    attention_flops,
-    count_flops,
-    describe_machine,
-    flops_by_module,
-    interleaved_latency,
-)
-from effvit_mm.analysis.comparison import Variant, compare, deit_variants, measure
-from effvit_mm.analysis.published import PUBLISHED
+from benchmarks.measure import attention_flops, describe_machine, interleaved_latency
+from benchmarks.measure.comparison import Variant, compare, deit_variants, measure
+from benchmarks.measure.published import PUBLISHED
+from effvit_mm.flops import count_flops, flops_by_module
 from effvit_mm.registry import MODELS
 
 TOOL = Path(__file__).parents[1] / 'tools' / 'analysis_tools' / 'model_table.py'

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from timm.models.mvitv2 import cal_rel_pos_type
 
 import effvit_mm
-from effvit_mm.analysis import count_flops
 from effvit_mm.attention import SoftmaxAttention
 from effvit_mm.backbones.mvitv2 import (
     DecomposedRelativePosition,
@@ -15,6 +14,7 @@ from effvit_mm.backbones.mvitv2 import (
     TokenPooling,
     relative_position_index,
 )
+from effvit_mm.flops import count_flops
 from effvit_mm.registry import MODELS
 
 SMALL = {'embed_dims': 12, 'num_heads': 1, 'depths': (1, 2, 2, 1)}

@@ -6,9 +6,9 @@ from test_contract import randomise_norms
 
 from effvit_mm.backbones import PSLT, CrossViT, LeViT, VisionTransformer
 from effvit_mm.deploy.switch import switch_modules
-from effvit_mm.engine.checks import check_neck
 from effvit_mm.errors import ConfigError
-from effvit_mm.necks import CSPPAN, CrossViTPyramid, SimpleFeaturePyramid
+from effvit_mm.openmm.config.checks import check_neck
+from effvit_mm.openmm.necks import CSPPAN, CrossViTPyramid, SimpleFeaturePyramid
 from effvit_mm.registry import MODELS
 
 VIT = {'embed_dims': 24, 'depths': (1, 1, 1, 1), 'num_heads': 3, 'mlp_ratio': 2}
@@ -173,7 +173,7 @@ def test_csp_pan_folds_its_norms():
 
 
 def test_layer_norm_is_over_channels():
-    from effvit_mm.necks.levels import LayerNorm2d
+    from effvit_mm.openmm.necks.levels import LayerNorm2d
 
     y = LayerNorm2d(24)(5 * noise(24, 3, 4) + 2)
     torch.testing.assert_close(y.mean(1), torch.zeros(2, 3, 4), atol=1e-5, rtol=0)

@@ -14,12 +14,12 @@ import pytest
 from coco_sets import make_coco
 from trainer import forget_runs, make_folder
 
-from effvit_mm.checkpoint import read_checkpoint
 from effvit_mm.ops import finder
+from effvit_mm.weights.checkpoint import read_checkpoint
 
 pytest.importorskip('mmdet')
 pytest.importorskip('mmpretrain')
-from effvit_mm.engine import cli
+from effvit_mm.openmm import cli
 
 STAND_IN = importlib.util.find_spec(finder.EXTENSION).origin == finder.__name__
 IMPORT = "custom_imports = dict(imports=['effvit_mm'])\n"

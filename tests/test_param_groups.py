@@ -11,7 +11,6 @@ from mmengine.registry import MODELS, DefaultScope
 from test_contract import CASES
 from torch import nn
 
-import effvit_mm.engine  # noqa: F401
 from effvit_mm.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'

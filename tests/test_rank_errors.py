@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 from torch.distributed import TCPStore
 
-from effvit_mm.engine import cli
 from effvit_mm.errors import DataError
+from effvit_mm.openmm import cli
 
 pytestmark = pytest.mark.filterwarnings('ignore:.*use of fork')
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from effvit_mm.analysis import memory, reid
+from benchmarks.measure import memory, reid
 
 TOOL = Path(__file__).parents[1] / 'tools' / 'analysis_tools' / 'benchmark_reid.py'
 SMALL = ['--scale', '0.02', '--threads', '1', '--torchreid-queries', '40']

@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.registry import TRANSFORMS
 from mmpretrain.structures import DataSample
 
-from effvit_mm.engine.data_root import spread_data_root
+from effvit_mm.openmm.config.data_root import spread_data_root
 
 ROOT = Path(__file__).resolve().parents[1] / 'configs'
 CONFIGS = {path.stem: path for path in sorted(ROOT.glob('*/reid_*.py'))}

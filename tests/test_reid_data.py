@@ -11,10 +11,10 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
-from effvit_mm.datasets import walkers
 from effvit_mm.errors import ConfigError, DataError
-from effvit_mm.reid.datasets import ConcatReID, ReIDDataset
+from effvit_mm.openmm.reid.datasets import ConcatReID, ReIDDataset
 from effvit_mm.reid.names import compile_pattern, read_folders, read_names
+from effvit_mm.sample_data import walkers
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'datasets'
 MARKET = {'train': 'bounding_box_train', 'query': 'query', 'gallery': 'bounding_box_test'}

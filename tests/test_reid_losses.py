@@ -13,14 +13,14 @@ from pytorch_metric_learning.reducers import MeanReducer
 from torch import nn
 
 from effvit_mm.errors import ConfigError, DataError
-from effvit_mm.reid.losses import (
+from effvit_mm.openmm.reid.losses import (
     ArcFaceLoss,
     CircleLoss,
     SoftmaxLoss,
     TripletLoss,
     hardest_distances,
 )
-from effvit_mm.reid.pooling import AveragePooling, GeMPooling, TokenPooling, pooled_width
+from effvit_mm.openmm.reid.pooling import AveragePooling, GeMPooling, TokenPooling, pooled_width
 
 LABELS = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2])
 CAMERAS = torch.tensor([0, 0, 1, 0, 1, 2, 3, 3, 3])

@@ -13,8 +13,8 @@ from mmengine.evaluator import Evaluator
 from mmpretrain.structures import DataSample
 
 from effvit_mm.errors import ConfigError, DataError
+from effvit_mm.openmm.reid.metric import ReIDMetric
 from effvit_mm.registry import METRICS
-from effvit_mm.reid.metric import ReIDMetric
 from effvit_mm.reid.ranking import evaluate, nearest
 from effvit_mm.reid.reranking import Reranking
 

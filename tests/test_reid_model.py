@@ -9,12 +9,12 @@ from mmpretrain.structures import DataSample
 from people import FAMILIES, GEM, SIZE, SMALL, TOKENS, TRIPLET, build_model
 
 import effvit_mm
-from effvit_mm.engine.optim import CPUAmpOptimWrapper
 from effvit_mm.errors import ConfigError, DataError
 from effvit_mm.models import MODEL_TABLE
+from effvit_mm.openmm.engine.optim import CPUAmpOptimWrapper
+from effvit_mm.openmm.reid.tta import AverageFeatureTTA
 from effvit_mm.reid import ReIDModel
-from effvit_mm.reid.torchreid import import_torchreid
-from effvit_mm.reid.tta import AverageFeatureTTA
+from effvit_mm.torchreid import import_torchreid
 
 
 def batch(count=6, persons=3):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from effvit_mm.analysis.memory import peak_bytes, reset_peak, resident_bytes
+from benchmarks.measure.memory import peak_bytes, reset_peak, resident_bytes
 from effvit_mm.errors import ConfigError, DataError
 from effvit_mm.reid import distances, ranking
 from effvit_mm.reid.expansion import QueryExpansion

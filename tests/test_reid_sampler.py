@@ -14,10 +14,10 @@ import pytest
 from mmengine.hooks import DistSamplerSeedHook
 from mmengine.registry import DATA_SAMPLERS
 
-from effvit_mm.engine.runner import Runner
 from effvit_mm.errors import ConfigError, DataError
-from effvit_mm.reid import sampler as module
-from effvit_mm.reid.sampler import PKSampler
+from effvit_mm.openmm.engine.runner import Runner
+from effvit_mm.openmm.reid import sampler as module
+from effvit_mm.openmm.reid.sampler import PKSampler
 
 
 class People:

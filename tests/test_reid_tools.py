@@ -14,7 +14,6 @@ from people import FAMILIES, REPOSITORY, build_model, make_people, write_people_
 from trainer import forget_runs
 
 import effvit_mm
-from effvit_mm.checkpoint import read_checkpoint
 from effvit_mm.errors import ConfigError, DataError
 from effvit_mm.reid import ranking
 from effvit_mm.reid.features import load_features
@@ -31,6 +30,7 @@ from effvit_mm.visualization.rank_lists import (
     draw_rank_list,
     save_rank_list,
 )
+from effvit_mm.weights.checkpoint import read_checkpoint
 
 
 @pytest.fixture(scope='module')

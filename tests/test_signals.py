@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from effvit_mm.engine.cli import EXIT_TERMINATED, Parser, run_guarded
+from effvit_mm.openmm.cli import EXIT_TERMINATED, Parser, run_guarded
 
 
 def fork_and_look() -> int:

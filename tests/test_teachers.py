@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from students import CLASSES, DEIT, DIGITS, FAMILIES, LEVIT, POOL, UNTRAINED, build, randomised
 
 import effvit_mm
-from effvit_mm.engine.configure import load_config
 from effvit_mm.errors import CheckpointError, ConfigError
+from effvit_mm.openmm.config.loading import load_config
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +89,7 @@ def test_a_teacher_of_mmpretrain(tmp_path):
 
 def test_published_weights_of_mmpretrain_are_read_safely(monkeypatch):
     """The address is mmpretrain's, the reading ours."""
-    from effvit_mm.engine import fitting
+    from effvit_mm.weights import fitting
 
     theirs = randomised(get_model('resnet18_8xb32_in1k', pretrained=False, **copy.deepcopy(SMALL)))
     asked = []

@@ -12,15 +12,15 @@ import torch
 from test_reid_data import make_market, market_name, put
 
 import effvit_mm
-from effvit_mm.checkpoint import safe_unpickling
-from effvit_mm.datasets import walkers
 from effvit_mm.errors import CheckpointError, ConfigError, DataError
-from effvit_mm.reid import datasets
+from effvit_mm.openmm.reid import datasets
 from effvit_mm.reid.names import SUBSETS, read_folders
+from effvit_mm.sample_data import walkers
+from effvit_mm.weights.checkpoint import safe_unpickling
 
 pytest.importorskip('torchreid')
 
-from effvit_mm.reid import torchreid as adapter
+from effvit_mm import torchreid as adapter
 
 SIZE = {'height': 64, 'width': 32}
 

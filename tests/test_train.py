@@ -15,7 +15,7 @@ import pytest
 import torch
 from trainer import REPOSITORY, make_folder, write_config
 
-from effvit_mm.checkpoint import read_checkpoint
+from effvit_mm.weights.checkpoint import read_checkpoint
 
 TRAIN = str(REPOSITORY / 'tools' / 'train.py')
 ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': ''}

@@ -12,10 +12,10 @@ from mmengine.registry import MODELS, DefaultScope
 from trainer import REPOSITORY, forget_runs, make_folder, write_config
 
 import effvit_mm
-from effvit_mm.analysis.sampling import use_sampling
+from benchmarks.measure.sampling import use_sampling
 from effvit_mm.backbones import VisionTransformer
-from effvit_mm.engine.configure import load_config
 from effvit_mm.errors import ConfigError
+from effvit_mm.openmm.config.loading import load_config
 
 ARCH = {'embed_dims': 24, 'depths': (1, 1, 1, 1), 'num_heads': 3, 'mlp_ratio': 2}
 MODEL = f"""

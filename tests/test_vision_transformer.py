@@ -8,8 +8,8 @@ import torch
 
 import effvit_mm
 from effvit_mm.backbones import VisionTransformer
-from effvit_mm.checkpoint import load_weights
 from effvit_mm.registry import MODELS
+from effvit_mm.weights.checkpoint import load_weights
 
 SMALL = {'embed_dims': 24, 'depths': (1, 1, 2, 1), 'num_heads': 3, 'mlp_ratio': 2}
 TIMM = {

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from numpy.random import RandomState
 
-from effvit_mm.datasets import make_once, walkers
-from effvit_mm.datasets.loading import load_image
-from effvit_mm.datasets.walker_drawing import VIEWS, Person, Pose, draw_person
 from effvit_mm.errors import DataError
+from effvit_mm.sample_data import walkers
+from effvit_mm.sample_data.storage import make_once
+from effvit_mm.sample_data.walker_drawing import VIEWS, Person, Pose, draw_person
+from effvit_mm.utils.images import load_image
 
 # Of the pictures that `digest` takes: the same on every machine.
 DIGEST = 'f013e6945395b8b7'

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 import effvit_mm
 from effvit_mm.backbones import PSLT
-from effvit_mm.checkpoint import get_state_dict, load_weights, read_checkpoint
 from effvit_mm.errors import CheckpointError
+from effvit_mm.weights.checkpoint import get_state_dict, load_weights, read_checkpoint
 
 DATA = Path(__file__).parent / 'data'
 CONVERTER = Path(__file__).parents[1] / 'tools' / 'model_converters' / 'convert.py'

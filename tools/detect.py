@@ -15,7 +15,7 @@ os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.engine.cli import Parser, add_cfg_options, add_trust_checkpoint
+    from effvit_mm.openmm.cli import Parser, add_cfg_options, add_trust_checkpoint
 
     parser = Parser(prog='detect.py', description=__doc__.split('\n')[0])
     parser.add_argument('config', help='config of the detector')
@@ -36,10 +36,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 def work(args: argparse.Namespace, session) -> None:
     """Detect and write."""
-    from effvit_mm.engine.files import check_writable, written_atomically
     from effvit_mm.inference import DetInferencer
+    from effvit_mm.inference.inputs import find_images
     from effvit_mm.inference.output import detect_into, to_json
-    from effvit_mm.inference.sources import find_images
+    from effvit_mm.utils.files import check_writable, written_atomically
 
     out = Path(args.out)
     sources = find_images(args.inputs)  # before the model is built: a wrong name ends at once
@@ -74,7 +74,7 @@ def work(args: argparse.Namespace, session) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
-    from effvit_mm.engine.cli import run_guarded
+    from effvit_mm.openmm.cli import run_guarded
 
     return run_guarded(work, make_parser, argv)
 

@@ -18,7 +18,7 @@ MADE_WITH = '.model.json'
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.engine.cli import Parser
+    from effvit_mm.openmm.cli import Parser
 
     parser = Parser(prog='reid_search.py', description=__doc__.split('\n')[0])
     commands = parser.add_subparsers(dest='command', required=True, metavar='{index,search}')
@@ -50,7 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """What both commands need to load a model."""
-    from effvit_mm.engine.cli import add_cfg_options, add_trust_checkpoint
+    from effvit_mm.openmm.cli import add_cfg_options, add_trust_checkpoint
 
     parser.add_argument('--device', help='cpu, cuda:0; default: CUDA where there is one')
     add_cfg_options(parser)
@@ -59,7 +59,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def work(args: argparse.Namespace, session) -> None:
     """Index or search."""
-    from effvit_mm.engine.console import import_quietly
+    from effvit_mm.openmm.console import import_quietly
 
     import_quietly('mmpretrain')
     (make_gallery if args.command == 'index' else search_gallery)(args)
@@ -69,11 +69,11 @@ def make_gallery(args: argparse.Namespace) -> None:
     """Extract the features of a folder and write the gallery."""
     import json
 
-    from effvit_mm.datasets.listing import list_images
-    from effvit_mm.engine.files import check_writable, write_text
     from effvit_mm.errors import DataError
     from effvit_mm.inference.reid import ReIDExtractor
     from effvit_mm.reid.search import Gallery, import_faiss
+    from effvit_mm.utils.files import check_writable, write_text
+    from effvit_mm.utils.image_files import list_images
 
     import_faiss()  # before an hour of extraction
     out, folder = Path(args.out), Path(args.folder).resolve()
@@ -100,10 +100,10 @@ def make_gallery(args: argparse.Namespace) -> None:
 
 def search_gallery(args: argparse.Namespace) -> None:
     """Extract the picture's feature, search, print, draw."""
-    from effvit_mm.engine.files import check_writable
     from effvit_mm.errors import ConfigError
     from effvit_mm.inference.reid import ReIDExtractor, find_people
     from effvit_mm.reid.search import Gallery
+    from effvit_mm.utils.files import check_writable
     from effvit_mm.visualization.rank_lists import Shown, caption, save_rank_list
 
     if args.top < 1:
@@ -161,7 +161,7 @@ def read_model(args: argparse.Namespace) -> dict:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
-    from effvit_mm.engine.cli import run_guarded
+    from effvit_mm.openmm.cli import run_guarded
 
     return run_guarded(work, make_parser, argv)
 

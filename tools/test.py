@@ -13,7 +13,7 @@ os.environ.setdefault('GOMP_SPINCOUNT', '10000')
 
 def main(argv: list[str] | None = None) -> int:
     """Run the test; returns the exit code."""
-    from effvit_mm.engine.cli import test
+    from effvit_mm.openmm.cli import test
 
     return test(argv)
 
@@ -24,7 +24,7 @@ if __name__ == '__main__':
     sys.path.append(str(Path(__file__).resolve().parents[1]))
     try:
         code = main()
-        from effvit_mm.engine.cli import leave
+        from effvit_mm.openmm.cli import leave
 
         leave(code)
     except KeyboardInterrupt:

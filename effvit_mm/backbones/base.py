@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from ..checkpoint import get_state_dict, load_weights, read_checkpoint
 from ..deploy import Deployable
+from ..weights.checkpoint import get_state_dict, load_weights, read_checkpoint
 
 
 class Backbone(Deployable, BaseModule):

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..registry import register_backbone
+from ..openmm.registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
 from .crossvit_blocks import BRANCHES, LayerNorm, MultiScaleStage
 from .crossvit_stem import PATCH_EMBEDDINGS, BranchEmbedding, branch_grid

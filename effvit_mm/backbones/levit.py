@@ -19,7 +19,7 @@ from ..attention import Layout
 from ..attention.caching import SizeCache, cached_by_size
 from ..attention.sizes import surely_equal
 from ..deploy import fold_batch_norms, fold_linear_norm, fold_norm_linear
-from ..registry import register_backbone
+from ..openmm.registry import register_backbone
 from .base import Backbone, drop_path_rates
 from .mechanism import build_attention
 

@@ -13,7 +13,7 @@ from ..attention import (
     SampledSoftmaxAttention,
     SoftmaxAttention,
 )
-from ..registry import MODELS
+from ..openmm.registry import MODELS
 
 MECHANISMS = (
     EAttention,

@@ -16,7 +16,7 @@ from torchvision.ops import StochasticDepth
 from ..attention import Layout
 from ..attention.caching import SizeCache, cached_by_size
 from ..attention.sizes import larger, surely_equal
-from ..registry import register_backbone
+from ..openmm.registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
 from .mechanism import build_attention
 

@@ -17,7 +17,7 @@ from ..attention import PixelAdaptiveFusion, ShiftedWindowAttention
 from ..attention.eager import add, runs_eagerly
 from ..attention.windows import pad_to_windows
 from ..deploy import ConvGELU, PointwiseConv2d, ShiftedConv2d, bottleneck, fold_batch_norms
-from ..registry import register_backbone
+from ..openmm.registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
 
 

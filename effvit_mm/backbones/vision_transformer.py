@@ -29,7 +29,7 @@ from ..attention.caching import SizeCache
 from ..attention.sizes import surely_equal, surely_zero
 from ..attention.softmax import NO_GRID
 from ..deploy import PackingModule, linear_add, packed_linear, packed_patches
-from ..registry import register_backbone
+from ..openmm.registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
 from .mechanism import build_attention
 from .mlp import MLP

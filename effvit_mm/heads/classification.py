@@ -32,7 +32,7 @@ class Head(nn.Module):
 
     A subclass defines :meth:`logits`, and :meth:`branches` where a part of it is meant to follow a
     teacher. Further keyword arguments of a subclass go to the class it is mixed with:
-    :mod:`effvit_mm.classifiers` joins these heads with mmpretrain's.
+    :mod:`effvit_mm.openmm.classifiers` joins these heads with mmpretrain's.
     """
 
     def pre_logits(self, feats: Sequence[Tensor | Sequence[Tensor]]) -> Tensor:

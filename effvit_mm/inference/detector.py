@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.progress import track
 
 from ..deploy import switch_modules
-from ..engine.configure import load_config
-from ..engine.translate import one_line
 from ..errors import ConfigError, DataError
-from .model import build_detector, build_pipeline, find_device, find_labels, load_trained
-from .sources import Image, Input, Video, find_images
+from ..openmm.config.loading import load_config
+from ..openmm.error_messages import one_line
+from ..openmm.trained import build_detector, build_pipeline, find_device, find_labels, load_trained
+from .inputs import Image, Input, Video, find_images
 
 Result = dict[str, Any]
 SCORE_THRESHOLD = 0.3
@@ -198,7 +198,7 @@ class DetInferencer:
         """The image with what was found in it, by mmdet's visualizer: ``(H, W, 3)`` uint8, BGR."""
         from mmdet.structures import DetDataSample
 
-        from ..datasets.loading import load_image
+        from ..utils.images import load_image
 
         if isinstance(image, Image):
             image = image.path if image.array is None else image.array

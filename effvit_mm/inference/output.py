@@ -10,11 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..engine.files import check_writable, written_atomically
 from ..errors import DataError
+from ..utils.files import check_writable, written_atomically
 from ..visualization.browse import encode_png
 from .detector import DetInferencer, Result
-from .sources import Image, Video
+from .inputs import Image, Video
 
 
 def detect_into(

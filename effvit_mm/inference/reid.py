@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from ..engine.configure import load_config
-from ..engine.translate import one_line
 from ..errors import ConfigError, DataError
+from ..openmm.config.loading import load_config
+from ..openmm.error_messages import one_line
+from ..openmm.trained import build_pipeline, build_reid, find_device, load_trained
 from ..reid.features import ReIDFeatures, model_identity
-from .model import build_pipeline, build_reid, find_device, load_trained
-from .sources import Image, Input, Video, find_images
+from .inputs import Image, Input, Video, find_images
 
 UNKNOWN = -1
 

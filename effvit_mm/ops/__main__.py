@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from ..closed_output import until_closed
+from ..utils.closed_output import until_closed
 from . import finder
 from .finder import EXTENSION, REMEDY
 

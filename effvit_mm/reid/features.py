@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..engine.files import written_atomically
 from ..errors import ConfigError, DataError
+from ..utils.files import written_atomically
 
 JUNK = -1  # of `pids`: nobody; never in a ranking
 FORMATS = ('.npz', '.parquet')

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..datasets.listing import list_images
 from ..errors import ConfigError, DataError
+from ..utils.image_files import list_images
 
 SUBSETS = ('train', 'query', 'gallery')
 MARKET_FOLDERS = {'train': 'bounding_box_train', 'query': 'query', 'gallery': 'bounding_box_test'}

@@ -18,8 +18,8 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from ..engine.files import written_atomically
 from ..errors import ConfigError, DataError
+from ..utils.files import written_atomically
 from .distances import FeatureSpace, check_distance
 from .features import ReIDFeatures
 

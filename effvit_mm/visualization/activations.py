@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from ..reid.model import ReIDModel
+    from ..openmm.reid.model import ReIDModel
 
 STRENGTH = 0.5  # of the colours over the image
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..engine.files import written_atomically
 from ..evaluation.detection_errors import CAUSES, RECALLS, ErrorAnalysis
+from ..utils.files import written_atomically
 
 MAX_LINES, MAX_NUMBERS = 10, 20  # classes that get a line, or numbers, of their own
 MAX_TICKS = 40

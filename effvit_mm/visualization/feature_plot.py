@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..engine.files import written_atomically
 from ..errors import ConfigError, DataError
+from ..utils.files import written_atomically
 
 METHODS = ('pca', 'tsne')
 PERPLEXITY = 30.0

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from ..datasets.loading import load_image
+from ..utils.images import load_image
 from .browse import GAP, MIN_SIDE, to_picture
 
 if TYPE_CHECKING:

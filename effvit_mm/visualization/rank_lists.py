@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from ..engine.files import written_atomically
+from ..utils.files import written_atomically
 from .browse import GAP, encode_png
 from .predictions import BLACK, GREEN, LINE_HEIGHT, RED, read_rgb
 

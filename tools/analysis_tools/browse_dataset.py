@@ -15,7 +15,7 @@ os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/train.py
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.engine.cli import Parser, add_cfg_options
+    from effvit_mm.openmm.cli import Parser, add_cfg_options
 
     parser = Parser(prog='browse_dataset.py', description=__doc__.split('\n')[0])
     parser.add_argument('config', help='config of a classifier or a detector')
@@ -35,9 +35,9 @@ def work(args: argparse.Namespace, session) -> None:
     from mmengine.registry import DATASETS, init_default_scope
     from mmengine.runner import set_random_seed
 
-    from effvit_mm.engine.configure import load_config
-    from effvit_mm.engine.files import check_writable, written_atomically
     from effvit_mm.errors import ConfigError, DataError
+    from effvit_mm.openmm.config.loading import load_config
+    from effvit_mm.utils.files import check_writable, written_atomically
     from effvit_mm.visualization.browse import contact_sheet, draw_samples, encode_png
 
     if args.number < 1:
@@ -66,7 +66,7 @@ def work(args: argparse.Namespace, session) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
-    from effvit_mm.engine.cli import run_guarded
+    from effvit_mm.openmm.cli import run_guarded
 
     return run_guarded(work, make_parser, argv)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.engine.cli import Parser, add_cfg_options
+    from effvit_mm.openmm.cli import Parser, add_cfg_options
 
     parser = Parser(prog='check_dataset.py', description=__doc__.split('\n')[0])
     parser.add_argument('source', metavar='CONFIG|JSON', help='a config, or an annotation file')
@@ -37,8 +37,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def find_sources(args: argparse.Namespace) -> dict:
     """The sets to check by name."""
-    from effvit_mm.datasets.coco_check import CocoSource
     from effvit_mm.errors import ConfigError, DataError
+    from effvit_mm.openmm.datasets.coco_check import CocoSource
 
     if args.source.endswith('.json'):
         images = Path(args.images) if args.images else None
@@ -56,9 +56,9 @@ def find_sources(args: argparse.Namespace) -> dict:
 def _sources_of_config(args: argparse.Namespace) -> dict:
     from mmengine.registry import DefaultScope
 
-    from effvit_mm.engine.coco_checks import coco_sources
-    from effvit_mm.engine.configure import load_config
     from effvit_mm.errors import ConfigError
+    from effvit_mm.openmm.config.loading import load_config
+    from effvit_mm.openmm.data_checks.coco import coco_sources
 
     cfg = load_config(args.source, args.cfg_options)
     found = {}
@@ -76,10 +76,10 @@ def _sources_of_config(args: argparse.Namespace) -> dict:
 
 def work(args: argparse.Namespace, session) -> int:
     """Print what was found; 1 where something breaks a training."""
-    from effvit_mm.datasets.coco_check import check_coco
-    from effvit_mm.datasets.coco_report import format_report, to_dict, to_markdown
-    from effvit_mm.engine.files import check_writable, written_atomically
     from effvit_mm.errors import ConfigError
+    from effvit_mm.openmm.datasets.coco_check import check_coco
+    from effvit_mm.openmm.datasets.coco_report import format_report, to_dict, to_markdown
+    from effvit_mm.utils.files import check_writable, written_atomically
 
     if args.first < 1:
         raise ConfigError(f'--first {args.first}: 1 or more is needed')
@@ -102,7 +102,7 @@ def work(args: argparse.Namespace, session) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
-    from effvit_mm.engine.cli import run_guarded
+    from effvit_mm.openmm.cli import run_guarded
 
     return run_guarded(work, make_parser, argv)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.engine.cli import Parser, add_cfg_options
+    from effvit_mm.openmm.cli import Parser, add_cfg_options
 
     parser = Parser(prog='detection_errors.py', description=__doc__.split('\n')[0])
     parser.add_argument('config', help='config of a detector that tests on a COCO-style set')
@@ -36,13 +36,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 def work(args: argparse.Namespace, session) -> None:
     """Analyse, print a table, draw."""
-    from effvit_mm.engine.configure import load_config
-    from effvit_mm.engine.files import check_writable
-    from effvit_mm.engine.predictions import read_predictions
-    from effvit_mm.engine.tested_set import find_tested_set
     from effvit_mm.errors import ConfigError
     from effvit_mm.evaluation.coco_results import collect, to_coco_results
     from effvit_mm.evaluation.detection_errors import analyse
+    from effvit_mm.openmm.config.loading import load_config
+    from effvit_mm.openmm.data_checks.tested_set import find_tested_set
+    from effvit_mm.openmm.engine.predictions import read_predictions
+    from effvit_mm.utils.files import check_writable
     from effvit_mm.visualization.detection_errors import draw_analysis
 
     if not 0 <= args.min_score <= 1:
@@ -62,8 +62,8 @@ def work(args: argparse.Namespace, session) -> None:
 
 def format_analysis(analysis, classes, masks: bool) -> str:
     """Average precision by class, and the errors by cause."""
-    from effvit_mm.engine.report import format_figure, format_grid
     from effvit_mm.evaluation.detection_errors import CAUSES
+    from effvit_mm.openmm.engine.report import format_figure, format_grid
 
     columns = [analysis.average_precision(iou) for iou in analysis.curves]
     seen = analysis.counts > 0
@@ -89,7 +89,7 @@ def format_analysis(analysis, classes, masks: bool) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
-    from effvit_mm.engine.cli import run_guarded
+    from effvit_mm.openmm.cli import run_guarded
 
     return run_guarded(work, make_parser, argv)
 

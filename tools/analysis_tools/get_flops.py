@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.engine.cli import Parser, add_cfg_options
+    from effvit_mm.openmm.cli import Parser, add_cfg_options
 
     parser = Parser(prog='get_flops.py', description=__doc__.split('\n')[0])
     parser.add_argument('config', help='config file, or the name of a model (pslt_tiny)')
@@ -37,8 +37,8 @@ def build_model(config: str, options: list[str], session):
     from mmengine.registry import MODELS, init_default_scope
 
     import effvit_mm
-    from effvit_mm.engine.configure import load_config
     from effvit_mm.errors import ConfigError
+    from effvit_mm.openmm.config.loading import load_config
 
     if config in effvit_mm.list_models():
         if options:
@@ -51,9 +51,8 @@ def build_model(config: str, options: list[str], session):
 
 
 def work(args: argparse.Namespace, session) -> None:
-    from effvit_mm.analysis import TensorPass, flops_by_module
-    from effvit_mm.analysis.flops import zeros
     from effvit_mm.errors import ConfigError
+    from effvit_mm.flops import TensorPass, flops_by_module, zeros
 
     shape = ' '.join(map(str, args.shape))
     if len(args.shape) > 2 or min(args.shape) < 1:
@@ -74,7 +73,7 @@ def print_table(title: str, model, found: dict[str, Counter[str]], prefix: str) 
     from rich.console import Console
     from rich.table import Table
 
-    from effvit_mm.analysis import count_parameters, flops_of
+    from effvit_mm.flops import count_parameters, flops_of
 
     table = Table(title=title)
     table.add_column('')
@@ -95,7 +94,7 @@ def print_table(title: str, model, found: dict[str, Counter[str]], prefix: str) 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
-    from effvit_mm.engine.cli import run_guarded
+    from effvit_mm.openmm.cli import run_guarded
 
     return run_guarded(work, make_parser, argv)
 

@@ -17,7 +17,7 @@ POSITIONS = ('table', 'rel_pos', 'pos_embed')
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.engine.cli import Parser
+    from effvit_mm.openmm.cli import Parser
 
     parser = Parser(prog='check_exports.py', description=__doc__.split('\n')[0])
     parser.add_argument('patterns', nargs='*', default=['*'], help="models, e.g. 'pslt*' (all)")
@@ -53,7 +53,7 @@ def make_source(name: str):
     import torch
 
     import effvit_mm
-    from effvit_mm.deploy.export import source_of
+    from effvit_mm.runtime import source_of
 
     torch.manual_seed(0)
     model = effvit_mm.create_model(name)
@@ -63,7 +63,7 @@ def make_source(name: str):
 
 def row(source, kind: str, size: tuple[int, int], any_size: bool) -> list[str]:
     """A model in one format."""
-    from effvit_mm.deploy import export
+    from effvit_mm import runtime as export
 
     write = export.WRITERS[kind]
     with TemporaryDirectory() as folder:
@@ -84,7 +84,7 @@ def row(source, kind: str, size: tuple[int, int], any_size: bool) -> list[str]:
 def work(args: argparse.Namespace, session) -> None:
     """A row for each model and format, as they come."""
     import effvit_mm
-    from effvit_mm.analysis.tables import markdown_table
+    from benchmarks.measure.tables import markdown_table
     from effvit_mm.errors import UserError
 
     names = {pattern: effvit_mm.list_models(pattern) for pattern in args.patterns}
@@ -105,7 +105,7 @@ def work(args: argparse.Namespace, session) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
-    from effvit_mm.engine.cli import run_guarded
+    from effvit_mm.openmm.cli import run_guarded
 
     return run_guarded(work, make_parser, argv)
 

@@ -25,7 +25,7 @@ ONLY = {
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.engine.cli import Parser, add_cfg_options, add_trust_checkpoint
+    from effvit_mm.openmm.cli import Parser, add_cfg_options, add_trust_checkpoint
 
     parser = Parser(prog='export.py', description=__doc__.split('\n')[0])
     parser.add_argument('model', help='config file, or the name of a model (pslt_tiny)')
@@ -86,7 +86,7 @@ def work(args: argparse.Namespace, session) -> None:
     """Build, export, report."""
     from mmengine.logging import MMLogger
 
-    from effvit_mm.deploy import export
+    from effvit_mm import runtime as export
     from effvit_mm.errors import ConfigError
 
     check_arguments(args)
@@ -150,7 +150,7 @@ def describe_int8(found) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
-    from effvit_mm.engine.cli import run_guarded
+    from effvit_mm.openmm.cli import run_guarded
 
     return run_guarded(work, make_parser, argv)
 

@@ -19,7 +19,7 @@ SUFFIXES = ('.pth', '.safetensors')
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.engine.cli import Parser, add_trust_checkpoint
+    from effvit_mm.openmm.cli import Parser, add_trust_checkpoint
 
     parser = Parser(prog='convert.py', description=__doc__.split('\n')[0])
     parser.add_argument(
@@ -53,7 +53,7 @@ def write_weights(state: dict[str, torch.Tensor], target: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from effvit_mm.engine.files import written_atomically
+    from effvit_mm.utils.files import written_atomically
 
     with written_atomically(target) as temporary:
         if target.suffix == '.safetensors':
@@ -65,9 +65,9 @@ def write_weights(state: dict[str, torch.Tensor], target: Path) -> None:
 def work(args: argparse.Namespace, session) -> None:
     """Rename, see that a model takes all of it, write."""
     from effvit_mm import convert_state_dict, export_state_dict
-    from effvit_mm.checkpoint import get_state_dict, load_weights, read_checkpoint
-    from effvit_mm.engine.files import check_writable
     from effvit_mm.errors import ConfigError
+    from effvit_mm.utils.files import check_writable
+    from effvit_mm.weights.checkpoint import get_state_dict, load_weights, read_checkpoint
 
     if args.target.suffix not in SUFFIXES:
         raise ConfigError(f'target {args.target}: write to {" or ".join(SUFFIXES)}')
@@ -84,7 +84,7 @@ def work(args: argparse.Namespace, session) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
-    from effvit_mm.engine.cli import run_guarded
+    from effvit_mm.openmm.cli import run_guarded
 
     return run_guarded(work, make_parser, argv)
 

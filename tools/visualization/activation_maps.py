@@ -14,7 +14,7 @@ os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.engine.cli import Parser, add_cfg_options, add_trust_checkpoint
+    from effvit_mm.openmm.cli import Parser, add_cfg_options, add_trust_checkpoint
 
     parser = Parser(prog='activation_maps.py', description=__doc__.split('\n')[0])
     parser.add_argument('config', help='config of the model')
@@ -29,12 +29,12 @@ def make_parser() -> argparse.ArgumentParser:
 
 def work(args: argparse.Namespace, session) -> None:
     """Extract, draw and write."""
-    from effvit_mm.engine.console import import_quietly
+    from effvit_mm.openmm.console import import_quietly
 
     import_quietly('mmpretrain')
-    from effvit_mm.engine.files import check_writable, written_atomically
     from effvit_mm.inference.output import Names
     from effvit_mm.inference.reid import ReIDExtractor, find_people
+    from effvit_mm.utils.files import check_writable, written_atomically
     from effvit_mm.visualization.activations import activation_maps, overlay
     from effvit_mm.visualization.browse import encode_png
     from effvit_mm.visualization.predictions import read_rgb
@@ -60,7 +60,7 @@ def work(args: argparse.Namespace, session) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
-    from effvit_mm.engine.cli import run_guarded
+    from effvit_mm.openmm.cli import run_guarded
 
     return run_guarded(work, make_parser, argv)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.engine.cli import Parser
+    from effvit_mm.openmm.cli import Parser
 
     parser = Parser(prog='plot_features.py', description=__doc__.split('\n')[0])
     parser.add_argument('features', nargs='+', help='files that test.py --out wrote')
@@ -24,9 +24,9 @@ def work(args: argparse.Namespace, session) -> None:
     """Read, choose, project, draw."""
     import numpy as np
 
-    from effvit_mm.engine.files import check_writable
     from effvit_mm.errors import ConfigError, DataError
     from effvit_mm.reid.features import load_features
+    from effvit_mm.utils.files import check_writable
     from effvit_mm.visualization.feature_plot import draw_features, most_seen, project
 
     if args.people < 1:
@@ -51,7 +51,7 @@ def work(args: argparse.Namespace, session) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
-    from effvit_mm.engine.cli import run_guarded
+    from effvit_mm.openmm.cli import run_guarded
 
     return run_guarded(work, make_parser, argv)
 

@@ -1,0 +1,295 @@
+#!/usr/bin/env python
+"""Measure models side by side: latency, images a second, memory, multiply-adds, parameters.
+
+Examples are in --help, and all that is measured for the documentation in docs/benchmark.md.
+"""
+
+import argparse
+import json
+import os
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ('timm', 'torchvision', 'torchreid', 'onnxruntime', 'onedl-mmdetection', 'mmdet')
+DEFAULT_SIZES = {'config': '800x1333'}
+USUAL_SIZE = '224'
+BUSY = 0.5  # load average above which somebody else is at work
+HELP = """\
+Measure models side by side: latency, images a second, share of the machine's measured GEMM peak,
+peak memory, multiply-adds and parameters.
+
+MODEL is one of
+  pslt_base                    a network of ours: effvit_mm.list_models() has the names
+  timm:crossvit_9_240          a network of timm, also
+  torchvision:resnet50         of torchvision and
+  torchreid:osnet_x1_0         of torchreid
+  configs/.../retinanet_x.py   a detector: from uint8 images to boxes, and its backbone alone
+all with random weights. Behind @ stand the words of the form in which it is to run, joined by +;
+without any it runs in eager mode, in float32, as it was trained, in evaluation mode:
+{forms}
+"""
+EXAMPLES = """\
+examples:
+  one image and eight, and how much of ResNet-50's time they take:
+    benchmark.py pslt_base@deployed pslt_base@deployed+{bf16,compiled} \\
+        --baseline torchvision:resnet50 --batch-sizes 1 8 --threads 2 --out pslt.md
+  how latency and memory grow, as pictures too:
+    benchmark.py castling_deit_tiny@deployed timm:deit_tiny_patch16_224 \\
+        --sizes 224 512 1024 --out castling.json --pictures work_dirs/pictures
+  detectors, in both forms:
+    benchmark.py configs/pslt/retinanet_pslt-tiny_fpn_1x_coco.py{,@deployed}
+  training, beside the code of another commit:
+    git worktree add /tmp/old d9c8cfe~1
+    benchmark.py pslt_tiny@training --before /tmp/old --baseline pslt_tiny@training+before \\
+        --sizes 128 --batch-sizes 16
+
+Models of one size and batch are timed in turns, each in a process of its own. A model that fails is
+named below the table with its error, the others go on; the exit code is then 1. Interrupted, the
+same command goes on behind the last size and batch that were finished, if it has --out.
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    from benchmarks.measure.subjects import FORMS
+    from effvit_mm.openmm.cli import Parser, add_cfg_options
+
+    forms = '\n'.join(f'  {word:<14}{what}' for word, what in FORMS.items())
+    parser = Parser(
+        prog='benchmark.py',
+        description=HELP.format(forms=forms),
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add('models', nargs='+', metavar='MODEL[@FORM]', help='what to measure, see above')
+    add('--baseline', metavar='MODEL[@FORM]', help='measured too; gives columns of ratios to it')
+    add('--sizes', nargs='+', metavar='N|HxW', help='pixels; default: 224, for configs 800x1333')
+    add(
+        '--batch-sizes', type=int, nargs='+', default=[1], metavar='N', help='images of a batch (1)'
+    )
+    add('--threads', type=int, help="of PyTorch and onnxruntime; default: PyTorch's own choice")
+    add('--repeats', type=int, default=20, help='timed passes of each (20)')
+    add('--warm-up', type=int, default=2, help='passes of each before those (2)')
+    add(
+        '--checkpoints', nargs='+', default=[], metavar='MODEL=FILE',
+        help='weights for networks of ours and configs',
+    )  # fmt: skip
+    add('--image', help='image to be shown, scaled to each size; default: noise')
+    add('--before', metavar='FOLDER', help='another tree of this project, for the form before')
+    add('--out', help='write table and notes to this .md file, or all of it to this .json file')
+    add(
+        '--pictures', metavar='FOLDER',
+        help='draw accuracy over latency, latency over resolution, memory over tokens (.png)',
+    )  # fmt: skip
+    add_cfg_options(parser)
+    return parser
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raise what is wrong with numbers and files before anything is built."""
+    from benchmarks.measure.candidates import read_image
+    from effvit_mm.errors import ConfigError
+    from effvit_mm.utils.files import check_writable
+
+    limits = {'batch_sizes': 1, 'threads': 1, 'repeats': 1, 'warm_up': 0}
+    for name, least in limits.items():
+        given = getattr(args, name)
+        for value in given if isinstance(given, list) else [given]:
+            if value is not None and value < least:
+                raise ConfigError(f'--{name.replace("_", "-")} {value}: {least} or more is needed')
+    if args.image is not None:
+        read_image(args.image, (32, 32))
+    if args.before is not None and not (Path(args.before) / 'effvit_mm').is_dir():
+        raise ConfigError(f'--before {args.before}: there is no folder effvit_mm in it')
+    if args.out is not None:
+        if not args.out.endswith(('.json', '.md')):
+            raise ConfigError(f'--out {args.out}: a name ending in .json or .md is needed')
+        check_writable(Path(args.out).parent, f'--out {args.out}')
+    if args.pictures is not None:
+        check_writable(args.pictures, f'--pictures {args.pictures}')
+
+
+def find_labels(args: argparse.Namespace) -> list[tuple[str, tuple[str, ...]]]:
+    """Models and forms in the order of the table, each once, the baseline last if it is new."""
+    from benchmarks.measure.sources import check_network
+    from benchmarks.measure.subjects import BEFORE, CONFIG, ONNX, kind_of, parse_label
+    from effvit_mm.errors import ConfigError
+
+    texts = args.models + ([args.baseline] if args.baseline else [])
+    labels = list(dict.fromkeys(map(parse_label, texts)))
+    for model, form in labels:
+        if kind_of(model) != CONFIG:
+            check_network(model)
+        elif not Path(model).is_file():
+            raise ConfigError(f'config {model}: no such file')
+        if BEFORE in form and args.before is None:
+            raise ConfigError(f'{model}@{"+".join(form)}: --before FOLDER is needed')
+        if ONNX in form:
+            check_onnx(model)
+    if args.before is not None and not any(BEFORE in form for _, form in labels):
+        raise ConfigError(f'--before {args.before}: no model has the form before')
+    return labels
+
+
+def check_onnx(model: str) -> None:
+    """Raise where a package that onnxruntime's form needs is missing."""
+    from importlib.util import find_spec
+
+    from effvit_mm.errors import ConfigError
+
+    for name in ('onnx', 'onnxscript', 'onnxruntime'):
+        if find_spec(name) is None:
+            raise ConfigError(f'{model}@onnx: the package {name} is missing: pip install {name}')
+
+
+def read_checkpoints(args: argparse.Namespace, labels: list) -> dict[str, str]:
+    """``{model: file}``."""
+    from benchmarks.measure.subjects import CONFIG, OURS, kind_of
+    from effvit_mm.errors import ConfigError
+
+    allowed = sorted({model for model, _ in labels if kind_of(model) in (OURS, CONFIG)})
+    found = {}
+    for text in args.checkpoints:
+        model, _, file = text.partition('=')
+        if model not in allowed:
+            names = ', '.join(allowed) or 'none of these models'
+            raise ConfigError(f'--checkpoints {text}: MODEL=FILE is needed; MODEL can be {names}')
+        if not Path(file).is_file():
+            raise ConfigError(f'--checkpoints {text}: no such file')
+        found[model] = file
+    return found
+
+
+def find_groups(args: argparse.Namespace) -> dict[str, list]:
+    """Subjects that are timed together, by the name of their group."""
+    from benchmarks.measure.benchmark import group_key
+    from benchmarks.measure.subjects import Subject, kind_of, parse_size
+
+    labels = find_labels(args)
+    checkpoints = read_checkpoints(args, labels)
+    groups: dict[str, list] = {}
+    for model, form in labels:
+        own = DEFAULT_SIZES.get(kind_of(model), USUAL_SIZE)
+        for size in map(parse_size, args.sizes or [own]):
+            for batch_size in args.batch_sizes:
+                subject = Subject(
+                    model, form, size, batch_size, checkpoints.get(model),
+                    tuple(args.cfg_options), args.image,
+                )  # fmt: skip
+                groups.setdefault(group_key(size, batch_size), []).append(subject)
+    return groups
+
+
+def describe(args: argparse.Namespace) -> dict:
+    """The circumstances, for the notes and for JSON."""
+    from benchmarks.measure import describe_machine
+
+    return {
+        'machine': describe_machine(),
+        'versions': ', '.join(installed_versions()),
+        'repeats': args.repeats,
+        'warm_up': args.warm_up,
+        'weights': ', '.join(args.checkpoints) or 'random (detectors find next to nothing)',
+        'image': args.image or 'noise',
+    }
+
+
+def installed_versions() -> list[str]:
+    """Of the libraries that models come from."""
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append(f'{name} {version(name)}')
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def tell(line: str) -> None:
+    """Show how far it is; standard output is for the table."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def measure_all(args: argparse.Namespace, groups: dict[str, list], circumstances: dict):
+    """Measure the groups that no earlier call has measured; gives the PartialResults of all."""
+    import torch
+
+    from benchmarks.measure.benchmark import PartialResults, measure_group
+
+    settings = {
+        **circumstances,
+        'before': args.before,
+        'cfg_options': args.cfg_options,
+        'models': {key: [one.label for one in subjects] for key, subjects in groups.items()},
+    }
+    results = PartialResults(args.out and Path(args.out), settings)
+    if results.groups:
+        tell(f'{results.path} has {", ".join(results.groups)} already: going on behind that')
+    for key, subjects in groups.items():
+        if key not in results.groups:
+            threads = torch.get_num_threads()
+            group = measure_group(
+                subjects, threads, args.repeats, args.warm_up, args.before, tell, args.debug
+            )
+            results.keep(key, group)
+    return results
+
+
+def work(args: argparse.Namespace, session, call: str) -> int:
+    """Measure, print, write and draw; 1 where a model failed."""
+    import torch
+
+    check_arguments(args)
+    groups = find_groups(args)
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    circumstances = describe(args)
+    load = os.getloadavg()[0]
+    if load > BUSY:
+        tell(f'warning: the load average is {load:.2f}: something else takes time on this machine')
+    results = measure_all(args, groups, circumstances)
+    found = {key: results.groups[key] for key in groups}
+    report(args, found, {**circumstances, 'load': f'{load:.2f}'}, call)
+    results.remove()
+    return int(any(group.failures for group in found.values()))
+
+
+def report(args: argparse.Namespace, found: dict, circumstances: dict, call: str) -> None:
+    """Print, write and draw what was found."""
+    from benchmarks.measure import benchmark_report
+    from benchmarks.measure.subjects import Subject, parse_label
+    from effvit_mm.utils.files import write_text
+
+    baseline = None
+    if args.baseline:
+        baseline = Subject(*parse_label(args.baseline), size=(0, 0)).label  # words in their order
+    text = benchmark_report.markdown(found, circumstances, baseline)
+    print(text)
+    if args.out is not None:
+        if args.out.endswith('.json'):
+            content = benchmark_report.as_json(found, circumstances, baseline)
+            text = json.dumps({'command': call, **content}, indent=1) + '\n'
+        else:
+            text = f'# Benchmark\n\nWritten by `{call}`.\n\n{text}'
+        write_text(args.out, text)
+        print(f'wrote {args.out}')
+    if args.pictures is not None:
+        rows = [row for group in found.values() for row in group.rows]
+        for path in benchmark_report.draw_pictures(rows, Path(args.pictures)):
+            print(f'drew {path}')
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the tool; returns the exit code."""
+    from effvit_mm.openmm.cli import run_guarded
+
+    words = sys.argv[1:] if argv is None else argv
+    call = ' '.join(['python tools/analysis_tools/benchmark.py', *words])
+    return run_guarded(lambda args, session: work(args, session, call), make_parser, argv)
+
+
+if __name__ == '__main__':
+    sys.path[:1] = []
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
+    sys.exit(main())

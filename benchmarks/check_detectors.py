@@ -1,0 +1,178 @@
+#!/usr/bin/env python
+"""Train detectors for two steps and predict with them, at full size: memory, time, result.
+
+Each config runs in a process of its own on synthetic images; no data set is needed. Exit code 0:
+all work within the memory allowed; 1: some do not; 2: the command cannot be run. Example:
+``OMP_NUM_THREADS=1 python tools/analysis_tools/check_detectors.py --out docs/detection_sizes.md``
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+PATTERNS = ('*/retinanet_*_1x_coco.py', '*/mask-rcnn_*_1x_coco.py')
+HEADER = (
+    'config', 'parameters', 'pixels', 'images a step', 'training step', 'memory, training',
+    'prediction', 'memory, prediction', 'levels', 'result',
+)  # fmt: skip
+NOTES = """\
+Each config is built, trained for {iterations} steps with its own optimizer, and predicts one image,
+at each size; in a process of its own, on images of noise with 20 objects each, weights
+random. Memory is the largest resident set of the whole process (Linux's VmHWM, 10^9 bytes to the
+GB), libraries included: Python, PyTorch and mmdet take 0.7 GB of it before anything runs. Times
+are of the last training step and of one prediction (normalisation, padding, network, suppression)
+on whatever the machine had left: an impression, no benchmark. The loss must be finite, boxes finite
+and inside the image, masks of its size. The levels are those of `extract_feat` for the image as it
+is; elsewhere images are padded to a multiple of 32. Allowed were {limit:g} GB.
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    from effvit_mm.openmm.cli import Parser, add_cfg_options
+
+    parser = Parser(prog='check_detectors.py', description=__doc__.split('\n')[0])
+    parser.add_argument(
+        'configs', nargs='*', help='configs of detectors; default: all of COCO with the 1x schedule'
+    )
+    parser.add_argument(
+        '--sizes', nargs='+', default=['800x1333', '603x811'], metavar='N|HxW', help='in pixels'
+    )
+    parser.add_argument('--batch-size', type=int, help="images a step; default: the config's")
+    parser.add_argument('--iterations', type=int, default=2, help='training steps (2)')
+    parser.add_argument('--threads', type=int, default=1, help='of PyTorch (1)')
+    parser.add_argument('--limit', type=float, default=16, help='GB that each may take (16)')
+    parser.add_argument('--out', help='write all of it to this .md or .json file')
+    add_cfg_options(parser)
+    return parser
+
+
+def find_configs(args: argparse.Namespace) -> list[Path]:
+    """The configs that were named, or all."""
+    from effvit_mm.errors import ConfigError
+
+    folder = Path(__file__).resolve().parents[2] / 'configs'
+    found = [Path(name) for name in args.configs]
+    for path in found:
+        if not path.is_file():
+            raise ConfigError(f'config {path}: no such file')
+    return found or sorted(path for pattern in PATTERNS for path in folder.glob(pattern))
+
+
+def check_arguments(args: argparse.Namespace) -> list[tuple[int, int]]:
+    """The sizes as numbers."""
+    from benchmarks.measure.subjects import parse_size
+    from effvit_mm.errors import ConfigError
+    from effvit_mm.utils.files import check_writable
+
+    sizes = [parse_size(text) for text in args.sizes]
+    for name in ('batch_size', 'iterations', 'threads', 'limit'):
+        value = getattr(args, name)
+        if value is not None and value <= 0:
+            raise ConfigError(f'--{name.replace("_", "-")} {value}: more than 0 is needed')
+    if args.out is not None:
+        if not args.out.endswith(('.json', '.md')):
+            raise ConfigError(f'--out {args.out}: a name ending in .json or .md is needed')
+        check_writable(Path(args.out).parent, f'--out {args.out}')
+    return sizes
+
+
+def check_one(path: Path, sizes: list[tuple[int, int]], args: argparse.Namespace) -> dict:
+    """What was found for a config, as JSON holds it; ``error`` is empty where all is well."""
+    from benchmarks.measure.detection import check_detector
+    from benchmarks.measure.memory import GB, FailedError, OutOfBoundsError, run_apart
+
+    given = (str(path), args.cfg_options, sizes, args.batch_size, args.iterations, args.threads)
+    try:
+        found, _ = run_apart(check_detector, *given, limit=int(args.limit * GB))
+    except (FailedError, OutOfBoundsError) as error:
+        if args.debug and isinstance(error, FailedError):
+            print(error.details, file=sys.stderr)
+        return {'config': path.stem, 'error': str(error), 'sizes': []}
+    return {
+        'config': path.stem,
+        'error': '',
+        'parameters': found.parameters,
+        'batch_size': found.batch_size,
+        'peak': found.peak,
+        'sizes': [
+            {'size': one.size, 'training': one.training._asdict(), **one.prediction._asdict()}
+            for one in found.sizes
+        ],
+    }
+
+
+def table_rows(found: dict) -> list[list[str]]:
+    """Rows of the table: one for each size, or one that says what went wrong."""
+    if found['error']:
+        return [[f'`{found["config"]}`', *[''] * (len(HEADER) - 2), found['error']]]
+    rows = []
+    for index, one in enumerate(found['sizes']):
+        rows.append([
+            '' if index else f'`{found["config"]}`',
+            '' if index else f'{found["parameters"] / 1e6:.3f} M',
+            '{} x {}'.format(*one['size']),
+            str(found['batch_size']),
+            f'{one["training"]["seconds"]:.1f} s',
+            f'{one["training"]["peak"] / 1e9:.2f} GB',
+            f'{one["seconds"]:.1f} s',
+            f'{one["peak"] / 1e9:.2f} GB',
+            str(one['levels']),
+            'ok',
+        ])  # fmt: skip
+    return rows
+
+
+def write_report(path: Path, results: list[dict], args: argparse.Namespace, call: str) -> None:
+    """All that was found so far, as Markdown or JSON."""
+    from benchmarks.measure import describe_machine
+    from benchmarks.measure.tables import markdown_table
+    from effvit_mm.utils.files import write_text
+
+    if path.suffix == '.json':
+        text = json.dumps({'machine': describe_machine(), 'results': results}, indent=1) + '\n'
+    else:
+        notes = NOTES.format(iterations=args.iterations, limit=args.limit)
+        table = markdown_table(HEADER, [row for found in results for row in table_rows(found)])
+        text = (
+            f'# Detectors at full size\n\nWritten by `{call}` on {describe_machine()}.\n\n{notes}\n'
+            f'{table}'
+        )
+    write_text(path, text)
+
+
+def work(args: argparse.Namespace, session, call: str) -> int:
+    """Check all configs; 1 where one of them failed."""
+    import torch
+
+    from benchmarks.measure.tables import markdown_table
+
+    sizes = check_arguments(args)
+    torch.set_num_threads(args.threads)  # for the description of the machine
+    results: list[dict] = []
+    for path in find_configs(args):
+        print(path.stem, end=' ', flush=True)
+        results.append(check_one(path, sizes, args))
+        found = results[-1]
+        print(found['error'] or f'ok, at most {found["peak"] / 1e9:.2f} GB', flush=True)
+        if args.out is not None:
+            write_report(Path(args.out), results, args, call)
+    print('\n' + markdown_table(HEADER, [row for found in results for row in table_rows(found)]))
+    if args.out is not None:
+        print(f'wrote {args.out}')
+    return int(any(found['error'] for found in results))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the tool; returns the exit code."""
+    from effvit_mm.openmm.cli import run_guarded
+
+    words = sys.argv[1:] if argv is None else argv
+    call = ' '.join(['python tools/analysis_tools/check_detectors.py', *words])
+    return run_guarded(lambda args, session: work(args, session, call), make_parser, argv)
+
+
+if __name__ == '__main__':
+    sys.path[:1] = []
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
+    sys.exit(main())

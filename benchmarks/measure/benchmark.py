@@ -1,0 +1,223 @@
+"""Speed, memory and size of models side by side, whole and in parts.
+
+Subjects that see images of one size and batch are a group: they are held ready together, each in a
+process of its own, and timed in turns. A group has products of large matrices among its subjects,
+which show what the machine could do meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from effvit_mm.errors import DataError
+from effvit_mm.utils.files import write_text
+
+from .latency import Timing
+from .subjects import BEFORE, BF16, GEMM, TRAINING, Subject
+from .turns import Found, measure_in_turns
+
+PARTIAL_SUFFIX = '.partial'
+
+
+class Row(NamedTuple):
+    """What was measured of a part of a subject.
+
+    Attributes:
+        model, form, size, batch_size: See :class:`.subjects.Subject`.
+        part: Which part of it.
+        timing: Seconds of a batch.
+        memory, process, multiply_adds, parameters: See :class:`.answers.Cost`.
+    """
+
+    model: str
+    form: tuple[str, ...]
+    size: tuple[int, int]
+    batch_size: int
+    part: str
+    timing: Timing
+    memory: int
+    process: int
+    multiply_adds: int
+    parameters: int
+
+    @property
+    def label(self) -> str:
+        """As a command names the subject."""
+        return Subject(self.model, self.form, self.size).label
+
+    @property
+    def images_per_second(self) -> float:
+        """By the median."""
+        return self.batch_size / self.timing.median
+
+
+class Ratios(NamedTuple):
+    """A row's figures over those of the baseline's row."""
+
+    time: float
+    memory: float
+    multiply_adds: float
+
+
+class Group(NamedTuple):
+    """What was measured of subjects in turns.
+
+    Attributes:
+        rows: One for each part.
+        failures: ``[what was to be measured, what went wrong]`` of the others.
+        gemm: Measured peak of products of matrices, FLOP/s, by ``'float32'`` and ``'bfloat16'``.
+    """
+
+    rows: list[Row]
+    failures: list[tuple[str, str]]
+    gemm: dict[str, float]
+
+    def share_of_peak(self, row: Row) -> float | None:
+        """Multiply-adds a second, two FLOP each, beside the peak; None for steps of training."""
+        if TRAINING in row.form:
+            return None
+        flops = 2 * row.multiply_adds * row.images_per_second
+        return flops / self.gemm['bfloat16' if BF16 in row.form else 'float32']
+
+    def ratios(self, row: Row, baseline: str) -> Ratios | None:
+        """A row beside the baseline; times are medians, of the same turns.
+
+        Args:
+            row: One of this group.
+            baseline: Label of the subject to compare with.
+
+        Returns:
+            None where the baseline has no such part.
+        """
+        for other in self.rows:
+            if other.label == baseline and other.part == row.part:
+                return Ratios(
+                    row.timing.median / other.timing.median,
+                    # A very small network may find all that it needs in pages that are there.
+                    row.memory / max(other.memory, 1),
+                    row.multiply_adds / other.multiply_adds,
+                )
+        return None
+
+
+def group_key(size: tuple[int, int], batch_size: int) -> str:
+    """The name under which a group is kept: ``'224x224x8'``."""
+    return 'x'.join(map(str, (*size, batch_size)))
+
+
+def measure_group(
+    subjects: Sequence[Subject],
+    threads: int,
+    repeats: int = 20,
+    warm_up: int = 2,
+    before: str | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+    debug: bool = False,
+) -> Group:
+    """Measure subjects in turns.
+
+    Args:
+        subjects: Of one image size and batch.
+        threads, repeats, warm_up, tell: See :func:`.turns.measure_in_turns`.
+        before: Folder of the older tree for subjects whose form says so.
+        debug: Tell the tracebacks of failures.
+    """
+    gemm = Subject(GEMM, (), subjects[0].size)
+    held = [(one, before if BEFORE in one.form else None) for one in (gemm, *subjects)]
+    first, *found = measure_in_turns(held, threads, repeats, warm_up, tell)
+    if first.error:
+        raise RuntimeError(f'products of matrices failed: {first.error}\n{first.details}')
+    failures = [(s, one) for s, one in zip(subjects, found, strict=True) if one.error]
+    for subject, one in failures if debug else ():
+        tell(f'{subject} failed: {one.details}')
+    return Group(
+        [row for s, one in zip(subjects, found, strict=True) for row in _rows(s, one)],
+        [(str(subject), one.error) for subject, one in failures],
+        {name: 2 * first.costs[name][2] / t.median for name, t in first.timings.items()},
+    )
+
+
+def _rows(subject: Subject, found: Found) -> list[Row]:
+    return [
+        Row(
+            subject.model,
+            subject.form,
+            subject.size,
+            subject.batch_size,
+            name,
+            found.timings[name],
+            *cost,
+        )
+        for name, cost in found.costs.items()
+    ]
+
+
+class PartialResults:
+    """Groups that were measured, kept in a file while others are missing.
+
+    Args:
+        out: File that the whole is for; the parts are beside it, with ``.partial`` behind the name.
+            None keeps nothing.
+        settings: What a later call must agree in to go on.
+
+    Raises:
+        DataError: What lies there is of other settings, or no such file.
+    """
+
+    def __init__(self, out: Path | None, settings: Mapping) -> None:
+        self.path = None if out is None else out.with_name(out.name + PARTIAL_SUFFIX)
+        self.settings = json.loads(json.dumps(settings))
+        self.groups: dict[str, Group] = {}
+        if self.path is not None and self.path.is_file():
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            content = json.loads(self.path.read_text())
+            settings, groups = content['settings'], content['groups']
+            self.groups = {key: _group(value) for key, value in groups.items()}
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f'{self.path} is not of this tool: remove it') from error
+        for name in sorted({*settings, *self.settings}):
+            there, asked = settings.get(name), self.settings.get(name)
+            if there != asked:
+                raise DataError(
+                    f'{self.path}, of a benchmark that was interrupted, has {name} {there!r}, not '
+                    f'{asked!r}: call it with that to go on, or remove the file'
+                )
+
+    def keep(self, key: str, group: Group) -> None:
+        """Add a group, and write all of them."""
+        self.groups[key] = group
+        if self.path is not None:
+            groups = {name: plain(one) for name, one in self.groups.items()}
+            content = {'settings': self.settings, 'groups': groups}
+            write_text(self.path, json.dumps(content, indent=1) + '\n')
+
+    def remove(self) -> None:
+        """Remove the file: the whole is written."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def plain(value: object) -> object:
+    """Named tuples as dicts, for JSON."""
+    if hasattr(value, '_asdict'):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return value
+
+
+def _group(value: Mapping) -> Group:
+    rows = [
+        Row(**{**row, 'form': tuple(row['form']), 'size': tuple(row['size']),
+               'timing': Timing(**row['timing'])})
+        for row in value['rows']
+    ]  # fmt: skip
+    return Group(rows, [tuple(pair) for pair in value['failures']], value['gemm'])

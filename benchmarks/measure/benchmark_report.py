@@ -1,0 +1,194 @@
+"""What a benchmark found, as a table, as JSON, and as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from effvit_mm.visualization.tradeoff import Point, draw_curves, draw_pareto
+
+from .benchmark import Group, Ratios, Row, plain
+from .candidates import NETWORK
+from .published import published_accuracy
+from .subjects import CONFIG, EAGER, kind_of
+from .tables import markdown_table
+
+HEADER = (
+    'model', 'form', 'part', 'pixels', 'batch', 'median', '25 to 75 %', 'images/s', 'of GEMM peak',
+    'memory', 'process', 'multiply-adds', 'parameters',
+)  # fmt: skip
+RATIOS = ('time ratio', 'memory ratio', 'multiply-adds ratio')
+PATCH = 16  # pixels of the side of what counts as a token in pictures
+NONE = '-'
+NOTES = """\
+{machine}; {versions}; load average {load} when it began. Weights {weights}, images {image}.
+Medians and quartiles of {repeats} passes of each after {warm_up} to warm up, those of one size and
+batch in turns (A B A B ...), each model in a process of its own. Without a word of its own the form
+is eager: float32, the form of training, in evaluation mode.
+GEMM peak: products of two square matrices, in turns with the rest. {gemm}.
+Two FLOP a multiply-add; bf16 is compared with bfloat16's peak. Memory is the largest resident set
+(Linux's VmHWM, 10^6 bytes to the MB) above that before the first pass; process is all of it,
+libraries, weights and what compiled or exported them included. Multiply-adds are of one image (the
+forward pass of a training step), padded as the network gets it; a detector's second stage has all
+the boxes that it takes at most.
+"""
+RATIO_NOTE = '`{baseline}` has the ratios 1: time is median over median, in turns with it.\n'
+
+
+def header(baseline: str | None) -> tuple[str, ...]:
+    """Of the table's columns."""
+    return HEADER + (RATIOS if baseline else ())
+
+
+def table_rows(groups: Sequence[Group], baseline: str | None) -> Iterator[list[str]]:
+    """Rows of the table as text."""
+    for group in groups:
+        for row in group.rows:
+            share = group.share_of_peak(row)
+            cells = [
+                f'`{shown_name(row)}`',
+                '+'.join(row.form) or EAGER,
+                row.part,
+                f'{row.size[0]} x {row.size[1]}',
+                str(row.batch_size),
+                f'{1000 * row.timing.median:.1f} ms',
+                f'{1000 * row.timing.low:.1f} to {1000 * row.timing.high:.1f} ms',
+                f'{row.images_per_second:.2f}',
+                NONE if share is None else f'{100 * share:.1f} %',
+                f'{row.memory / 1e6:.1f} MB',
+                f'{row.process / 1e9:.2f} GB',
+                f'{row.multiply_adds / 1e9:.3f} G',
+                f'{row.parameters / 1e6:.3f} M',
+            ]
+            if baseline:
+                ratios = group.ratios(row, baseline)
+                cells += [f'{r:.3f}' for r in ratios] if ratios else [NONE] * len(RATIOS)
+            yield cells
+
+
+def shown_name(row: Row) -> str:
+    """A config's name without its folder, or the model's."""
+    return Path(row.model).stem if kind_of(row.model) == CONFIG else row.model
+
+
+def short_label(row: Row) -> str:
+    """The label for pictures."""
+    return '@'.join((shown_name(row), '+'.join(row.form))) if row.form else shown_name(row)
+
+
+def notes(groups: Mapping[str, Group], circumstances: Mapping, baseline: str | None) -> str:
+    """How the table came about, and what could not be measured."""
+    peaks = []
+    for name, group in groups.items():
+        values = ', '.join(f'{kind} {peak / 1e9:.0f}' for kind, peak in group.gemm.items())
+        peaks.append(f'{name} (height, width, batch): {values} GFLOP/s')
+    text = NOTES.format(**circumstances, gemm='; '.join(peaks))
+    if baseline:
+        text += RATIO_NOTE.format(baseline=baseline)
+    failures = [pair for group in groups.values() for pair in group.failures]
+    if failures:
+        lines = ''.join(f'- {subject}: {error}\n' for subject, error in failures)
+        text += f'\nNot measured:\n\n{lines}'
+    return text
+
+
+def markdown(groups: Mapping[str, Group], circumstances: Mapping, baseline: str | None) -> str:
+    """The table and its notes."""
+    table = markdown_table(header(baseline), list(table_rows(list(groups.values()), baseline)))
+    return f'{table}\n{notes(groups, circumstances, baseline)}'
+
+
+def as_json(
+    groups: Mapping[str, Group], circumstances: Mapping, baseline: str | None
+) -> dict[str, object]:
+    """All of it as JSON holds it."""
+    rows = []
+    for group in groups.values():
+        for row in group.rows:
+            ratios = group.ratios(row, baseline) if baseline else None
+            rows.append({
+                **plain(row),
+                'images_per_second': row.images_per_second,
+                'share_of_peak': group.share_of_peak(row),
+                **{f'{name}_ratio': ratios and getattr(ratios, name) for name in Ratios._fields},
+            })  # fmt: skip
+    return {
+        **circumstances,
+        'baseline': baseline,
+        'gemm_flops_per_second': {key: group.gemm for key, group in groups.items()},
+        'failures': [list(pair) for group in groups.values() for pair in group.failures],
+        'rows': rows,
+    }
+
+
+# Pictures ----------------------------------------------------------------------------------------
+
+
+def draw_pictures(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Draw what the rows are enough for; gives the files.
+
+    Accuracy against latency needs networks whose accuracy is printed, at the size that it is
+    printed for; latency against resolution, and memory against tokens, need two sizes.
+    """
+    drawn = []
+    accuracy = accuracy_panels(rows)
+    if accuracy:
+        drawn.append(folder / 'accuracy_latency.png')
+        draw_pareto(accuracy, drawn[-1], 'ImageNet-1k top-1 of the sources, %')
+    if len({row.size for row in rows}) > 1:
+        drawn.append(folder / 'latency_resolution.png')
+        draw_curves(resolution_panels(rows), drawn[-1], 'latency, ms')
+        drawn.append(folder / 'memory_tokens.png')
+        draw_curves(token_panels(rows), drawn[-1], 'peak memory above that before, MB')
+    return drawn
+
+
+def accuracy_panels(rows: Sequence[Row]) -> dict[str, list[Point]]:
+    """A point for each network of known accuracy, a panel for each batch."""
+    panels: dict[str, list[Point]] = {}
+    for row in rows:
+        known = published_accuracy(row.model) if row.part == NETWORK else None
+        if known is not None and row.size == (known.size, known.size):
+            title = f'latency of {_images(row.batch_size)}, ms'
+            point = Point(1000 * row.timing.median, known.top1, short_label(row))
+            panels.setdefault(title, []).append(point)
+    return panels
+
+
+def resolution_panels(rows: Sequence[Row]) -> dict[str, dict[str, list[Point]]]:
+    """Latency over the side of a square with as many pixels, a panel for each batch."""
+    return _panels(
+        rows,
+        'resolution, pixels ({})',
+        lambda row: Point((row.size[0] * row.size[1]) ** 0.5, 1000 * row.timing.median),
+    )
+
+
+def token_panels(rows: Sequence[Row]) -> dict[str, dict[str, list[Point]]]:
+    """Peak memory over the patches of 16 x 16 pixels, a panel for each batch."""
+    return _panels(
+        rows,
+        f'tokens: patches of {PATCH} x {PATCH} pixels ({{}})',
+        lambda row: Point(row.size[0] * row.size[1] / PATCH**2, row.memory / 1e6),
+    )
+
+
+def _panels(rows: Sequence[Row], title: str, point) -> dict[str, dict[str, list[Point]]]:
+    panels: dict[str, dict[str, list[Point]]] = {}
+    for batch, of_batch in groupby(sorted(rows, key=_order), lambda row: row.batch_size):
+        series: dict[str, list[Point]] = {}
+        for row in of_batch:
+            name = short_label(row)
+            name = name if row.part == NETWORK else f'{name}, {row.part}'
+            series.setdefault(name, []).append(point(row))
+        panels[title.format(_images(batch))] = series
+    return panels
+
+
+def _images(count: int) -> str:
+    return f'{count} image{"s" * (count > 1)}'
+
+
+def _order(row: Row) -> tuple[int, int]:
+    return row.batch_size, row.size[0] * row.size[1]

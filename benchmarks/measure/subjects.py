@@ -1,0 +1,118 @@
+"""What a benchmark measures: a model, the form in which it runs, and the images that it is given.
+
+``MODEL[@FORM]`` is how a command names the first two: ``pslt_base@deployed+bf16``. Nothing here
+loads a network's library: see :mod:`.sources` for models and :mod:`.candidates` for forms.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from effvit_mm.errors import ConfigError
+
+EAGER = 'eager'  # no word at all: PyTorch's eager mode, float32, the form of training, eval()
+DEPLOYED, CHANNELS_LAST, BF16, COMPILED, ONNX, TRAINING, BEFORE = (
+    'deployed', 'channels-last', 'bf16', 'compiled', 'onnx', 'training', 'before',
+)  # fmt: skip
+# In the order in which a label has them.
+FORMS: dict[str, str] = {
+    DEPLOYED: 'after switch_to_deploy(); our networks and configs',
+    CHANNELS_LAST: 'weights and images in channels-last memory',
+    BF16: 'under autocast to bfloat16',
+    COMPILED: 'torch.compile with its defaults; networks, not configs',
+    ONNX: 'deployed and exported, run by onnxruntime; networks, not configs',
+    TRAINING: 'a step of training: forward, backward, AdamW; networks, not configs',
+    BEFORE: "built by the effvit_mm of --before's folder; our networks and configs",
+}
+# Words that exclude each other.
+CLASHES = (
+    (DEPLOYED, TRAINING),
+    (ONNX, TRAINING),
+    (ONNX, COMPILED),
+    (ONNX, BF16),
+    (ONNX, CHANNELS_LAST),
+)
+LIBRARIES = ('timm', 'torchvision', 'torchreid')
+OURS, CONFIG = 'ours', 'config'
+FOREIGN_FORMS = frozenset(FORMS) - {DEPLOYED, BEFORE}
+CONFIG_FORMS = frozenset((DEPLOYED, BF16, CHANNELS_LAST, BEFORE))
+GEMM = 'products of matrices'  # no model: they show what the machine can do
+
+
+class Subject(NamedTuple):
+    """What is to be measured.
+
+    Attributes:
+        model: A name of :func:`effvit_mm.list_models`, ``library:name``, or a detector's config.
+        form: Words of :data:`FORMS`, in their order.
+        size: Height and width of the images in pixels.
+        batch_size: Images of a batch.
+        checkpoint: Weights; random ones where it is None.
+        overrides: ``key=value`` pairs for a config.
+        image: File of the image that is shown, scaled to ``size``; noise where it is None.
+    """
+
+    model: str
+    form: tuple[str, ...]
+    size: tuple[int, int]
+    batch_size: int = 1
+    checkpoint: str | None = None
+    overrides: tuple[str, ...] = ()
+    image: str | None = None
+
+    @property
+    def label(self) -> str:
+        """As a command names it: ``pslt_base@deployed``."""
+        return '@'.join((self.model, '+'.join(self.form))) if self.form else self.model
+
+    def __str__(self) -> str:
+        if self.model == GEMM:
+            return self.model
+        height, width = self.size
+        images = f'{self.batch_size} image{"s" * (self.batch_size > 1)}'
+        return f'{self.label}, {height} x {width}, {images}'
+
+
+def kind_of(model: str) -> str:
+    """``'ours'``, ``'config'`` or the library that a model is from."""
+    library, colon, _ = model.partition(':')
+    if colon and library in LIBRARIES:
+        return library
+    return CONFIG if model.endswith('.py') else OURS
+
+
+def parse_label(text: str) -> tuple[str, tuple[str, ...]]:
+    """``MODEL[@FORM]`` as the model and its form's words, in :data:`FORMS`'s order.
+
+    Raises:
+        ConfigError: A word is unknown, clashes with another, or is not for this kind of model.
+    """
+    model, _, words = text.partition('@')
+    given = words.split('+') if words else []
+    given = [word for word in given if word != EAGER]
+    for word in given:
+        if word not in FORMS:
+            raise ConfigError(f'{text}: no form {word!r}; allowed are {", ".join((EAGER, *FORMS))}')
+    for first, second in CLASHES:
+        if first in given and second in given:
+            raise ConfigError(f'{text}: {first} and {second} exclude each other')
+    kind = kind_of(model)
+    allowed = {OURS: frozenset(FORMS), CONFIG: CONFIG_FORMS}.get(kind, FOREIGN_FORMS)
+    for word in given:
+        if word not in allowed:
+            what = 'a config' if kind == CONFIG else f'a model of {kind}'
+            names = ', '.join((EAGER, *(name for name in FORMS if name in allowed)))
+            raise ConfigError(f'{text}: {what} has no form {word!r}; allowed are {names}')
+    return model, tuple(word for word in FORMS if word in given)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``'224'`` or ``'800x1333'`` as height and width.
+
+    Raises:
+        ConfigError: It is neither, or fewer than 32 pixels.
+    """
+    numbers = text.split('x')
+    if len(numbers) > 2 or not all(n.isdigit() and int(n) >= 32 for n in numbers):
+        raise ConfigError(f'--sizes {text}: N or HxW is needed, 32 pixels or more each')
+    return int(numbers[0]), int(numbers[-1])

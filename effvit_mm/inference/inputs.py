@@ -1,0 +1,159 @@
+"""What an inferencer takes: image files, folders of them, arrays, videos, lists of all these.
+
+Images come one after the other and none is kept, so that a folder or a video can be of any length.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import cv2
+import numpy as np
+
+from ..errors import DataError
+from ..openmm.console import quiet_standard_error
+
+IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
+VIDEO_SUFFIXES = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpg', '.webm')
+
+Input: TypeAlias = 'str | Path | np.ndarray | Sequence[str | Path | np.ndarray]'
+
+
+class Image(NamedTuple):
+    """One image to look at.
+
+    Attributes:
+        path: Its file, or the video's; None of an array.
+        frame: Its number in the video, from 0; None where it is no frame.
+        array: ``(H, W, 3)`` uint8, BGR; None of a file, which the test pipeline reads itself.
+    """
+
+    path: Path | None
+    frame: int | None = None
+    array: np.ndarray | None = None
+
+
+class Video:
+    """Frames of a video file, read one by one.
+
+    Attributes:
+        fps: Frames a second.
+        frames: Their number as the file says it; 0 where it does not.
+        size: Height and width.
+
+    Raises:
+        DataError: The file is missing, or OpenCV cannot read a frame of it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        capture = self._open()
+        self.fps = float(capture.get(cv2.CAP_PROP_FPS)) or 25.0
+        self.frames = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        found, first = capture.read()
+        capture.release()
+        if not found:
+            raise DataError(f'video {path}: not a single frame can be read of it')
+        self.size = first.shape[:2]
+
+    def _open(self) -> cv2.VideoCapture:
+        if not self.path.is_file():
+            raise DataError(f'video {self.path}: no such file')
+        with quiet_standard_error():  # FFmpeg says on standard error what is an error of ours here
+            capture = cv2.VideoCapture(str(self.path))
+        if not capture.isOpened():
+            raise DataError(
+                f'video {self.path} cannot be opened: it is broken, no video, or of a codec that '
+                'this OpenCV lacks'
+            )
+        return capture
+
+    def __iter__(self) -> Iterator[Image]:
+        capture = self._open()
+        try:
+            number = 0
+            while True:
+                found, frame = capture.read()
+                if not found:
+                    self._compare(number)
+                    return
+                yield Image(self.path, number, frame)
+                number += 1
+        finally:
+            capture.release()
+
+    def _compare(self, read: int) -> None:
+        """Warn where the video ends early; counts of some formats are estimates."""
+        if read < 0.99 * self.frames - 1:
+            warnings.warn(
+                f'video {self.path}: {read} of the {self.frames} frames that it announces can be '
+                'read; it seems to be cut short',
+                stacklevel=3,
+            )
+
+
+def is_video(item: object) -> bool:
+    """Whether a name is that of a video."""
+    return isinstance(item, str | Path) and Path(item).suffix.lower() in VIDEO_SUFFIXES
+
+
+def find_images(inputs: Input) -> list[Image | Video]:
+    """Everything that was given, in order: folders opened, arrays checked, files there.
+
+    Raises:
+        DataError: A file or folder is missing, a folder has no image, a file is neither an image
+            nor a video by its name, an array is no image.
+    """
+    items = inputs if isinstance(inputs, list | tuple) else [inputs]
+    if not items:
+        raise DataError('inputs: the list is empty')
+    return [one for item in items for one in _find(item)]
+
+
+def _find(item: str | Path | np.ndarray) -> list[Image | Video]:
+    if isinstance(item, np.ndarray):
+        return [Image(None, array=to_bgr(item))]
+    if not isinstance(item, str | Path):
+        raise DataError(
+            f'inputs: {type(item).__name__}: a file, a folder, an array or a list of them is needed'
+        )
+    path = Path(item)
+    if path.is_dir():
+        files = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
+        if not files:
+            raise DataError(f'folder {path} has no image ({", ".join(IMAGE_SUFFIXES)})')
+        return [Image(file) for file in sorted(files)]
+    if is_video(path):
+        return [Video(path)]
+    if not path.is_file():
+        raise DataError(f'image {path}: no such file or folder')
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        known = ', '.join([*IMAGE_SUFFIXES, *VIDEO_SUFFIXES])
+        raise DataError(f'{path}: neither an image nor a video by its name ({known})')
+    return [Image(path)]
+
+
+def to_bgr(array: np.ndarray) -> np.ndarray:
+    """An array as ``(H, W, 3)`` uint8 in OpenCV's order, blue first.
+
+    Args:
+        array: uint8 of ``(H, W)`` or ``(H, W, 1)`` (grey), ``(H, W, 3)`` (BGR) or ``(H, W, 4)``
+            (BGR and alpha, which is dropped as it is from files).
+
+    Raises:
+        DataError: Another shape or type.
+    """
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in array.shape:
+        raise DataError(
+            f'array of shape {array.shape}: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) is needed; '
+            'give several images as a list'
+        )
+    if array.dtype != np.uint8:
+        raise DataError(f'array of {array.dtype}: uint8 from 0 to 255 is needed')
+    if channels == 1:
+        return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
+    return np.ascontiguousarray(array[..., :3])

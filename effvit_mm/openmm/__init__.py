@@ -1,0 +1,1 @@
+"""All that touches mmengine, mmcv, mmpretrain and mmdet."""

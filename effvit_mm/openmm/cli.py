@@ -1,0 +1,335 @@
+"""The command lines of ``tools/train.py`` and ``tools/test.py``."""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from ..errors import ConfigError
+from ..utils.allocator import keep_freed_memory
+from ..utils.closed_output import until_closed
+from .console import quiet_standard_error, silence_third_parties
+
+if TYPE_CHECKING:
+    from torch.distributed import Store
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')  # set by launchers
+PATIENCE = timedelta(seconds=5)
+EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
+
+
+class Terminated(BaseException):
+    """SIGTERM: what Slurm sends before it takes a machine away."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line instead of the whole usage; every tool has ``--debug``."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_argument('--debug', action='store_true', help='show tracebacks of all errors')
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f'{message} (--help shows all arguments)')
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags that train.py and test.py share, as OpenMMLab's users know them."""
+    parser.add_argument('--work-dir', help='where logs and checkpoints go')
+    add_cfg_options(parser)
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none')
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help='for launchers')
+    add_trust_checkpoint(parser)
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """The flag by which a tool changes the config that it reads."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='override config keys: a.b=1 a.c="[1,2]"',
+    )
+
+
+def add_trust_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """The flag of tools that read checkpoints."""
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='read checkpoints that hold more than weights; this can run code they carry',
+    )
+
+
+def train_parser() -> Parser:
+    """The arguments of ``tools/train.py``."""
+    parser = Parser(prog='train.py', description='Train a model from a config file.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='go on with the newest checkpoint of the work dir, or with the one named',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision (CPU: bfloat16)')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size'
+    )
+    parser.add_argument('--seed', type=int, help='random seed; without one it is drawn and logged')
+    parser.add_argument('--no-validate', action='store_true', help='train without validation')
+    add_common_arguments(parser)
+    return parser
+
+
+def test_parser() -> Parser:
+    """The arguments of ``tools/test.py``."""
+    parser = Parser(prog='test.py', description='Evaluate a checkpoint.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--out',
+        help='write predictions to this .pkl or .json file; re-ID: features to .npz or .parquet',
+    )
+    parser.add_argument(
+        '--show-dir',
+        help='draw predictions beside the truth into this folder; re-ID: rank lists of 8 queries',
+    )
+    parser.add_argument(
+        '--show-number',
+        type=int,
+        metavar='N',
+        help='with --show-dir: N images, evenly spaced, and all of them on one sheet.png; re-ID: '
+        'N rank lists',
+    )
+    parser.add_argument('--rerank', action='store_true', help='re-ID: k-reciprocal re-ranking')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument(
+        '--deploy', action='store_true', help='test the form that switch_to_deploy() makes'
+    )
+    add_common_arguments(parser)
+    return parser
+
+
+def train(argv: Sequence[str] | None = None) -> int:
+    """Run ``tools/train.py``; returns the exit code."""
+    return run_guarded(_train, train_parser, argv)
+
+
+def test(argv: Sequence[str] | None = None) -> int:
+    """Run ``tools/test.py``; returns the exit code."""
+    return run_guarded(_test, test_parser, argv)
+
+
+class Session:
+    """What error messages need to know of a run: filled in as it gets on."""
+
+    def __init__(self) -> None:
+        self.args: argparse.Namespace | None = None
+        self.cfg = None
+        self.runner = None
+
+
+def _train(args: argparse.Namespace, session: Session) -> None:
+    from .config.loading import build_runner, prepare_training
+
+    session.cfg = prepare_training(args)
+    session.runner = build_runner(session.cfg)
+    session.runner.train()
+
+
+def _test(args: argparse.Namespace, session: Session) -> None:
+    from .config.loading import build_runner, prepare_testing
+    from .engine.testing import run_test
+
+    if args.show_number is not None and args.show_dir is None:
+        raise ConfigError('--show-number goes with --show-dir')
+    session.cfg = prepare_testing(args)
+    session.runner = build_runner(session.cfg)
+    run_test(session.runner, args)
+
+
+def run_guarded(
+    work: Callable[[argparse.Namespace, Session], int | None],
+    make_parser: Callable[[], Parser],
+    argv: Sequence[str] | None,
+) -> int:
+    """Run a command: errors of the user as one line, signals as an orderly end.
+
+    Returns:
+        The exit code: what ``work`` returns, 0 for None; 2, 130, 141 or 143 where it was cut short.
+    """
+    debug = os.environ.get('EFFVIT_MM_DEBUG', '0') not in ('', '0')
+    session = Session()
+    previous = signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        args = session.args = make_parser().parse_args(argv)
+        debug = debug or args.debug
+        os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
+        silence_third_parties()
+        keep_freed_memory()
+        return until_closed(lambda: work(args, session) or 0)
+    except KeyboardInterrupt:
+        return _interrupted(session, 'interrupted', EXIT_INTERRUPTED)
+    except Terminated:
+        return _interrupted(session, 'terminated (SIGTERM)', EXIT_TERMINATED)
+    except Exception as error:
+        from .error_messages import as_user_error
+
+        translated = as_user_error(error, session.cfg)
+        if translated is None or debug:
+            raise
+        _print_error(str(translated), everywhere=session.runner is not None)
+        return EXIT_USER_ERROR
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        _leave_group()
+
+
+def _raise_terminated(signum: int, frame: object) -> None:
+    raise Terminated
+
+
+class _PlainForks:
+    """Processes that are forked, as VOCMetric's pool, are ended by SIGTERM at once.
+
+    They inherit our handler, which Python would run at its next step: a worker that is about to
+    wait for work never gets to it, and its pool would wait for its end without an end. So the
+    handler is put aside while a process is forked.
+    """
+
+    def __init__(self) -> None:
+        self.aside = False
+
+    def before(self) -> None:
+        # Only the main thread may set handlers.
+        if threading.current_thread() is threading.main_thread():
+            self.aside = signal.getsignal(signal.SIGTERM) is _raise_terminated
+            if self.aside:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def after_in_parent(self) -> None:
+        if self.aside:
+            self.aside = False
+            signal.signal(signal.SIGTERM, _raise_terminated)
+
+    def after_in_child(self) -> None:
+        if signal.getsignal(signal.SIGTERM) is _raise_terminated:  # forked by another thread
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+if hasattr(os, 'register_at_fork'):  # not on Windows, where nothing is forked
+    _forks = _PlainForks()
+    os.register_at_fork(
+        before=_forks.before,
+        after_in_parent=_forks.after_in_parent,
+        after_in_child=_forks.after_in_child,
+    )
+
+
+def _leave_group() -> None:
+    """Close the process group that we opened; PyTorch complains at exit otherwise."""
+    if 'torch' in sys.modules:
+        from torch import distributed
+
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, one of a group without Python's clearing up.
+
+    Threads of PyTorch's process groups may outlive the group; one that frees a tensor while Python
+    takes itself down aborts the process, and the launcher reports a finished run as failed.
+    """
+    if not any(name in os.environ for name in RANKS):
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _rank() -> int:
+    return next((int(os.environ[name]) for name in RANKS if name in os.environ), 0)
+
+
+def _print_error(message: str, everywhere: bool) -> None:
+    """Rank 0 prints its error; another rank prints one that rank 0 does not have as well.
+
+    Rank 0 may still be busy, or be well and go on: the others wait a while for its word, which it
+    leaves in the store that launched processes share. Where that cannot be reached (Slurm's and
+    MPI's is opened by rank 0 when it has read the config), the others print if ``everywhere``.
+    """
+    rank, store = _rank(), None
+    if rank == 0:
+        print(f'error: {message}', file=sys.stderr, flush=True)
+    try:
+        store = _shared_store()
+        if rank == 0 and store is not None:
+            store.set(message, '')
+        elif store is not None:
+            everywhere = not _comes(store, message)
+    except RuntimeError:  # there is no store, or it has ended with rank 0
+        everywhere = everywhere or store is not None
+    if rank != 0 and everywhere:
+        print(f'error (rank {rank}): {message}', file=sys.stderr, flush=True)
+
+
+def _comes(store: Store, word: str) -> bool:
+    """Whether a word is in the store, now or soon."""
+    end = time.monotonic() + PATIENCE.total_seconds()
+    while not store.check([word]):  # wait() would print that it waited in vain
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _shared_store() -> Store | None:
+    """Where launched processes leave each other words; None for a single process."""
+    if int(os.environ.get('WORLD_SIZE', 1)) < 2 or 'MASTER_ADDR' not in os.environ:
+        return None
+    from torch.distributed import PrefixStore, TCPStore
+
+    address, port = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])
+    with quiet_standard_error():  # a store that is not there is no fault
+        store = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=PATIENCE)
+    # torchrun's store outlives a restart of the processes.
+    return PrefixStore(f'effvit_mm errors {os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}', store)
+
+
+def _interrupted(session: Session, what: str, code: int) -> int:
+    """One line: where the last checkpoint is and how to go on."""
+    if _rank() != 0:
+        return code
+    line = what
+    work_dir = session.cfg.get('work_dir') if session.cfg is not None else None
+    if work_dir is not None and hasattr(session.args, 'resume'):
+        from .engine.checkpoints import find_checkpoints
+
+        found = find_checkpoints(work_dir)
+        if found:
+            line += (
+                f'; last checkpoint: {found[0]}; go on with: python {_script()} '
+                f'{session.args.config} --work-dir {work_dir} --resume'
+            )
+        else:
+            line += f'; no checkpoint in {work_dir} yet'
+    print(line, file=sys.stderr, flush=True)
+    return code
+
+
+def _script() -> str:
+    name = Path(sys.argv[0])
+    return str(name) if name.name == 'train.py' else 'tools/train.py'

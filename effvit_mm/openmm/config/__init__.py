@@ -1,0 +1,1 @@
+"""Configs read, completed and checked."""

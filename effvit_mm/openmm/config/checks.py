@@ -1,0 +1,320 @@
+"""Checks of a config before anything is built from it.
+
+Each raises a :class:`ConfigError` with the key, its value and what is allowed. They see what
+frameworks notice late, in a deep traceback, or not at all.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import mmengine.registry as root
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope, Registry
+from torch.utils.data import DataLoader
+
+from ...errors import ConfigError
+from .arguments import find_class, known_names, parameters, suggest, unknown_argument
+
+# What mmengine's runner, OpenMMLab's tools and ours read at a config's top level.
+KNOWN_KEYS = {
+    'activation_checkpointing', 'auto_scale_lr', 'backend_args', 'compile', 'custom_hooks',
+    'custom_imports', 'data_checks', 'data_preprocessor', 'data_root', 'dataset_type',
+    'default_hooks', 'default_scope', 'efficient_conv_bn_eval', 'env_cfg', 'experiment_name',
+    'find_unused_parameters', 'launcher', 'load_from', 'log_level', 'log_processor', 'model',
+    'model_wrapper_cfg', 'optim_wrapper', 'param_scheduler', 'randomness', 'resume', 'runner_type',
+    'sync_bn', 'test_cfg', 'test_dataloader', 'test_evaluator', 'test_pipeline', 'train_cfg',
+    'train_dataloader', 'train_pipeline', 'trust_checkpoint', 'tta_model', 'tta_pipeline',
+    'val_cfg', 'val_dataloader', 'val_evaluator', 'val_pipeline', 'vis_backends', 'visualizer',
+    'work_dir',
+}  # fmt: skip
+SPLITS = ('train', 'val', 'test')
+GROUPS = (
+    ('train_dataloader', 'train_cfg', 'optim_wrapper'),
+    ('val_dataloader', 'val_cfg', 'val_evaluator'),
+    ('test_dataloader', 'test_cfg', 'test_evaluator'),
+)
+MODEL_PARTS = (
+    'backbone', 'neck', 'head', 'data_preprocessor', 'bbox_head', 'roi_head', 'rpn_head',
+    'pooling', 'classifier', 'metric_loss',
+)  # fmt: skip
+# It takes one map, of which in_channels is the width.
+SINGLE_MAP_NECK = 'SimpleFeaturePyramid'
+# What constructors raise for values that they cannot work with.
+BUILD_ERRORS = (
+    TypeError, ValueError, LookupError, AssertionError, OSError, ImportError, AttributeError,
+    NotImplementedError, RuntimeError,
+)  # fmt: skip
+LOADER_EXTRAS = ('num_batch_per_epoch', 'disable_subprocess_warning')
+
+# Key -> (type, smallest value, whether the smallest itself is allowed, None is allowed).
+NUMBERS: dict[str, tuple[type, float, bool, bool]] = {
+    'train_cfg.max_epochs': (int, 1, True, False),
+    'train_cfg.max_iters': (int, 1, True, False),
+    'train_cfg.val_interval': (int, 1, True, False),
+    'train_cfg.val_begin': (int, 0, True, False),
+    'optim_wrapper.optimizer.lr': (Real, 0, False, False),
+    'optim_wrapper.optimizer.weight_decay': (Real, 0, True, False),
+    'optim_wrapper.accumulative_counts': (int, 1, True, False),
+    'optim_wrapper.clip_grad.max_norm': (Real, 0, False, False),
+    'default_hooks.logger.interval': (int, 1, True, False),
+    'default_hooks.checkpoint.interval': (int, -1, True, False),
+    'default_hooks.checkpoint.max_keep_ckpts': (int, -1, True, False),
+    'auto_scale_lr.base_batch_size': (int, 1, True, False),
+    'randomness.seed': (int, 0, True, True),
+    'model.head.num_classes': (int, 1, True, False),
+    'model.num_classes': (int, 2, True, True),
+    **{f'{split}_dataloader.batch_size': (int, 1, True, False) for split in SPLITS},
+    **{f'{split}_dataloader.num_workers': (int, 0, True, False) for split in SPLITS},
+}
+
+
+def check_config(cfg: Config, training: bool) -> None:
+    """Check keys, types of values, completeness, and the arguments of what will be built."""
+    check_top_level(cfg)
+    runner = cfg.get('runner_type', 'Runner')
+    if find_class(root.RUNNERS, runner) is None:
+        raise ConfigError(f"runner_type={runner!r}: no such runner; use 'effvit_mm.Runner'")
+    if not isinstance(cfg.get('model'), Mapping):
+        raise ConfigError(f'model: a dict with a type is needed, not {cfg.get("model")!r}')
+    check_groups(cfg, training)
+    check_numbers(cfg)
+    scope = cfg.get('default_scope', 'mmengine')
+    with DefaultScope.overwrite_default_scope(scope):
+        for path, node, registry, injected in buildable_nodes(cfg):
+            check_node(path, node, registry, injected)
+        check_neck(cfg.model)
+
+
+def check_top_level(cfg: Config) -> None:
+    """Refuse near misses of known keys; a config may define any other name for its own use."""
+    for key in cfg:
+        if key in KNOWN_KEYS:
+            continue
+        near = difflib.get_close_matches(key, KNOWN_KEYS, n=1, cutoff=0.9)
+        if near and (near[0] not in cfg or cfg[near[0]] is None):
+            raise ConfigError(f'{key}: no such key; did you mean {near[0]!r}?')
+
+
+def check_override(cfg: Config, key: str) -> None:
+    """Refuse an override (``--cfg-options``) whose first part no config has."""
+    first = key.split('.', 1)[0]
+    if first not in KNOWN_KEYS and first not in cfg:
+        raise ConfigError(
+            f'--cfg-options {key}: no such key{suggest(first, KNOWN_KEYS | set(cfg))}'
+        )
+
+
+def check_groups(cfg: Config, training: bool) -> None:
+    """Loader, loop and evaluator come together."""
+    for group in GROUPS:
+        given = [key for key in group if cfg.get(key) is not None]
+        missing = [key for key in group if key not in given]
+        if given and missing:
+            hint = suggest(missing[0], [key for key in cfg if key not in KNOWN_KEYS])
+            raise ConfigError(f'{missing[0]} is missing, though {given[0]} is set{hint}')
+    needed = 'train_dataloader' if training else 'test_dataloader'
+    if cfg.get(needed) is None:
+        raise ConfigError(
+            f'{needed} is missing: the config cannot be used to {"train" if training else "test"}'
+        )
+    for group in GROUPS:
+        if cfg.get(group[0]) is not None:
+            _need_mapping(cfg, group[0])
+            _need_mapping(cfg, group[1])
+    if cfg.get('optim_wrapper') is not None:
+        _need_mapping(cfg, 'optim_wrapper')
+
+
+def _need_mapping(cfg: Config, key: str) -> None:
+    if not isinstance(cfg[key], Mapping):
+        raise ConfigError(f'{key}={cfg[key]!r}: a dict is needed, not {type(cfg[key]).__name__}')
+
+
+def check_numbers(cfg: Config) -> None:
+    """Types and ranges of the usual numbers."""
+    for path, (kind, low, inclusive, none_allowed) in NUMBERS.items():
+        value, found = _look_up(cfg, path)
+        if not found or (value is None and none_allowed):
+            continue
+        word = 'a whole number' if kind is int else 'a number'
+        bound = f'{"of at least" if inclusive else "above"} {low:g}'
+        right_type = isinstance(value, kind) and not isinstance(value, bool)
+        if (
+            not right_type
+            or not math.isfinite(value)
+            or value < low
+            or (value == low and not inclusive)
+        ):
+            raise ConfigError(f'{path}={value!r}: {word} {bound} is needed')
+
+
+def _look_up(cfg: Config, path: str) -> tuple[Any, bool]:
+    node: Any = dict(cfg.items())  # mmengine's Config is no Mapping
+    for part in path.split('.'):
+        if not isinstance(node, Mapping) or part not in node:
+            return None, False
+        node = node[part]
+    return node, True
+
+
+def buildable_nodes(cfg: Config) -> Iterator[tuple[str, Mapping, Registry, tuple[str, ...]]]:
+    """``(path, dict, registry, arguments that the framework adds)`` of what will be built."""
+    yield from _model_nodes(cfg['model'], 'model')
+    for split in SPLITS:
+        loader = cfg.get(f'{split}_dataloader')
+        if loader is None:
+            continue
+        key = f'{split}_dataloader'
+        _check_loader(loader, key)
+        yield from _dataset_nodes(loader.get('dataset'), f'{key}.dataset')
+        for part in ('sampler', 'batch_sampler'):
+            extra = ('dataset', 'seed', 'sampler', 'batch_size')
+            yield from _nodes(loader.get(part), f'{key}.{part}', root.DATA_SAMPLERS, *extra)
+        yield from _nodes(cfg.get(f'{split}_evaluator'), f'{split}_evaluator', root.METRICS)
+        loop = cfg[f'{split}_cfg']
+        yield from _loop_nodes(loop, f'{split}_cfg')
+    wrapper = cfg.get('optim_wrapper')
+    if wrapper is not None:
+        node = {'type': 'OptimWrapper', **wrapper}
+        if 'optimizer' in wrapper or 'constructor' not in wrapper:
+            extra = ('optimizer', 'constructor', 'paramwise_cfg')
+            yield 'optim_wrapper', node, root.OPTIM_WRAPPERS, extra
+        key, optimizer = 'optim_wrapper.optimizer', wrapper.get('optimizer')
+        yield from _nodes(optimizer, key, root.OPTIMIZERS, 'params')
+    extra = ('optimizer', 'convert_to_iter_based', 'epoch_length')
+    yield from _nodes(cfg.get('param_scheduler'), 'param_scheduler', root.PARAM_SCHEDULERS, *extra)
+    yield from _nodes(cfg.get('custom_hooks'), 'custom_hooks', root.HOOKS, 'priority')
+    for name, hook in (cfg.get('default_hooks') or {}).items():
+        yield from _nodes(hook, f'default_hooks.{name}', root.HOOKS, 'priority')
+
+
+def _nodes(
+    value: Any, path: str, registry: Registry, *injected: str
+) -> Iterator[tuple[str, Mapping, Registry, tuple[str, ...]]]:
+    """A dict, or the dicts of a list; what is not a dict with a type is not ours to judge."""
+    if isinstance(value, Mapping) and 'type' in value:
+        yield path, value, registry, injected
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for index, item in enumerate(value):
+            yield from _nodes(item, f'{path}[{index}]', registry, *injected)
+
+
+def _model_nodes(node: Any, path: str) -> Iterator[tuple]:
+    if not isinstance(node, Mapping) or 'type' not in node:
+        raise ConfigError(f'{path}: a dict with a type is needed, not {node!r}')
+    yield path, node, root.MODELS, ('data_preprocessor',)
+    for part in MODEL_PARTS:
+        if isinstance(node.get(part), (str, int, float)):
+            raise ConfigError(f'{path}.{part}={node[part]!r}: a dict with a type is needed')
+        if isinstance(node.get(part), Mapping) and 'type' in node[part]:
+            yield from _model_nodes(node[part], f'{path}.{part}')
+
+
+def _dataset_nodes(node: Any, path: str) -> Iterator[tuple]:
+    if not isinstance(node, Mapping) or 'type' not in node:
+        raise ConfigError(f'{path}: a dict with a type is needed, not {node!r}')
+    yield path, node, root.DATASETS, ()
+    yield from _nodes(node.get('pipeline'), f'{path}.pipeline', root.TRANSFORMS)
+    if 'dataset' in node:
+        yield from _dataset_nodes(node['dataset'], f'{path}.dataset')
+    for index, inner in enumerate(node.get('datasets', ())):
+        yield from _dataset_nodes(inner, f'{path}.datasets[{index}]')
+
+
+def _loop_nodes(loop: Mapping, path: str) -> Iterator[tuple]:
+    """mmengine chooses the loop by ``by_epoch`` where no type is given."""
+    node = dict(loop)
+    by_epoch = node.pop('by_epoch', True)
+    if 'type' not in node:
+        train = 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop'
+        node['type'] = {'train_cfg': train, 'val_cfg': 'ValLoop', 'test_cfg': 'TestLoop'}[path]
+    yield path, node, root.LOOPS, ('runner', 'dataloader', 'evaluator')
+
+
+def _check_loader(loader: Mapping, key: str) -> None:
+    known = parameters(DataLoader)[0] | set(LOADER_EXTRAS)
+    for name in loader:
+        if name not in known and not name.startswith('_'):
+            raise ConfigError(f'{key}.{name}: no such argument of a loader{suggest(name, known)}')
+    if 'dataset' not in loader:
+        raise ConfigError(f'{key}.dataset is missing')
+    if 'batch_size' not in loader and 'batch_sampler' not in loader:
+        raise ConfigError(f'{key}.batch_size is missing')
+    if 'sampler' not in loader:
+        raise ConfigError(f"{key}.sampler is missing: dict(type='DefaultSampler', shuffle=...)")
+
+
+def check_node(path: str, node: Mapping, registry: Registry, injected: Sequence[str]) -> None:
+    """The type must exist in the registry and take the arguments that are given."""
+    target = node['type']
+    if isinstance(target, str):
+        found = find_class(registry, target)
+        if found is None:
+            hint = suggest(target.rsplit('.', 1)[-1], known_names(registry))
+            raise ConfigError(f'{path}.type={target!r}: there is no such {registry.name}{hint}')
+        target = found
+    wrong = unknown_argument(target, node, injected)
+    if wrong is not None:
+        names = parameters(target)[0] - set(injected)
+        raise ConfigError(
+            f'{path}.{wrong}={node[wrong]!r}: {target.__name__} has no such argument'
+            f'{suggest(wrong, names) or "; it takes " + ", ".join(sorted(names))}'
+        )
+
+
+def check_neck(model: Mapping) -> None:
+    """``in_channels`` of the neck must be what the backbone, if it is ours, returns."""
+    backbone, neck = model.get('backbone'), model.get('neck')
+    path = 'model.neck'
+    if isinstance(neck, Sequence) and not isinstance(neck, str) and neck:  # the first is fed
+        neck, path = neck[0], 'model.neck[0]'
+    if not isinstance(backbone, Mapping) or not isinstance(neck, Mapping):
+        return
+    given = neck.get('in_channels')
+    if not isinstance(given, int | Sequence):
+        return
+    maps = returned_maps(backbone)
+    if maps is None:
+        return
+    channels, strides = maps
+    if isinstance(given, int):  # of one map, which a pooling neck takes from the last
+        single = str(neck.get('type')).rpartition('.')[2] == SINGLE_MAP_NECK
+        fits = given == channels[-1] and (len(channels) == 1 or not single)
+        wanted: Any = channels[-1]
+    else:
+        single, fits, wanted = False, list(given) == channels, channels
+    if fits:
+        return
+    advice = f'write in_channels={wanted}'
+    if single and len(channels) > 1:
+        advice += ', and out_indices=-1 in the backbone: this neck takes one map'
+    raise ConfigError(
+        f'{path}.in_channels={given!r}: model.backbone ({backbone["type"]}) returns maps of '
+        f'{channels} channels at strides {strides}; {advice}'
+    )
+
+
+def returned_maps(backbone: Mapping) -> tuple[list[int], list[float]] | None:
+    """Channels and strides of the maps of a backbone of ours; None of others.
+
+    Also None where it cannot be built: that is reported when the model is.
+    """
+    from ...backbones import Backbone
+
+    cls = find_class(root.MODELS, backbone['type']) if 'type' in backbone else None
+    if not isinstance(cls, type) or not issubclass(cls, Backbone):
+        return None
+    arguments = {key: value for key, value in backbone.items() if key not in ('type', 'init_cfg')}
+    try:
+        with torch.device('meta'):  # shapes alone
+            built = cls(**arguments)
+    except BUILD_ERRORS:
+        return None
+    strides = [round(stride, 2) for stride in built.out_strides]
+    return list(built.out_channels), [int(s) if s == int(s) else s for s in strides]

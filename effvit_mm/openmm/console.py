@@ -1,0 +1,110 @@
+"""What appears on the console: the training's progress and what needs attention.
+
+The log file in the work folder has everything, environment and config included.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+
+from ..evaluation.coco import silence_pycocotools
+
+PACKAGE = str(Path(__file__).resolve().parents[1])
+OPENCV_ERRORS = 2  # cv2.utils.logging.LOG_LEVEL_ERROR
+LOGGER_HOOK = os.path.join('mmengine', 'hooks', 'logger_hook.py')
+# mmengine's progress lines that say nothing, and warnings that ask for nothing.
+CHATTER = re.compile(
+    r'^Exp name: '
+    r'|save_param_scheduler` is True but'
+    r'|resume_param_scheduler` is True but'
+    r'|"FileClient" will be deprecated|"HardDiskBackend" is the alias'
+    r'|The value of random seed in the'  # said better by our runner
+    r'|dataset metainfo from the resumed checkpoint'  # tuples come back as lists
+    r'|Failed to search registry with scope'
+    r'|has no metainfo'
+    r'|The model and loaded state dict do not match exactly'  # our load report says it
+)
+
+
+class ConsoleFilter(logging.Filter):
+    """Pass our own lines, mmengine's progress lines, and warnings."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if CHATTER.search(record.getMessage()):
+            return False
+        if record.levelno >= logging.WARNING:
+            return True
+        if record.funcName == 'after_val_iter':  # the line with the metrics follows at once
+            return False
+        return record.pathname.startswith(PACKAGE) or record.pathname.endswith(LOGGER_HOOK)
+
+
+class ConsoleFormatter(logging.Formatter):
+    """Time and message; a level only where it is not INFO."""
+
+    def __init__(self) -> None:
+        super().__init__('%(asctime)s  %(message)s', '%H:%M:%S')
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if record.levelno >= logging.WARNING:
+            return text.replace('  ', f'  {record.levelname.lower()}: ', 1)
+        return text
+
+
+def quieten(logger: logging.Logger) -> None:
+    """Give the logger's console handlers our filter and format; files are left as they are."""
+    for handler in logger.handlers:
+        if isinstance(handler, logging.StreamHandler) and not isinstance(
+            handler, logging.FileHandler
+        ):
+            handler.addFilter(ConsoleFilter())
+            handler.setFormatter(ConsoleFormatter())
+
+
+def import_quietly(scope: str) -> None:
+    """Import what a config's scope registers; some of it prints while it is imported."""
+    if scope in ('mmpretrain', 'mmdet'):
+        with contextlib.redirect_stdout(io.StringIO()):
+            importlib.import_module(f'{scope}.datasets')
+            importlib.import_module(f'{scope}.models')
+            importlib.import_module('effvit_mm.openmm.datasets')  # takes in mmpretrain's
+    if scope == 'mmdet':
+        silence_pycocotools()
+
+
+@contextlib.contextmanager
+def quiet_standard_error() -> Iterator[None]:
+    """Drop what others than Python say there: shells, of a missing compiler; PyTorch's C++."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, 'w') as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def silence_third_parties() -> None:
+    """Drop Python warnings of libraries; ours stay."""
+    warnings.simplefilter('ignore')
+    warnings.filterwarnings('default', module=r'effvit_mm')
+    os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
+    for name in ('torch.distributed', 'matplotlib', 'PIL'):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if hasattr(cv2, 'setLogLevel'):
+        cv2.setLogLevel(OPENCV_ERRORS)

@@ -1,0 +1,65 @@
+"""Which COCO-style set a config tests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from ...errors import ConfigError
+from ..datasets.coco_format import category_names, read_coco
+from .coco import coco_sources
+
+
+@dataclass(frozen=True)
+class TestedSet:
+    """An annotation file as the metric reads it.
+
+    Attributes:
+        file: The file.
+        data: Its content.
+        classes: Names by label.
+        category_ids: Ids of the file by label.
+    """
+
+    __test__ = False  # for pytest, which takes the name for a test's
+
+    file: Path
+    data: dict
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+
+
+def find_tested_set(cfg: Config) -> TestedSet:
+    """The set of ``test_dataloader``, with the evaluator's annotation file where it has one.
+
+    Raises:
+        ConfigError: It is not COCO-style.
+        DataError: The file is missing or broken.
+    """
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset')
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+        sources = [source for _, source in coco_sources(dataset, 'test_dataloader.dataset')]
+    if len(sources) != 1:
+        kind = dataset.get('type', 'unknown') if isinstance(dataset, Mapping) else 'none'
+        raise ConfigError(
+            f'test_dataloader.dataset (type {kind}): one COCO-style set is needed, as CocoDataset, '
+            f'CocoFolder or DigitScenes; found {len(sources)}'
+        )
+    evaluators = cfg.get('test_evaluator') or []
+    evaluators = evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
+    files = [evaluator['ann_file'] for evaluator in evaluators if evaluator.get('ann_file')]
+    file = Path(files[0]) if files else sources[0].ann_file
+    data = read_coco(file)
+    names = category_names(data, file)
+    classes = sources[0].classes or names
+    chosen = [c for c in data['categories'] if str(c['name']) in classes]
+    return TestedSet(
+        file=file,
+        data=data,
+        classes=tuple(str(c['name']) for c in chosen),
+        category_ids=tuple(c['id'] for c in chosen),
+    )

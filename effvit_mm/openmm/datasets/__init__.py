@@ -1,0 +1,28 @@
+"""Data sets, their loading transform, and the sample data that the project makes itself.
+
+Those for detection are in :mod:`.detection`, which imports mmdet: nothing here does.
+"""
+
+from contextlib import redirect_stdout
+from importlib import import_module
+from importlib.util import find_spec
+from io import StringIO
+
+from ...sample_data.storage import make_once
+from ...utils.images import load_image
+from .loading import LoadImage
+from .on_texture import OnTexture
+from .scan import SkipCorrupt, find_corrupt
+
+__all__ = ['LoadImage', 'OnTexture', 'SkipCorrupt', 'find_corrupt', 'load_image', 'make_once']
+
+# Detection goes without mmpretrain, on whose classes these are built.
+if find_spec('mmpretrain'):
+    with redirect_stdout(StringIO()):  # it prints that OneDL's platform is not installed
+        import_module('mmpretrain.datasets')
+    from .digits import Digits
+    from .fashion_mnist import FashionMNIST
+    from .image_folder import ImageFolder
+    from .imagenet import ImageNet
+
+    __all__ += ['Digits', 'FashionMNIST', 'ImageFolder', 'ImageNet']

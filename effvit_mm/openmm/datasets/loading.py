@@ -1,0 +1,46 @@
+"""The pipelines' first step: an image file read, or said which file is broken and how."""
+
+from __future__ import annotations
+
+import numpy as np
+from mmcv.transforms import LoadImageFromFile
+
+from ...errors import DataError
+from ...utils.images import load_image
+from ..registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class LoadImage(LoadImageFromFile):
+    """mmcv's ``LoadImageFromFile`` that names the file and the fault when an image is broken.
+
+    To train past broken files use the data sets' ``skip_corrupt=True``, which leaves them out
+    before the first step. A transform cannot do that well: a test pipeline must return a sample
+    for each index, and counts made in worker processes are lost with them.
+
+    Where the annotations of the image say how large it is, it must be so.
+
+    Args:
+        to_float32: Give float32 instead of uint8.
+    """
+
+    def __init__(self, to_float32: bool = False) -> None:
+        super().__init__(to_float32=to_float32)
+
+    def transform(self, results: dict) -> dict:
+        """Add ``img``, ``img_shape`` and ``ori_shape`` for ``img_path``."""
+        image = load_image(results['img_path'])
+        said = results.get('height'), results.get('width')
+        if None not in said and said != image.shape[:2]:
+            raise DataError(
+                f'image {results["img_path"]} has {image.shape[0]} x {image.shape[1]} pixels, its '
+                f'annotations say {said[0]} x {said[1]}: boxes and masks would lie elsewhere'
+            )
+        if self.to_float32:
+            image = image.astype(np.float32)
+        results['img'] = image
+        results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(to_float32={self.to_float32})'

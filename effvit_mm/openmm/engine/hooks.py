@@ -1,0 +1,199 @@
+"""Hooks that every training gets from our runner."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank, master_only
+from mmengine.hooks import Hook
+from torch import nn
+
+from ...errors import UserError
+from ..registry import HOOKS
+from .checkpoints import find_checkpoints
+from .report import draw_curves
+
+# What to do about a training that explodes.
+CALMER = 'lower optim_wrapper.optimizer.lr, or set optim_wrapper.clip_grad=dict(max_norm=1.0)'
+# Keys in the message hub, and so in the checkpoints.
+HISTORY, VALIDATED, ELAPSED = 'effvit_mm/history', 'effvit_mm/validated', 'effvit_mm/elapsed'
+
+
+@HOOKS.register_module()
+class ReseedHook(Hook):
+    """Make all randomness of an epoch a function of (seed, epoch, rank).
+
+    A resumed training then draws what the undisturbed one would have drawn. Data loader workers
+    are seeded by PyTorch from the generator that is set here, anew for each epoch. Trainings by
+    iteration are reseeded after each iteration instead: exact as long as the loader has no workers,
+    whose generators run on through the whole training.
+    """
+
+    priority = 'HIGHEST'
+
+    def before_train_epoch(self, runner) -> None:
+        by_epoch = _by_epoch(runner)
+        seed_everything(runner.seed, runner.epoch if by_epoch else runner.iter, get_rank())
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if not _by_epoch(runner):
+            seed_everything(runner.seed, runner.iter + 1, get_rank())
+
+
+def _by_epoch(runner) -> bool:
+    return (
+        runner.log_processor.by_epoch
+        if runner.train_loop is None
+        else (hasattr(runner.train_loop, 'run_epoch'))
+    )
+
+
+def seed_everything(*entropy: int) -> None:
+    """Seed python, numpy and torch (all devices) from a tuple of numbers, well mixed."""
+    words = np.random.SeedSequence([abs(int(number)) for number in entropy]).generate_state(4)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    torch.manual_seed(int(words[2]) << 32 | int(words[3]))
+
+
+@HOOKS.register_module()
+class NonFiniteLossHook(Hook):
+    """Stop at a loss that is NaN or infinite, naming the batch's files.
+
+    Costs nothing: the runtime hook has read the loss for the log already.
+    """
+
+    priority = 'NORMAL'
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        loss = runner.message_hub.log_scalars.get('train/loss')
+        if loss is None or math.isfinite(loss.current()):
+            return
+        last = runner.message_hub.runtime_info.get('last_ckpt')
+        raise UserError(
+            f'the loss became {loss.current()} in epoch {runner.epoch + 1}, iteration '
+            f'{runner.iter + 1}; images of the batch: {batch_files(data_batch)}; last checkpoint: '
+            f'{last or "none yet"}. Look at those images, {CALMER}'
+        )
+
+
+def check_finite_weights(model: nn.Module, path: Path) -> None:
+    """Raise before useless weights are saved: a finite loss can still give a gradient that is not.
+
+    Raises:
+        UserError: Parameters are NaN or infinite; names the file that is not written and the last
+            one that was.
+    """
+    broken = [name for name, value in model.named_parameters() if not value.isfinite().all()]
+    if broken:
+        last = next(iter(find_checkpoints(path.parent)), 'none yet')
+        raise UserError(
+            f'checkpoint {path} is not written: {len(broken)} parameters became NaN or infinite '
+            f'(the first is {broken[0]}); last checkpoint: {last}. To go on from it, {CALMER}'
+        )
+
+
+def batch_files(data_batch, limit: int = 5) -> str:
+    """The image files of a batch, as far as its samples know them."""
+    samples = data_batch.get('data_samples', []) if isinstance(data_batch, dict) else []
+    names = [str(getattr(sample, 'img_path', None) or '?') for sample in samples]
+    more = f' and {len(names) - limit} more' if len(names) > limit else ''
+    return (', '.join(names[:limit]) + more) or 'unknown'
+
+
+@HOOKS.register_module()
+class RecordHook(Hook):
+    """Keep losses and metrics by epoch in the checkpoint, and draw them as ``curves.png``."""
+
+    # After the metrics are in the message hub, before the checkpoint hook saves the hub.
+    priority = 'BELOW_NORMAL'
+
+    def before_train(self, runner) -> None:
+        hub = runner.message_hub
+        self.history: list[dict] = list(hub.runtime_info.get(HISTORY, []))
+        self.earlier = float(hub.runtime_info.get(ELAPSED, 0.0))
+        self.start = time.monotonic()
+        self.losses: list[float] = []
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training, those before a resume included."""
+        return self.earlier + time.monotonic() - self.start
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        loss = runner.message_hub.log_scalars.get('train/loss')
+        if loss is not None:
+            self.losses.append(float(loss.current()))
+        if not _by_epoch(runner) and self.every_n_train_iters(runner, runner.val_interval):
+            self._add_losses(runner, runner.iter + 1)
+
+    def after_train_epoch(self, runner) -> None:
+        self._add_losses(runner, runner.epoch + 1 if _by_epoch(runner) else runner.iter)
+
+    def _add_losses(self, runner, step: int) -> None:
+        if self.losses:
+            self._entry(step)['loss'] = sum(self.losses) / len(self.losses)
+        self.losses = []
+        self._store(runner)
+
+    def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
+        if not hasattr(self, 'history'):  # a validation outside of a training
+            return
+        step = runner.epoch if _by_epoch(runner) else runner.iter
+        self._entry(step)['metrics'] = {
+            name: float(value)
+            for name, value in (metrics or {}).items()
+            if isinstance(value, (int, float, np.number))
+        }
+        runner.message_hub.update_info(VALIDATED, step)
+        self._store(runner)
+        self._draw(runner)
+
+    def after_train(self, runner) -> None:
+        self._draw(runner)
+
+    def _entry(self, step: int) -> dict:
+        for entry in self.history:
+            if entry['step'] == step:
+                return entry
+        self.history.append({'step': step})
+        return self.history[-1]
+
+    def _store(self, runner) -> None:
+        # Copies: what is in the hub must not change under a checkpoint being written.
+        runner.message_hub.update_info(HISTORY, [dict(entry) for entry in self.history])
+        runner.message_hub.update_info(ELAPSED, self.elapsed)
+
+    @master_only
+    def _draw(self, runner) -> None:
+        unit = 'epoch' if _by_epoch(runner) else 'iteration'
+        draw_curves(self.history, Path(runner.work_dir) / 'curves.png', unit)
+
+
+@HOOKS.register_module()
+class ValidateOnResumeHook(Hook):
+    """Make up for a validation that a kill cut off.
+
+    A checkpoint is written before its epoch's validation, so that the epoch is not lost when the
+    validation fails. Resumed from such a checkpoint, the training would go on without that
+    validation's metrics, best checkpoint and metric-driven schedule.
+    """
+
+    priority = 'LOWEST'
+
+    def before_train(self, runner) -> None:
+        loop = runner.train_loop
+        step = runner.epoch if _by_epoch(runner) else runner.iter
+        last = runner.max_epochs if _by_epoch(runner) else runner.max_iters
+        if step == 0 or runner.val_loop is None or step < loop.val_begin:
+            return
+        if step % loop.val_interval and step != last:
+            return
+        if runner.message_hub.runtime_info.get(VALIDATED) != step:
+            runner.logger.info(f'the run before was stopped in the validation at {step}: repeat it')
+            runner.val_loop.run()

@@ -1,0 +1,118 @@
+"""Files of predictions: what ``tools/test.py --out`` writes, and reading them again."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.structures import BaseDataElement
+
+from ...errors import DataError
+from ...utils.files import written_atomically
+
+PICKLES = ('.pkl', '.pickle')
+# The truth of a detection set stands in its annotation file, many times smaller than masks here.
+LEFT_OUT = ('gt_instances', 'ignored_instances', 'instances')
+
+
+class PredictionWriter(BaseMetric):
+    """Collect predictions of all ranks and write them as pickle or JSON.
+
+    JSON holds a list with a dict for each image; pickle the same with tensors. Masks are COCO's
+    compressed run lengths in both.
+    """
+
+    default_prefix = 'predictions'  # gives no metric; mmengine warns of metrics without a prefix
+
+    def __init__(self, path: str) -> None:
+        super().__init__(collect_device='cpu')
+        self.path = Path(path)
+
+    def process(self, data_batch: Any, data_samples: Sequence) -> None:
+        self.results.extend(_plain(sample) for sample in data_samples)
+
+    def compute_metrics(self, results: list) -> dict:
+        with written_atomically(self.path) as temporary:
+            if self.path.suffix == '.json':
+                temporary.write_text(json.dumps(_lists(results)))
+            else:
+                temporary.write_bytes(pickle.dumps(results))
+        return {}
+
+
+def _plain(value: Any) -> Any:
+    """Data samples as dicts of CPU tensors, so that reading them needs no OpenMMLab."""
+    if isinstance(value, BaseDataElement):
+        return _plain(value.to_dict())
+    if isinstance(value, dict):
+        kept = {key: item for key, item in value.items() if key not in LEFT_OUT}
+        return {key: _masks(v) if key == 'masks' else _plain(v) for key, v in kept.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.detach().cpu() if isinstance(value, torch.Tensor) else value
+
+
+def _masks(masks: torch.Tensor | Sequence) -> list[dict]:
+    """``(N, H, W)`` as ``{'size': [H, W], 'counts': text}``; what is encoded already is kept."""
+    from pycocotools.mask import encode
+
+    if isinstance(masks, torch.Tensor):
+        masks = masks.detach().cpu().numpy().astype(np.uint8)
+    encoded = [m if isinstance(m, dict) else encode(np.asfortranarray(m)) for m in masks]
+    for mask in encoded:
+        if isinstance(mask['counts'], bytes):
+            mask['counts'] = mask['counts'].decode('ascii')
+    return encoded
+
+
+def _lists(value: Any) -> Any:
+    """The same as JSON can hold it."""
+    if isinstance(value, dict):
+        return {str(key): _lists(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_lists(item) for item in value]
+    if isinstance(value, (torch.Tensor, np.ndarray, np.generic)):
+        return value.tolist()
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def read_predictions(path: str | Path, trust: bool = False) -> list[dict]:
+    """Read what :class:`PredictionWriter` wrote, or a COCO results file.
+
+    Args:
+        path: A ``.json`` or pickle file.
+        trust: Unpickle the file; this can run code that it carries.
+
+    Returns:
+        A dict for each image, or for each detection (COCO results).
+
+    Raises:
+        DataError: The file is missing, broken, of another form, or a pickle without ``trust``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f'predictions {path}: no such file')
+    if path.suffix in PICKLES and not trust:
+        raise DataError(
+            f'predictions {path}: a pickle can run code when it is read, so it was refused; write '
+            '.json with test.py --out, or add --trust-pickle if you know where it comes from'
+        )
+    try:
+        if path.suffix in PICKLES:
+            content = pickle.loads(path.read_bytes())
+        else:
+            content = json.loads(path.read_text(encoding='utf-8'))
+    except Exception as error:  # a pickle can raise anything
+        reason = ' '.join(str(error).split())
+        raise DataError(f'predictions {path} cannot be read: {reason}') from error
+    if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
+        raise DataError(
+            f'predictions {path}: a list of dicts is needed, as test.py --out writes it'
+        )
+    return content

@@ -1,0 +1,173 @@
+"""Re-identification in the runner: persons counted for the model; what a test prints and draws."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DATASETS
+
+from ...errors import ConfigError
+from .report import format_grid
+
+if TYPE_CHECKING:
+    from ...reid.features import ReIDFeatures
+    from ...reid.ranking import RankLists, ReIDResults
+    from ..reid.metric import ReIDMetric
+
+MODEL, METRIC = 'ReIDModel', 'ReIDMetric'
+# Zhong et al.'s, "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR 2017.
+RERANK = {'k1': 20, 'k2': 6, 'lambda_value': 0.3}
+NUM_LISTS = 8
+FEATURE_SUFFIXES = ('.npz', '.parquet')
+FIGURES = ('mAP', 'rank_1', 'rank_5', 'rank_10', 'mINP')
+HEADERS = ('', 'mAP', 'rank-1', 'rank-5', 'rank-10', 'mINP')
+
+
+def is_reid(cfg: Mapping) -> bool:
+    """Whether a config's model is for re-identification."""
+    model = cfg.get('model')
+    wrapped = model.get('module') if isinstance(model, Mapping) else None  # by augmentation
+    return _named(model, MODEL) or _named(wrapped, MODEL)
+
+
+def is_features(path: str) -> bool:
+    """Whether a file is one of features, by its name."""
+    return path.endswith(FEATURE_SUFFIXES)
+
+
+def _named(node: Any, name: str) -> bool:
+    return isinstance(node, Mapping) and str(node.get('type')).rpartition('.')[2] == name
+
+
+def with_persons(model: Mapping, train_dataloader: Mapping | None) -> Mapping:
+    """The model's config with the number of persons of the training set, where it has none.
+
+    The model has to be whole before it is wrapped for several processes and before an optimizer is
+    made of it, so the set is read once more, ahead of its time.
+    """
+    open_ = _named(model, MODEL) and model.get('classifier') and model.get('num_classes') is None
+    if not open_ or not isinstance(train_dataloader, Mapping):
+        return model
+    dataset = train_dataloader['dataset']
+    if isinstance(dataset, Mapping):
+        dataset = DATASETS.build(dataset)
+    persons = getattr(dataset, 'num_pids', None)
+    if persons is None:
+        raise ConfigError(
+            f'model.num_classes is missing: train_dataloader.dataset ({type(dataset).__name__}) '
+            'does not say how many persons it has (num_pids)'
+        )
+    return ConfigDict({**model, 'num_classes': int(persons)})
+
+
+def prepare_test(cfg: Config, args: argparse.Namespace) -> None:
+    """What ``tools/test.py``'s flags mean for a re-ID config; changes it in place."""
+    # Persons of the training have no part in a test, which may be on another set.
+    cfg.model.num_classes = None
+    metrics = [node for node in _evaluators(cfg) if _named(node, METRIC)]
+    if not metrics:
+        raise ConfigError("test_evaluator: dict(type='effvit_mm.ReIDMetric') is needed")
+    for node in metrics:
+        if args.rerank:
+            node['rerank'] = node.get('rerank') or dict(RERANK)
+        if args.show_dir is not None:
+            node['num_lists'] = args.show_number or NUM_LISTS
+
+
+def _evaluators(cfg: Config) -> list:
+    evaluators = cfg.get('test_evaluator')
+    return list(evaluators) if isinstance(evaluators, list | tuple) else [evaluators]
+
+
+def report_reid(runner, args: argparse.Namespace) -> str:
+    """The table of a re-ID test; writes features and rank lists where they were asked for."""
+    from ...reid.features import model_identity, save_features
+
+    metric = next(m for m in runner.test_evaluator.metrics if type(m).__name__ == METRIC)
+    query, gallery = metric.features
+    if args.out is not None:
+        model = getattr(runner.bare_model, 'module', runner.bare_model)  # test-time augmentation
+        identity = model_identity(model, type(model.backbone).__name__)
+        for features, path in zip((query, gallery), feature_files(args.out), strict=True):
+            save_features(replace(features, model=identity), path)
+    if args.show_dir is not None:
+        meta = getattr(runner.test_dataloader.dataset, 'metainfo', None) or {}
+        cameras = meta.get('cameras') or ()
+        save_rank_lists(query, gallery, metric.lists, cameras, args.show_dir)
+    return reid_table(metric.figures, ranking_title(metric), len(gallery))
+
+
+def feature_files(out: str) -> tuple[Path, Path]:
+    """``features.npz`` to the files of the queries' and of the gallery's features."""
+    path = Path(out)
+    query, gallery = (path.with_stem(f'{path.stem}_{part}') for part in ('query', 'gallery'))
+    return query, gallery
+
+
+def reid_table(figures: ReIDResults, title: str, gallery: int) -> str:
+    """The figures of a re-ID test in percent: of the ranking, and of verification."""
+    values = (figures.mAP, *map(figures.rank, (1, 5, 10)), figures.mINP)
+    rows = [[title, *(f'{100 * value:.2f}' for value in values)]]
+    left_out = figures.num_queries - figures.num_valid_queries
+    queries = f'{figures.num_queries} queries, {gallery} images in the gallery'
+    if left_out:
+        queries += f'; {left_out} queries without a match are left out'
+    ranked = format_grid(f're-ID, percent ({queries})', HEADERS, rows)
+    verified = format_grid(
+        'pairs of the same person accepted, percent, by share of other pairs accepted (ROC)',
+        ('', *(f'{100 * rate:g} %' for rate in figures.roc)),
+        [[title, *(f'{100 * share:.2f}' for share in figures.roc.values())]],
+    )
+    return f'{ranked}\n{verified}'
+
+
+def ranking_title(metric: ReIDMetric) -> str:
+    """What the ranking was made by."""
+    options = metric.options
+    parts = [f'{options["distance"]} distance']
+    if options['expansion'] is not None:
+        parts.append('expanded queries')
+    if options['rerank'] is not None:
+        parts.append('re-ranked')
+    return ', '.join(parts)
+
+
+def save_rank_lists(
+    query: ReIDFeatures,
+    gallery: ReIDFeatures,
+    lists: RankLists,
+    cameras: Sequence[str],
+    folder: str | Path,
+) -> list[Path]:
+    """Draw rank lists; gives the files.
+
+    Args:
+        query: All queries.
+        gallery: The gallery.
+        lists: What was found for some of them.
+        cameras: Names by camera id, where they are known.
+        folder: Where ``<query>_<file>.png`` go.
+    """
+    from ...visualization.rank_lists import Shown, caption, save_rank_list
+
+    files = []
+    for row, places, values in zip(lists.rows, lists.indices, lists.distances, strict=True):
+        person = query.pids[row]
+        asked_for = Shown(query.paths[row], caption(person, query.camids[row], cameras))
+        ranked = [
+            Shown(
+                gallery.paths[i],
+                [*caption(gallery.pids[i], gallery.camids[i], cameras), f'{value:.3f}'],
+                bool(gallery.pids[i] == person),
+            )
+            for i, value in zip(places, values, strict=True)
+            if i >= 0
+        ]
+        files.append(Path(folder) / f'{row:06d}_{Path(query.paths[row]).stem}.png')
+        save_rank_list(files[-1], asked_for, ranked)
+    return files

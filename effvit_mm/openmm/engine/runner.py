@@ -1,0 +1,315 @@
+"""mmengine's runner with exact resume, whole checkpoints, safe loading and checks before work."""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.device import get_device
+from mmengine.dist import master_only
+from mmengine.logging import MMLogger
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.runner import Runner as _Runner
+from torch.distributed import init_process_group, is_initialized
+
+from ...errors import CheckpointError
+from ...utils.files import check_writable, temporary_name, written_atomically
+from ...weights.checkpoint import get_state_dict, load_weights, read_checkpoint
+from ...weights.fitting import check_classes, check_same_model, read_anywhere
+from ..console import quiet_standard_error, quieten
+from ..data_checks.coco import check_coco_sets
+from ..data_checks.labels import check_dataset, check_voc_sets
+from ..registry import RUNNERS
+from .checkpoints import check_resumable, newest_complete_checkpoint
+from .hooks import HISTORY, check_finite_weights
+from .reid_testing import with_persons
+from .report import format_duration, format_metrics, format_table
+
+# Every training has these, whatever its config says.
+OWN_HOOKS = ('ReseedHook', 'NonFiniteLossHook', 'RecordHook', 'ValidateOnResumeHook')
+
+
+def seed_worker(worker_id: int) -> None:
+    """Seed a data loader worker from PyTorch's seed for it, which differs in each epoch.
+
+    mmengine's own function seeds all epochs alike: the same augmentations again and again. A signal
+    is the main process's affair: workers are ended by it.
+    """
+    import random
+
+    seed = torch.initial_seed()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@RUNNERS.register_module()
+class Runner(_Runner):
+    """Trains and tests what a config describes; see mmengine's runner for the arguments.
+
+    Of the config it reads besides: ``trust_checkpoint`` (unpickle anything in checkpoint files)
+    and ``data_checks=dict(allow_empty_classes=False)``; for more of its keys see
+    :mod:`.coco_checks`.
+    """
+
+    def __init__(
+        self, *args, work_dir: str, resume: bool = False, load_from: str | None = None, **kwargs
+    ) -> None:
+        cfg = kwargs.get('cfg') or {}
+        self._trust = bool(cfg.get('trust_checkpoint', False))
+        self._data_checks = dict(cfg.get('data_checks') or {})
+        self._content: dict | None = None
+        self._notes: list[str] = []
+        check_writable(work_dir, 'work_dir')
+        if resume:
+            by_epoch = 'max_iters' not in (kwargs.get('train_cfg') or {})
+            load_from = self._find_resume(work_dir, load_from, by_epoch)
+            resume = load_from is not None
+            if resume:
+                kwargs['randomness'] = self._resumed_randomness(kwargs.get('randomness'))
+        elif load_from and '://' not in str(load_from):
+            self._content = read_checkpoint(load_from, trust=self._trust)
+        super().__init__(*args, work_dir=work_dir, resume=resume, load_from=load_from, **kwargs)
+        for note in self._notes:
+            self.logger.info(note)
+
+    def _find_resume(self, work_dir: str, path: str | None, by_epoch: bool) -> str | None:
+        if path is not None:
+            self._content = read_checkpoint(path, trust=self._trust)
+            check_resumable(self._content, path)
+            return str(path)
+        found = newest_complete_checkpoint(work_dir, by_epoch, self._trust, self._notes.append)
+        if found is None:
+            self._notes.append(f'no checkpoint to resume in {work_dir}: starting from scratch')
+            return None
+        self._content = found[1]
+        return str(found[0])
+
+    def _resumed_randomness(self, randomness: dict | None) -> dict:
+        """The seed of the checkpoint: samplers take it before mmengine would have read it."""
+        randomness = dict(randomness or {'seed': None})
+        seed = self._content['meta'].get('seed')
+        if seed is not None and randomness.get('seed') not in (None, seed):
+            self._notes.append(
+                f'the resumed training keeps its seed {seed}; {randomness["seed"]} is not used'
+            )
+        if seed is not None and not randomness.get('diff_rank_seed'):
+            randomness['seed'] = seed
+        return randomness
+
+    # Set-up ----------------------------------------------------------------------------------
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """On a machine without CUDA start gloo processes, whatever backend the config names."""
+        if self.distributed and not is_initialized() and not torch.cuda.is_available():
+            if self.launcher == 'slurm':
+                os.environ.setdefault('RANK', os.environ['SLURM_PROCID'])
+                os.environ.setdefault('WORLD_SIZE', os.environ['SLURM_NTASKS'])
+                os.environ.setdefault('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0'))
+            elif self.launcher == 'mpi':
+                for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'):
+                    os.environ.setdefault(name, os.environ[f'OMPI_COMM_WORLD_{name}'])
+            init_process_group('gloo')
+        super().setup_env(env_cfg)
+
+    def build_model(self, model) -> torch.nn.Module:
+        """mmengine's; a re-ID model without a number of persons gets the training set's."""
+        if isinstance(model, dict):
+            given, model = model, with_persons(model, self._train_dataloader)
+            if model is not given and 'model' in self.cfg:  # the config is written down
+                self.cfg.model.num_classes = model['num_classes']
+        return super().build_model(model)
+
+    def _log_env(self, env_cfg: dict) -> None:
+        with quiet_standard_error():  # mmengine asks a compiler for its version
+            super()._log_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module):
+        """On CPUs DDP takes no device ids, which mmengine always passes, and no SyncBatchNorm."""
+        if not self.distributed or torch.cuda.is_available():
+            return super().wrap_model(model_wrapper_cfg, model)
+        model_wrapper_cfg = dict(
+            model_wrapper_cfg
+            or {
+                'broadcast_buffers': False,
+                'find_unused_parameters': self.cfg.get('find_unused_parameters', False),
+            }
+        )
+        model_wrapper_cfg.setdefault('type', 'MMDistributedDataParallel')
+        model_wrapper_cfg['device_ids'] = None
+        with self._without_sync_bn():
+            return super().wrap_model(model_wrapper_cfg, revert_sync_batchnorm(model))
+
+    @contextmanager
+    def _without_sync_bn(self) -> Iterator[None]:
+        """The key is put back: the config that is written down is to serve on GPUs too."""
+        wanted = self.cfg.get('sync_bn')
+        if wanted is None:
+            yield
+            return
+        self.logger.info(
+            f'sync_bn={wanted!r} is left out: SyncBatchNorm does not run on CPUs; batch norms take '
+            "the statistics of their own process's images"
+        )
+        self.cfg.sync_bn = None
+        try:
+            yield
+        finally:
+            self.cfg.sync_bn = wanted
+
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        logger = super().build_logger(*args, **kwargs)
+        quieten(logger)
+        return logger
+
+    def register_default_hooks(self, hooks: dict | None = None) -> None:
+        """Take our checkpoint hook for mmengine's, whose order of writing loses checkpoints."""
+        hooks = copy.deepcopy(hooks or {})
+        checkpoint = hooks.setdefault('checkpoint', {'type': 'CheckpointHook', 'interval': 1})
+        if isinstance(checkpoint, dict) and checkpoint.get('type') == 'CheckpointHook':
+            checkpoint['type'] = 'effvit_mm.CheckpointHook'
+        super().register_default_hooks(hooks)
+        for name in OWN_HOOKS:
+            self.register_hook({'type': f'effvit_mm.{name}'})
+        if self.distributed:
+            # Each process has seen other images: without this, each would be validated with batch
+            # statistics of its own, and a resumed one would go on with those of the first.
+            self.register_hook({'type': 'mmengine.SyncBuffersHook'})
+
+    @staticmethod
+    def build_dataloader(dataloader, seed: int | None = None, diff_rank_seed: bool = False):
+        """mmengine's, with workers seeded anew for each epoch."""
+        if isinstance(dataloader, dict):
+            dataloader = copy.deepcopy(dataloader)
+            if seed is not None and not dataloader.get('num_workers'):
+                dataloader.pop('persistent_workers', None)  # PyTorch refuses it without workers
+            dataloader.setdefault('worker_init_fn', {'type': seed_worker})
+        loader = _Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
+        if hasattr(loader.sampler, 'check_batch_size'):  # it plans whole batches
+            loader.sampler.check_batch_size(loader.batch_size)
+        return loader
+
+    def build_train_loop(self, loop):
+        if isinstance(self._train_dataloader, dict):
+            # Persistent workers carry their generators from epoch to epoch: no exact resume.
+            self._train_dataloader = {**self._train_dataloader, 'persistent_workers': False}
+        check_coco_sets(self._train_dataloader, 'train_dataloader', self._data_checks)
+        return self._checked(super().build_train_loop(loop), 'train_dataloader')
+
+    def build_val_loop(self, loop):
+        check_coco_sets(
+            self._val_dataloader, 'val_dataloader', self._data_checks, self._val_evaluator
+        )
+        return self._checked(super().build_val_loop(loop), 'val_dataloader')
+
+    def build_test_loop(self, loop):
+        check_coco_sets(
+            self._test_dataloader, 'test_dataloader', self._data_checks, self._test_evaluator
+        )
+        return self._checked(super().build_test_loop(loop), 'test_dataloader')
+
+    def _checked(self, loop, key: str):
+        allow_empty = key != 'train_dataloader' or self._data_checks.get('allow_empty_classes')
+        check_dataset(loop.dataloader.dataset, self.bare_model, key, bool(allow_empty))
+        check_voc_sets(loop.dataloader.dataset, key, self._data_checks)
+        return loop
+
+    # Checkpoints -------------------------------------------------------------------------------
+
+    @property
+    def bare_model(self) -> torch.nn.Module:
+        """The model without DDP around it."""
+        return self.model.module if is_model_wrapper(self.model) else self.model
+
+    def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
+        """Write a checkpoint that is there as a whole or not at all, of finite weights."""
+        # Not on the main process alone: all have the same weights, and all have to stop.
+        check_finite_weights(self.bare_model, Path(out_dir) / filename)
+        self._write_checkpoint(out_dir, filename, *args, **kwargs)
+
+    @master_only
+    def _write_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
+        if '://' in str(out_dir):  # object stores put objects as a whole
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        with written_atomically(Path(out_dir) / filename):
+            super().save_checkpoint(out_dir, temporary_name(filename), *args, **kwargs)
+
+    def load_checkpoint(self, filename: str, map_location='cpu', strict: bool = False, **_) -> dict:
+        """Load weights safely; say how much matched; refuse another model's checkpoint.
+
+        To resume and to test everything must fit. To start a training from pretrained weights
+        another number of classes is the usual case: those tensors are left out, and named.
+        """
+        content, self._content = self._content, None
+        if content is None:
+            content = read_anywhere(filename, self._trust)
+        state = get_state_dict(content, source=str(filename))
+        content = {**content, 'state_dict': dict(state)}
+        training = self._train_loop is not None and not isinstance(self._train_loop, dict)
+        complete = self._resume or not training
+        source = f'checkpoint {filename}'
+        model = getattr(self.bare_model, 'module', self.bare_model)  # test-time augmentation
+        if complete:
+            check_classes(model, state, source)
+        if self._resume:
+            check_same_model(model, state, source)
+        if training and not self._resume:
+            # A new training starts from the averaged weights, which stand in state_dict.
+            content.pop('ema_state_dict', None)
+        self.call_hook('after_load_checkpoint', checkpoint=content)
+        report = load_weights(model, content['state_dict'], source=source)
+        if complete and (report.missing or report.mismatched):
+            raise CheckpointError(f'{report}. It is a checkpoint of another model')
+        self._has_loaded = True
+        self.logger.info(str(report))
+        return content
+
+    # Running -----------------------------------------------------------------------------------
+
+    def train(self) -> torch.nn.Module:
+        self.logger.info(
+            f'training in {_short_path(self.work_dir)}: seed {self.seed}, {self.world_size} '
+            f'process{"es" if self.world_size > 1 else ""} on {get_device()}, '
+            f'log {_short_path(self.logger.log_file or "none")}'
+        )
+        model = super().train()
+        self._report_training()
+        return model
+
+    def resume(self, filename: str, **kwargs) -> None:
+        super().resume(filename, **kwargs)
+        done = f'epoch {self.epoch} of {self.max_epochs}, iteration {self.iter} of {self.max_iters}'
+        self.logger.info(f'resumed {filename}: {done} done')
+
+    @master_only
+    def _report_training(self) -> None:
+        hub = self.message_hub.runtime_info
+        validated = [entry for entry in hub.get(HISTORY, []) if 'metrics' in entry]
+        rows = [('final', format_metrics(validated[-1]['metrics']))] if validated else []
+        best = hub.get('best_ckpt')
+        if best and 'best_score' in hub:
+            when = ' '.join(Path(best).stem.split('_')[-2:])  # best_<metric>_epoch_3.pth
+            rows.append(('best', f'{float(hub["best_score"]):.4g} at {when}'))
+            rows.append(('best weights', _short_path(best)))
+        record = next(hook for hook in self.hooks if type(hook).__name__ == 'RecordHook')
+        rows += [
+            ('time', format_duration(record.elapsed)),
+            ('last weights', _short_path(hub.get('last_ckpt', 'none'))),
+            ('log', _short_path(self.logger.log_file or 'none')),
+            ('curves', _short_path(Path(self.work_dir) / 'curves.png')),
+        ]
+        self.logger.info(format_table('training done', rows))
+
+
+def _short_path(path: str | Path) -> str:
+    """Relative where the file lies below the current folder."""
+    path = Path(path)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

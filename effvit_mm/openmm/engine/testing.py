@@ -1,0 +1,181 @@
+"""What ``tools/test.py`` does beyond mmengine's test loop: tables, pictures, speed."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from pathlib import Path
+
+import numpy as np
+from mmengine.dist import all_gather_object, get_dist_info, is_main_process
+from mmengine.hooks import Hook
+
+from ...deploy import Deployable, switch_modules
+from ...errors import ConfigError
+from ...evaluation.coco import read_figures, recorded_evaluations
+from ...evaluation.voc import recorded_voc
+from ...utils.files import written_atomically
+from ..registry import HOOKS
+from .predictions import PredictionWriter
+from .reid_testing import FIGURES, is_features, is_reid, report_reid
+from .report import coco_table, format_duration, format_metrics, format_table, voc_table
+
+
+def run_test(runner, args: argparse.Namespace) -> dict:
+    """Test, write what was asked for, print tables."""
+    evaluator = runner.test_evaluator
+    reid = is_reid(runner.cfg)
+    if args.out is not None and not reid:
+        evaluator.metrics.append(PredictionWriter(args.out))
+    if args.deploy:
+        runner.register_hook(DeployHook())
+    timer = ForwardTimer()
+    runner.register_hook(timer)
+    with recorded_evaluations() as coco, recorded_voc() as voc:
+        metrics = runner.test()
+    if is_main_process():
+        classes = _meta(runner.test_dataloader.dataset).get('classes')
+        tables = [coco_table(read_figures(evaluation)) for evaluation in coco]
+        tables += [voc_table(figures, classes) for figures in voc]
+        in_tables = tuple(f'{evaluation.params.iouType}_mAP' for evaluation in coco)
+        if reid:
+            tables.append(report_reid(runner, args))
+            in_tables += FIGURES
+        shown = {k: v for k, v in metrics.items() if not k.split('/')[-1].startswith(in_tables)}
+        if any(0 in evaluation.cocoGt.anns for evaluation in coco):
+            runner.logger.warning(
+                'the annotation file has an annotation with id 0: pycocotools takes such an object '
+                'as never found, so that all figures are too low; number annotations from 1'
+            )
+        rows = _rows(shown, timer, len(runner.test_dataloader.dataset), args)
+        runner.logger.info(''.join([*tables, format_table(f'test of {args.checkpoint}', rows)]))
+    return metrics
+
+
+def _meta(dataset) -> dict:
+    """Classes and colours, as far as a data set knows them."""
+    return getattr(dataset, 'metainfo', None) or {}
+
+
+def _rows(
+    metrics: dict, timer: ForwardTimer, count: int, args: argparse.Namespace
+) -> list[tuple[str, str]]:
+    """The table's lines for any kind of model."""
+    rows = [(name, format_metrics({'': value}).strip()) for name, value in metrics.items()] + [
+        ('form', 'deployed' if args.deploy else 'as trained'),
+        ('images', str(count)),
+        ('speed', f'{count / timer.seconds:.1f} images/s ({format_duration(timer.seconds)})'),
+        ('model alone', f'{count / timer.forward_seconds:.1f} images/s'),
+    ]
+    if args.out is not None:
+        rows.append(('features' if is_features(args.out) else 'predictions', args.out))
+    if args.show_dir is not None:
+        rows.append(('pictures', args.show_dir))
+    return rows
+
+
+class DeployHook(Hook):
+    """Test a copy of the model in its deployed form.
+
+    It is made last before the test: an EMAHook has put the averaged weights into the model by then
+    and wants its own tensors back afterwards.
+    """
+
+    priority = 'VERY_LOW'
+
+    def before_test_epoch(self, runner) -> None:
+        model = runner.bare_model
+        if not any(isinstance(module, Deployable) for module in model.modules()):
+            raise ConfigError(f'--deploy: no part of {type(model).__name__} has a deployed form')
+        self.trained = runner.model
+        runner.model = copy.deepcopy(model).eval()
+        switch_modules(runner.model)
+
+    def after_test_epoch(self, runner, metrics=None) -> None:
+        runner.model = self.trained
+
+
+class ForwardTimer(Hook):
+    """Seconds of a test: from the first batch wanted to the last one predicted, loading included,
+    and those of the model alone."""
+
+    seconds = forward_seconds = float('nan')
+
+    def before_test_epoch(self, runner) -> None:
+        self.start, self.forward_seconds = time.perf_counter(), 0.0
+
+    def before_test_iter(self, runner, batch_idx, data_batch=None) -> None:
+        self.batch_start = time.perf_counter()
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        now = time.perf_counter()
+        self.seconds = now - self.start
+        self.forward_seconds += now - self.batch_start
+
+
+@HOOKS.register_module()
+class DrawPredictionsHook(Hook):
+    """Draw tested images with what was predicted and what is true.
+
+    Args:
+        folder: Where the pictures go: ``<number>_<file name>.png``, those of a classifier with
+            ``right_`` or ``wrong_`` before it. The number is the image's place in the data set.
+        number: Draw as many, evenly spaced in the data set, and all of them on one ``sheet.png``.
+            None: draw all images, and no sheet.
+    """
+
+    def __init__(self, folder: str, number: int | None = None) -> None:
+        self.folder = Path(folder)
+        self.number = number
+
+    def before_test_epoch(self, runner) -> None:
+        count = len(runner.test_dataloader.dataset)
+        wanted = range(count)
+        if self.number is not None:
+            wanted = np.linspace(0, count - 1, self.number).round().astype(int).tolist()
+        self.wanted = set(wanted)
+        self.drawn: dict[int, str] = {}
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        from ...visualization.browse import encode_png
+        from ...visualization.predictions import read_image
+
+        rank, world_size = get_dist_info()
+        size = runner.test_dataloader.batch_size or len(outputs)
+        for index, sample in enumerate(outputs):
+            # Several ranks get the first images again where the number does not divide: such a
+            # place is behind the last image.
+            number = (batch_idx * size + index) * world_size + rank
+            if number not in self.wanted:
+                continue
+            image = read_image(sample, data_batch, index)
+            verdict, picture = self._draw(runner.test_dataloader.dataset, number, image, sample)
+            stem = Path(str(sample.get('img_path') or 'image')).stem
+            self.drawn[number] = f'{verdict}{number:06d}_{stem}.png'
+            with written_atomically(self.folder / self.drawn[number]) as temporary:
+                temporary.write_bytes(encode_png(picture))
+
+    def _draw(self, dataset, number: int, image: np.ndarray, sample) -> tuple[str, np.ndarray]:
+        """What to put before the file's name, and the picture."""
+        from ...visualization.predictions import draw_classification, draw_detection, load_truth
+
+        if 'pred_instances' in sample:
+            truth = load_truth(dataset, number, 'masks' in sample.pred_instances)
+            return '', draw_detection(image, sample, _meta(dataset), truth)
+        right, picture = draw_classification(image, sample, _meta(dataset).get('classes'))
+        return 'right_' if right else 'wrong_', picture
+
+    def after_test_epoch(self, runner, metrics=None) -> None:
+        if self.number is None:
+            return
+        from ...visualization.browse import contact_sheet, encode_png
+        from ...visualization.predictions import read_rgb
+
+        names: dict[int, str] = {}
+        for part in all_gather_object(self.drawn):
+            names.update(part)
+        if is_main_process():
+            pictures = [read_rgb(self.folder / names[number]) for number in sorted(names)]
+            with written_atomically(self.folder / 'sheet.png') as temporary:
+                temporary.write_bytes(encode_png(contact_sheet(pictures)))

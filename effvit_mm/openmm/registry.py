@@ -1,0 +1,91 @@
+"""Registries of this package, children of mmengine's.
+
+``dict(type='effvit_mm.PSLT')`` builds from mmengine, mmpretrain and mmdet configs without
+``custom_imports``: mmengine imports this module when it meets the scope. Backbones are registered
+in mmengine's root too, where the unprefixed ``dict(type='PSLT')`` finds them; a class of the same
+name in mmpretrain or mmdet keeps precedence there.
+"""
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+
+try:
+    from mmengine import registry as root
+    from mmengine.registry import Registry
+except ModuleNotFoundError as error:
+    if error.name != 'mmengine':
+        raise
+    raise ModuleNotFoundError(
+        "effvit_mm needs mmengine: `pip install 'effvit-mm[openmm]'` brings the OneDL "
+        "distributions; OpenMMLab's own packages work too",
+        name='mmengine',
+    ) from error
+
+SCOPE = 'effvit_mm'
+
+
+def _child(name: str, parent: Registry, *locations: str) -> Registry:
+    return Registry(name, parent=parent, scope=SCOPE, locations=list(locations))
+
+
+class _DatasetRegistry(Registry):
+    """Imports the data sets for detection when one is asked for: importing mmdet takes seconds."""
+
+    detection = ('CocoFolder', 'DigitScenes')
+
+    def get(self, key: str) -> type | None:
+        """The class of this name, or None."""
+        if find_spec('mmdet') and (
+            'mmdet.datasets' in sys.modules or key.rpartition('.')[2] in self.detection
+        ):
+            import_module('effvit_mm.openmm.datasets.detection')
+        return super().get(key)
+
+
+# Detection goes without mmpretrain.
+_CLASSIFIERS = ['effvit_mm.openmm.classifiers'] if find_spec('mmpretrain') else []
+_REID = [f'effvit_mm.openmm.reid.{n}' for n in ('model', 'losses', 'tta', 'torchreid_backbone')]
+MODELS = _child(
+    'model', root.MODELS, 'effvit_mm.backbones', 'effvit_mm.openmm.necks', *_CLASSIFIERS, *_REID
+)
+RUNNERS = _child('runner', root.RUNNERS, 'effvit_mm.openmm.engine')
+LOOPS = _child('loop', root.LOOPS, 'effvit_mm.openmm.engine')
+HOOKS = _child('hook', root.HOOKS, 'effvit_mm.openmm.engine')
+OPTIM_WRAPPERS = _child('optim_wrapper', root.OPTIM_WRAPPERS, 'effvit_mm.openmm.engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(
+    'optimizer wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS, 'effvit_mm.openmm.engine'
+)
+DATASETS = _DatasetRegistry(
+    'dataset',
+    parent=root.DATASETS,
+    scope=SCOPE,
+    locations=['effvit_mm.openmm.datasets', 'effvit_mm.openmm.reid.datasets'],
+)
+DATA_SAMPLERS = _child('data sampler', root.DATA_SAMPLERS, 'effvit_mm.openmm.reid.sampler')
+METRICS = _child('metric', root.METRICS, 'effvit_mm.openmm.reid.metric')
+TRANSFORMS = _child('transform', root.TRANSFORMS, 'effvit_mm.openmm.datasets')
+
+
+def register_backbone(cls: type) -> type:
+    """Register a backbone as ``effvit_mm.Name`` and, unless it is taken, as ``Name``."""
+    MODELS.register_module(module=cls)
+    if cls.__name__ not in root.MODELS.module_dict:
+        root.MODELS.register_module(module=cls)
+    return cls
+
+
+__all__ = [
+    'DATASETS',
+    'DATA_SAMPLERS',
+    'HOOKS',
+    'LOOPS',
+    'METRICS',
+    'MODELS',
+    'OPTIM_WRAPPERS',
+    'OPTIM_WRAPPER_CONSTRUCTORS',
+    'RUNNERS',
+    'SCOPE',
+    'TRANSFORMS',
+    'register_backbone',
+]

@@ -1,0 +1,196 @@
+"""A trained model of a config and a checkpoint, and the test pipeline, without the data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.device import get_device
+from mmengine.model.utils import revert_sync_batchnorm
+from mmengine.registry import DATASETS, MODELS, TRANSFORMS, DefaultScope
+from torch import nn
+
+from ..errors import CheckpointError, ConfigError
+from ..weights.checkpoint import get_state_dict, load_weights, read_checkpoint
+from ..weights.fitting import check_classes
+from .config.arguments import find_class
+from .data_checks.labels import head_classes
+from .engine.reid_testing import is_reid
+
+
+class Labels(NamedTuple):
+    """Names of the classes, and their colours where they are known."""
+
+    classes: tuple[str, ...]
+    palette: Sequence | None = None
+
+
+def build_detector(cfg: Config, name: str) -> nn.Module:
+    """The detector of a config, as :func:`_build_without_weights` does it."""
+    return _build_without_weights(cfg, name, 'detector', 'mmdet', ('backbone',))
+
+
+def build_classifier(cfg: Config, name: str) -> nn.Module:
+    """The classifier of a config, as :func:`_build_without_weights` does it."""
+    return _build_without_weights(cfg, name, 'classifier', 'mmpretrain', ('backbone', 'head'))
+
+
+def _build_without_weights(
+    cfg: Config, name: str, kind: str, scope: str, parts: Sequence[str]
+) -> nn.Module:
+    """The model of a config with random weights; pretrained ones are not looked for.
+
+    Args:
+        cfg: The config; its backbone's ``init_cfg`` is taken out.
+        name: How messages call it.
+        kind: Of model.
+        scope: ``default_scope`` that such a config has.
+        parts: Of ``cfg.model``, without which it is no such config.
+
+    Raises:
+        ConfigError: It is no config of such a model.
+    """
+    model = cfg.get('model') or {}
+    if cfg.get('default_scope') != scope or any(part not in model for part in parts):
+        needed = ' and '.join(f'model.{part}' for part in parts)
+        raise ConfigError(f'config {name}: a {kind} is needed (default_scope "{scope}", {needed})')
+    model.backbone.pop('init_cfg', None)
+    model.pop('init_cfg', None)
+    return _build(model, cfg)
+
+
+def _build(model: dict[str, Any], cfg: Config) -> nn.Module:
+    """As mmengine's runner builds it, but without a word, and with norms of a single process."""
+    if 'data_preprocessor' in cfg:
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    with _quiet_scope(cfg.get('default_scope', 'mmpretrain')):
+        return revert_sync_batchnorm(MODELS.build(model))
+
+
+def build_reid(cfg: Config, name: str) -> nn.Module:
+    """The re-ID model of a config with random weights, without what is for training alone.
+
+    Args:
+        cfg: The config.
+        name: How messages call it.
+
+    Raises:
+        ConfigError: It is no config of a re-ID model.
+    """
+    if not is_reid(cfg):
+        raise ConfigError(
+            f'config {name}: a re-ID model is needed (model.type "effvit_mm.ReIDModel")'
+        )
+    model = dict(cfg.model, classifier=None, metric_loss=None, num_classes=None, init_cfg=None)
+    model['backbone'] = {k: v for k, v in model['backbone'].items() if k != 'init_cfg'}
+    return _build(model, cfg)
+
+
+def load_trained(model: nn.Module, checkpoint: str | Path, trust: bool = False) -> Mapping:
+    """Load all weights of a detector or re-ID model; gives the checkpoint's ``meta``.
+
+    Raises:
+        CheckpointError: The file cannot be read, has another number of classes, or is of another
+            model.
+    """
+    source = f'checkpoint {checkpoint}'
+    content = read_checkpoint(checkpoint, trust=trust)
+    state = get_state_dict(content, source=source)
+    check_classes(model, state, source)
+    report = load_weights(model, state, source=source)
+    if report.missing or report.mismatched:
+        raise CheckpointError(f'{report}. It is a checkpoint of another model')
+    return content.get('meta') or {}
+
+
+def find_labels(cfg: Config, meta: Mapping, model: nn.Module) -> Labels:
+    """Names of a detector's classes: the checkpoint's, the config's, its data set's, or numbers.
+
+    Args:
+        cfg: Whose test set names classes, by ``metainfo`` or by its type.
+        meta: Of the checkpoint.
+        model: Whose head has the number of classes.
+
+    Raises:
+        CheckpointError: The checkpoint names another number of classes than the model has.
+    """
+    count = head_classes(model)
+    dataset = test_dataset(cfg)
+    with _quiet_scope():
+        kind = find_class(DATASETS, dataset['type']) if 'type' in dataset else None
+    sources = (
+        meta.get('dataset_meta') or {},
+        dataset.get('metainfo') or {},
+        getattr(kind, 'METAINFO', None) or {},
+    )
+    for index, source in enumerate(sources):
+        found = {key.lower(): value for key, value in source.items()}
+        classes = found.get('classes')
+        if not isinstance(classes, list | tuple):
+            continue
+        if count is None or len(classes) == count:
+            return Labels(tuple(map(str, classes)), found.get('palette'))
+        if index == 0:
+            raise CheckpointError(
+                f'the checkpoint names {len(classes)} classes, the model has {count}'
+            )
+    return Labels(tuple(map(str, range(count or 0))))
+
+
+def test_dataset(cfg: Config) -> Mapping[str, Any]:
+    """The innermost data set of the config's test loader; empty where there is none."""
+    return innermost_dataset((cfg.get('test_dataloader') or {}).get('dataset') or {})
+
+
+def innermost_dataset(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config of a data set within wrappers that repeat it or join it, as first, with others."""
+    while 'dataset' in node or node.get('datasets'):
+        node = node['dataset'] if 'dataset' in node else node['datasets'][0]
+    return node
+
+
+def build_pipeline(cfg: Config) -> tuple[Callable[[dict], dict], Callable[[dict], dict]]:
+    """What reads an image file, and all that follows without annotations.
+
+    Raises:
+        ConfigError: There is no test pipeline, or it does not begin with reading a file.
+    """
+    from mmcv.transforms import LoadAnnotations, LoadImageFromFile
+
+    steps = test_dataset(cfg).get('pipeline') or cfg.get('test_pipeline')
+    if not steps:
+        raise ConfigError('test_dataloader.dataset.pipeline is missing')
+    with _quiet_scope(cfg.get('default_scope', 'mmdet')):
+        built = [TRANSFORMS.build(step) for step in steps]
+    if not isinstance(built[0], LoadImageFromFile):
+        raise ConfigError(
+            f'test_dataloader.dataset.pipeline[0] ({type(built[0]).__name__}): a transform that '
+            "reads an image is needed, as dict(type='effvit_mm.LoadImage')"
+        )
+    return built[0], Compose([step for step in built[1:] if not isinstance(step, LoadAnnotations)])
+
+
+@contextmanager
+def _quiet_scope(scope: str = 'mmdet') -> Iterator[None]:
+    """A package's names; what a registry imports meanwhile may print, which nobody sees."""
+    with DefaultScope.overwrite_default_scope(scope), redirect_stdout(StringIO()):
+        yield
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device of this name; CUDA where there is one without a name.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
+    try:
+        return torch.empty(0, device=name or get_device()).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().split('\n')[0]
+        raise ConfigError(f'device {name!r} cannot be used: {reason}') from error

@@ -1,0 +1,214 @@
+"""A network as a graph of PyTorch, and whether what was made of it gives the same numbers."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from ..errors import ConfigError, UserError
+from ..utils.files import check_writable, written_atomically
+
+# Largest difference of an output's values from PyTorch's, over its largest value.
+TOLERANCE = 1e-4
+LEAST_SIDE = 32  # of graphs for any size, where no backbone says what it needs
+AXES = {0: 'batch', 2: 'height', 3: 'width'}  # those of the images that may vary
+PIP = "pip install 'effvit-mm[export]'"
+
+Size = tuple[int, int]
+Run = Callable[[Tensor], Sequence[np.ndarray]]
+
+
+class ExportError(UserError):
+    """A network cannot be exported as asked, or what came out is wrong."""
+
+
+class Checked(NamedTuple):
+    """A comparison with PyTorch.
+
+    Attributes:
+        batch, size: Of the images.
+        difference: Largest difference, over the largest value, of the worst of the outputs.
+    """
+
+    batch: int
+    size: Size
+    difference: float
+
+
+def need(name: str) -> ModuleType:
+    """A package of the extra ``export``.
+
+    Raises:
+        ExportError: It is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ExportError(f'the package {name} is missing ({error}): {PIP}') from error
+
+
+def check_target(path: str | Path, suffix: str) -> Path:
+    """The file to write, its folder made.
+
+    Raises:
+        ConfigError: It has another suffix, or the folder cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != suffix:
+        raise ConfigError(f'--out {path}: a name ending in {suffix} is needed')
+    if path.is_dir():
+        raise ConfigError(f'--out {path}: it is a folder')
+    check_writable(path.parent, f'--out {path}')
+    return path
+
+
+class Shapes(NamedTuple):
+    """Sizes of images, in pixels.
+
+    Attributes:
+        size: Height and width that a graph is made with.
+        least: It is to hold for all sizes from this side on; None where for ``size`` alone.
+    """
+
+    size: Size
+    least: int | None
+
+
+def find_shapes(network: nn.Module, size: Sequence[int], any_size: bool) -> Shapes:
+    """The sizes of a graph; with ``any_size`` the given one is but an example.
+
+    Raises:
+        ConfigError: ``size`` is not two sides in pixels.
+        ExportError: The network takes no images of this size, or its graphs hold for one alone.
+    """
+    text = ' '.join(map(str, size))
+    if len(size) != 2 or not all(isinstance(n, int) and n >= 1 for n in size):
+        raise ConfigError(f'--shape {text}: height and width of 1 or more are needed')
+    try:
+        with torch.no_grad():
+            outputs = network(noise(1, size))
+    except (ValueError, RuntimeError) as error:  # the network, or PyTorch, knows what it can take
+        raise ExportError(f'--shape {text}: {error}') from error
+    if not any_size:
+        return Shapes((size[0], size[1]), None)
+    if parts := one_size_parts(network):
+        raise ExportError(
+            f'a graph of {" and ".join(parts)} holds for one image size alone: give it with '
+            '--shape and leave out --any-size'
+        )
+    # Backbones know what they need; of what lies behind them, maps must have two cells a side.
+    own = [m.graph_side for m in network.modules() if hasattr(m, 'graph_side')]
+    maps = [zip(size, m.shape[2:], strict=True) for m in outputs if m.ndim == 4]
+    two_cells = (-(-side // cells) + 1 for sides in maps for side, cells in sides)
+    least = max([*(own or [LEAST_SIDE]), *two_cells])
+    return Shapes((max(size[0], least), max(size[1], least)), least)
+
+
+def one_size_parts(network: nn.Module) -> list[str]:
+    """Classes of the backbones whose graphs hold for one image size alone."""
+    parts = (m for m in network.modules() if getattr(m, 'graph_side', 0) is None)
+    return sorted({type(part).__name__ for part in parts})
+
+
+@contextmanager
+def replaced_when_right(path: Path, *suffixes: str) -> Iterator[Path]:
+    """Give a file of this name in a folder of its own; where the block ends well it moves here.
+
+    Libraries insist on their suffix, which a temporary name beside the target would not have.
+
+    Args:
+        path: The target.
+        suffixes: Of files that are written with it, and move before it.
+    """
+    with TemporaryDirectory(prefix='effvit_mm_') as folder:
+        made = Path(folder) / path.name
+        yield made
+        for suffix in (*suffixes, path.suffix):
+            with written_atomically(path.with_suffix(suffix)) as temporary:
+                shutil.move(made.with_suffix(suffix), temporary)
+
+
+def trace(network: nn.Module, shapes: Shapes) -> ExportedProgram:
+    """The graph of a network, for any batch.
+
+    Raises:
+        ExportError: It cannot hold for the sizes that were asked for.
+    """
+    open_axes = {0: Dim(AXES[0])}
+    if shapes.least is not None:
+        open_axes |= {axis: Dim(AXES[axis], min=shapes.least) for axis in (2, 3)}
+    try:
+        with torch.no_grad():
+            return torch.export.export(
+                network,
+                (noise(2, shapes.size),),  # sizes of one are special to torch.export
+                dynamic_shapes=(open_axes,),
+                strict=False,
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
+    except Exception as error:  # of many kinds, where a network chooses its way by what it sees
+        line = f'{type(error).__name__}: {str(error).strip()}'.split('\n')[0]
+        if shapes.least is None:
+            raise ExportError(f'torch.export cannot trace this network: {line}') from error
+        raise ExportError(
+            'the graph of this network holds for one image size alone: give it with --shape and '
+            f'leave out --any-size ({line})'
+        ) from error
+
+
+def noise(batch: int, size: Sequence[int], seed: int = 0) -> Tensor:
+    """Images of normalised noise: ``(batch, 3, H, W)``."""
+    return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(seed))
+
+
+def compare(run: Run, network: nn.Module, shapes: Shapes) -> list[Checked]:
+    """Differences between what was written and the network, at other batches and sizes too.
+
+    Of sizes one larger and one smaller are tried, and 224 x 224 (448 x 448 where that is too
+    small), at which nothing is padded and position tables are not interpolated.
+
+    Args:
+        run: Runs what was written.
+        network: The deployed network.
+        shapes: What it is to hold for.
+
+    Raises:
+        ExportError: A difference is above 1e-4.
+    """
+    (height, width), least = shapes
+    cases = [(2, shapes.size), (1, shapes.size), (3, shapes.size)]
+    if least is not None:
+        smaller, round_ = max(least, width * 3 // 4 - 5), 224 if least <= 224 else 448
+        cases += [(2, (height * 5 // 4 + 3, width)), (1, (height, smaller)), (1, (round_, round_))]
+    found = []
+    for batch, pixels in cases:
+        images = noise(batch, pixels, seed=1)
+        with torch.no_grad():
+            want = [tensor.numpy() for tensor in network(images)]
+        found.append(Checked(batch, pixels, difference(run(images), want)))
+        if not found[-1].difference <= TOLERANCE:
+            raise ExportError(
+                f'what was made differs from PyTorch by {found[-1].difference:.1e} of the largest '
+                f'value ({TOLERANCE:g} is allowed) for a batch of {batch} at {pixels[0]} x '
+                f'{pixels[1]} pixels; nothing was written'
+            )
+    return found
+
+
+def difference(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
+    """Largest difference over the largest value, of the worst pair; infinite for other shapes."""
+    if [a.shape for a in found] != [b.shape for b in wanted]:
+        return float('inf')
+    pairs = zip(found, wanted, strict=True)
+    return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs)

@@ -1,0 +1,122 @@
+"""Images to quantise a network with, and to compare it on: a config's data, or a folder."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from mmengine.registry import DATASETS, DefaultScope
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..inference.inputs import Image, find_images
+from ..openmm.console import import_quietly
+from ..openmm.trained import innermost_dataset, test_dataset
+from .graph import Size
+from .source import Source
+
+BATCH = 16
+
+
+class Images(NamedTuple):
+    """Images, read when they are wanted.
+
+    Attributes:
+        items: A data set of mmengine, or files.
+        chosen: Places among them.
+        source: Whose normalisation, and whose preprocessor for data sets.
+        size: Height and width in pixels that files are scaled to.
+    """
+
+    items: Any
+    chosen: Sequence[int]
+    source: Source
+    size: Size
+
+    def batches(self) -> Iterator[tuple[Tensor, list[int] | None]]:
+        """Images ``(B, 3, H, W)``, normalised, and their labels where they have some.
+
+        Raises:
+            ConfigError: The data set's images are of another size than the graph.
+        """
+        for start in range(0, len(self.chosen), BATCH):
+            places = self.chosen[start : start + BATCH]
+            if self.source.model is None or isinstance(self.items, list):
+                yield torch.stack([self._file(self.items[i]) for i in places]), None
+            else:
+                yield self._samples([self.items[i] for i in places])
+
+    def _file(self, path: Path) -> Tensor:
+        from ..utils.images import load_image
+
+        height, width = self.size
+        array = cv2.resize(load_image(path), (width, height), interpolation=cv2.INTER_AREA)
+        if self.source.normalisation['order'] == 'RGB':
+            array = array[..., ::-1]
+        mean, std = (np.float32(self.source.normalisation[key]) for key in ('mean', 'std'))
+        return torch.from_numpy(np.ascontiguousarray(((array - mean) / std).transpose(2, 0, 1)))
+
+    def _samples(self, samples: list[dict]) -> tuple[Tensor, list[int] | None]:
+        shapes = {tuple(sample['inputs'].shape[1:]) for sample in samples}
+        if shapes != {self.size}:
+            found = ', '.join(f'{h} x {w}' for h, w in sorted(shapes))
+            raise ConfigError(
+                f'the images of the test pipeline are of {found} pixels, the exported graph takes '
+                f'{self.size[0]} x {self.size[1]}: change --shape or the pipeline'
+            )
+        batch = {'inputs': torch.stack([sample['inputs'] for sample in samples])}
+        images = self.source.model.data_preprocessor(batch, False)['inputs']
+        labels = [getattr(sample['data_samples'], 'gt_label', None) for sample in samples]
+        if any(label is None or label.numel() != 1 for label in labels):
+            return images, None
+        return images, [int(label) for label in labels]
+
+
+def find_calibration(
+    source: Source, size: Size, count: int, folder: str | Path | None = None
+) -> tuple[Images, Images]:
+    """Images to quantise with, at most ``count``, and others to compare on.
+
+    Of a config: its training images, evenly spaced, through the test pipeline; and all test images.
+    Of a folder: every second image of the first ``2 * count``; and those between them.
+
+    Raises:
+        ConfigError: There is neither; fewer than two images; no such number.
+        DataError: The data cannot be read.
+    """
+    if count < 1:
+        raise ConfigError(f'--images {count}: 1 or more is needed')
+    if folder is not None:
+        if not Path(folder).is_dir():
+            raise ConfigError(f'--calibration {folder}: a folder of images is needed')
+        files = [image.path for image in find_images(folder) if isinstance(image, Image)]
+        if len(files) < 2:
+            raise ConfigError(f'--calibration {folder}: two images or more are needed')
+        import_quietly('mmpretrain')  # reading files brings it
+        files = files[: 2 * count]
+        return tuple(Images(files, range(i, len(files), 2), source, size) for i in range(2))
+    cfg = source.cfg
+    if cfg is None or source.outputs in ('map', 'level'):
+        raise ConfigError(
+            f'int8 needs images: of {source.title} name a folder of them with --calibration'
+        )
+    nodes = [(cfg.get(f'{split}_dataloader') or {}).get('dataset') for split in ('train', 'test')]
+    if None in nodes:
+        raise ConfigError(
+            'train_dataloader.dataset or test_dataloader.dataset is missing: name a folder of '
+            'images with --calibration'
+        )
+    train, test = dict(innermost_dataset(nodes[0])), nodes[1]
+    train['pipeline'] = test_dataset(cfg)['pipeline']
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmpretrain')):
+        seen, unseen = (DATASETS.build(copy.deepcopy(node)) for node in (train, test))
+    step = max(len(seen) // count, 1)
+    return (
+        Images(seen, range(0, len(seen), step)[:count], source, size),
+        Images(unseen, range(len(unseen)), source, size),
+    )

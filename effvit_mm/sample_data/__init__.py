@@ -1,0 +1,1 @@
+"""Sample data that is drawn on first use: scenes of real digits, pedestrians."""

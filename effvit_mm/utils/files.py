@@ -1,0 +1,78 @@
+"""Files that are either whole or not there: a kill at any moment leaves the old or the new one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import ConfigError, UserError
+
+TEMPORARY_SUFFIX = '.tmp'
+
+
+def temporary_name(name: str) -> str:
+    """The name under which ``name`` is written: hidden, and in the same folder."""
+    return f'.{name}{TEMPORARY_SUFFIX}'
+
+
+@contextmanager
+def written_atomically(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path; when the block ends well it has taken the place of ``path``.
+
+    Raises:
+        UserError: The disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(temporary_name(path.name))
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except OSError as error:
+        raise UserError(f'{path} cannot be written: {error.strerror or error}') from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Have the operating system bring a file, or a folder's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a small text file atomically."""
+    with written_atomically(path) as temporary:
+        temporary.write_text(text)
+
+
+def remove_stale_temporaries(folder: str | Path) -> list[Path]:
+    """Remove what a killed run left of the file that it was writing."""
+    stale = [p for p in Path(folder).glob(f'.*{TEMPORARY_SUFFIX}') if p.is_file()]
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return stale
+
+
+def check_writable(folder: str | Path, key: str) -> None:
+    """Make a folder and try to write there, before work that would be lost.
+
+    Raises:
+        ConfigError: It cannot be made or written; names ``key``, folder and reason.
+    """
+    folder = Path(folder)
+    probe = folder / f'.effvit_mm_probe_{os.getpid()}'
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b'')
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f'{key}: the folder {folder} cannot be written: {error.strerror or error}'
+        ) from error

@@ -6,11 +6,20 @@ the place of mmcv's (:mod:`effvit_mm.ops`). It does not import mmdet, mmpretrain
 
 from importlib import import_module
 
-from . import ops, registry
+from . import deploy, ops
+from .attention import register_mechanism
 from .flops import count_flops
 from .models import create_model, list_models
 from .version import __version__
 from .weights.conversion import convert_state_dict, export_state_dict
+
+try:
+    from . import registry
+    from .openmm import backbones as _registered  # noqa: F401
+except ModuleNotFoundError as error:
+    # Networks, deployment and re-ID ranking need torch alone.
+    if error.name != 'mmengine':
+        raise
 
 # What needs more than the backbones is imported when it is asked for.
 _LATER = {
@@ -28,9 +37,11 @@ __all__ = [
     'convert_state_dict',
     'count_flops',
     'create_model',
+    'deploy',
     'export_state_dict',
     'list_models',
     'ops',
+    'register_mechanism',
     'register_torchreid',
     'registry',
 ]

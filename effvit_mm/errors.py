@@ -19,3 +19,7 @@ class CheckpointError(UserError):
 
 class DataError(UserError):
     """A data set is missing, empty or broken; the message names folder or file."""
+
+
+class ImageSizeError(DataError):
+    """Images are smaller than a network can take; the message names both sizes."""

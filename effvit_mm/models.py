@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from .backbones import PSLT, Backbone, CrossViT, LeViT, MViTv2, VisionTransformer
-from .deploy import Deployable
+from .backbones import PSLT, Backbone, CrossViT, Deployable, LeViT, MViTv2, VisionTransformer
 from .heads import DistilledHeads, Head, LeViTHead, LinearHead, TokenHeads
 from .weights.checkpoint import get_state_dict, load_weights, read_checkpoint
 

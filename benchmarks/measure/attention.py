@@ -14,16 +14,15 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from effvit_mm.attention import CrossAttention, ShiftedWindowAttention
-from effvit_mm.backbones import crossvit_blocks, levit, mvitv2, vision_transformer
+from effvit_mm.backbones import levit, mvitv2, transformer
 from effvit_mm.flops import flops_by_module
 
 ATTENTION_LAYERS = (
     CrossAttention,
     ShiftedWindowAttention,
-    crossvit_blocks.SelfAttention,
     levit.BiasedAttention,
     mvitv2.PoolingAttention,
-    vision_transformer.Attention,
+    transformer.Attention,
 )
 
 

@@ -11,7 +11,8 @@ import torch
 from mmcv.cnn import fuse_conv_bn
 from torch import Tensor, nn
 
-from effvit_mm.deploy import Deployable, switch_modules
+from effvit_mm.backbones import Deployable
+from effvit_mm.deploy import switch_modules
 from effvit_mm.errors import ConfigError
 from effvit_mm.evaluation.coco import CocoFigures, read_figures, recorded_evaluations
 from effvit_mm.flops import TensorPass, count_flops, count_parameters

@@ -1,27 +1,44 @@
-"""Attention mechanisms. This package knows torch alone: no registry, no framework."""
+"""Attention mechanisms, and the one contract that they keep. This room knows torch alone."""
 
 from .cross import CrossAttention
 from .e_attention import EAttention, Sampled, SampledSoftmaxAttention, rows
 from .ladder import PixelAdaptiveFusion, ShiftedWindowAttention
 from .linear import LinearAttention
 from .linear_angular import LinearAngularAttention
-from .softmax import Layout, SoftmaxAttention
+from .mechanism import (
+    LOOKUPS,
+    MECHANISMS,
+    NO_GRID,
+    Layout,
+    Mechanism,
+    build_mechanism,
+    has,
+    register_mechanism,
+)
+from .softmax import SoftmaxAttention
 from .token_sampling import TokenState, full_state
 from .windows import tokens_to_windows, window_of, windows_to_tokens
 
 __all__ = [
+    'LOOKUPS',
+    'MECHANISMS',
+    'NO_GRID',
     'CrossAttention',
     'EAttention',
     'Layout',
     'LinearAngularAttention',
     'LinearAttention',
+    'Mechanism',
     'PixelAdaptiveFusion',
     'Sampled',
     'SampledSoftmaxAttention',
     'ShiftedWindowAttention',
     'SoftmaxAttention',
     'TokenState',
+    'build_mechanism',
     'full_state',
+    'has',
+    'register_mechanism',
     'rows',
     'tokens_to_windows',
     'window_of',

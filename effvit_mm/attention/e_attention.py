@@ -18,10 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from .caching import cached_by_size
-from .eager import runs_eagerly
 from .linear import FEATURE_MAPS, cosformer_waves, map_keys, map_queries, normalised_product
+from .mechanism import NO_GRID, Layout, register_mechanism
 from .sizes import smaller
-from .softmax import NO_GRID, Layout
 from .token_sampling import TokenState, compact, sample_tokens, significance
 
 
@@ -42,21 +41,8 @@ class Sampled(NamedTuple):
 
 def rows(x: Tensor, index: Tensor) -> Tensor:
     """Rows of ``x: (B, ..., N, C)`` for each image: ``index: (B, K)`` gives ``(B, ..., K, C)``."""
-    if runs_eagerly(x):  # whole rows, where they lie in one piece
-        by_token = x.movedim(-2, 1)
-        b, n, *rest = by_token.shape
-        picked = by_token.reshape(b * n, -1).index_select(
-            0, (index + _first_rows(b, n, x.device)).flatten()
-        )
-        return picked.view(b, -1, *rest).movedim(1, -2)
-    shape = (index.shape[0], *(1,) * (x.ndim - 3), index.shape[1], 1)
-    return x.gather(-2, index.view(shape).expand(*x.shape[:-2], -1, x.shape[-1]))
-
-
-@cached_by_size
-def _first_rows(batch: int, count: int, device: torch.device) -> Tensor:
-    """Where each image begins in a batch's tokens: ``(B, 1)``."""
-    return torch.arange(0, batch * count, count, device=device)[:, None]
+    image = torch.arange(len(index), device=index.device)[:, None]
+    return x.movedim(-2, 1)[image, index].movedim(1, -2)
 
 
 @cached_by_size
@@ -76,13 +62,14 @@ class TokenSamplingAttention(nn.Module, ABC):
         sample: Drop tokens here; False computes the same attention for all tokens.
 
     Shapes:
-        See :class:`SoftmaxAttention`; the class token is the first of ``num_extra_tokens``, one at
-        least. ``tokens`` is the :class:`TokenState` of the patch tokens.
+        q: ``(B, heads, N, key_dim)``; k: ``(B, heads, N, key_dim)``; v: ``(B, heads, N,
+        value_dim)``. The class token is the first of ``num_extra_tokens``, one at least; ``tokens``
+        is the :class:`TokenState` of the patch tokens. Returns ``(B, heads, N, value_dim)``, or a
+        :class:`Sampled` where tokens were dropped.
     """
 
-    takes_bias = False
     samples_tokens = True
-    answers_extra_alone = True
+    takes_extra_queries = True
 
     def __init__(
         self,
@@ -171,6 +158,7 @@ def _all_valid(tokens: TokenState | None, extra: int) -> Tensor | None:
     return torch.nn.functional.pad(tokens.valid, (extra, 0), value=True)
 
 
+@register_mechanism
 class SampledSoftmaxAttention(TokenSamplingAttention):
     """Softmax attention with adaptive token sampling; fits trained weights without training.
 
@@ -180,7 +168,7 @@ class SampledSoftmaxAttention(TokenSamplingAttention):
     def class_attention(
         self, q_class: Tensor, k: Tensor, waves: Tensor, extra: int, tokens: TokenState | None
     ) -> Tensor:
-        logits = (q_class * self.key_dim**-0.5) @ k.transpose(-2, -1)
+        logits = (q_class * self.key_dim**-0.5) @ k.mT
         if (valid := _all_valid(tokens, extra)) is not None:
             logits = logits.masked_fill(~valid[:, None, None], torch.finfo(logits.dtype).min)
         return logits.softmax(-1)[:, :, 0]
@@ -199,6 +187,7 @@ class SampledSoftmaxAttention(TokenSamplingAttention):
         return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
+@register_mechanism
 class EAttention(TokenSamplingAttention):
     """Linear attention whose class row scores and samples the tokens; see the module's docstring.
 
@@ -232,7 +221,7 @@ class EAttention(TokenSamplingAttention):
         self, q_class: Tensor, k: Tensor, waves: Tensor, extra: int, tokens: TokenState | None
     ) -> Tensor:
         q = map_queries(self.feature_map, q_class, waves)
-        weights = (k.float() @ q.float().transpose(-2, -1))[..., 0]
+        weights = (k.float() @ q.float().mT)[..., 0]
         return weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)
 
     def attend(

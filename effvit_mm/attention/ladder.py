@@ -8,21 +8,21 @@ takes it as its values. A branch so saves its value projection and sees past its
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .caching import SizeCache, cached_by_size
-from .eager import add, linear, runs_eagerly
+from .caching import cached_by_size
+from .mechanism import Layout, Size, build_mechanism, has
 from .sizes import is_open
-from .softmax import biased_attention
-from .windows import crop, join_heads, pad_to_windows, split_heads, window_partition
+from .windows import crop, pad_to_windows, whole_windows, window_partition, window_reverse
 
 # Added to the logits of pairs that must not see each other. Finite: a window of nothing but padding
 # stays free of NaN. The published -100 leaves weights of e^-100, which float32 holds as a denormal
 # number: products with it take the processor a hundred times as long. e^-1000 is zero.
 MASKED = -1000.0
-
-Size = tuple[int, int]
 
 
 @cached_by_size
@@ -62,8 +62,7 @@ def window_mask(
     then rolled by ``shift`` along both axes. Pairs that the roll brought together are masked; keys
     that are padding only with ``mask_padding``.
     """
-    (height, width), (h, w) = grid, window
-    padded = ((height + h - 1) // h * h, (width + w - 1) // w * w)
+    (height, width), padded = grid, whole_windows(grid, window)
     label = torch.zeros(padded, dtype=torch.long)
     if shift:
         rows, columns = (_wrapped(length, shift) for length in padded)
@@ -86,18 +85,25 @@ class ShiftedWindowAttention(nn.Module):
     before as its values, as it is, and adds its own input to the result (the ladder's inner
     residual).
 
+    The map is rolled, and what the roll brings together is masked. A mechanism that takes no mask
+    gets windows at the same places of a map that is padded with zeros at the top and left instead.
+
     Args:
         dim: Channels of the branch.
         num_heads: Heads; must divide ``dim``.
         window_size: Side of a window, in tokens.
-        shift: Roll of the map along both axes before it is cut into windows; negative rolls to the
+        shift: Shift of the map along both axes before it is cut into windows; negative is to the
             top left. Off for maps no larger than one window, as published.
         takes_value: The values come from the branch before.
         mask_padding: Hide the padding that fills up the window grid. A map smaller than a window
             is then not padded at all, which costs less. Published weights were trained without it.
+        attention: Config of the mechanism, see :func:`build_mechanism`.
 
     Shapes:
         x, value: ``(B, H, W, dim)``, any H and W; returns ``(B, H, W, dim)``.
+
+    Raises:
+        ValueError: An argument that is out of range, or a mechanism that cannot serve in windows.
     """
 
     def __init__(
@@ -108,6 +114,7 @@ class ShiftedWindowAttention(nn.Module):
         shift: int = 0,
         takes_value: bool = False,
         mask_padding: bool = False,
+        attention: Mapping | None = None,
     ) -> None:
         super().__init__()
         if dim % num_heads:
@@ -121,76 +128,83 @@ class ShiftedWindowAttention(nn.Module):
             self.qk = nn.Linear(dim, 2 * dim)
         else:
             self.qkv = nn.Linear(dim, 3 * dim)
+        self.mechanism = build_mechanism(attention, num_heads, dim // num_heads, dim // num_heads)
+        self._check_mechanism()
+        if has(self.mechanism, 'takes_bias'):
+            table = torch.zeros((2 * window_size - 1) ** 2, num_heads)
+            self.relative_position_bias_table = nn.Parameter(table)
         self.proj = nn.Linear(dim, dim)
-        table = torch.zeros((2 * window_size - 1) ** 2, num_heads)
-        self.relative_position_bias_table = nn.Parameter(table)
-        self.kept = SizeCache()
 
-    def switch_to_deploy(self) -> ShiftedWindowAttention:
-        """Gather the bias of a whole window for good; keep bias and mask together for each size."""
-        if not self.kept.active:
-            bias = self._window_bias((self.window_size, self.window_size)).detach().contiguous()
-            del self.relative_position_bias_table
-            self.register_buffer('relative_position_bias', bias)  # heads, L, L
-            self.kept.active = True
-        return self
+    def _check_mechanism(self) -> None:
+        name = type(self.mechanism).__name__
+        if has(self.mechanism, 'samples_tokens'):
+            raise ValueError(
+                f'attention type {name!r} samples tokens by a class token: windows have none'
+            )
+        if self.mask_padding and not has(self.mechanism, 'takes_mask'):
+            raise ValueError(
+                f'mask_padding=True: attention type {name!r} takes no mask; leave it False'
+            )
 
     def forward(self, x: Tensor, value: Tensor | None = None) -> Tensor:
         if (value is not None) != self.takes_value:
             raise ValueError('a value must be given exactly where the branch takes one')
         grid = height, width = x.shape[1], x.shape[2]
-        size, heads = self.window_size, self.num_heads
+        size = self.window_size
         # Graphs for any size are for maps that are larger than a window.
         shift = self.shift if is_open(*grid) or min(grid) > size else 0
         window = (min(size, height), min(size, width)) if self.mask_padding else (size, size)
-        x = pad_to_windows(x, window)
+        t = self._cut(x, window, shift)  # B*windows L C
         if self.takes_value:
-            q, k = split_heads(linear(self.qk, x), window, shift, 2, heads)
-            (v,) = split_heads(pad_to_windows(value, window), window, shift, 1, heads)
+            q, k = self._split_heads(self.qk(t), 2)
+            (v,) = self._split_heads(self._cut(value, window, shift).to(q.dtype), 1)
         else:
-            q, k, v = split_heads(linear(self.qkv, x), window, shift, 3, heads)
-        out = self._attend(q, k, v, self._bias(grid, window, shift, q.dtype))
-        out = linear(self.proj, join_heads(out, window, shift, (x.shape[1], x.shape[2]), heads))
-        if self.takes_value:
-            out = add(out, x)
-        return crop(out, grid)
+            q, k, v = self._split_heads(self.qkv(t), 3)
+        bias = self._bias(grid, window, shift, x.shape[0])
+        out = self.mechanism(q, k, v, Layout(window, window), bias)
+        out = self.proj(out.transpose(1, 2).flatten(2))
+        return self._paste(out + t if self.takes_value else out, grid, window, shift)
 
-    def _bias(self, grid: Size, window: Size, shift: int, dtype: torch.dtype) -> Tensor:
-        """Bias and mask of a map: ``(1, windows * heads, L, L)``; without mask, that of one window,
-        ``(1, heads, L, L)``.
-        """
+    def _cut(self, x: Tensor, window: Size, shift: int) -> Tensor:
+        """Shifted windows of a map: ``(B, H, W, C) -> (B * windows, L, C)``."""
+        rolls = has(self.mechanism, 'takes_mask')
+        if shift and not rolls:
+            x = F.pad(x, (0, 0, shift % window[1], 0, shift % window[0], 0))
+        x = pad_to_windows(x, window)
+        if shift and rolls:
+            x = x.roll((shift, shift), (1, 2))
+        return window_partition(x, window).flatten(0, 1)
 
-        def make() -> Tensor:
-            bias = self._window_bias(window)
-            hides = self.mask_padding and (grid[0] % window[0] or grid[1] % window[1])
-            if shift or hides:
-                like = (bias.device, bias.dtype)
-                bias = bias + window_mask(grid, window, shift, self.mask_padding, *like)
-            return bias.reshape(1, -1, *bias.shape[-2:]).to(dtype)
+    def _paste(self, windows: Tensor, grid: Size, window: Size, shift: int) -> Tensor:
+        """Undo :meth:`_cut`: ``(B * windows, L, C) -> (B, H, W, C)``."""
+        if has(self.mechanism, 'takes_mask'):
+            x = window_reverse(windows, window, whole_windows(grid, window))
+            return crop(x.roll((-shift, -shift), (1, 2)) if shift else x, grid)
+        top, left = shift % window[0], shift % window[1]
+        x = window_reverse(windows, window, whole_windows((top + grid[0], left + grid[1]), window))
+        return crop(x[:, top:, left:], grid)
 
-        if not self.kept.active:
-            return make()
-        return self.kept.get((grid, dtype), self.relative_position_bias, make)
+    def _split_heads(self, x: Tensor, count: int) -> tuple[Tensor, ...]:
+        """``(B * windows, L, count * C)`` to so many ``(B * windows, heads, L, C / heads)``."""
+        return x.unflatten(-1, (count, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
-    def _window_bias(self, window: Size) -> Tensor:
+    def _bias(self, grid: Size, window: Size, shift: int, batch: int) -> Tensor | None:
+        """Relative positions and mask: ``(B * windows or 1, heads, L, L)``; None for a mechanism
+        that takes none."""
+        if not has(self.mechanism, 'takes_bias'):
+            return None
+        bias = self.relative_positions(window)[None]
+        hides = self.mask_padding and whole_windows(grid, window) != grid
+        if not has(self.mechanism, 'takes_mask') or not (shift or hides):
+            return bias
+        mask = window_mask(grid, window, shift, self.mask_padding, bias.device, bias.dtype)
+        return (bias + mask).repeat(batch, 1, 1, 1)
+
+    def relative_positions(self, window: Size) -> Tensor:
         """The bias within a window of h x w tokens: ``(heads, L, L)``, L = h * w."""
-        if not self.kept.active:
-            table = self.relative_position_bias_table
-            index = relative_position_index(self.window_size, window, table.device)
-            return table[index].permute(2, 0, 1)
-        # Of a window that is cut to a smaller map: the corner of the whole window's bias.
-        (h, w), size = window, self.window_size
-        bias = self.relative_position_bias.view(-1, size, size, size, size)
-        return bias[:, :h, :w, :h, :w].reshape(-1, h * w, h * w)
-
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        """Attention of what :func:`split_heads` gives; the same for :func:`join_heads`.
-
-        Windows that share their bias count as images.
-        """
-        if bias.shape[1] != q.shape[1]:
-            q, k, v = (t.reshape(-1, self.num_heads, *t.shape[2:]) for t in (q, k, v))
-        return biased_attention(q, k, v.to(q.dtype), bias)
+        table = self.relative_position_bias_table
+        index = relative_position_index(self.window_size, window, table.device)
+        return table[index].permute(2, 0, 1)
 
 
 class PixelAdaptiveFusion(nn.Module):
@@ -210,7 +224,5 @@ class PixelAdaptiveFusion(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = linear(self.fc1, x)
-        gate = linear(self.fc2, gate.relu_() if runs_eagerly(gate) else gate.relu())
-        x = gate.sigmoid_().mul_(x) if runs_eagerly(gate, x) else x * gate.sigmoid()
-        return add(linear(self.proj, x), x)
+        x = x * self.fc2(self.fc1(x).relu()).sigmoid()
+        return x + self.proj(x)

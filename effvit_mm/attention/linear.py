@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .eager import runs_eagerly
+from .mechanism import NO_GRID, Layout, register_mechanism
 from .sizes import even_steps, is_open
-from .softmax import NO_GRID, Layout
 
 
 def cosformer_waves(positions: Tensor, total: int) -> Tensor:
@@ -30,15 +29,8 @@ def cosformer_map(x: Tensor, waves: Tensor) -> Tensor:
     Qin et al., "cosFormer", ICLR 2022. Products of two maps then carry
     ``cos(pi (i - j) / 2M)``: near tokens weigh more. Waves of zero leave a token out.
     """
-    sine, cosine = waves.to(x.dtype)[:, None, :, :, None].unbind(-2)
-    if not runs_eagerly(x):
-        x = x.relu()
-        return torch.cat([x * sine, x * cosine], -1)
-    out = x.new_empty(*x.shape[:-1], 2, x.shape[-1])
-    first, second = out.select(-2, 0), out.select(-2, 1)
-    torch.mul(torch.clamp_min(x, 0, out=first), cosine, out=second)
-    first *= sine
-    return out.flatten(-2)
+    x, waves = x.relu(), waves.to(x.dtype)[:, None]  # B 1 N 2
+    return torch.cat([x * waves[..., :1], x * waves[..., 1:]], -1)
 
 
 def relu_map(x: Tensor, waves: Tensor) -> Tensor:
@@ -100,25 +92,12 @@ def normalised_product(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-6) -> Te
     quadratic = not is_open(n, m) and n * m * (d + e) < (n + m) * d * e
     with torch.autocast(q.device.type, enabled=False):
         q, k, value = q.float(), k.float(), v.float()
-        if runs_eagerly(q, k, value):
-            return _eager_product(q, k, value, quadratic, eps).to(v.dtype)
         total = q @ k.sum(-2)[..., None]  # B heads N 1
-        out = (q @ k.transpose(-2, -1)) @ value if quadratic else q @ (k.transpose(-2, -1) @ value)
+        out = (q @ k.mT) @ value if quadratic else q @ (k.mT @ value)
         return (out / total.clamp_min(eps)).to(v.dtype)
 
 
-def _eager_product(q: Tensor, k: Tensor, v: Tensor, quadratic: bool, eps: float) -> Tensor:
-    """The same with few calls; the result lies in the order of tokens, heads, channels, in which
-    the hosts go on with it."""
-    b, heads, n, _ = q.shape
-    q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
-    total = torch.bmm(q, k.sum(1)[..., None]).clamp_min_(eps)
-    keys = k.transpose(1, 2)
-    out = torch.bmm(torch.bmm(q, keys), v) if quadratic else torch.bmm(q, torch.bmm(keys, v))
-    result = out.new_empty(b, n, heads, v.shape[-1]).transpose(1, 2)
-    return torch.div(out.view(result.shape), total.view(b, heads, n, 1), out=result)
-
-
+@register_mechanism
 class LinearAttention(nn.Module):
     """Attention whose cost is linear in the tokens.
 
@@ -127,11 +106,12 @@ class LinearAttention(nn.Module):
         feature_map: ``'cosformer'``, ``'relu'``, ``'elu'`` or ``'softmax'``.
 
     Shapes:
-        See :class:`SoftmaxAttention`; there is no N x M matrix that a bias could enter.
+        q: ``(B, heads, N, key_dim)``; k: ``(B, heads, M, key_dim)``; v: ``(B, heads, M,
+        value_dim)``; returns ``(B, heads, N, value_dim)``. There is no N x M matrix that a bias
+        could enter.
     """
 
-    takes_bias = False
-    answers_extra_alone = True
+    takes_extra_queries = True
 
     def __init__(
         self, num_heads: int, key_dim: int, value_dim: int, feature_map: str = 'cosformer'

@@ -10,16 +10,17 @@ softmax attention of which only the strong entries are kept.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from math import pi
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .caching import SizeCache, cached_by_size
-from .eager import on_onednn, runs_eagerly
+from .caching import cached_by_size
+from .mechanism import NO_GRID, Layout, Size, register_mechanism
 from .sizes import is_open
-from .softmax import NO_GRID, Layout, Size
 
 CONSTANT_TERMS = ('identity', 'sum')
 OUTPUT_NORMS = ('l2', 'rowsum', 'none')
@@ -34,22 +35,7 @@ PRESETS = {
 
 def unit_length(x: Tensor, eps: float = 1e-6) -> Tensor:
     """Rows of unit L2 norm; a zero row stays zero, in half precision too."""
-    # The bound stands before the root, whose gradient at zero would be infinite.
-    norm = x.float().square().sum(-1, keepdim=True).clamp_min(eps**2).sqrt()
-    return (x.float() / norm).to(x.dtype)
-
-
-def _lengths(x: Tensor, eps: float = 1e-6) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min_(eps)
-
-
-def _side_by_side(q: Tensor, k: Tensor) -> Tensor:
-    """``(B, heads, N, d)`` each as ``(2, B, heads, N, d)``: a view where they are parts of one."""
-    step = k.storage_offset() - q.storage_offset()
-    same = q.untyped_storage().data_ptr() == k.untyped_storage().data_ptr()
-    if same and step >= 0 and (q.shape, q.stride()) == (k.shape, k.stride()):
-        return q.as_strided((2, *q.shape), (step, *q.stride()))
-    return torch.stack([q, k])
+    return F.normalize(x.float(), dim=-1, eps=eps).to(x.dtype)
 
 
 def linear_attention_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -60,8 +46,8 @@ def linear_attention_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """
     n, m, d, e = q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]
     if not is_open(n, m) and n * m * (d + e) < (n + m) * d * e:
-        return (q @ k.transpose(-2, -1)) @ v
-    return q @ (k.transpose(-2, -1) @ v)
+        return (q @ k.mT) @ v
+    return q @ (k.mT @ v)
 
 
 def masked_softmax(q: Tensor, k: Tensor, threshold: float, bias: Tensor | None = None) -> Tensor:
@@ -69,11 +55,10 @@ def masked_softmax(q: Tensor, k: Tensor, threshold: float, bias: Tensor | None =
 
     The training-time branch: ``(..., N, d), (..., M, d) -> (..., N, M)``.
     """
-    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    logits = (q * q.shape[-1] ** -0.5) @ k.mT
     if bias is not None:
         logits = logits + bias
-    weights = logits.softmax(-1)
-    return F.threshold(weights, threshold, 0.0)  # keeps what is above
+    return F.threshold(logits.softmax(-1), threshold, 0.0)  # keeps what is above
 
 
 class ValueConvolution(nn.Module):
@@ -99,14 +84,6 @@ class ValueConvolution(nn.Module):
         self.conv = nn.Conv2d(
             num_heads, num_heads, kernel, padding=padding, groups=num_heads, bias=False
         )
-        self.packed = SizeCache()
-
-    def repeat_kernels(self, width: int) -> None:
-        """Keep the kernels as they are used, one for each of a head's ``width`` channels."""
-        weight = self.conv.weight.detach()
-        if self.dims == 2 and len(weight) == self.num_heads:
-            self.conv.weight = nn.Parameter(weight.repeat_interleave(width, 0), False)
-        self.packed.active = self.dims == 2
 
     def reaches(self, layout: Layout) -> bool:
         """Whether there are queries that it adds something to."""
@@ -115,11 +92,6 @@ class ValueConvolution(nn.Module):
     def forward(self, v: Tensor, layout: Layout) -> Tensor:
         if self.dims == 1:
             return self.conv(v)  # heads as channels of a map of tokens x width
-        out = self.on_map(v, layout).transpose(1, 2)
-        return F.pad(out, (0, 0, layout.num_extra_tokens, 0))
-
-    def on_map(self, v: Tensor, layout: Layout) -> Tensor:
-        """What ``dims=2`` gives for the tokens of the map: ``(B, H W, heads, e)``."""
         b, heads, _, width = v.shape
         extra = layout.num_extra_tokens
         # All channels at once, a head's kernel repeated for each of its channels: depthwise
@@ -129,26 +101,11 @@ class ValueConvolution(nn.Module):
         kernels = self.conv.weight
         if len(kernels) != groups:  # a kernel a head; else repeated already
             kernels = kernels.repeat_interleave(width, 0)
-        maps, padding = maps.permute(0, 3, 1, 2), self.conv.padding
-        if self.packed.active and on_onednn(maps, self.conv.weight):
-            kernels, every = self._packed_kernels(maps.shape), (1, 1)
-            out = torch.ops.mkldnn._convolution_pointwise.default(
-                maps, kernels, None, padding, every, every, groups, 'none', [], ''
-            )
-        else:
-            out = F.conv2d(maps, kernels, None, 1, padding, 1, groups)
-        return out.permute(0, 2, 3, 1).reshape(b, -1, heads, width)
-
-    def _packed_kernels(self, size: torch.Size) -> Tensor:
-        """The kernels in oneDNN's own order, into which they are brought once a size."""
-        weight, every = self.conv.weight, (1, 1)
-        return self.packed.get(
-            size,
-            weight,
-            lambda: torch.ops.mkldnn._reorder_convolution_weight(
-                weight.detach(), self.conv.padding, every, every, len(weight), size
-            ),
-        )
+        out = F.conv2d(
+            maps.permute(0, 3, 1, 2), kernels, None, 1, self.conv.padding, 1, groups
+        )  # B C H W
+        out = out.flatten(2).unflatten(1, (heads, width)).mT  # B heads H*W e
+        return F.pad(out, (0, 0, extra, 0))
 
 
 @cached_by_size
@@ -172,6 +129,7 @@ def at_queries(values: Tensor, layout: Layout) -> Tensor:
     return values[:, :, _nearest_index(*layout, values.device)]
 
 
+@register_mechanism
 class LinearAngularAttention(nn.Module):
     """``V/2 + Q^ (K^T V)/pi + M V``, normed, plus a depthwise convolution of the values.
 
@@ -194,8 +152,12 @@ class LinearAngularAttention(nn.Module):
             terms does not shift with the resolution.
 
     Shapes:
-        See :class:`SoftmaxAttention`. A ``bias`` enters the training-time branch alone.
+        q: ``(B, heads, N, key_dim)``; k: ``(B, heads, M, key_dim)``; v: ``(B, heads, M,
+        value_dim)``; bias: broadcastable to ``(B, heads, N, M)``, for the training-time branch
+        alone. Returns ``(B, heads, N, value_dim)``.
     """
+
+    takes_extra_queries = True
 
     def __init__(
         self,
@@ -218,83 +180,38 @@ class LinearAngularAttention(nn.Module):
             'convolution': convolution,
             'kernel_size': kernel_size,
         }
-        chosen = {**_choice('preset', preset, PRESETS), **_without_none(given)}
+        _check_choice('preset', preset, PRESETS)
+        chosen = PRESETS[preset] | {key: v for key, v in given.items() if v is not None}
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
-        self.constant = _choice('constant', chosen['constant'], CONSTANT_TERMS)
-        self.norm = _choice('norm', chosen['norm'], OUTPUT_NORMS)
-        kind = _choice('convolution', chosen['convolution'], VALUE_CONVOLUTIONS)
+        self.constant = _check_choice('constant', chosen['constant'], CONSTANT_TERMS)
+        self.norm = _check_choice('norm', chosen['norm'], OUTPUT_NORMS)
+        kind = _check_choice('convolution', chosen['convolution'], VALUE_CONVOLUTIONS)
         self.masked_softmax, self.threshold = masked_softmax, threshold
         self.mean_over_tokens = mean_over_tokens
         self.density: Tensor | None = None  # of M in the last training step
-        self.deployed = False
         if kind != 'none':
             self.value_conv = ValueConvolution(num_heads, chosen['kernel_size'], int(kind[0]))
-
-    answers_extra_alone = True
 
     @property
     def takes_bias(self) -> bool:
         """Whether a bias is of use now: in the softmax branch, while it trains."""
         return self.masked_softmax and self.training
 
-    def switch_to_deploy(self) -> LinearAngularAttention:
-        """Drop the training-time branch for good; repeat the convolution's kernels once."""
-        self.masked_softmax, self.density, self.deployed = False, None, True
-        if hasattr(self, 'value_conv'):
-            self.value_conv.repeat_kernels(self.value_dim)
-        return self
-
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, layout: Layout, bias: Tensor | None = None
     ) -> Tensor:
-        if self.deployed and self._takes_short_way(q, k, v, layout):
-            return self._short_way(q, k, v, layout)
-        q_unit, k_unit = unit_length(q), unit_length(k)
-        scale = self._scale(k)
-        y = linear_attention_product(q_unit * scale, k_unit, v)
-        if self.constant == 'identity':
-            y = y + 0.5 * at_queries(v, layout)
-        else:
-            y = y + 0.5 * v.sum(-2, keepdim=True)
+        scale = 1 / (pi * k.shape[-2]) if self.mean_over_tokens else 1 / pi
+        q_unit, k_unit = unit_length(q) * scale, unit_length(k)
+        own = at_queries(v, layout) if self.constant == 'identity' else v.sum(-2, keepdim=True)
+        y = torch.add(linear_attention_product(q_unit, k_unit, v), own, alpha=0.5)
         if self.masked_softmax and self.training:
             weights = masked_softmax(q, k, self.threshold, bias)
             self.density = (weights.detach() > 0).float().mean()
             y = y + weights.to(v.dtype) @ v
-        y = self._normed(y, q_unit * scale, k_unit)
+        y = self._normed(y, q_unit, k_unit)
         if hasattr(self, 'value_conv') and self.value_conv.reaches(layout):
             y = y + at_queries(self.value_conv(v, layout), layout)
         return y
-
-    def _scale(self, k: Tensor) -> float:
-        return 1 / (pi * k.shape[-2]) if self.mean_over_tokens else 1 / pi
-
-    def _takes_short_way(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> bool:
-        n, m, d, e = q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]
-        return (
-            (self.constant, self.norm) == ('identity', 'l2')
-            and layout.query_grid == layout.key_grid
-            and runs_eagerly(q, k, v)
-            and q.dtype in (torch.float32, torch.float64)
-            and not torch.is_autocast_enabled(q.device.type)
-            and n * m * (d + e) >= (n + m) * d * e  # keys and values first
-            and (not hasattr(self, 'value_conv') or self.value_conv.dims == 2)
-        )
-
-    def _short_way(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
-        """The same in fewer passes through memory, steps written over their own results."""
-        b, heads, n, width = v.shape
-        joined = _side_by_side(q, k)
-        units = torch.div(joined, _lengths(joined), out=q.new_empty(joined.shape))
-        q, k = units.flatten(1, 2).unbind()
-        v_flat = v.flatten(0, 1)
-        summed = torch.bmm(k.transpose(1, 2), v_flat)
-        y = torch.baddbmm(v_flat, q, summed, beta=0.5, alpha=self._scale(k))
-        # In the order of tokens, heads, channels, which the host's projection takes as it is.
-        out = y.new_empty(b, n, heads, width)
-        torch.div(y.view(v.shape), _lengths(y).view(b, heads, n, 1), out=out.transpose(1, 2))
-        if hasattr(self, 'value_conv'):
-            out[:, layout.num_extra_tokens :] += self.value_conv.on_map(v, layout)
-        return out.transpose(1, 2)
 
     def _normed(self, y: Tensor, q: Tensor, k: Tensor) -> Tensor:
         if self.norm == 'l2':
@@ -306,12 +223,8 @@ class LinearAngularAttention(nn.Module):
         return y
 
 
-def _choice(name: str, value: str, allowed):
-    """``allowed[value]`` of a dict, or ``value`` itself of a tuple; raise where it is neither."""
+def _check_choice(name: str, value: Any, allowed: Iterable | Mapping) -> Any:
+    """``value``, which must be one of ``allowed``."""
     if value not in allowed:
         raise ValueError(f'{name}={value!r}: allowed are {", ".join(map(repr, allowed))}')
-    return allowed[value] if isinstance(allowed, dict) else value
-
-
-def _without_none(options: dict) -> dict:
-    return {key: value for key, value in options.items() if value is not None}
+    return value

@@ -2,9 +2,10 @@
 
 from .base import Backbone
 from .crossvit import CrossViT
+from .deployable import Deployable
 from .levit import LeViT
 from .mvitv2 import MViTv2
 from .pslt import PSLT
 from .vision_transformer import VisionTransformer
 
-__all__ = ['PSLT', 'Backbone', 'CrossViT', 'LeViT', 'MViTv2', 'VisionTransformer']
+__all__ = ['PSLT', 'Backbone', 'CrossViT', 'Deployable', 'LeViT', 'MViTv2', 'VisionTransformer']

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from mmengine.logging import MMLogger
-from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from ..deploy import Deployable
-from ..weights.checkpoint import get_state_dict, load_weights, read_checkpoint
+from ..errors import ImageSizeError
+from .deployable import Deployable
+
+BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
-class Backbone(Deployable, BaseModule):
+class Backbone(Deployable):
     """Images in, a tuple of feature maps out, at any input size.
 
     For deployment, :meth:`switch_to_deploy` brings it into a faster form with the same outputs.
@@ -35,8 +34,6 @@ class Backbone(Deployable, BaseModule):
             gradient, and evaluation mode while the rest trains.
         norm_eval: Keep batch norms in evaluation mode while training.
         with_cp: Activation checkpointing: recompute each block in the backward pass.
-        init_cfg: As in OpenMMLab; ``dict(type='Pretrained', checkpoint=..., prefix=...)`` loads
-            weights safely and reports how many matched.
     """
 
     arch_settings: ClassVar[Mapping[str, Mapping]] = {}
@@ -52,9 +49,8 @@ class Backbone(Deployable, BaseModule):
         frozen_stages: int,
         norm_eval: bool,
         with_cp: bool,
-        init_cfg: dict | list | None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__()
         self.arch = arch if isinstance(arch, str) else 'custom'
         self.out_indices = normalise_indices(out_indices, self.num_maps)
         built = self.num_stages or self.out_indices[-1] + 1
@@ -126,19 +122,24 @@ class Backbone(Deployable, BaseModule):
         return height, width
 
     def check_input(self, x: Tensor) -> None:
-        """Raise where ``x`` is not a batch of images that this network can take."""
+        """Raise where ``x`` is not a batch of images that this network can take.
+
+        Raises:
+            ValueError: It is no ``(B, 3, H, W)``.
+            ImageSizeError: Its sides are below ``min_size`` pixels.
+        """
         if x.ndim != 4 or x.shape[1] != 3:
             raise ValueError(
                 f'{type(self).__name__} takes images (B, 3, H, W), not {tuple(x.shape)}'
             )
         if any(side < self.min_size for side in x.shape[-2:]):
-            raise ValueError(
+            raise ImageSizeError(
                 f'{type(self).__name__} takes images of {self.min_size} pixels or more on each '
                 f'side, not {x.shape[-2]}x{x.shape[-1]} (H x W)'
             )
 
-    def run_block(self, block: nn.Module, *args: Tensor) -> Tensor:
-        """Run a block, under activation checkpointing where that was asked for."""
+    def run_block(self, block: nn.Module, *args: Any) -> Any:
+        """``block(*args)``, under activation checkpointing where that was asked for."""
         if not (self.with_cp and torch.is_grad_enabled()):
             return block(*args)
         # Batch norms must see the batch once: the second forward leaves their statistics alone.
@@ -152,19 +153,9 @@ class Backbone(Deployable, BaseModule):
                 module.eval()
             if self.norm_eval:
                 for module in self.modules():
-                    if isinstance(module, _BatchNorm):
+                    if isinstance(module, BatchNorm):
                         module.eval()
         return self
-
-    def init_weights(self) -> None:
-        """Apply ``init_cfg``. The constructor has done the default initialisation already."""
-        if self._is_init:
-            return
-        if isinstance(self.init_cfg, Mapping) and self.init_cfg.get('type') == 'Pretrained':
-            self._load_pretrained(**{k: v for k, v in self.init_cfg.items() if k != 'type'})
-        elif self.init_cfg:
-            super().init_weights()
-        self._is_init = True
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter's layer, and the number of layers, for layer-wise decay.
@@ -201,19 +192,6 @@ class Backbone(Deployable, BaseModule):
                 getattr(self, name).requires_grad_(False)
         self.train(self.training)
 
-    def _load_pretrained(self, checkpoint: str, prefix: str | None = None, **unknown) -> None:
-        if unknown := set(unknown) - {'map_location'}:
-            raise ValueError(f'init_cfg of type Pretrained has unknown keys {sorted(unknown)}')
-        state = get_state_dict(read_checkpoint(checkpoint), source=str(checkpoint))
-        if prefix is None and any(name.startswith('backbone.') for name in state):
-            prefix = 'backbone.'
-        prefix = prefix or ''
-        if prefix and not prefix.endswith('.'):
-            prefix += '.'
-        report = load_weights(self, state, source=str(checkpoint), prefix=prefix)
-        # Not print_log: the console shows what comes from this package.
-        MMLogger.get_current_instance().info(f'{type(self).__name__}: {report}')
-
 
 def normalise_indices(out_indices: int | Sequence[int], num_stages: int) -> tuple[int, ...]:
     """Indices of stages as an ascending tuple of non-negative ints.
@@ -237,7 +215,7 @@ def normalise_indices(out_indices: int | Sequence[int], num_stages: int) -> tupl
 @contextmanager
 def _norm_statistics_kept(module: nn.Module) -> Iterator[None]:
     """Let batch norms normalise with the batch but not update their running statistics."""
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+    norms = [m for m in module.modules() if isinstance(m, BatchNorm)]
     kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm, _, count in kept:
         norm.momentum = 0.0
@@ -263,3 +241,14 @@ def init_linear_layers(module: nn.Module) -> None:
             nn.init.trunc_normal_(child.weight, std=0.02)
             if child.bias is not None:
                 nn.init.zeros_(child.bias)
+
+
+def check_choice(name: str, value: Any, allowed: Iterable) -> Any:
+    """``value``, which must be one of ``allowed``.
+
+    Raises:
+        ValueError: It is none of them; names the argument, the value and what is allowed.
+    """
+    if value not in allowed:
+        raise ValueError(f'{name}={value!r}: allowed are {", ".join(map(repr, allowed))}')
+    return value

@@ -10,15 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 
-from ..openmm.registry import register_backbone
-from .base import Backbone, drop_path_rates, init_linear_layers
-from .crossvit_blocks import BRANCHES, LayerNorm, MultiScaleStage
+from ..attention.mechanism import Size
+from .base import Backbone, check_choice, drop_path_rates, init_linear_layers
+from .crossvit_blocks import BRANCHES, MultiScaleStage
 from .crossvit_stem import PATCH_EMBEDDINGS, BranchEmbedding, branch_grid
+from .transformer import OUT_TYPES, LayerNorm
 
-Size = tuple[int, int]
 PATCH_SIZES = (12, 16)
 NUM_STAGES = 3  # multi-scale blocks
 
@@ -80,7 +79,6 @@ _VARIANTS = {
 }
 
 
-@register_backbone
 class CrossViT(Backbone):
     """Cross-attention multi-scale vision transformer.
 
@@ -102,12 +100,14 @@ class CrossViT(Backbone):
         out_indices: Branches to return.
         patch_sizes: Of S and L, in pixels; small images want small ones, near 3 : 4. The ``'conv'``
             patch embedding has 12 and 16 alone.
+        attention: The attention of both branches' blocks: ``dict(type='SoftmaxAttention')`` or
+            another mechanism with its options. The exchange is the paper's cross-attention.
         drop_path_rate: Stochastic depth of the last block of L; rises linearly from 0.
         window_size: Side of the windows, in tokens, that self-attention stays within, but for the
             last block of L in each stage and the last of S; None is no windows. For large images;
             weights are the same either way. The exchange between the branches stays whole.
         frozen_stages: Freeze the embeddings and this many of the three multi-scale stages.
-        norm_eval, with_cp, init_cfg: See :class:`Backbone`.
+        norm_eval, with_cp: See :class:`Backbone`.
 
     Raises:
         ValueError: An argument that is out of range; at call time, images that are too small.
@@ -130,14 +130,14 @@ class CrossViT(Backbone):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
-        init_cfg: dict | list | None = None,
         window_size: int | None = None,
+        attention: Mapping | None = None,
     ) -> None:
-        super().__init__(arch, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
+        super().__init__(arch, out_indices, frozen_stages, norm_eval, with_cp)
         settings = self.settings(arch)
-        _check_choice('mode', mode, MODES)
-        _check_choice('out_type', out_type, ('featmap', 'cls_token'))
-        _check_choice("arch['patch_embed']", settings['patch_embed'], PATCH_EMBEDDINGS)
+        check_choice('mode', mode, MODES)
+        check_choice('out_type', out_type, OUT_TYPES)
+        check_choice("arch['patch_embed']", settings['patch_embed'], PATCH_EMBEDDINGS)
         _check_patch_sizes(patch_sizes, settings['patch_embed'])
         self.mode, self.out_type, self.patch_sizes = mode, out_type, tuple(patch_sizes)
         self.min_size = 2 * max(patch_sizes)
@@ -162,6 +162,7 @@ class CrossViT(Backbone):
                 fused,
                 settings['num_heads'],
                 settings['mlp_ratio'],
+                attention,
                 rates[i * depth : (i + 1) * depth],
                 stage_windows(window_size, i, depth),
             )
@@ -189,20 +190,14 @@ class CrossViT(Backbone):
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | tuple[list[Tensor]]:
         """Images ``(B, 3, H, W)`` to what ``out_type`` and ``out_indices`` say."""
         self.check_input(x)
-        size = x.shape[-2:]
-        if torch.jit.is_tracing():  # where sizes are tensors
-            size = [int(side) for side in size]
-        grids = [self.map_size(size, b) for b in BRANCHES]
-        tokens = [embed(x, grid) for embed, grid in zip(self.stem, grids, strict=True)]
+        size = [int(side) if isinstance(side, Tensor) else side for side in x.shape[-2:]]
+        tokens = [embed(x, self.map_size(size, b)) for b, embed in enumerate(self.stem)]
+        dense = self.out_type == 'featmap'
         for stage in self.stages:
-            tokens = stage(tokens, grids, self.run_block)
-        if self.out_type == 'cls_token':
-            return ([self.norms[str(b)](tokens[b][:, 0]) for b in self.out_indices],)
-        maps = []
-        for b in self.out_indices:
-            out = self.norms[str(b)](tokens[b][:, 1:])
-            maps.append(out.transpose(1, 2).unflatten(2, grids[b]))  # B C H W
-        return tuple(maps)
+            tokens = stage(tokens, self.run_block, dense)
+        if dense:
+            return tuple(tokens[b].as_map(self.norms[str(b)]) for b in self.out_indices)
+        return ([self.norms[str(b)](tokens[b].x[:, 0]) for b in self.out_indices],)
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that the recipe does not decay, besides biases and norms."""
@@ -216,18 +211,6 @@ class CrossViT(Backbone):
             layer = len(self.stages[stage]) - 1 if block is None else block
             param_name = f'{prefix}stages.{stage}.{layer}'
         return super().get_layer_depth(param_name, prefix)
-
-    def prepare_state_dict(self, state: dict[str, Tensor], prefix: str = '') -> dict[str, Tensor]:
-        """``state`` with the position embeddings in our size; the rest as it is."""
-        state = dict(state)
-        for b, embed in enumerate(self.stem):
-            embed.fit_positions(state, f'{prefix}stem.{b}.')
-        return state
-
-
-def _check_choice(name: str, value: str, allowed: Sequence[str] | Mapping) -> None:
-    if value not in allowed:
-        raise ValueError(f'{name}={value!r}: allowed are {", ".join(map(repr, allowed))}')
 
 
 def _check_patch_sizes(patch_sizes: Sequence[int], patch_embed: str) -> None:

@@ -15,15 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from ..attention import Layout
-from ..attention.caching import SizeCache, cached_by_size
+from ..attention import Layout, build_mechanism, has
+from ..attention.caching import cached_by_size
+from ..attention.mechanism import Size
 from ..attention.sizes import surely_equal
-from ..deploy import fold_batch_norms, fold_linear_norm, fold_norm_linear
-from ..openmm.registry import register_backbone
 from .base import Backbone, drop_path_rates
-from .mechanism import build_attention
-
-Size = tuple[int, int]
 
 # Width of a value over the width of a key, and of an MLP over its input: the same in all variants.
 VALUE_RATIO, SUBSAMPLE_VALUE_RATIO, MLP_RATIO = 2, 4, 2
@@ -35,11 +31,6 @@ class ConvNorm(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=False)
         super().__init__(conv, nn.BatchNorm2d(out_channels))
-
-    def switch_to_deploy(self) -> ConvNorm:
-        """Fold the norm."""
-        fold_batch_norms(self)
-        return self
 
 
 class LinearNorm(nn.Module):
@@ -57,13 +48,7 @@ class LinearNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.linear(x)
-        return y if self.norm is None else self.norm(y.flatten(0, -2)).view_as(y)
-
-    def switch_to_deploy(self) -> LinearNorm:
-        """Fold the norm."""
-        if self.norm is not None:
-            self.linear, self.norm = fold_linear_norm(self.linear, self.norm), None
-        return self
+        return self.norm(y.flatten(0, -2)).view_as(y)
 
 
 @cached_by_size
@@ -93,18 +78,8 @@ class DistanceBias(nn.Module):
         super().__init__()
         self.grid, self.stride = grid, stride
         self.table = nn.Parameter(torch.zeros(num_heads, grid[0] * grid[1]))
-        self.kept = SizeCache()
-
-    def switch_to_deploy(self) -> DistanceBias:
-        """From now on keep the bias of each size."""
-        self.kept.active = True
-        return self
 
     def forward(self, layout: Layout) -> Tensor:
-        return self.kept.get(layout, self.table, lambda: self.bias(layout))
-
-    def bias(self, layout: Layout) -> Tensor:
-        """What :meth:`forward` returns, computed anew."""
         table = self.table.unflatten(1, self.grid)[None]
         if not surely_equal(layout.key_grid, self.grid):
             table = F.interpolate(table, layout.key_grid, mode='bilinear', align_corners=True)
@@ -142,23 +117,10 @@ class BiasedAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
-        self.mechanism = build_attention(attention, num_heads, key_dim, value_dim)
-        if self.takes_bias:
+        self.mechanism = build_mechanism(attention, num_heads, key_dim, value_dim)
+        if has(self.mechanism, 'takes_bias'):
             self.relative_position_bias = DistanceBias(num_heads, grid, stride)
         self.proj = LinearNorm(num_heads * value_dim, out_dim, scale)
-
-    @property
-    def takes_bias(self) -> bool:
-        """Whether the mechanism has a use for a bias now; it may depend on training mode."""
-        return getattr(self.mechanism, 'takes_bias', False)
-
-    def switch_to_deploy(self) -> BiasedAttention:
-        """Drop what only training needs: the bias too where the mechanism takes none now."""
-        if hasattr(self.mechanism, 'switch_to_deploy'):
-            self.mechanism.switch_to_deploy()
-        if not self.takes_bias and hasattr(self, 'relative_position_bias'):
-            del self.relative_position_bias
-        return self
 
     def split_heads(self, x: Tensor, *widths: int) -> tuple[Tensor, ...]:
         """``(B, H, W, heads * sum(widths))`` to one ``(B, heads, H * W, width)`` a width."""
@@ -168,7 +130,8 @@ class BiasedAttention(nn.Module):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, query_grid: Size, key_grid: Size) -> Tensor:
         """Attention of split heads, projected: ``(B, Hq, Wq, out_dim)``."""
         layout = Layout(query_grid, key_grid, 0)
-        bias = self.relative_position_bias(layout) if self.takes_bias else None
+        takes_bias = has(self.mechanism, 'takes_bias')  # may depend on the training mode
+        bias = self.relative_position_bias(layout) if takes_bias else None
         x = self.mechanism(q, k, v, layout, bias=bias)  # B heads N value_dim
         x = x.transpose(1, 2).flatten(2).unflatten(1, query_grid)
         return self.proj(F.hardswish(x))
@@ -271,27 +234,6 @@ class SubsampleBlock(nn.Module):
         return x.permute(0, 3, 1, 2)
 
 
-class NormLinear(nn.Module):
-    """Batch norm -> linear layer: ``(B, C) -> (B, num_classes)``."""
-
-    def __init__(self, in_channels: int, num_classes: int) -> None:
-        super().__init__()
-        self.bn = nn.BatchNorm1d(in_channels)
-        self.linear = nn.Linear(in_channels, num_classes)
-        nn.init.trunc_normal_(self.linear.weight, std=0.02)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x if self.bn is None else self.bn(x))
-
-    def switch_to_deploy(self) -> NormLinear:
-        """Fold the norm."""
-        if self.bn is not None:
-            self.linear, self.bn = fold_norm_linear(self.bn, self.linear), None
-        return self
-
-
-@register_backbone
 class LeViT(Backbone):
     """LeViT as a backbone, its attention being a choice.
 
@@ -309,7 +251,7 @@ class LeViT(Backbone):
             weights were trained without it.
         frozen_stages: Here the stem (0) is its first two convolutions, 1 freezes the third too,
             2..4 the stages.
-        norm_eval, with_cp, init_cfg: See :class:`Backbone`.
+        norm_eval, with_cp: See :class:`Backbone`.
 
     Raises:
         ValueError: An argument that is out of range; at call time, images that are too small.
@@ -358,9 +300,8 @@ class LeViT(Backbone):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
-        init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(arch, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
+        super().__init__(arch, out_indices, frozen_stages, norm_eval, with_cp)
         settings = self.settings(arch)
         widths, heads, key_dim = (settings[k] for k in ('embed_dims', 'num_heads', 'key_dim'))
         grids = stage_grids(img_size)

@@ -13,14 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from ..attention import Layout
-from ..attention.caching import SizeCache, cached_by_size
+from ..attention import Layout, build_mechanism, has
+from ..attention.caching import cached_by_size
+from ..attention.mechanism import Size
 from ..attention.sizes import larger, surely_equal
-from ..openmm.registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
-from .mechanism import build_attention
-
-Size = tuple[int, int]
 
 NORM_EPS = 1e-6
 # Of the four stages. Queries shrink in a stage's first block alone; keys and values in all blocks,
@@ -55,12 +52,6 @@ class TokenPooling(nn.Module):
         x = x.permute(0, 2, 3, 1).unflatten(-1, (heads, -1))  # B H W heads d
         return self.norm(x).permute(0, 3, 1, 2, 4)
 
-    def repeat_kernels(self, heads: int) -> None:
-        """Keep the kernels as they are used, once for each head."""
-        weight = self.conv.weight.detach()
-        if len(weight) == self.conv.in_channels:
-            self.conv.weight = nn.Parameter(weight.repeat(heads, 1, 1, 1), False)
-
 
 @cached_by_size
 def relative_position_index(queries: int, keys: int, device: torch.device) -> Tensor:
@@ -92,33 +83,23 @@ class DecomposedRelativePosition(nn.Module):
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * size - 1, head_dim))
         nn.init.trunc_normal_(self.rel_pos_h, std=0.02)
         nn.init.trunc_normal_(self.rel_pos_w, std=0.02)
-        self.kept_rows, self.kept_columns = SizeCache(), SizeCache()
-
-    def switch_to_deploy(self) -> DecomposedRelativePosition:
-        """From now on keep the vectors of all pairs of places, for each size."""
-        self.kept_rows.active = self.kept_columns.active = True
-        return self
 
     def forward(self, q: Tensor, key_grid: Size) -> Tensor:
         height, width = q.shape[2:4]
-        rows = _offsets(self.kept_rows, self.rel_pos_h, height, key_grid[0])  # H H' d
-        columns = _offsets(self.kept_columns, self.rel_pos_w, width, key_grid[1])  # W W' d
+        rows = _offsets(self.rel_pos_h, height, key_grid[0])  # H H' d
+        columns = _offsets(self.rel_pos_w, width, key_grid[1])  # W W' d
         rows = torch.einsum('bnhwd,hkd->bnhwk', q, rows)
         columns = torch.einsum('bnhwd,wkd->bnhwk', q, columns)
         bias = rows[..., None] + columns[..., None, :]  # B heads H W H' W'
         return bias.flatten(4).flatten(2, 3)
 
 
-def _offsets(kept: SizeCache, table: Tensor, queries: int, keys: int) -> Tensor:
+def _offsets(table: Tensor, queries: int, keys: int) -> Tensor:
     """Vectors ``(queries, keys, d)`` of the pairs of places, of a table ``(rows, d)``."""
-
-    def gather() -> Tensor:
-        rows, fitting = 2 * larger(queries, keys) - 1, table
-        if not surely_equal((len(table),), (rows,)):
-            fitting = F.interpolate(table.T[None], size=rows, mode='linear')[0].T
-        return fitting[relative_position_index(queries, keys, table.device)]
-
-    return kept.get((queries, keys), table, gather)
+    rows = 2 * larger(queries, keys) - 1
+    if not surely_equal((len(table),), (rows,)):
+        table = F.interpolate(table.T[None], size=rows, mode='linear')[0].T
+    return table[relative_position_index(queries, keys, table.device)]
 
 
 class PoolingAttention(nn.Module):
@@ -152,36 +133,20 @@ class PoolingAttention(nn.Module):
         self.pool_q = TokenPooling(head_dim, query_stride)
         self.pool_k = TokenPooling(head_dim, key_stride)
         self.pool_v = TokenPooling(head_dim, key_stride)
-        self.mechanism = build_attention(attention, num_heads, head_dim, head_dim)
-        self.relative_position = (
-            DecomposedRelativePosition(head_dim, size) if self._takes_bias() else None
-        )
+        self.mechanism = build_mechanism(attention, num_heads, head_dim, head_dim)
+        takes_bias = has(self.mechanism, 'takes_bias')
+        self.relative_position = DecomposedRelativePosition(head_dim, size) if takes_bias else None
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, -1)
         q, k, v = self.pool_q(q), self.pool_k(k), self.pool_v(v)
         layout = Layout(tuple(q.shape[2:4]), tuple(k.shape[2:4]), 0)
-        bias = None
-        if self.relative_position is not None and self._takes_bias():
-            bias = self.relative_position(q, layout.key_grid)
+        takes_bias = has(self.mechanism, 'takes_bias')  # may depend on the training mode
+        bias = self.relative_position(q, layout.key_grid) if takes_bias else None
         q, k, v = (tokens.flatten(2, 3) for tokens in (q, k, v))  # B heads N d
         x = self.mechanism(q, k, v, layout, bias) + q
         return self.proj(x.transpose(1, 2).flatten(2).unflatten(1, layout.query_grid))
-
-    def switch_to_deploy(self) -> PoolingAttention:
-        """Drop what only training needs, the relative positions of such a branch included."""
-        if hasattr(self.mechanism, 'switch_to_deploy'):
-            self.mechanism.switch_to_deploy()
-        if not self._takes_bias():
-            self.relative_position = None
-        for pool in (self.pool_q, self.pool_k, self.pool_v):
-            pool.repeat_kernels(self.num_heads)
-        return self
-
-    def _takes_bias(self) -> bool:
-        # Asked at each call: a mechanism may take a bias only while it trains.
-        return getattr(self.mechanism, 'takes_bias', False)
 
 
 class MultiscaleBlock(nn.Module):
@@ -216,7 +181,6 @@ class MultiscaleBlock(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
-@register_backbone
 class MViTv2(Backbone):
     """Multiscale Vision Transformer, version 2, without a class token.
 
@@ -234,7 +198,7 @@ class MViTv2(Backbone):
         final_norm: Norm the last stage's map, as classification needs. Detectors take the raw map.
         img_size: Side of the square images that the tables of relative positions are made for; at
             other sizes they are interpolated.
-        frozen_stages, norm_eval, with_cp, init_cfg: See :class:`Backbone`.
+        frozen_stages, norm_eval, with_cp: See :class:`Backbone`.
 
     Raises:
         ValueError: An argument that is out of range; at call time, images that are too small.
@@ -257,9 +221,8 @@ class MViTv2(Backbone):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
-        init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(arch, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
+        super().__init__(arch, out_indices, frozen_stages, norm_eval, with_cp)
         if not isinstance(img_size, int) or img_size < self.min_size:
             raise ValueError(f'img_size={img_size!r}: an int of {self.min_size} or more is needed')
         settings = self.settings(arch)

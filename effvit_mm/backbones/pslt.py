@@ -14,10 +14,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from ..attention import PixelAdaptiveFusion, ShiftedWindowAttention
-from ..attention.eager import add, runs_eagerly
 from ..attention.windows import pad_to_windows
-from ..deploy import ConvGELU, PointwiseConv2d, ShiftedConv2d, bottleneck, fold_batch_norms
-from ..openmm.registry import register_backbone
 from .base import Backbone, drop_path_rates, init_linear_layers
 
 
@@ -28,31 +25,24 @@ def conv_gelu_norm(
     stride: int = 1,
     groups: int = 1,
     bias: bool = False,
-) -> ConvGELU:
+) -> nn.Sequential:
     """Convolution -> exact GELU -> batch norm, in this order."""
-    channels, padding = (in_channels, out_channels), kernel // 2
-    if kernel == 1:
-        conv = PointwiseConv2d(*channels, bias=bias)
-    else:
-        conv = nn.Conv2d(*channels, kernel, stride, padding, groups=groups, bias=bias)
-    return ConvGELU(conv, nn.GELU(), nn.BatchNorm2d(out_channels))
+    conv = nn.Conv2d(
+        in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=bias
+    )
+    return nn.Sequential(conv, nn.GELU(), nn.BatchNorm2d(out_channels))
 
 
 class SqueezeExcitation(nn.Module):
-    """Gate the channels of ``x: (B, C, H, W)`` by an MLP of their means; add ``residual``.
-
-    Nobody else needs ``x``: eager inference writes over it.
-    """
+    """Gate the channels of ``x: (B, C, H, W)`` by an MLP of their means."""
 
     def __init__(self, channels: int, reduction: int = 2) -> None:
         super().__init__()
         self.fc1 = nn.Linear(channels, channels // reduction)
         self.fc2 = nn.Linear(channels // reduction, channels)
 
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        gate = self.fc2(self.fc1(x.mean((2, 3))).relu()).sigmoid()[:, :, None, None]
-        x = x.mul_(gate) if x.dtype == gate.dtype and runs_eagerly(x, gate) else x * gate
-        return x if residual is None else add(x, residual)
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.fc2(self.fc1(x.mean((2, 3))).relu()).sigmoid()[:, :, None, None]
 
 
 class InvertedResidual(nn.Module):
@@ -66,22 +56,14 @@ class InvertedResidual(nn.Module):
         self.expand = conv_gelu_norm(in_channels, width, 1)
         self.depthwise = conv_gelu_norm(width, width, 3, stride, groups=width)
         self.project = nn.Sequential(
-            PointwiseConv2d(width, out_channels, bias=False), nn.BatchNorm2d(out_channels)
+            nn.Conv2d(width, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)
         )
         self.se = SqueezeExcitation(out_channels)
         self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        if isinstance(self.depthwise[0], ShiftedConv2d):
-            y = bottleneck(self.expand, self.depthwise, self.project, x)
-        else:
-            y = self.project(self.depthwise(self.expand(x)))
-        return self.se(y, x if self.residual else None)
-
-    def switch_to_deploy(self) -> InvertedResidual:
-        """Fold all norms."""
-        fold_batch_norms(self.expand, self.depthwise, self.project)
-        return self
+        y = self.se(self.project(self.depthwise(self.expand(x))))
+        return x + y if self.residual else y
 
 
 class ConvFFN(nn.Module):
@@ -94,16 +76,11 @@ class ConvFFN(nn.Module):
         super().__init__()
         self.expand = conv_gelu_norm(dim, dim, 1, bias=True)
         self.depthwise = conv_gelu_norm(dim, dim, 3, groups=dim, bias=True)
-        self.project = nn.Sequential(PointwiseConv2d(dim, dim), nn.BatchNorm2d(dim))
+        self.project = nn.Sequential(nn.Conv2d(dim, dim, 1), nn.BatchNorm2d(dim))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.permute(0, 3, 1, 2)  # B C H W in channels-last memory: a view
         return self.project(self.depthwise(self.expand(x))).permute(0, 2, 3, 1)
-
-    def switch_to_deploy(self) -> ConvFFN:
-        """Fold all norms."""
-        fold_batch_norms(self.expand, self.depthwise, self.project)
-        return self
 
 
 class LadderBranch(nn.Module):
@@ -118,8 +95,8 @@ class LadderBranch(nn.Module):
         self.drop_path = StochasticDepth(drop_path, 'row')
 
     def forward(self, x: Tensor, value: Tensor | None) -> Tensor:
-        x = add(self.drop_path(self.attn(self.norm1(x), value)), x)
-        return add(self.drop_path(self.ffn(self.norm2(x))), x)
+        x = x + self.drop_path(self.attn(self.norm1(x), value))
+        return x + self.drop_path(self.ffn(self.norm2(x)))
 
 
 class LadderBlock(nn.Module):
@@ -135,6 +112,7 @@ class LadderBlock(nn.Module):
         window_size: int,
         shifts: Sequence[int],
         mask_padding: bool,
+        attention: Mapping | None,
         drop_path: float,
     ) -> None:
         super().__init__()
@@ -149,6 +127,7 @@ class LadderBlock(nn.Module):
                 shift=shift,
                 takes_value=i > 0,
                 mask_padding=mask_padding,
+                attention=attention,
             )
             for i, shift in enumerate(shifts)
         )
@@ -179,7 +158,6 @@ class PatchMerging(nn.Module):
         return self.reduction(self.norm(x))
 
 
-@register_backbone
 class PSLT(Backbone):
     """Progressive Shift Ladder Transformer.
 
@@ -195,7 +173,9 @@ class PSLT(Backbone):
         final_norm: Norm the last stage's map, as classification needs. Detectors take the raw map.
         mask_padding: Hide the padding of the window grid from attention. Published weights were
             trained without it.
-        frozen_stages, norm_eval, with_cp, init_cfg: See :class:`Backbone`.
+        attention: The attention within windows: ``dict(type='SoftmaxAttention')``, as published, or
+            another mechanism with its options.
+        frozen_stages, norm_eval, with_cp: See :class:`Backbone`.
 
     Raises:
         ValueError: An argument that is out of range; at call time, images that are too small.
@@ -219,9 +199,9 @@ class PSLT(Backbone):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
-        init_cfg: dict | list | None = None,
+        attention: Mapping | None = None,
     ) -> None:
-        super().__init__(arch, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
+        super().__init__(arch, out_indices, frozen_stages, norm_eval, with_cp)
         settings = self.settings(arch)
         width, depths, heads = (settings[key] for key in ('embed_dims', 'depths', 'num_heads'))
         channels = [width * 2**i for i in range(1, 5)]
@@ -238,7 +218,14 @@ class PSLT(Backbone):
             return [first, *rest]
 
         def ladders(i: int, rates: list[float]) -> list[nn.Module]:
-            shared = (channels[i], heads[i - 2], window_size, tuple(shifts), mask_padding)
+            shared = (
+                channels[i],
+                heads[i - 2],
+                window_size,
+                tuple(shifts),
+                mask_padding,
+                attention,
+            )
             return [LadderBlock(*shared, rate) for rate in rates]
 
         down = InvertedResidual(channels[1], channels[2], 2)
@@ -258,7 +245,7 @@ class PSLT(Backbone):
     def _init_default(self) -> None:
         init_linear_layers(self)
         for module in self.modules():
-            if isinstance(module, ShiftedWindowAttention):
+            if hasattr(module, 'relative_position_bias_table'):
                 nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
 
     @property
@@ -272,13 +259,6 @@ class PSLT(Backbone):
         if branches[0].mask_padding:
             return None
         return branches[0].window_size * self.stage_strides[len(self.stages) - 1] + 1
-
-    def switch_to_deploy(self) -> PSLT:
-        """See :meth:`Backbone.switch_to_deploy`. No batch norm is left."""
-        super().switch_to_deploy()
-        # The stem's last norm has no one behind it but the first stage's first convolution.
-        fold_batch_norms(*self.stem, self.stages[0][0].expand)
-        return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Images ``(B, 3, H, W)`` to the maps of ``out_indices``."""

@@ -1,6 +1,10 @@
-"""Networks as they are deployed: norms folded, constants computed once, no training branches."""
+"""Networks as they are deployed: by a table, each trained module becomes its deployed one.
 
-from .convolution import ConvGELU, PointwiseConv2d, bottleneck, packed_conv, packed_patches
+Only algebra and the order of products change. What runs a deployed network faster still is a
+runtime's business: :mod:`effvit_mm.runtime`.
+"""
+
+from . import rules
 from .folding import (
     ShiftedConv2d,
     fold_batch_norms,
@@ -10,27 +14,18 @@ from .folding import (
     fold_norm_linear,
     mean_linear,
 )
-from .linear import PackedWeight, PackingModule, linear_add, linear_gelu, packed_linear
-from .switch import Deployable, switch_modules
+from .table import RULES, deployed_as, switch_modules
 
 __all__ = [
-    'ConvGELU',
-    'Deployable',
-    'PackedWeight',
-    'PackingModule',
-    'PointwiseConv2d',
+    'RULES',
     'ShiftedConv2d',
-    'bottleneck',
+    'deployed_as',
     'fold_batch_norms',
     'fold_conv_norm',
     'fold_linear_norm',
     'fold_norm_conv',
     'fold_norm_linear',
-    'linear_add',
-    'linear_gelu',
     'mean_linear',
-    'packed_conv',
-    'packed_linear',
-    'packed_patches',
+    'rules',
     'switch_modules',
 ]

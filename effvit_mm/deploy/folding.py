@@ -8,23 +8,20 @@ float64 and rounded once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from itertools import islice
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..attention.caching import SizeCache
+from ..attention.caching import cached_by_size
+from ..backbones.base import BatchNorm
 
 Layer = TypeVar('Layer', nn.Conv2d, nn.Linear)
 
-# Elements of an image's map below which one addition to all of it is faster than two to its border.
-SMALL_MAP = 1 << 16
 
-
-def norm_affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+def norm_affine(norm: BatchNorm) -> tuple[Tensor, Tensor]:
     """Scale and shift of a batch norm in evaluation: two of ``(C,)``, float64.
 
     Raises:
@@ -56,25 +53,25 @@ def _weights(layer: nn.Conv2d | nn.Linear) -> tuple[Tensor, Tensor | float]:
     return layer.weight.detach().double(), bias
 
 
-def fold_conv_norm(conv: nn.Conv2d, norm: _BatchNorm) -> nn.Conv2d:
+def fold_conv_norm(conv: nn.Conv2d, norm: BatchNorm) -> nn.Conv2d:
     """``norm(conv(x))`` as one convolution."""
     (weight, bias), (scale, shift) = _weights(conv), norm_affine(norm)
     return _replaced(conv, weight * scale[:, None, None, None], scale * bias + shift)
 
 
-def fold_linear_norm(linear: nn.Linear, norm: _BatchNorm) -> nn.Linear:
+def fold_linear_norm(linear: nn.Linear, norm: BatchNorm) -> nn.Linear:
     """``norm(linear(x))`` as one linear layer."""
     (weight, bias), (scale, shift) = _weights(linear), norm_affine(norm)
     return _replaced(linear, weight * scale[:, None], scale * bias + shift)
 
 
-def fold_norm_linear(norm: _BatchNorm, linear: nn.Linear) -> nn.Linear:
+def fold_norm_linear(norm: BatchNorm, linear: nn.Linear) -> nn.Linear:
     """``linear(norm(x))`` as one linear layer."""
     (weight, bias), (scale, shift) = _weights(linear), norm_affine(norm)
     return _replaced(linear, weight * scale, weight @ shift + bias)
 
 
-def fold_norm_conv(norm: _BatchNorm, conv: nn.Conv2d) -> nn.Conv2d | ShiftedConv2d:
+def fold_norm_conv(norm: BatchNorm, conv: nn.Conv2d) -> nn.Conv2d | ShiftedConv2d:
     """``conv(norm(x))`` as one convolution; as a :class:`ShiftedConv2d` where ``conv`` pads.
 
     Raises:
@@ -108,13 +105,11 @@ def mean_linear(layers: Sequence[nn.Linear], joined: bool) -> nn.Linear:
     return result
 
 
-class ShiftedConv2d(nn.Module):
+class ShiftedConv2d(nn.Conv2d):
     """Convolution of ``x + shift``, a shift for each channel, whose zero padding stays zero.
 
-    The shift adds a constant to every output, which is in the convolution's bias. Outputs at the
-    border, some of whose taps lie in the padding, get less of it: that is taken back there. (A
-    padding of ``-shift`` would do it too, but would copy the map; so would a full map of constants
-    added, but for small maps, where it is the faster way.)
+    The shift adds a constant to every output, which is in the bias. Outputs at the border, some of
+    whose taps lie in the padding, get less of it: that is taken back there.
 
     Args:
         conv: The convolution, with the shift's full constant in its bias. Zero padding of at most
@@ -126,73 +121,41 @@ class ShiftedConv2d(nn.Module):
     """
 
     def __init__(self, conv: nn.Conv2d, taps: Tensor) -> None:
-        super().__init__()
-        self.conv = conv
+        nn.Module.__init__(self)
+        self.__dict__.update(copy(conv).__dict__)
         self.register_buffer('taps', taps)
-        self.kept = SizeCache(active=True)
-        self.training = conv.training
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.correct(self.conv(x), (x.shape[2], x.shape[3]))
-
-    def correct(self, y: Tensor, size: tuple[int, int], first: int = 0) -> Tensor:
-        """Take back at the border what the shift has too much there; ``y`` is written over.
-
-        Args:
-            y: Rows of ``conv``'s output, ``(B, O, rows, W')``, from row ``first`` on.
-            size: (H, W) of the whole input.
-        """
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
-            return y + self.excess(size).to(y.dtype)  # writing to slices makes clumsy graphs
-        kept = self.kept.get((size, y.dtype), self.taps, lambda: self._border(size, y.dtype))
-        rows = y.shape[2]
-        if len(kept) == 1:
-            return y.add_(kept[0][:, :, first : first + rows])
-        top, bottom, sides = kept
-        begins, ends = first == 0, first + rows == self._outputs(size[0], 0)
-        if begins:
-            y[:, :, :1].add_(top)
-        if ends:
-            y[:, :, -1:].add_(bottom)
-        y[:, :, int(begins) : rows - int(ends), :: y.shape[3] - 1].add_(sides)
+        y = super().forward(x)  # a new tensor, that nobody else has
+        height, width = y.shape[2:]
+        if torch.compiler.is_compiling() or min(height, width) < 3:
+            return y + self.excess((x.shape[2], x.shape[3])).to(y.dtype)
+        # All rows but the first and the last have the same excess, and so have the columns.
+        down, right = self.stride
+        size = (x.shape[2] - (height - 3) * down, x.shape[3] - (width - 3) * right)
+        edges = self.excess(size).to(y.dtype)  # 1 O 3 3
+        y[:, :, 1:-1, :: width - 1] += edges[:, :, 1:2, ::2]
+        y[:, :, :: height - 1, 1:-1] += edges[:, :, ::2, 1:2]
+        y[:, :, :: height - 1, :: width - 1] += edges[:, :, ::2, ::2]
         return y
-
-    def _border(self, size: tuple[int, int], dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """Corrections for inputs of ``size``: of the whole map, or of the first row, the last row
-        and, being the same in all other rows, both ends of a row.
-        """
-        height, width = (self._outputs(length, axis) for axis, length in enumerate(size))
-        whole = height * width * self.conv.out_channels < SMALL_MAP or min(height, width) < 3
-        if not whole:  # a map of three rows has a row of each kind
-            size = (size[0] - (height - 3) * self.conv.stride[0], size[1])
-        excess = self.excess(size).to(dtype).contiguous(memory_format=torch.channels_last)
-        if whole:
-            return (excess,)
-        return excess[:, :, :1], excess[:, :, 2:], excess[:, :, 1:2, :: width - 1]
 
     def excess(self, size: tuple[int, int]) -> Tensor:
         """What the bias has too much, negative: ``(1, O, H', W')`` for inputs of ``size``."""
-        inside = [self._inside(length, axis) for axis, length in enumerate(size)]
+        axes = zip(size, self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
+        rows, columns = (taps_inside(*axis, self.taps.device) for axis in axes)  # H' kh, W' kw
         taps = self.taps.float()
-        columns = (taps[:, :, None] * inside[1]).sum(-1)  # O kh W'
-        rows = [columns[:, i, None] * inside[0][:, i, None] for i in range(taps.shape[1])]
-        return (sum(rows) - taps.sum((1, 2))[:, None, None])[None]
+        inside = rows @ taps @ columns.T  # O H' W'
+        return (inside - taps.sum((1, 2), keepdim=True))[None]
 
-    def _inside(self, length: int, axis: int) -> Tensor:
-        """Which taps of which output lie within the input, on one axis: 0 or 1, ``(H', kh)``."""
-        conv = self.conv
-        (stride, pad, dilation, kernel) = (
-            values[axis] for values in (conv.stride, conv.padding, conv.dilation, conv.kernel_size)
-        )
-        first = torch.arange(self._outputs(length, axis), device=self.taps.device) * stride - pad
-        tap = first[:, None] + torch.arange(kernel, device=self.taps.device) * dilation
-        return ((tap >= 0) & (tap < length)).float()
 
-    def _outputs(self, length: int, axis: int) -> int:
-        """Outputs of ``length`` inputs along an axis."""
-        conv = self.conv
-        reach = conv.dilation[axis] * (conv.kernel_size[axis] - 1) + 1
-        return (length + 2 * conv.padding[axis] - reach) // conv.stride[axis] + 1
+@cached_by_size
+def taps_inside(
+    length: int, kernel: int, stride: int, padding: int, dilation: int, device: torch.device
+) -> Tensor:
+    """Which taps of which output lie within an axis of the input: 0 or 1, ``(outputs, kernel)``."""
+    outputs = (length + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+    tap = torch.arange(outputs)[:, None] * stride - padding + torch.arange(kernel) * dilation
+    return ((tap >= 0) & (tap < length)).float().to(device)
 
 
 def fold_batch_norms(*parts: nn.Sequential) -> None:
@@ -204,10 +167,10 @@ def fold_batch_norms(*parts: nn.Sequential) -> None:
     """
     layers: list[nn.Module | None] = [layer for part in parts for layer in part]
     for i, norm in enumerate(layers):
-        if i and isinstance(norm, _BatchNorm) and isinstance(layers[i - 1], nn.Conv2d):
+        if i and isinstance(norm, BatchNorm) and isinstance(layers[i - 1], nn.Conv2d):
             layers[i - 1], layers[i] = fold_conv_norm(layers[i - 1], norm), None
     for i, norm in enumerate(layers[:-1]):
-        if isinstance(norm, _BatchNorm) and isinstance(layers[i + 1], nn.Conv2d):
+        if isinstance(norm, BatchNorm) and isinstance(layers[i + 1], nn.Conv2d):
             layers[i], layers[i + 1] = None, fold_norm_conv(norm, layers[i + 1])
     rest = iter(layers)
     for part in parts:

@@ -1,5 +1,21 @@
 """Heads: what turns a backbone's output into a task's."""
 
-from .classification import DistilledHeads, Head, LeViTHead, LinearHead, TokenHeads, pool
+from .classification import (
+    DistilledHeads,
+    Head,
+    LeViTHead,
+    LinearHead,
+    NormLinear,
+    TokenHeads,
+    pool,
+)
 
-__all__ = ['DistilledHeads', 'Head', 'LeViTHead', 'LinearHead', 'TokenHeads', 'pool']
+__all__ = [
+    'DistilledHeads',
+    'Head',
+    'LeViTHead',
+    'LinearHead',
+    'NormLinear',
+    'TokenHeads',
+    'pool',
+]

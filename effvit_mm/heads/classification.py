@@ -10,9 +10,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..backbones.levit import NormLinear
-from ..deploy import mean_linear
-
 
 def pool(features: Tensor | Sequence[Tensor]) -> Tensor:
     """A vector for each image, ``(B, C)``: the mean of a map, or the class tokens joined."""
@@ -83,12 +80,6 @@ class TokenHeads(Head):
     def logits(self, x: Tensor) -> Tensor:
         return self.fc(x) if self.fcs is None else torch.stack(self.by_token(x)).mean(0)
 
-    def switch_to_deploy(self) -> TokenHeads:
-        """One linear layer of the joined tokens, ``fc``, in the place of ``fcs``."""
-        if self.fcs is not None:
-            self.fc, self.fcs = mean_linear(self.fcs, joined=True), None
-        return self
-
 
 class DistilledHeads(TokenHeads):
     """The heads of a class token and of a distillation token, which follows a teacher. DeiT."""
@@ -98,6 +89,18 @@ class DistilledHeads(TokenHeads):
             return super().branches(x)
         label, teacher = self.by_token(x)
         return label, teacher
+
+
+class NormLinear(nn.Module):
+    """Batch norm -> linear layer: ``(B, C) -> (B, num_classes)``."""
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm1d(in_channels)
+        self.linear = linear(in_channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.bn(x))
 
 
 class LeViTHead(Head):
@@ -123,10 +126,3 @@ class LeViTHead(Head):
             return self.head(x)
         label, teacher = self.branches(x)
         return (label + teacher) / 2
-
-    def switch_to_deploy(self) -> LeViTHead:
-        """One linear layer, ``head``: norms folded, both heads' weights averaged."""
-        if self.head_dist is not None:
-            heads = [head.switch_to_deploy().linear for head in (self.head, self.head_dist)]
-            self.head, self.head_dist = mean_linear(heads, joined=False), None
-        return self

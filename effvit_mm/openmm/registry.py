@@ -47,7 +47,12 @@ class _DatasetRegistry(Registry):
 _CLASSIFIERS = ['effvit_mm.openmm.classifiers'] if find_spec('mmpretrain') else []
 _REID = [f'effvit_mm.openmm.reid.{n}' for n in ('model', 'losses', 'tta', 'torchreid_backbone')]
 MODELS = _child(
-    'model', root.MODELS, 'effvit_mm.backbones', 'effvit_mm.openmm.necks', *_CLASSIFIERS, *_REID
+    'model',
+    root.MODELS,
+    'effvit_mm.openmm.backbones',
+    'effvit_mm.openmm.necks',
+    *_CLASSIFIERS,
+    *_REID,
 )
 RUNNERS = _child('runner', root.RUNNERS, 'effvit_mm.openmm.engine')
 LOOPS = _child('loop', root.LOOPS, 'effvit_mm.openmm.engine')
@@ -67,14 +72,6 @@ METRICS = _child('metric', root.METRICS, 'effvit_mm.openmm.reid.metric')
 TRANSFORMS = _child('transform', root.TRANSFORMS, 'effvit_mm.openmm.datasets')
 
 
-def register_backbone(cls: type) -> type:
-    """Register a backbone as ``effvit_mm.Name`` and, unless it is taken, as ``Name``."""
-    MODELS.register_module(module=cls)
-    if cls.__name__ not in root.MODELS.module_dict:
-        root.MODELS.register_module(module=cls)
-    return cls
-
-
 __all__ = [
     'DATASETS',
     'DATA_SAMPLERS',
@@ -87,5 +84,4 @@ __all__ = [
     'RUNNERS',
     'SCOPE',
     'TRANSFORMS',
-    'register_backbone',
 ]

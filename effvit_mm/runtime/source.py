@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..deploy.switch import switch_modules
+from ..deploy import switch_modules
 from ..errors import ConfigError
 from ..models import MODEL_TABLE, create_model
 from ..openmm.config.loading import load_config

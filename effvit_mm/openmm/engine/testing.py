@@ -11,7 +11,8 @@ import numpy as np
 from mmengine.dist import all_gather_object, get_dist_info, is_main_process
 from mmengine.hooks import Hook
 
-from ...deploy import Deployable, switch_modules
+from ...backbones import Deployable
+from ...deploy import switch_modules
 from ...errors import ConfigError
 from ...evaluation.coco import read_figures, recorded_evaluations
 from ...evaluation.voc import recorded_voc

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ...deploy import fold_batch_norms
+from ...deploy import deployed_as, fold_batch_norms
 from ..registry import MODELS
 from .levels import check_channels, check_levels, level_strides
 
@@ -39,10 +39,11 @@ class ConvBN(nn.Sequential):
         )
         super().__init__(conv, nn.BatchNorm2d(channels), nn.Hardswish(inplace=True))
 
-    def switch_to_deploy(self) -> ConvBN:
-        """Fold the norm."""
-        fold_batch_norms(self)
-        return self
+
+@deployed_as(ConvBN)
+def _folded(layer: ConvBN) -> nn.Module:
+    fold_batch_norms(layer)
+    return layer
 
 
 def separable(channels: int, kernel: int, stride: int = 1) -> nn.Sequential:

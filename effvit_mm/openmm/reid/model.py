@@ -9,7 +9,7 @@ from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from ...deploy import Deployable
+from ...backbones import Deployable
 from ...errors import ConfigError
 from ..registry import MODELS
 from .pooling import pooled_width

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import ClassVar
+
 from torch import nn
-from torchvision.ops import StochasticDepth
 
 
 class Deployable(nn.Module):
-    """A network that can be brought into the form in which it is deployed."""
+    """A network that can be brought into the form in which it is deployed.
+
+    What that form is, the rules of :mod:`effvit_mm.deploy` say: networks do not know.
+
+    Attributes:
+        deployed: Whether it was. The only place that says so.
+    """
 
     deployed = False
+    # Applies the rules to a network, in place; effvit_mm.deploy puts it here.
+    apply_rules: ClassVar[Callable[[nn.Module], None]]
 
     def switch_to_deploy(self) -> Deployable:
-        """Fold norms, compute constants once, drop what only training needs; in place.
+        """Fold norms, drop what only training needs; in place.
 
         Outputs stay what they are in evaluation mode, at every image size. The network is in
         evaluation mode afterwards and its parameters ask for no gradient; gradients of the input
@@ -21,11 +31,16 @@ class Deployable(nn.Module):
         """
         self.eval()
         if not self.deployed:
-            switch_modules(self)
+            type(self).apply_rules(self)
             self.deployed = True
         return self.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> Deployable:
+        """Set the training mode.
+
+        Raises:
+            RuntimeError: Training mode is asked of a deployed network.
+        """
         if mode and self.deployed:
             raise RuntimeError(
                 f'this {type(self).__name__} was switched to its deployed form, which cannot be '
@@ -33,19 +48,3 @@ class Deployable(nn.Module):
                 'and load the weights from before switch_to_deploy()'
             )
         return super().train(mode)
-
-
-def switch_modules(module: nn.Module) -> None:
-    """Switch all that lies below ``module``, the innermost first.
-
-    A module takes part by a method ``switch_to_deploy()``, which changes it in place; calling it
-    again must do no harm.
-    """
-    for name, child in list(module.named_children()):
-        if isinstance(child, StochasticDepth):
-            setattr(module, name, nn.Identity())
-            continue
-        if not isinstance(child, Deployable):  # those see to their own parts
-            switch_modules(child)
-        if hasattr(child, 'switch_to_deploy'):
-            child.switch_to_deploy()

@@ -1,0 +1,88 @@
+"""Our backbones and attention mechanisms in OpenMMLab's registries.
+
+A backbone here is that of :mod:`effvit_mm.backbones` with OpenMMLab's ``init_cfg``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mmengine.logging import MMLogger
+from mmengine.model import initialize
+from mmengine.registry import MODELS as ROOT
+from torch import nn
+
+from .. import backbones
+from ..attention import LOOKUPS, MECHANISMS
+from ..weights.checkpoint import get_state_dict, load_weights, read_checkpoint
+from .registry import MODELS
+
+
+class InitConfigured(nn.Module):
+    """Gives a backbone ``init_cfg`` and :meth:`init_weights`, which OpenMMLab's models call.
+
+    Args:
+        init_cfg: As in OpenMMLab; ``dict(type='Pretrained', checkpoint=..., prefix=...)`` loads
+            weights safely and reports how many matched.
+        **kwargs: Of the backbone.
+    """
+
+    def __init__(self, *args, init_cfg: dict | list | None = None, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.init_cfg, self.is_init = init_cfg, False
+
+    def init_weights(self) -> None:
+        """Apply ``init_cfg``, once. The constructor has done the default initialisation already.
+
+        Raises:
+            ValueError: ``init_cfg`` of type Pretrained has unknown keys.
+            CheckpointError: Its checkpoint cannot be read, or nothing in it fits.
+        """
+        if self.is_init:
+            return
+        if isinstance(self.init_cfg, Mapping) and self.init_cfg.get('type') == 'Pretrained':
+            self._load_pretrained(**{k: v for k, v in self.init_cfg.items() if k != 'type'})
+        elif self.init_cfg:
+            initialize(self, self.init_cfg)
+        self.is_init = True
+
+    def _load_pretrained(self, checkpoint: str, prefix: str | None = None, **unknown) -> None:
+        if unknown := set(unknown) - {'map_location'}:
+            raise ValueError(f'init_cfg of type Pretrained has unknown keys {sorted(unknown)}')
+        state = get_state_dict(read_checkpoint(checkpoint), source=str(checkpoint))
+        if prefix is None and any(name.startswith('backbone.') for name in state):
+            prefix = 'backbone.'
+        prefix = prefix or ''
+        if prefix and not prefix.endswith('.'):
+            prefix += '.'
+        report = load_weights(self, state, source=str(checkpoint), prefix=prefix)
+        # Not print_log: the console shows what comes from this package.
+        MMLogger.get_current_instance().info(f'{type(self).__name__}: {report}')
+
+
+def register_backbone(cls: type[backbones.Backbone]) -> type[backbones.Backbone]:
+    """Register a backbone as ``effvit_mm.Name`` and, unless that is taken, as ``Name``.
+
+    Returns:
+        The class that configs build: ``cls`` with ``init_cfg``.
+    """
+    configured = type(
+        cls.__name__, (InitConfigured, cls), {'__doc__': cls.__doc__, '__module__': __name__}
+    )
+    MODELS.register_module(module=configured)
+    if cls.__name__ not in ROOT.module_dict:
+        ROOT.register_module(module=configured)
+    return configured
+
+
+PSLT = register_backbone(backbones.PSLT)
+CrossViT = register_backbone(backbones.CrossViT)
+LeViT = register_backbone(backbones.LeViT)
+MViTv2 = register_backbone(backbones.MViTv2)
+VisionTransformer = register_backbone(backbones.VisionTransformer)
+
+for _mechanism in MECHANISMS.values():
+    MODELS.register_module(module=_mechanism)
+# Not MODELS.build: that looks in the registry of the default scope, which is mmpretrain's or
+# mmdet's while one of their models is built.
+LOOKUPS.append(MODELS.get)

@@ -1,7 +1,7 @@
 """Attention mechanisms, and the one contract that they keep. This room knows torch alone."""
 
 from .cross import CrossAttention
-from .e_attention import EAttention, Sampled, SampledSoftmaxAttention, rows
+from .e_attention import EAttention, Sampled, SampledSoftmaxAttention
 from .ladder import PixelAdaptiveFusion, ShiftedWindowAttention
 from .linear import LinearAttention
 from .linear_angular import LinearAngularAttention
@@ -16,8 +16,7 @@ from .mechanism import (
     register_mechanism,
 )
 from .softmax import SoftmaxAttention
-from .token_sampling import TokenState, full_state
-from .windows import tokens_to_windows, window_of, windows_to_tokens
+from .token_sampling import TokenState
 
 __all__ = [
     'LOOKUPS',
@@ -36,11 +35,6 @@ __all__ = [
     'SoftmaxAttention',
     'TokenState',
     'build_mechanism',
-    'full_state',
     'has',
     'register_mechanism',
-    'rows',
-    'tokens_to_windows',
-    'window_of',
-    'windows_to_tokens',
 ]

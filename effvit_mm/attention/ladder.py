@@ -132,7 +132,7 @@ class ShiftedWindowAttention(nn.Module):
         self._check_mechanism()
         if has(self.mechanism, 'takes_bias'):
             table = torch.zeros((2 * window_size - 1) ** 2, num_heads)
-            self.relative_position_bias_table = nn.Parameter(table)
+            self.relative_position_bias_table = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
         self.proj = nn.Linear(dim, dim)
 
     def _check_mechanism(self) -> None:

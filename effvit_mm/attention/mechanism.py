@@ -6,8 +6,8 @@ image; projections, pooling and what follows belong to the network around it, it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -122,3 +122,14 @@ def find_mechanism(name: str) -> type | None:
 def has(mechanism: nn.Module, flag: str) -> bool:
     """Whether a mechanism has one of the flags of :class:`Mechanism`, now."""
     return bool(getattr(mechanism, flag, False))
+
+
+def check_choice(name: str, value: Any, allowed: Iterable) -> Any:
+    """``value``, which must be one of ``allowed``.
+
+    Raises:
+        ValueError: It is none of them; names the argument, the value and what is allowed.
+    """
+    if value not in allowed:
+        raise ValueError(f'{name}={value!r}: allowed are {", ".join(map(repr, allowed))}')
+    return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar
 
@@ -241,14 +241,3 @@ def init_linear_layers(module: nn.Module) -> None:
             nn.init.trunc_normal_(child.weight, std=0.02)
             if child.bias is not None:
                 nn.init.zeros_(child.bias)
-
-
-def check_choice(name: str, value: Any, allowed: Iterable) -> Any:
-    """``value``, which must be one of ``allowed``.
-
-    Raises:
-        ValueError: It is none of them; names the argument, the value and what is allowed.
-    """
-    if value not in allowed:
-        raise ValueError(f'{name}={value!r}: allowed are {", ".join(map(repr, allowed))}')
-    return value

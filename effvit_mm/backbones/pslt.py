@@ -109,11 +109,9 @@ class LadderBlock(nn.Module):
         self,
         dim: int,
         num_heads: int,
-        window_size: int,
         shifts: Sequence[int],
-        mask_padding: bool,
-        attention: Mapping | None,
         drop_path: float,
+        **attention,
     ) -> None:
         super().__init__()
         if dim % len(shifts):
@@ -123,11 +121,9 @@ class LadderBlock(nn.Module):
                 dim // len(shifts),
                 drop_path,
                 num_heads=num_heads,
-                window_size=window_size,
                 shift=shift,
                 takes_value=i > 0,
-                mask_padding=mask_padding,
-                attention=attention,
+                **attention,
             )
             for i, shift in enumerate(shifts)
         )
@@ -218,16 +214,10 @@ class PSLT(Backbone):
             return [first, *rest]
 
         def ladders(i: int, rates: list[float]) -> list[nn.Module]:
-            shared = (
-                channels[i],
-                heads[i - 2],
-                window_size,
-                tuple(shifts),
-                mask_padding,
-                attention,
-            )
-            return [LadderBlock(*shared, rate) for rate in rates]
+            shared = (channels[i], heads[i - 2], tuple(shifts))
+            return [LadderBlock(*shared, rate, **attend) for rate in rates]
 
+        attend = {'window_size': window_size, 'mask_padding': mask_padding, 'attention': attention}
         down = InvertedResidual(channels[1], channels[2], 2)
         builders = [
             lambda: inverted(0),
@@ -239,14 +229,8 @@ class PSLT(Backbone):
         self.stages = nn.ModuleList(nn.Sequential(*build()) for build in builders[:built])
         if final_norm and built == 4:
             self.norm = nn.LayerNorm(channels[3])
-        self._init_default()
-        self.finish(channels, strides=(4, 8, 16, 32))
-
-    def _init_default(self) -> None:
         init_linear_layers(self)
-        for module in self.modules():
-            if hasattr(module, 'relative_position_bias_table'):
-                nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
+        self.finish(channels, strides=(4, 8, 16, 32))
 
     @property
     def graph_side(self) -> int | None:

@@ -22,15 +22,13 @@ from ..attention import (
     Sampled,
     TokenState,
     build_mechanism,
-    full_state,
     has,
-    rows,
-    tokens_to_windows,
-    window_of,
-    windows_to_tokens,
 )
+from ..attention.e_attention import rows
 from ..attention.mechanism import Size
 from ..attention.sizes import surely_equal
+from ..attention.token_sampling import full_state
+from ..attention.windows import tokens_to_windows, window_of, windows_to_tokens
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 OUT_TYPES = ('featmap', 'cls_token')

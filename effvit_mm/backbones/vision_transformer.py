@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..attention.mechanism import check_choice
 from ..attention.sizes import surely_zero
-from .base import Backbone, check_choice, drop_path_rates, init_linear_layers
+from .base import Backbone, drop_path_rates, init_linear_layers
 from .transformer import OUT_TYPES, Block, LayerNorm, PositionEmbedding, Tokens, run_block
 
 

@@ -51,4 +51,13 @@ def __getattr__(name: str):
     """Import the module that has the name."""
     if name not in _LATER:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    return getattr(import_module(_LATER[name], __name__), name)
+    try:
+        return getattr(import_module(_LATER[name], __name__), name)
+    except ModuleNotFoundError as error:
+        if error.name not in ('mmengine', 'mmcv', 'mmdet', 'mmpretrain'):
+            raise
+        raise ModuleNotFoundError(
+            f"effvit_mm.{name} needs {error.name}: `pip install 'effvit-mm[openmm]'` brings the "
+            "OneDL distributions; OpenMMLab's own packages work too",
+            name=error.name,
+        ) from error

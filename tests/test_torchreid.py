@@ -120,7 +120,7 @@ def test_a_script_of_its_own_runs_unchanged(root, tmp_path, capsys, monkeypatch)
     script = tmp_path / 'script.py'
     script.write_text(
         'import sys\n'
-        f'from {adapter._package()} import models, utils\n'
+        f'from {adapter.installed_package()} import models, utils\n'
         "models.build_model('deit_tiny', 5, pretrained=False)\n"
         "print(utils.load_checkpoint(sys.argv[1])['rank1'], __name__)\n"
     )
@@ -203,7 +203,7 @@ def test_its_feature_extractor_gives_our_model_s_features(tmp_path, root, capsys
 )
 def test_the_first_package_that_is_there_is_taken(there, expected, monkeypatch):
     monkeypatch.setattr(adapter, 'find_spec', lambda name: name in there or None)
-    assert adapter._package.__wrapped__() == expected
+    assert adapter.installed_package() == expected
 
 
 @pytest.mark.parametrize(('lacking', 'message'), [
@@ -216,7 +216,7 @@ def test_what_to_install_is_said(lacking, message, monkeypatch):
 
     monkeypatch.setattr(adapter, 'find_spec', find_spec)
     with pytest.raises(ConfigError, match=message):
-        adapter._package.__wrapped__()
+        adapter.installed_package()
 
 
 # Our data for it --------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,7 +22,9 @@ from ..errors import ConfigError, DataError
 from .distances import Blocks, check_distance, distance_blocks, rows_in_block
 from .expansion import QueryExpansion
 from .features import JUNK, ReIDFeatures
-from .reranking import Reranking, rerank_blocks
+
+if TYPE_CHECKING:
+    from .reranking import Reranking  # needs SciPy
 
 FALSE_ACCEPT_RATES = (1e-4, 1e-3, 1e-2)
 SINGLE_SHOT_REPEATS = 10
@@ -223,6 +226,8 @@ def _compare(
     if expansion is not None:
         wanted = expansion(wanted, gallery.features, distance)
     if rerank is not None:
+        from .reranking import rerank_blocks
+
         return rerank_blocks(wanted, gallery.features, distance, rerank)
     return distance_blocks(wanted, gallery.features, distance)
 

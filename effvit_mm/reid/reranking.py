@@ -14,10 +14,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
 from ..errors import ConfigError
 from .distances import Blocks, FeatureSpace
+
+try:
+    from scipy import sparse
+except ModuleNotFoundError as error:
+    raise ConfigError('re-ranking needs SciPy: `pip install scipy`') from error
 
 # Products of neighbour sets are made for so many images at a time: a few hundred entries for each.
 ROWS_AT_ONCE = 8192

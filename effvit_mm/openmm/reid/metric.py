@@ -17,7 +17,7 @@ from ...reid.expansion import QueryExpansion
 from ...reid.features import ReIDFeatures
 from ...reid.ranking import RankLists, ReIDResults, evaluate
 from ...reid.reranking import Reranking
-from ..data_checks.labels import on_main_process
+from ...utils.distributed import on_main_process
 from ..registry import METRICS
 
 RANKS = (1, 5, 10)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +74,15 @@ def build_engine(root: Path, name: str, kind: str, save_dir: Path | None = None)
         manager, model, optimizer=optimizer, scheduler=scheduler, use_gpu=False
     )
     return engine, model, optimizer, scheduler
+
+
+def test_importing_loads_no_framework():
+    code = 'import sys, effvit_mm.torchreid; print([n for n in {} if n in sys.modules])'
+    heavy = ('mmengine.runner', 'mmdet', 'mmpretrain', 'torchreid', 'effvit_mm.openmm.reid')
+    done = subprocess.run(
+        [sys.executable, '-c', code.format(heavy)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == '[]\n'
 
 
 # Its engines ------------------------------------------------------------------------------------

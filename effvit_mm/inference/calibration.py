@@ -15,7 +15,6 @@ from mmengine.registry import DATASETS, DefaultScope
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..openmm.console import import_quietly
 from ..openmm.trained import innermost_dataset, test_dataset
 from ..utils.images import load_image
 from .export import LoadedNetwork
@@ -99,7 +98,6 @@ def find_calibration(
         files = [image.path for image in find_images(folder) if isinstance(image, Image)]
         if len(files) < 2:
             raise ConfigError(f'--calibration {folder}: two images or more are needed')
-        import_quietly('mmpretrain')  # reading files brings it
         files = files[: 2 * count]
         return tuple(ImageBatches(files, range(i, len(files), 2), loaded, size) for i in range(2))
     cfg = loaded.cfg

@@ -164,11 +164,11 @@ def _final_blocks(
         distances = block.square_().numpy()
         for number, row in enumerate(distances, start):
             own = slice(*sets.indptr[number : number + 2])
-            found = holders[sets.indices[own]]
-            smaller = np.repeat(sets.data[own], np.diff(found.indptr))
-            np.minimum(smaller, found.data, out=smaller)
+            shares = holders[sets.indices[own]]
+            smaller = np.repeat(sets.data[own], np.diff(shares.indptr))
+            np.minimum(smaller, shares.data, out=smaller)
             # Sets' weights add up to one, so the larger of each pair add up to 2 - shared.
-            shared = np.bincount(found.indices, smaller, minlength=len(row))
+            shared = np.bincount(shares.indices, smaller, minlength=len(row))
             row *= share / (maxima[number] or 1)
             row += (1 - share) * (1 - shared / (2 - shared))
         yield start, distances

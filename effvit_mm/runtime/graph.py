@@ -191,24 +191,24 @@ def compare(run: Run, network: nn.Module, shapes: Shapes) -> list[Checked]:
     if least is not None:
         smaller, round_ = max(least, width * 3 // 4 - 5), 224 if least <= 224 else 448
         cases += [(2, (height * 5 // 4 + 3, width)), (1, (height, smaller)), (1, (round_, round_))]
-    found = []
+    checks = []
     for batch, pixels in cases:
         images = noise(batch, pixels, seed=1)
         with torch.no_grad():
             want = [tensor.numpy() for tensor in network(images)]
-        found.append(Checked(batch, pixels, difference(run(images), want)))
-        if not found[-1].difference <= TOLERANCE:
+        checks.append(Checked(batch, pixels, difference(run(images), want)))
+        if not checks[-1].difference <= TOLERANCE:
             raise ExportError(
-                f'what was made differs from PyTorch by {found[-1].difference:.1e} of the largest '
+                f'what was made differs from PyTorch by {checks[-1].difference:.1e} of the largest '
                 f'value ({TOLERANCE:g} is allowed) for a batch of {batch} at {pixels[0]} x '
                 f'{pixels[1]} pixels; nothing was written'
             )
-    return found
+    return checks
 
 
-def difference(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
+def difference(actual: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
     """Largest difference over the largest value, of the worst pair; infinite for other shapes."""
-    if [a.shape for a in found] != [b.shape for b in wanted]:
+    if [a.shape for a in actual] != [b.shape for b in wanted]:
         return float('inf')
-    pairs = zip(found, wanted, strict=True)
+    pairs = zip(actual, wanted, strict=True)
     return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs)

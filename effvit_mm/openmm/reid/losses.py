@@ -119,7 +119,7 @@ def hardest_distances(
 
 @MODELS.register_module()
 class TripletLoss(BaseModule):
-    """Batch-hard triplet loss on Euclidean distances; see :func:`hardest_distances`.
+    """Batch-hard triplet loss on Euclidean distances (Hermans et al., 2017, equation 5).
 
     Args:
         margin: How much nearer the farthest of the person must be than the nearest other person,

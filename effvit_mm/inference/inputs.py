@@ -131,8 +131,8 @@ def _find(item: str | Path | np.ndarray) -> list[Image | Video]:
     if not path.is_file():
         raise DataError(f'image {path}: no such file or folder')
     if path.suffix.lower() not in IMAGE_SUFFIXES:
-        known = ', '.join([*IMAGE_SUFFIXES, *VIDEO_SUFFIXES])
-        raise DataError(f'{path}: neither an image nor a video by its name ({known})')
+        suffixes = ', '.join([*IMAGE_SUFFIXES, *VIDEO_SUFFIXES])
+        raise DataError(f'{path}: neither an image nor a video by its name ({suffixes})')
     return [Image(path)]
 
 

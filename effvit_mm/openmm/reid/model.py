@@ -34,8 +34,8 @@ class ReIDModel(ReIDNetwork, BaseModel):
         pooling: Config of one of :mod:`effvit_mm.reid.pooling`; None is the mean of the last map.
         num_classes: Persons that are trained on; where it is left out, the runner takes it from
             the training set. Without it there is no classifier, nor need of one to predict.
-        classifier: Config of the loss behind the BNNeck, None for none; see :mod:`.losses`.
-        metric_loss: Config of the loss before it, None for none.
+        classifier: Config of the loss behind the BNNeck, such as ``SoftmaxLoss``; None for none.
+        metric_loss: Config of the loss before it, such as ``TripletLoss``; None for none.
         in_channels: Width of the backbone's last map, for backbones that do not declare it.
         data_preprocessor: As in mmengine; what it does not say is ImageNet's mean and deviation,
             RGB.

@@ -15,7 +15,7 @@ from trainer import forget_runs
 
 import effvit_mm
 from effvit_mm.errors import ConfigError, DataError
-from effvit_mm.reid import ranking
+from effvit_mm.reid import reranking
 from effvit_mm.reid.features import load_features
 from effvit_mm.reid.ranking import evaluate
 from effvit_mm.visualization.activations import activation_maps, overlay
@@ -313,8 +313,10 @@ def test_reranking_changes_the_ranking_and_says_so(trained, tmp_path, monkeypatc
     """Distances are computed once, for figures and pictures together."""
     config, checkpoint, _, _ = trained
     calls = []
-    compare = ranking._compare
-    monkeypatch.setattr(ranking, '_compare', lambda *args: calls.append(args) or compare(*args))
+    blocks = reranking.rerank_blocks
+    monkeypatch.setattr(
+        reranking, 'rerank_blocks', lambda *args: calls.append(args) or blocks(*args)
+    )
     options = ['--rerank', '--cfg-options', 'test_evaluator.rerank.k1=3']
     options += ['test_evaluator.rerank.k2=2', '--show-dir', tmp_path / 'lists']
     assert run_tool('test.py', config, checkpoint, '--work-dir', tmp_path, *options) == 0

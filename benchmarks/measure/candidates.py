@@ -183,12 +183,12 @@ def training_step(
 
 def onnx_pass(model: nn.Module, x: Tensor) -> Callable[[], object]:
     """A pass through onnxruntime with as many threads as PyTorch has; the model is deployed."""
-    from effvit_mm import runtime as export
+    from effvit_mm import runtime
 
     with TemporaryDirectory() as folder:
         path = Path(folder) / 'model.onnx'
-        export.export_onnx(export.source_of(model), path, tuple(x.shape[2:]))
-        return partial(export.onnx_session(path, torch.get_num_threads()), x)
+        runtime.export_onnx(runtime.DeployedNetwork(model), path, tuple(x.shape[2:]))
+        return partial(runtime.onnx_session(path, torch.get_num_threads()), x)
 
 
 # Detectors ---------------------------------------------------------------------------------------

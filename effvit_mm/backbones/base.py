@@ -104,18 +104,6 @@ class Backbone(Deployable):
         """Input pixels a cell of the returned maps, in their order."""
         return tuple(self.stage_strides[i] for i in self.out_indices)
 
-    @property
-    def graph_side(self) -> int | None:
-        """The smallest side of images, in pixels, that a graph for any size holds for; None where a
-        graph holds for one size alone.
-
-        To torch.export sizes of one are special: all maps must have two cells a side, in whatever
-        way their sizes round.
-        """
-        built = self.stage_strides[: max(len(self.stages), self.out_indices[-1] + 1)]
-        cells = (int(n) + 1 if n == int(n) else 2 * (int(n) + 1) for n in built)
-        return max(self.min_size, *cells)
-
     def map_size(self, size: Sequence[int], index: int) -> tuple[int, int]:
         """(H, W) of the map ``index`` for images of ``size`` = (H, W) pixels."""
         height, width = (-int(-side // self.stage_strides[index]) for side in size)

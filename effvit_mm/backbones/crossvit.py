@@ -338,11 +338,6 @@ class CrossViT(Backbone):
         """(H, W) of the map of branch ``index`` for images of ``size`` = (H, W) pixels."""
         return branch_grid((size[0], size[1]), self.patch_sizes[index], MODES[self.mode][index])
 
-    @property
-    def graph_side(self) -> int | None:
-        """See :attr:`Backbone.graph_side`. Windows, cut to smaller maps, hold to a size."""
-        return super().graph_side if self.window_size is None else None
-
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | tuple[list[Tensor]]:
         """Images ``(B, 3, H, W)`` to what ``out_type`` and ``out_indices`` say."""
         self.check_input(x)

@@ -232,18 +232,6 @@ class PSLT(Backbone):
         init_linear_layers(self)
         self.finish(channels, strides=(4, 8, 16, 32))
 
-    @property
-    def graph_side(self) -> int | None:
-        """See :attr:`Backbone.graph_side`. Maps of the ladder stages must have two windows a side;
-        with ``mask_padding``, which cuts windows to smaller maps, a graph is held to a size.
-        """
-        branches = [m for m in self.modules() if isinstance(m, ShiftedWindowAttention)]
-        if not branches:
-            return super().graph_side
-        if branches[0].mask_padding:
-            return None
-        return branches[0].window_size * self.stage_strides[len(self.stages) - 1] + 1
-
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Images ``(B, 3, H, W)`` to the maps of ``out_indices``."""
         self.check_input(x)

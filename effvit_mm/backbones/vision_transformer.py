@@ -141,11 +141,6 @@ class VisionTransformer(Backbone):
         init_linear_layers(self)
         self.finish((dim,) * 4, (patch_size,) * 4)
 
-    @property
-    def graph_side(self) -> int | None:
-        """See :attr:`Backbone.graph_side`. Windows, cut to smaller maps, hold to a size."""
-        return super().graph_side if self.window_size is None else None
-
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | tuple[list[Tensor]]:
         """Images ``(B, 3, H, W)`` to what ``out_type`` and ``out_indices`` say."""
         self.check_input(x)

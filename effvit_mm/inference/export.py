@@ -1,4 +1,4 @@
-"""What is exported: a network in its deployed form, as a function of images alone."""
+"""From a config or a name, and a checkpoint, to the deployed network that a file holds."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from mmengine.config import Config
 from torch import Tensor, nn
 
-from ..deploy import switch_modules
 from ..errors import ConfigError
 from ..models import MODEL_TABLE, create_model
 from ..openmm.config.loading import load_config
@@ -21,103 +21,33 @@ from ..openmm.trained import (
     load_trained,
     test_dataset,
 )
+from ..runtime import DeployedNetwork
 from ..weights.checkpoint import get_state_dict, load_weights, read_checkpoint
 
 PARTS = ('whole', 'backbone', 'neck')
-IMAGENET = {'mean': (123.675, 116.28, 103.53), 'std': (58.395, 57.12, 57.375), 'order': 'RGB'}
 
 
-class ImagesToTensors(nn.Module):
-    """A network in evaluation, deployed: ``(B, 3, H, W)``, normalised, to a tuple of tensors.
-
-    Args:
-        network: Is changed in place.
-        call: Name of the method to call, for networks of OpenMMLab that have several.
-    """
-
-    def __init__(self, network: nn.Module, call: str = 'forward') -> None:
-        super().__init__()
-        self.network, self.call = network, call
-        self.eval()
-        switch_modules(self)
-        self.eval().requires_grad_(False)
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(_flatten(getattr(self.network, self.call)(images)))
-
-
-def _flatten(found: Tensor | Sequence) -> list[Tensor]:
-    """The tensors of nested sequences: class tokens come as a list in a tuple."""
-    if isinstance(found, Tensor):
-        return [found]
-    return [tensor for part in found for tensor in _flatten(part)]
-
-
-class Source(NamedTuple):
-    """A network to export.
+class LoadedNetwork(NamedTuple):
+    """A network to write to a file, and what it comes from.
 
     Attributes:
-        title: How messages and files call it.
-        network: See :class:`ImagesToTensors`.
-        outputs: What the outputs are: ``'logits'``, ``'feature'``, ``'map'`` or ``'level'``.
-        size: Height and width in pixels that it was made for; None where nothing says so.
-        normalisation: ``mean`` and ``std`` of the pixels 0 to 255, and ``order``, of its images.
-        cfg: The config that it comes from; None of a name.
+        network: Deployed, with the weights of the checkpoint.
+        cfg: The config; None of a name.
         model: The whole model of that config, with its data preprocessor.
     """
 
-    title: str
-    network: ImagesToTensors
-    outputs: str
-    size: tuple[int, int] | None
-    normalisation: Mapping[str, Any]
-    cfg: Any = None
+    network: DeployedNetwork
+    cfg: Config | None = None
     model: nn.Module | None = None
 
-    def output_names(self, count: int) -> list[str]:
-        """A name for each of the outputs."""
-        return [self.outputs] if count == 1 else [f'{self.outputs}_{i}' for i in range(count)]
 
-    def metadata(self, least: int | None) -> dict[str, str]:
-        """What a file says of itself; ``least`` is the least side of images of any size."""
-        numbers = {key: self.normalisation[key] for key in ('mean', 'std')}
-        return {
-            'model': self.title,
-            'channels': self.normalisation['order'],
-            **({} if least is None else {'least_side': str(least)}),
-            **{key: ' '.join(f'{v:g}' for v in value) for key, value in numbers.items()},
-        }
-
-    def notes(self) -> list[str]:
-        """What a user should know of this network's graphs."""
-        for module in self.network.modules():
-            if getattr(module, 'samples_tokens', False) and getattr(module, 'sample', False):
-                points = module.num_samples or 'as many places as the image has patches'
-                return [
-                    f'it samples tokens: a graph has room for the same number of each image, here '
-                    f'{points}; the option num_samples of the attention makes it smaller'
-                ]
-        return []
-
-
-def source_of(network: nn.Module, title: str = 'model', outputs: str = 'logits') -> Source:
-    """Any network that maps images to tensors, trained on ImageNet's mean and deviation.
-
-    Args:
-        network: Is brought into its deployed form, in place.
-        title: How messages and files call it.
-        outputs: How its outputs are called.
-    """
-    return Source(title, ImagesToTensors(network), outputs, None, IMAGENET)
-
-
-def load_source(
+def load_network(
     model: str,
     checkpoint: str | Path | None = None,
     part: str | None = None,
     overrides: Sequence[str] = (),
     trust: bool = False,
-) -> Source:
+) -> LoadedNetwork:
     """Build a network, load its weights and bring it into its deployed form.
 
     Args:
@@ -145,7 +75,7 @@ def load_source(
     return _configured(model, checkpoint, part, overrides, trust)
 
 
-def _named(name: str, checkpoint: str | Path | None, part: str, trust: bool) -> Source:
+def _named(name: str, checkpoint: str | Path | None, part: str, trust: bool) -> LoadedNetwork:
     """A model of the table."""
     if part == 'neck':
         raise ConfigError(f"--part neck: {name} has none; a detector's config does")
@@ -165,7 +95,7 @@ def _named(name: str, checkpoint: str | Path | None, part: str, trust: bool) -> 
     family, preset = MODEL_TABLE[name]
     side = family.backbone.arch_settings[preset['arch']].get('img_size', 224)
     outputs = 'map' if part == 'backbone' else 'logits'
-    return Source(name, ImagesToTensors(network), outputs, (side, side), IMAGENET)
+    return LoadedNetwork(DeployedNetwork(network, name, outputs, (side, side)))
 
 
 def _configured(
@@ -174,15 +104,15 @@ def _configured(
     part: str | None,
     overrides: Sequence[str],
     trust: bool,
-) -> Source:
+) -> LoadedNetwork:
     """A model of a config file."""
     cfg = load_config(config, overrides)
     if is_reid(cfg):
-        model, whole = build_reid(cfg, config), ('forward', 'feature')
+        model, whole = build_reid(cfg, config), 'feature'
     elif cfg.get('default_scope') == 'mmdet':
         model, whole = build_detector(cfg, config), None
     else:
-        model, whole = build_classifier(cfg, config), ('forward', 'logits')
+        model, whole = build_classifier(cfg, config), 'logits'
     part = part or ('neck' if whole is None else 'whole')
     if part == 'whole' and whole is None:
         raise ConfigError(f'--part whole: the boxes of a detector ({config}) are left to mmdet')
@@ -191,24 +121,25 @@ def _configured(
     if checkpoint is not None:
         load_trained(model, checkpoint, trust)
     if part == 'backbone':
-        network, outputs = ImagesToTensors(model.backbone), 'map'
+        module, outputs, method = model.backbone, 'map', 'forward'
     elif part == 'neck':
-        network, outputs = ImagesToTensors(model, 'extract_feat'), 'level'
+        module, outputs, method = model, 'level', 'extract_feat'
     else:
-        network, outputs = ImagesToTensors(model, whole[0]), whole[1]
-    title = Path(config).stem
-    return Source(title, network, outputs, image_size(cfg), _normalisation(model), cfg, model)
+        module, outputs, method = model, whole, 'forward'
+    described = Path(config).stem, outputs, image_size(cfg), _normalisation(model), method
+    return LoadedNetwork(DeployedNetwork(module, *described), cfg, model)
 
 
 def _normalisation(model: nn.Module) -> Mapping[str, Any]:
     """Mean and deviation of a model's preprocessor."""
-    given = model.data_preprocessor
+    preprocessor = model.data_preprocessor
     mean, std = (
-        [float(v) for v in torch.as_tensor(getattr(given, key, default)).flatten()]
+        [float(v) for v in torch.as_tensor(getattr(preprocessor, key, default)).flatten()]
         for key, default in (('mean', (0.0,) * 3), ('std', (1.0,) * 3))
     )
-    flips = getattr(given, 'to_rgb', False) or getattr(given, '_channel_conversion', False)
-    return {'mean': mean, 'std': std, 'order': 'RGB' if flips else 'BGR'}
+    # mmpretrain's name, and mmengine's with mmdet's
+    rgb = any(getattr(preprocessor, name, False) for name in ('to_rgb', '_channel_conversion'))
+    return {'mean': mean, 'std': std, 'order': 'RGB' if rgb else 'BGR'}
 
 
 def image_size(cfg: Mapping) -> tuple[int, int] | None:

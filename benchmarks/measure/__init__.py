@@ -1,7 +1,6 @@
 """What a network costs."""
 
 from effvit_mm.flops import (
-    TensorPass,
     count_flops,
     count_parameters,
     flops_by_module,
@@ -15,7 +14,6 @@ from .latency import Latency, Timing, describe_machine, interleaved_latency, int
 __all__ = [
     'AttentionCost',
     'Latency',
-    'TensorPass',
     'Timing',
     'attention_flops',
     'count_flops',

@@ -19,9 +19,10 @@ from torch.nn import functional as F
 
 from effvit_mm.deploy import switch_modules
 from effvit_mm.errors import ConfigError
-from effvit_mm.flops import TensorPass, count_parameters, flops_by_module, flops_of, zeros
+from effvit_mm.flops import count_parameters, flops_by_module, flops_of, zeros
 from effvit_mm.openmm.config.loading import load_config
 from effvit_mm.openmm.data_checks.labels import head_classes
+from effvit_mm.openmm.flops import TensorPass
 from effvit_mm.utils.allocator import keep_freed_memory
 
 from .sources import build_network

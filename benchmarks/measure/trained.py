@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from effvit_mm.deploy import Deployable, switch_modules
 from effvit_mm.errors import ConfigError
 from effvit_mm.evaluation.coco import CocoFigures, read_figures, recorded_evaluations
-from effvit_mm.flops import TensorPass, count_flops, count_parameters
+from effvit_mm.flops import count_flops, count_parameters
 from effvit_mm.openmm.engine.testing import DeployHook
+from effvit_mm.openmm.flops import TensorPass
 
 from .attention import AttentionCost, attention_flops
 from .latency import interleaved_latency

@@ -1,4 +1,4 @@
-"""Workloads side by side, ratios, tables, pictures, interruption, and the share of waiting for data."""
+"""Workloads side by side, ratios, tables, pictures, interruption, and the share of waiting."""
 
 from __future__ import annotations
 

@@ -205,15 +205,12 @@ def test_the_table_shows_what_does_not_exist_as_a_dash(tmp_path):
 
 def test_tool_prints_both_columns(tmp_path, capfd):
     detections.write(tmp_path, *as_they_are(detections.random_truth()))
-    config = str(detections.write_config(tmp_path))
-    assert compare_pycocotools.main([config, str(tmp_path / 'predictions.json')]) == 0
+    arguments = [str(detections.write_config(tmp_path)), str(tmp_path / 'predictions.json')]
+    assert compare_pycocotools.main(arguments) == 0
     out, err = capfd.readouterr()
     assert 'bbox: largest difference' in out and 'segm: largest difference' in out
     assert 'AP of bird' in out and 'Accumulating' not in out and not err
-    assert (
-        compare_pycocotools.main([config, str(tmp_path / 'predictions.json'), '--tolerance', '-1'])
-        == 1
-    )
+    assert compare_pycocotools.main([*arguments, '--tolerance', '-1']) == 1
 
 
 def test_largest_difference_sees_a_figure_that_only_one_side_has():

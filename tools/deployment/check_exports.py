@@ -85,14 +85,13 @@ def row(network, kind: str, size: tuple[int, int], any_size: bool) -> list[str]:
 def work(args: argparse.Namespace, session) -> None:
     """A row for each model and format, as they come."""
     import effvit_mm
-    from benchmarks.measure.tables import markdown_table
     from effvit_mm.errors import UserError
 
     names = {pattern: effvit_mm.list_models(pattern) for pattern in args.patterns}
     for pattern, matches in names.items():
         if not matches:
             raise UserError(f'no model is called like {pattern!r}; see effvit_mm.list_models()')
-    print(markdown_table(HEADER, []), end='', flush=True)
+    print(f'| {" | ".join(HEADER)} |\n| {" | ".join(["---", *["---:"] * 4])} |', flush=True)
     failed = False
     for name, kind in product(chain(*names.values()), args.formats):
         try:

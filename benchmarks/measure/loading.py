@@ -1,13 +1,13 @@
-"""Subjects of a benchmark made ready: passes that can be called, and what they cost.
+"""Workloads made ready: passes that can be called, and what they cost.
 
-This runs in a process of the subject's own (:mod:`.worker`), if need be with the rest of effvit_mm
-from an older tree: it asks of other modules only what has been there since version 0.1, but for the
-form ``onnx``.
+This runs in a process of the workload's own (:mod:`.process`), whose effvit_mm may be an older one.
+Of that package it asks what its top level offers, ``create_model``, ``count_flops`` and a network's
+``switch_to_deploy()``; of more only for the form ``onnx`` and for detectors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,26 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from effvit_mm.deploy import switch_modules
-from effvit_mm.errors import ConfigError
-from effvit_mm.flops import TensorPass, count_parameters, flops_by_module, flops_of, zeros
-from effvit_mm.openmm.config.loading import load_config
-from effvit_mm.openmm.data_checks.labels import head_classes
-from effvit_mm.utils.allocator import keep_freed_memory
+import effvit_mm
 
-from .sources import build_network
-from .subjects import (
-    BEFORE,
+from .networks import build_network
+from .workload import (
     BF16,
     CHANNELS_LAST,
     COMPILED,
-    CONFIG,
     DEPLOYED,
     GEMM,
     ONNX,
     TRAINING,
-    Subject,
-    kind_of,
+    Workload,
 )
 
 WHOLE, BACKBONE, NETWORK, STEP = 'end to end', 'backbone', 'network', 'training step'
@@ -62,24 +54,30 @@ class Part(NamedTuple):
     parameters: int
 
 
-def prepare(subject: Subject) -> dict[str, Part]:
-    """A subject's parts by name, the whole first; nothing is run yet but what exporting needs.
+class FixedInput(nn.Module):
+    """A network that sees its own batch whatever it is called with.
 
-    Raises:
-        ConfigError: There is no way yet to measure this kind of config.
+    Args:
+        network: Called with ``x``.
+        x: The batch.
     """
+
+    def __init__(self, network: nn.Module, x: Tensor) -> None:
+        super().__init__()
+        self.network, self.x = network, x
+
+    def forward(self, _: Tensor) -> object:
+        return self.network(self.x)
+
+
+def load(workload: Workload) -> dict[str, Part]:
+    """A workload's parts by name, the whole first; nothing is run yet but what exporting needs."""
     torch.manual_seed(SEED)
-    if subject.model == GEMM:
+    if workload.model == GEMM:
         return {name: gemm(getattr(torch, name)) for name in ('float32', 'bfloat16')}
-    if kind_of(subject.model) != CONFIG:
-        return prepare_network(subject)
-    cfg = load_config(subject.model, subject.overrides)
-    if cfg.get('default_scope') != 'mmdet':
-        raise ConfigError(
-            f'config {subject.model}: default_scope={cfg.get("default_scope")!r} cannot be '
-            "measured; allowed is 'mmdet'. Networks of classifiers have names: pslt_tiny"
-        )
-    return prepare_detector(cfg, subject)
+    if workload.model_config is not None:
+        return load_detector(workload)
+    return load_network(workload)
 
 
 def gemm(dtype: torch.dtype) -> Part:
@@ -93,16 +91,21 @@ def gemm(dtype: torch.dtype) -> Part:
     return Part(run, lambda: GEMM_PRODUCTS * GEMM_SIDE**3, 0)
 
 
+def count_parameters(model: nn.Module) -> int:
+    """Number of parameters, trained or frozen."""
+    return sum(p.numel() for p in model.parameters())
+
+
 # Networks ----------------------------------------------------------------------------------------
 
 
-def prepare_network(subject: Subject) -> dict[str, Part]:
+def load_network(workload: Workload) -> dict[str, Part]:
     """From normalised images to whatever the network gives, or a step of its training."""
-    form = subject.form
-    model = build_network(subject.model, subject.size, subject.checkpoint).eval()
+    form = workload.form
+    model = build_network(workload.model, workload.size, workload.checkpoint).eval()
     if DEPLOYED in form:
         model.switch_to_deploy()
-    x = normalised_images(subject)
+    x = normalised_images(workload)
     if CHANNELS_LAST in form:
         model, x = (value.to(memory_format=torch.channels_last) for value in (model, x))
     count = partial(count_batch, model, x)
@@ -113,35 +116,34 @@ def prepare_network(subject: Subject) -> dict[str, Part]:
     if TRAINING in form:
         run = training_step(model.train(), called, x, form)
         return {STEP: Part(run, count, parameters)}
-    return {NETWORK: Part(partial(_forward, called, x, BF16 in form), count, parameters)}
+    return {NETWORK: Part(partial(predict, called, x, BF16 in form), count, parameters)}
 
 
 def count_batch(model: nn.Module, x: Tensor) -> int:
     """Multiply-adds of an image, the mean over this very batch: token sampling looks at it."""
-    return round(flops_by_module(model, x)[''].total() / len(x))
+    return round(effvit_mm.count_flops(FixedInput(model, x), tuple(x.shape)) / len(x))
 
 
-def normalised_images(subject: Subject) -> Tensor:
-    """``(B, 3, H, W)`` float32: the subject's image, or noise, another one for each image."""
-    if subject.image is None:
+def normalised_images(workload: Workload) -> Tensor:
+    """``(B, 3, H, W)`` float32: the workload's image, or noise, another one for each image."""
+    if workload.image is None:
         generator = torch.Generator().manual_seed(SEED)
-        return torch.randn(subject.batch_size, 3, *subject.size, generator=generator)
-    image = read_image(subject.image, subject.size).flip(0).float() / 255
+        return torch.randn(workload.batch_size, 3, *workload.size, generator=generator)
+    image = read_image(workload.image, workload.size).flip(0).float() / 255
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    return ((image - mean) / std).repeat(subject.batch_size, 1, 1, 1)
+    return ((image - mean) / std).repeat(workload.batch_size, 1, 1, 1)
 
 
 def read_image(path: str, size: tuple[int, int]) -> Tensor:
     """An image file as ``(3, H, W)`` uint8 of this height and width, BGR."""
     import cv2
 
-    from effvit_mm.utils.images import load_image
-
-    array = cv2.resize(load_image(path), (size[1], size[0]))
+    array = cv2.resize(cv2.imread(path, cv2.IMREAD_COLOR), (size[1], size[0]))
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
 
-def _forward(function: Callable, x: object, bf16: bool) -> object:
+def predict(function: Callable, x: object, bf16: bool) -> object:
+    """Call a network without gradients, under autocast to bfloat16 or not."""
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16, enabled=bf16):
         return function(x)
 
@@ -149,22 +151,20 @@ def _forward(function: Callable, x: object, bf16: bool) -> object:
 def training_step(
     model: nn.Module, called: Callable[[Tensor], object], x: Tensor, form: Collection[str]
 ) -> Callable[[], Tensor]:
-    """A step of training: forward, cross-entropy, backward, AdamW, in a process that keeps freed
-    memory as ``tools/train.py`` does.
+    """A step of training: forward, cross-entropy, backward, fused AdamW.
 
     Args:
         model: Whose parameters are trained.
         called: The model, or what was compiled of it.
         x: The batch.
-        form: Words of the subject's form. With ``bf16`` the forward pass runs under autocast; with
-            ``before`` AdamW is not fused, as it was not in the configs.
+        form: Words of the workload's form. With ``bf16`` the forward pass runs under autocast.
 
     Returns:
         A function that makes one step and gives the loss.
     """
-    keep_freed_memory()
-    how = {'lr': LEARNING_RATE, 'weight_decay': WEIGHT_DECAY, 'fused': BEFORE not in form}
-    optimizer = torch.optim.AdamW(model.parameters(), **how)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
+    )
     labels = torch.arange(len(x)) % FEWEST_CLASSES
 
     def step() -> Tensor:
@@ -194,40 +194,30 @@ def onnx_pass(model: nn.Module, x: Tensor) -> Callable[[], object]:
 # Detectors ---------------------------------------------------------------------------------------
 
 
-def prepare_detector(cfg, subject: Subject) -> dict[str, Part]:
+def load_detector(workload: Workload) -> dict[str, Part]:
     """From uint8 images to boxes after suppression; and the backbone on normalised images."""
-    from effvit_mm.openmm.trained import build_detector
+    from .detectors import build_detector, deploy_parts, synthetic_batch, tensor_pass
 
-    from .detection import synthetic_batch
-
-    model = build_detector(cfg, subject.model)
-    if subject.checkpoint is not None:
-        from effvit_mm.openmm.trained import load_trained
-
-        load_trained(model, subject.checkpoint)
-    else:
-        model.init_weights()
-    model.eval()
-    if DEPLOYED in subject.form:
-        switch_modules(model)
-    batch = synthetic_batch(subject.size, subject.batch_size, head_classes(model))
-    if subject.image is not None:
-        batch['inputs'] = [read_image(subject.image, subject.size)] * subject.batch_size
+    model = build_detector(workload.model_config, workload.checkpoint)
+    if DEPLOYED in workload.form:
+        deploy_parts(model)
+    batch = synthetic_batch(workload.size, workload.batch_size)
+    if workload.image is not None:
+        batch['inputs'] = [read_image(workload.image, workload.size)] * workload.batch_size
     x = model.data_preprocessor(batch, False)['inputs']
-    if CHANNELS_LAST in subject.form:
+    if CHANNELS_LAST in workload.form:
         model, x = (value.to(memory_format=torch.channels_last) for value in (model, x))
-    found: dict[str, Mapping] = {}
-
-    def count(name: str) -> int:
-        if not found:  # one pass counts both
-            found.update(flops_by_module(TensorPass(model), zeros(model, x.shape[1:])))
-        return flops_of(name, found)
-
-    def part(module: nn.Module, function: Callable, given: object, name: str) -> Part:
-        run = partial(_forward, function, given, BF16 in subject.form)
-        return Part(run, partial(count, name), count_parameters(module))
-
+    bf16, shape = BF16 in workload.form, tuple(x.shape[1:])  # padded
+    backbone = model.backbone
     return {
-        WHOLE: part(model, model.test_step, batch, ''),
-        BACKBONE: part(model.backbone, model.backbone, x, 'model.backbone'),
+        WHOLE: Part(
+            partial(predict, model.test_step, batch, bf16),
+            lambda: effvit_mm.count_flops(tensor_pass(model), shape),
+            count_parameters(model),
+        ),
+        BACKBONE: Part(
+            partial(predict, backbone, x, bf16),
+            lambda: effvit_mm.count_flops(backbone, shape),
+            count_parameters(backbone),
+        ),
     }

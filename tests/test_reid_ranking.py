@@ -25,12 +25,6 @@ with warnings.catch_warnings():
 
 NOBODY = -1
 OTHERS = ('mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'torchreid')
-LIGHT = """
-import sys
-import effvit_mm.reid.ranking
-heavy = ('mmengine.runner', 'mmdet', 'mmpretrain', 'torchreid')
-print([name for name in heavy if name in sys.modules])
-"""
 ALONE = """
 import sys, types
 
@@ -412,10 +406,6 @@ def test_identity_is_of_the_weights() -> None:
     assert model_identity(first).startswith('BatchNorm1d-')
     second.running_var[2] += 1e-6
     assert model_identity(first) != model_identity(second)
-
-
-def test_importing_loads_no_framework():
-    assert run(LIGHT) == '[]\n'
 
 
 def test_ranking_without_openmmlab_and_torchreid():

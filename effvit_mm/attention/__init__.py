@@ -6,8 +6,6 @@ from .ladder import PixelAdaptiveFusion, ShiftedWindowAttention
 from .linear import LinearAttention
 from .linear_angular import LinearAngularAttention
 from .mechanism import (
-    LOOKUPS,
-    MECHANISMS,
     NO_GRID,
     Layout,
     Mechanism,
@@ -19,8 +17,6 @@ from .softmax import SoftmaxAttention
 from .token_sampling import TokenState
 
 __all__ = [
-    'LOOKUPS',
-    'MECHANISMS',
     'NO_GRID',
     'CrossAttention',
     'EAttention',

@@ -33,11 +33,6 @@ MODES: dict[str, tuple[Size, Size]] = {
 }
 
 
-def linear_patches(dim: int, patch_size: int) -> nn.Module:
-    """Patches to tokens by one linear map: ``(B, 3, p H, p W) -> (B, dim, H, W)``."""
-    return nn.Conv2d(3, dim, patch_size, patch_size)
-
-
 # Kernel, stride and padding of the three convolutions, for each patch size.
 _CONV_PATCHES = {
     12: ((7, 4, 3), (3, 3, 0), (3, 1, 1)),
@@ -46,7 +41,7 @@ _CONV_PATCHES = {
 
 
 def conv_patches(dim: int, patch_size: int) -> nn.Module:
-    """Patches to tokens by three convolutions, the paper's dagger: same shapes."""
+    """Patches of p x p pixels to tokens by three convolutions, the paper's dagger."""
     widths = (3, dim // 4, dim // 2, dim)
     layers: list[nn.Module] = []
     for i, geometry in enumerate(_CONV_PATCHES[patch_size]):
@@ -54,7 +49,10 @@ def conv_patches(dim: int, patch_size: int) -> nn.Module:
     return nn.Sequential(*layers[:-1])
 
 
-PATCH_EMBEDDINGS = {'linear': linear_patches, 'conv': conv_patches}
+PATCH_EMBEDDINGS = {
+    'linear': lambda dim, patch_size: nn.Conv2d(3, dim, patch_size, patch_size),
+    'conv': conv_patches,
+}
 
 
 def branch_grid(size: Size, patch_size: int, fraction: Size) -> Size:
@@ -294,7 +292,10 @@ class CrossViT(Backbone):
         check_choice('mode', mode, MODES)
         check_choice('out_type', out_type, OUT_TYPES)
         check_choice("arch['patch_embed']", settings['patch_embed'], PATCH_EMBEDDINGS)
-        _check_patch_sizes(patch_sizes, settings['patch_embed'])
+        if len(patch_sizes) != 2 or not all(type(n) is int and n > 0 for n in patch_sizes):
+            raise ValueError(f'patch_sizes={patch_sizes!r}: two positive ints, of S and L')
+        if settings['patch_embed'] == 'conv' and tuple(patch_sizes) != PATCH_SIZES:
+            raise ValueError(f"patch_sizes={patch_sizes!r}: patch_embed='conv' has {PATCH_SIZES}")
         self.mode, self.out_type, self.patch_sizes = mode, out_type, tuple(patch_sizes)
         self.min_size = 2 * max(patch_sizes)
         self.window_size = window_size
@@ -362,12 +363,3 @@ class CrossViT(Backbone):
             layer = len(self.stages[stage]) - 1 if block is None else block
             param_name = f'{prefix}stages.{stage}.{layer}'
         return super().get_layer_depth(param_name, prefix)
-
-
-def _check_patch_sizes(patch_sizes: Sequence[int], patch_embed: str) -> None:
-    if len(patch_sizes) != 2 or not all(type(n) is int and n > 0 for n in patch_sizes):
-        raise ValueError(f'patch_sizes={patch_sizes!r}: two positive ints, of S and L, are needed')
-    if patch_embed == 'conv' and tuple(patch_sizes) != PATCH_SIZES:
-        raise ValueError(
-            f"patch_sizes={patch_sizes!r}: patch_embed='conv' has patches of {PATCH_SIZES} alone"
-        )

@@ -245,7 +245,5 @@ class PSLT(Backbone):
                 else:
                     x = self.run_block(block, x)
             if i in self.out_indices:
-                norm = getattr(self, 'norm', None) if i == 3 else None
-                out = norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) if norm else x
-                maps.append(out)
+                maps.append(self.norm_behind(i)(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
         return tuple(maps)

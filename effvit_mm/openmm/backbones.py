@@ -13,7 +13,7 @@ from mmengine.registry import MODELS as ROOT
 from torch import nn
 
 from .. import backbones
-from ..attention import LOOKUPS, MECHANISMS
+from ..attention.mechanism import LOOKUPS, MECHANISMS
 from ..weights.checkpoint import get_state_dict, load_weights, read_checkpoint
 from .registry import MODELS
 
@@ -85,4 +85,4 @@ for _mechanism in MECHANISMS.values():
     MODELS.register_module(module=_mechanism)
 # Not MODELS.build: that looks in the registry of the default scope, which is mmpretrain's or
 # mmdet's while one of their models is built.
-LOOKUPS.append(MODELS.get)
+LOOKUPS += [MODELS.module_dict.get, MODELS.get]

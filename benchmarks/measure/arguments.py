@@ -31,6 +31,5 @@ def check_out(out: str | None, *suffixes: str) -> None:
 
 def command_line(program: str, argv: Sequence[str] | None) -> str:
     """The command that was given, for a report to name."""
-    return ' '.join(
-        ['python -m', f'benchmarks.{program}', *(sys.argv[1:] if argv is None else argv)]
-    )
+    words = sys.argv[1:] if argv is None else argv
+    return ' '.join([f'python -m benchmarks.{program}', *words])

@@ -87,24 +87,19 @@ def make_parser() -> argparse.ArgumentParser:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise what is wrong with numbers and files before anything is built."""
+    from benchmarks.measure.arguments import check_out, check_positive
     from effvit_mm.errors import ConfigError
     from effvit_mm.utils.files import check_writable
     from effvit_mm.utils.images import load_image
 
-    limits = {'batch_sizes': 1, 'threads': 1, 'repeats': 1, 'warm_up': 0}
-    for name, least in limits.items():
-        given = getattr(args, name)
-        for value in given if isinstance(given, list) else [given]:
-            if value is not None and value < least:
-                raise ConfigError(f'--{name.replace("_", "-")} {value}: {least} or more is needed')
+    check_positive(args, 'batch_sizes', 'threads', 'repeats')
+    if args.warm_up < 0:
+        raise ConfigError(f'--warm-up {args.warm_up}: 0 or more is needed')
     if args.image is not None:
         load_image(args.image)
     if args.before is not None and not (Path(args.before) / 'effvit_mm').is_dir():
         raise ConfigError(f'--before {args.before}: there is no folder effvit_mm in it')
-    if args.out is not None:
-        if not args.out.endswith(('.json', '.md')):
-            raise ConfigError(f'--out {args.out}: a name ending in .json or .md is needed')
-        check_writable(Path(args.out).parent, f'--out {args.out}')
+    check_out(args.out, '.json', '.md')
     if args.pictures is not None:
         check_writable(args.pictures, f'--pictures {args.pictures}')
 
@@ -288,10 +283,10 @@ def report(args: argparse.Namespace, groups: dict, circumstances: dict, call: st
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
+    from benchmarks.measure.arguments import command_line
     from effvit_mm.openmm.cli import run_guarded
 
-    words = sys.argv[1:] if argv is None else argv
-    call = ' '.join(['python -m benchmarks.benchmark', *words])
+    call = command_line('benchmark', argv)
     return run_guarded(lambda args, session: work(args, session, call), make_parser, argv)
 
 

@@ -51,17 +51,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise what cannot be, before hours of work."""
-    from effvit_mm.errors import ConfigError
-    from effvit_mm.utils.files import check_writable
+    from benchmarks.measure.arguments import check_out, check_positive
 
-    for name in ('scale', 'threads', 'torchreid_queries'):
-        value = getattr(args, name)
-        if value is not None and value <= 0:
-            raise ConfigError(f'--{name.replace("_", "-")} {value}: more than 0 is needed')
-    if args.out is not None:
-        if not args.out.endswith('.json'):
-            raise ConfigError(f'--out {args.out}: a name ending in .json is needed')
-        check_writable(Path(args.out).parent, f'--out {args.out}')
+    check_positive(args, 'scale', 'threads', 'torchreid_queries')
+    check_out(args.out, '.json')
 
 
 def plan(args: argparse.Namespace, threads: int) -> dict[str, tuple]:

@@ -60,19 +60,12 @@ def find_configs(args: argparse.Namespace) -> list[Path]:
 
 def check_arguments(args: argparse.Namespace) -> list[tuple[int, int]]:
     """The sizes as numbers."""
+    from benchmarks.measure.arguments import check_out, check_positive
     from benchmarks.measure.workload import parse_size
-    from effvit_mm.errors import ConfigError
-    from effvit_mm.utils.files import check_writable
 
     sizes = [parse_size(text) for text in args.sizes]
-    for name in ('batch_size', 'iterations', 'threads', 'limit'):
-        value = getattr(args, name)
-        if value is not None and value <= 0:
-            raise ConfigError(f'--{name.replace("_", "-")} {value}: more than 0 is needed')
-    if args.out is not None:
-        if not args.out.endswith(('.json', '.md')):
-            raise ConfigError(f'--out {args.out}: a name ending in .json or .md is needed')
-        check_writable(Path(args.out).parent, f'--out {args.out}')
+    check_positive(args, 'batch_size', 'iterations', 'threads', 'limit')
+    check_out(args.out, '.json', '.md')
     return sizes
 
 
@@ -163,10 +156,10 @@ def work(args: argparse.Namespace, session, call: str) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
+    from benchmarks.measure.arguments import command_line
     from effvit_mm.openmm.cli import run_guarded
 
-    words = sys.argv[1:] if argv is None else argv
-    call = ' '.join(['python -m benchmarks.check_detectors', *words])
+    call = command_line('check_detectors', argv)
     return run_guarded(lambda args, session: work(args, session, call), make_parser, argv)
 
 

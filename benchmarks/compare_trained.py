@@ -36,11 +36,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def work(args: argparse.Namespace, session) -> None:
+    from benchmarks.measure.arguments import check_positive
     from effvit_mm.errors import ConfigError
 
-    for name in ('batch_size', 'repeats'):
-        if getattr(args, name) < 1:
-            raise ConfigError(f'--{name.replace("_", "-")} {getattr(args, name)}: 1 or more')
+    check_positive(args, 'batch_size', 'repeats')
     for files in args.model:
         if len(files) < 2:
             raise ConfigError(f'--model {files[0]}: a config and a checkpoint are needed')

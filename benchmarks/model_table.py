@@ -174,10 +174,10 @@ def work(args: argparse.Namespace, session, call: str) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
+    from benchmarks.measure.arguments import command_line
     from effvit_mm.openmm.cli import run_guarded
 
-    words = sys.argv[1:] if argv is None else argv
-    call = ' '.join(['python -m benchmarks.model_table', *words])
+    call = command_line('model_table', argv)
     return run_guarded(lambda args, session: work(args, session, call), make_parser, argv)
 
 

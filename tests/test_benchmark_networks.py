@@ -56,9 +56,9 @@ def test_a_label_is_a_model_and_words():
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ([VIT, '--repeats', '0'], '--repeats 0: 1 or more is needed'),
+        ([VIT, '--repeats', '0'], '--repeats 0: more than 0 is needed'),
         ([VIT, '--warm-up', '-1'], '--warm-up -1: 0 or more is needed'),
-        ([VIT, '--batch-sizes', '1', '0'], '--batch-sizes 0: 1 or more is needed'),
+        ([VIT, '--batch-sizes', '1', '0'], '--batch-sizes 0: more than 0 is needed'),
         ([VIT, '--sizes', '20'], '--sizes 20: N or HxW is needed, 32 pixels or more'),
         ([VIT, '--out', 'table.txt'], '--out table.txt: a name ending in .json or .md'),
         ([VIT, '--image', 'nowhere.png'], 'image nowhere.png: No such file'),

@@ -49,10 +49,11 @@ class MeasuringProcess:
     def __init__(self, tree: str | None = None) -> None:
         self._ours, theirs = Pipe()
         descriptor = theirs.fileno()
+        folders = [str(Path(tree or TREE).resolve()), *os.environ.get('PYTHONPATH', '').split(':')]
         self._process = subprocess.Popen(
             [sys.executable, '-m', 'measure.process', str(descriptor), os.getcwd()],
             cwd=PROGRAMS,
-            env={**os.environ, **MEMORY_SETTINGS, 'PYTHONPATH': str(Path(tree or TREE).resolve())},
+            env={**os.environ, **MEMORY_SETTINGS, 'PYTHONPATH': ':'.join(filter(None, folders))},
             pass_fds=[descriptor],
             stdout=subprocess.DEVNULL,  # libraries talk; what went wrong comes through the pipe
             stderr=subprocess.DEVNULL,

@@ -88,7 +88,7 @@ def notes(groups: Mapping[str, Group], circumstances: Mapping, baseline: str | N
         text += RATIO_NOTE.format(baseline=baseline)
     failures = [pair for group in groups.values() for pair in group.failures]
     if failures:
-        lines = ''.join(f'- {subject}: {error}\n' for subject, error in failures)
+        lines = ''.join(f'- {workload}: {error}\n' for workload, error in failures)
         text += f'\nNot measured:\n\n{lines}'
     return text
 

@@ -8,9 +8,8 @@ from importlib import import_module
 
 from . import ops, registry
 from .flops import count_flops
-from .models import create_model, list_models
+from .models import convert_state_dict, create_model, export_state_dict, list_models
 from .version import __version__
-from .weights.conversion import convert_state_dict, export_state_dict
 
 # What needs more than the backbones is imported when it is asked for.
 _LATER = {

@@ -38,7 +38,7 @@ from .reid.names import (
     read_folders,
 )
 from .sample_data.walkers import make_walkers
-from .weights.checkpoint import get_state_dict, load_weights, read_checkpoint, safe_unpickling
+from .weights import load_checkpoint, safe_unpickling
 
 PACKAGES = ('torchreid', 'torchreid.reid', 'pyppbox_torchreid')
 # How torchreid's own folders inside that of a data set are called.
@@ -135,7 +135,8 @@ def build_torchreid_model(
         name: One of :func:`effvit_mm.list_models`.
         num_classes: Persons to train on; 1, as torchreid's ``FeatureExtractor`` has it, for none.
         loss: ``'softmax'`` or ``'triplet'``.
-        pretrained: A checkpoint of ours, of re-identification or classification, or False.
+        pretrained: A checkpoint (file or http(s) address) of re-identification or classification,
+            ours or published, or False.
         use_gpu: Not used; the engines move models themselves.
         pooling: Config of one, as in :class:`ReIDModel`.
         **kwargs: Further arguments of the backbone.
@@ -161,8 +162,7 @@ def build_torchreid_model(
         classifier={'type': 'effvit_mm.SoftmaxLoss'} if num_classes > 1 else None,
     )
     if pretrained:
-        state = get_state_dict(read_checkpoint(pretrained), source=str(pretrained))
-        print(load_weights(model, state, source=str(pretrained)))
+        print(load_checkpoint(model, pretrained))
     return model
 
 

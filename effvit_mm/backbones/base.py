@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from ..deploy import Deployable
-from ..weights.checkpoint import get_state_dict, load_weights, read_checkpoint
+from ..weights import load_checkpoint
 
 
 class Backbone(Deployable, BaseModule):
@@ -201,16 +201,12 @@ class Backbone(Deployable, BaseModule):
                 getattr(self, name).requires_grad_(False)
         self.train(self.training)
 
-    def _load_pretrained(self, checkpoint: str, prefix: str | None = None, **unknown) -> None:
+    def _load_pretrained(
+        self, checkpoint: str, prefix: str | None = None, use_ema: bool = True, **unknown
+    ) -> None:
         if unknown := set(unknown) - {'map_location'}:
             raise ValueError(f'init_cfg of type Pretrained has unknown keys {sorted(unknown)}')
-        state = get_state_dict(read_checkpoint(checkpoint), source=str(checkpoint))
-        if prefix is None and any(name.startswith('backbone.') for name in state):
-            prefix = 'backbone.'
-        prefix = prefix or ''
-        if prefix and not prefix.endswith('.'):
-            prefix += '.'
-        report = load_weights(self, state, source=str(checkpoint), prefix=prefix)
+        report = load_checkpoint(self, checkpoint, prefix=prefix, use_ema=use_ema)
         # Not print_log: the console shows what comes from this package.
         MMLogger.get_current_instance().info(f'{type(self).__name__}: {report}')
 

@@ -183,7 +183,3 @@ class BranchEmbedding(PackingModule):
         side = isqrt(given.shape[1] - 1)
         if side > 0 and side**2 == given.shape[1] - 1:
             state[name] = resize_positions(given, (side, side), self.grid)
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        self.fit_positions(state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)

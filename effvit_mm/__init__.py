@@ -9,9 +9,8 @@ from importlib import import_module
 from . import deploy, ops
 from .attention import register_mechanism
 from .flops import count_flops
-from .models import create_model, list_models
+from .models import convert_state_dict, create_model, export_state_dict, list_models
 from .version import __version__
-from .weights.conversion import convert_state_dict, export_state_dict
 
 try:
     from . import registry

@@ -39,7 +39,7 @@ from .reid.network import PersonClassifier, ReIDNetwork
 from .reid.pooling import AveragePooling, TokenPooling, build_pooling
 from .sample_data.walkers import make_walkers
 from .utils.distributed import is_distributed, on_main_process
-from .weights.checkpoint import get_state_dict, load_weights, read_checkpoint, safe_unpickling
+from .weights import load_checkpoint, safe_unpickling
 
 PACKAGES = ('torchreid', 'torchreid.reid', 'pyppbox_torchreid')
 # How torchreid's own folders inside that of a data set are called.
@@ -140,7 +140,8 @@ def build_torchreid_model(
         name: One of :func:`effvit_mm.list_models`.
         num_classes: Persons to train on; 1, as torchreid's ``FeatureExtractor`` has it, for none.
         loss: ``'softmax'`` or ``'triplet'``.
-        pretrained: A checkpoint of ours, of re-identification or classification, or False.
+        pretrained: A checkpoint (file or http(s) address) of re-identification or classification,
+            ours or published, or False.
         use_gpu: Not used; the engines move models themselves.
         pooling: ``dict(type='GeMPooling', p=3)`` or a module; by default class tokens are joined
             and maps averaged.
@@ -165,8 +166,7 @@ def build_torchreid_model(
         pooling = build_pooling(pooling)
     model = TorchreidModel(backbone, pooling, num_classes, loss)
     if pretrained:
-        state = get_state_dict(read_checkpoint(pretrained), source=str(pretrained))
-        print(load_weights(model, state, source=str(pretrained)))
+        print(load_checkpoint(model, pretrained))
     return model
 
 

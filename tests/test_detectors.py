@@ -12,7 +12,7 @@ from test_golden import STAGES, read
 
 import effvit_mm
 from effvit_mm.openmm.config.checks import returned_maps
-from effvit_mm.weights.checkpoint import load_weights
+from effvit_mm.weights import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 DETECTORS = ('retinanet', 'mask-rcnn')
@@ -166,7 +166,7 @@ def test_the_published_maps_come_through_a_detector(fixture):
     config.data_preprocessor.update(mean=[0.0] * 3, std=[1.0] * 3, bgr_to_rgb=False)
     model = build(config).eval()
     ours = effvit_mm.convert_state_dict(state, 'pslt_base')
-    report = load_weights(model.backbone, ours, prefix='backbone.')
+    report = load_checkpoint(model.backbone, ours, prefix='backbone.')
     assert not report.missing and not report.mismatched
     maps = []
     model.backbone.register_forward_hook(lambda module, args, out: maps.extend(out))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import effvit_mm
-from effvit_mm.weights.checkpoint import load_weights
+from effvit_mm.weights import load_checkpoint
 
 DATA = Path(__file__).parent / 'data'
 STAGES = ('c2', 'c3', 'c4', 'c5')
@@ -30,7 +30,7 @@ def build(name, state, **kwargs):
     model = effvit_mm.create_model(name, **kwargs).eval()
     ours = effvit_mm.convert_state_dict(state, name)
     prefix = 'backbone.' if kwargs.get('features_only') else ''
-    report = load_weights(model, ours, prefix=prefix)
+    report = load_checkpoint(model, ours, prefix=prefix)
     assert not report.missing and not report.mismatched
     return model
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import ConfigError
 from ..models import MODEL_TABLE, create_model
@@ -22,7 +22,6 @@ from ..openmm.trained import (
     test_dataset,
 )
 from ..runtime import DeployedNetwork
-from ..weights.checkpoint import get_state_dict, load_weights, read_checkpoint
 
 PARTS = ('whole', 'backbone', 'neck')
 
@@ -79,19 +78,8 @@ def _named(name: str, checkpoint: str | Path | None, part: str, trust: bool) -> 
     """A model of the table."""
     if part == 'neck':
         raise ConfigError(f"--part neck: {name} has none; a detector's config does")
-    state: Mapping[str, Tensor] = {}
-    if checkpoint is not None:
-        content = read_checkpoint(checkpoint, trust=trust)
-        state = get_state_dict(content, source=str(checkpoint))
-    if part == 'backbone':
-        network = create_model(name, features_only=True)
-    else:
-        heads = [len(v) for k, v in state.items() if k.startswith('head.') and v.ndim == 2]
-        network = create_model(name, num_classes=heads[0] if heads else 1000)
-    if state:
-        nested = part == 'backbone' and any(key.startswith('backbone.') for key in state)
-        prefix = 'backbone.' if nested else ''
-        load_weights(network, state, source=f'checkpoint {checkpoint}', prefix=prefix)
+    maps = part == 'backbone'
+    network = create_model(name, None, features_only=maps, checkpoint=checkpoint, trust=trust)
     family, preset = MODEL_TABLE[name]
     side = family.backbone.arch_settings[preset['arch']].get('img_size', 224)
     outputs = 'map' if part == 'backbone' else 'logits'

@@ -17,10 +17,9 @@ from mmengine.registry import DATASETS, MODELS, TRANSFORMS, DefaultScope
 from torch import nn
 
 from ..errors import CheckpointError, ConfigError
-from ..weights.checkpoint import get_state_dict, load_weights, read_checkpoint
-from ..weights.fitting import check_classes
+from ..weights import load_checkpoint
 from .config.arguments import find_class
-from .data_checks.labels import head_classes
+from .data_checks.labels import class_keys, head_classes
 from .engine.reid_testing import is_reid
 
 
@@ -104,14 +103,14 @@ def load_trained(model: nn.Module, checkpoint: str | Path, trust: bool = False) 
         CheckpointError: The file cannot be read, has another number of classes, or is of another
             model.
     """
-    source = f'checkpoint {checkpoint}'
-    content = read_checkpoint(checkpoint, trust=trust)
-    state = get_state_dict(content, source=source)
-    check_classes(model, state, source)
-    report = load_weights(model, state, source=source)
-    if report.missing or report.mismatched:
-        raise CheckpointError(f'{report}. It is a checkpoint of another model')
-    return content.get('meta') or {}
+    return load_checkpoint(
+        model,
+        checkpoint,
+        source=f'checkpoint {checkpoint}',
+        require='all',
+        trust=trust,
+        classes=class_keys(model),
+    ).meta
 
 
 def find_labels(cfg: Config, meta: Mapping, model: nn.Module) -> Labels:

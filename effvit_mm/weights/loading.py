@@ -130,13 +130,17 @@ def fit_checkpoint(
     Raises:
         CheckpointError: Nothing matches, or less than ``require``.
     """
-    source += choose_weights(content, use_ema)[1]
+    chosen = choose_weights(content, use_ema)[1]
     state = get_state_dict(content, source, use_ema)
     own = model.state_dict()
     state, notes = _in_names_of(model, own, state, source, prefix)
     state = _prepared(model, state, notes)
     meta = content.get('meta')
-    report = LoadReport(source, notes=notes, meta=meta if isinstance(meta, Mapping) else {})
+    report = LoadReport(
+        source,
+        notes=[chosen, *notes] if chosen else notes,
+        meta=meta if isinstance(meta, Mapping) else {},
+    )
     for name, value in own.items():
         if name not in state:
             report.missing.append(name)

@@ -162,9 +162,8 @@ def test_core_needs_no_framework():
 
 def test_what_needs_a_missing_package_names_it_and_the_pip_line():
     code = """
-for name, package in (
-    ('DetInferencer', 'mmengine'), ('ReIDExtractor', 'mmengine'), ('register_torchreid', 'torchreid')
-):
+needed = {'DetInferencer': 'mmengine', 'ReIDExtractor': 'mmengine', 'register_torchreid': 'torchreid'}
+for name, package in needed.items():
     try:
         found = getattr(effvit_mm, name)
         if name == 'register_torchreid':

@@ -82,7 +82,7 @@ def quantise(exact: Path, target: Path, images: Images) -> None:
     Weights fill half of int8's range. x86-64 without VNNI adds products of unsigned by signed bytes
     in pairs, in 16 bits that saturate: 2 * 255 * 64 = 32640 fits, 2 * 255 * 127 does not. Signed
     activations are no way out, onnxruntime makes unsigned ones of them; unsigned weights are added
-    in 32 bits everywhere, but at half the speed.
+    in 32 bits everywhere, but take half as long again. See docs/export.md.
     """
     from onnxruntime.quantization import (
         CalibrationDataReader,

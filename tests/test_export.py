@@ -13,7 +13,6 @@ import pytest
 import torch
 from people import make_people, write_people_config
 from students import CROSSVIT, DIGITS, LEVIT, MVITV2, PSLT, VIT
-from test_benchmark import PSLT as PSLT_DETECTOR
 from test_deploy import as_trained, deviation
 from torch import nn
 
@@ -32,11 +31,11 @@ SIZES = ((70, 96), (97, 128), (66, 81), (224, 224))
 LARGE = ((230, 260), (257, 226), (225, 448), (448, 448))  # two windows of 7 x 7 at a stride of 32
 # A small variant of each family of create_model's. Making a graph for any size takes seconds.
 FAMILIES = {
-    'pslt_tiny': ({'arch': PSLT}, LARGE),
+    'pslt_tiny': ({'arch': PSLT, 'shifts': (0, -3)}, LARGE),  # of three branches two
     'crossvit_9_dagger': ({'arch': CROSSVIT}, SIZES),
     'deit_tiny_distilled': ({'arch': VIT}, SIZES),
     'castling_deit_tiny': ({'arch': VIT}, SIZES),
-    'lightweight_vit_tiny': ({'arch': VIT, 'sampled_blocks': (1, 2, 3)}, SIZES),
+    'lightweight_vit_tiny': ({'arch': VIT, 'sampled_blocks': (2, 3)}, SIZES),
     'levit_128s': ({'arch': LEVIT}, SIZES),
     'castling_levit_128s': ({'arch': LEVIT}, SIZES),
     'mvitv2_tiny': ({'arch': MVITV2}, SIZES),
@@ -305,7 +304,11 @@ def test_the_feature_of_a_reid_model(tmp_path, capsys):
 @torch.no_grad()
 def test_backbone_and_neck_of_a_detector(tmp_path):
     config = coco_sets.write_config(tmp_path / 'small.py', tmp_path / 'nowhere')
-    config.write_text(config.read_text() + PSLT_DETECTOR)
+    config.write_text(
+        f"{config.read_text()}\nmodel.update(backbone=dict(type='effvit_mm.LeViT', arch={LEVIT}, "
+        'out_indices=(0, 1, 2)),\n'
+        "    neck=dict(type='FPN', in_channels=[8, 16, 24], out_channels=8, num_outs=3))\n"
+    )
     torch.manual_seed(0)
     model = as_trained(build_detector(load(config), 'small'))
     torch.save({'state_dict': model.state_dict()}, tmp_path / 'epoch_1.pth')
@@ -395,7 +398,7 @@ def test_eight_bits_of_a_config(tmp_path, capsys):
     config = tmp_path / 'digits.py'
     config.write_text(
         f"_base_ = ['{DIGITS}']\nmodel = dict(head=dict(in_channels=192), backbone=dict("
-        f"_delete_=True, type='effvit_mm.PSLT', arch={PSLT}, mask_padding=True))\n"
+        f"_delete_=True, type='effvit_mm.PSLT', arch={PSLT}, shifts=(0, -3), mask_padding=True))\n"
     )
     torch.manual_seed(0)
     model = as_trained(build_classifier(load(config), 'digits'))

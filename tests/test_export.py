@@ -11,10 +11,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from networks import as_trained, deviation
 from people import make_people, write_people_config
 from students import CROSSVIT, DIGITS, LEVIT, MVITV2, PSLT, VIT
 from test_benchmark import PSLT as PSLT_DETECTOR
-from test_deploy import as_trained, deviation
 from torch import nn
 
 import effvit_mm

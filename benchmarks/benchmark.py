@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Measure models side by side: latency, images a second, memory, multiply-adds, parameters.
 
 Examples are in --help, and all that is measured for the documentation in docs/benchmark.md.
@@ -32,31 +31,31 @@ without any it runs in eager mode, in float32, as it was trained, in evaluation 
 EXAMPLES = """\
 examples:
   one image and eight, and how much of ResNet-50's time they take:
-    benchmark.py pslt_base@deployed pslt_base@deployed+{bf16,compiled} \\
+    python -m benchmarks.benchmark pslt_base@deployed pslt_base@deployed+{bf16,compiled} \\
         --baseline torchvision:resnet50 --batch-sizes 1 8 --threads 2 --out pslt.md
   how latency and memory grow, as pictures too:
-    benchmark.py castling_deit_tiny@deployed timm:deit_tiny_patch16_224 \\
+    python -m benchmarks.benchmark castling_deit_tiny@deployed timm:deit_tiny_patch16_224 \\
         --sizes 224 512 1024 --out castling.json --pictures work_dirs/pictures
   detectors, in both forms:
-    benchmark.py configs/pslt/retinanet_pslt-tiny_fpn_1x_coco.py{,@deployed}
+    python -m benchmarks.benchmark configs/pslt/retinanet_pslt-tiny_fpn_1x_coco.py{,@deployed}
   training, beside the code of another commit:
     git worktree add /tmp/old d9c8cfe~1
-    benchmark.py pslt_tiny@training --before /tmp/old --baseline pslt_tiny@training+before \\
-        --sizes 128 --batch-sizes 16
+    python -m benchmarks.benchmark pslt_tiny@training --before /tmp/old \\
+        --baseline pslt_tiny@training+before --sizes 128 --batch-sizes 16
 
-Models of one size and batch are timed in turns, each in a process of its own. A model that fails is
-named below the table with its error, the others go on; the exit code is then 1. Interrupted, the
+Models of one size and batch are timed alternately, each in a process of its own. A model that fails
+is named below the table with its error, the others go on; the exit code is then 1. Interrupted, the
 same command goes on behind the last size and batch that were finished, if it has --out.
 """
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from benchmarks.measure.subjects import FORMS
+    from benchmarks.measure.workload import FORMS
     from effvit_mm.openmm.cli import Parser, add_cfg_options
 
     forms = '\n'.join(f'  {word:<14}{what}' for word, what in FORMS.items())
     parser = Parser(
-        prog='benchmark.py',
+        prog='python -m benchmarks.benchmark',
         description=HELP.format(forms=forms),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -88,32 +87,27 @@ def make_parser() -> argparse.ArgumentParser:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise what is wrong with numbers and files before anything is built."""
-    from benchmarks.measure.candidates import read_image
+    from benchmarks.measure.arguments import check_out, check_positive
     from effvit_mm.errors import ConfigError
     from effvit_mm.utils.files import check_writable
+    from effvit_mm.utils.images import load_image
 
-    limits = {'batch_sizes': 1, 'threads': 1, 'repeats': 1, 'warm_up': 0}
-    for name, least in limits.items():
-        given = getattr(args, name)
-        for value in given if isinstance(given, list) else [given]:
-            if value is not None and value < least:
-                raise ConfigError(f'--{name.replace("_", "-")} {value}: {least} or more is needed')
+    check_positive(args, 'batch_sizes', 'threads', 'repeats')
+    if args.warm_up < 0:
+        raise ConfigError(f'--warm-up {args.warm_up}: 0 or more is needed')
     if args.image is not None:
-        read_image(args.image, (32, 32))
+        load_image(args.image)
     if args.before is not None and not (Path(args.before) / 'effvit_mm').is_dir():
         raise ConfigError(f'--before {args.before}: there is no folder effvit_mm in it')
-    if args.out is not None:
-        if not args.out.endswith(('.json', '.md')):
-            raise ConfigError(f'--out {args.out}: a name ending in .json or .md is needed')
-        check_writable(Path(args.out).parent, f'--out {args.out}')
+    check_out(args.out, '.json', '.md')
     if args.pictures is not None:
         check_writable(args.pictures, f'--pictures {args.pictures}')
 
 
-def find_labels(args: argparse.Namespace) -> list[tuple[str, tuple[str, ...]]]:
+def read_labels(args: argparse.Namespace) -> list[tuple[str, tuple[str, ...]]]:
     """Models and forms in the order of the table, each once, the baseline last if it is new."""
-    from benchmarks.measure.sources import check_network
-    from benchmarks.measure.subjects import BEFORE, CONFIG, ONNX, kind_of, parse_label
+    from benchmarks.measure.networks import check_network
+    from benchmarks.measure.workload import BEFORE, CONFIG, ONNX, kind_of, parse_label
     from effvit_mm.errors import ConfigError
 
     texts = args.models + ([args.baseline] if args.baseline else [])
@@ -145,11 +139,11 @@ def check_onnx(model: str) -> None:
 
 def read_checkpoints(args: argparse.Namespace, labels: list) -> dict[str, str]:
     """``{model: file}``."""
-    from benchmarks.measure.subjects import CONFIG, OURS, kind_of
+    from benchmarks.measure.workload import CONFIG, OURS, kind_of
     from effvit_mm.errors import ConfigError
 
     allowed = sorted({model for model, _ in labels if kind_of(model) in (OURS, CONFIG)})
-    found = {}
+    files = {}
     for text in args.checkpoints:
         model, _, file = text.partition('=')
         if model not in allowed:
@@ -157,33 +151,40 @@ def read_checkpoints(args: argparse.Namespace, labels: list) -> dict[str, str]:
             raise ConfigError(f'--checkpoints {text}: MODEL=FILE is needed; MODEL can be {names}')
         if not Path(file).is_file():
             raise ConfigError(f'--checkpoints {text}: no such file')
-        found[model] = file
-    return found
+        files[model] = file
+    return files
 
 
-def find_groups(args: argparse.Namespace) -> dict[str, list]:
-    """Subjects that are timed together, by the name of their group."""
-    from benchmarks.measure.benchmark import group_key
-    from benchmarks.measure.subjects import Subject, kind_of, parse_size
+def make_groups(args: argparse.Namespace) -> dict[str, list]:
+    """Workloads that are timed together, by the name of their group."""
+    from benchmarks.measure.results import group_key
+    from benchmarks.measure.workload import (
+        CONFIG,
+        Workload,
+        kind_of,
+        parse_size,
+        read_detector_config,
+    )
 
-    labels = find_labels(args)
+    labels = read_labels(args)
     checkpoints = read_checkpoints(args, labels)
     groups: dict[str, list] = {}
     for model, form in labels:
-        own = DEFAULT_SIZES.get(kind_of(model), USUAL_SIZE)
-        for size in map(parse_size, args.sizes or [own]):
+        kind, config = kind_of(model), None
+        if kind == CONFIG:
+            config = read_detector_config(model, args.cfg_options)
+        for size in map(parse_size, args.sizes or [DEFAULT_SIZES.get(kind, USUAL_SIZE)]):
             for batch_size in args.batch_sizes:
-                subject = Subject(
-                    model, form, size, batch_size, checkpoints.get(model),
-                    tuple(args.cfg_options), args.image,
-                )  # fmt: skip
-                groups.setdefault(group_key(size, batch_size), []).append(subject)
+                workload = Workload(
+                    model, form, size, batch_size, checkpoints.get(model), args.image, config
+                )
+                groups.setdefault(group_key(size, batch_size), []).append(workload)
     return groups
 
 
 def describe(args: argparse.Namespace) -> dict:
     """The circumstances, for the notes and for JSON."""
-    from benchmarks.measure import describe_machine
+    from benchmarks.measure.report import describe_machine
 
     return {
         'machine': describe_machine(),
@@ -197,13 +198,13 @@ def describe(args: argparse.Namespace) -> dict:
 
 def installed_versions() -> list[str]:
     """Of the libraries that models come from."""
-    found = []
+    texts = []
     for name in PACKAGES:
         try:
-            found.append(f'{name} {version(name)}')
+            texts.append(f'{name} {version(name)}')
         except PackageNotFoundError:
             continue
-    return found
+    return texts
 
 
 def tell(line: str) -> None:
@@ -215,22 +216,22 @@ def measure_all(args: argparse.Namespace, groups: dict[str, list], circumstances
     """Measure the groups that no earlier call has measured; gives the PartialResults of all."""
     import torch
 
-    from benchmarks.measure.benchmark import PartialResults, measure_group
+    from benchmarks.measure.results import PartialResults, measure_group
 
     settings = {
         **circumstances,
         'before': args.before,
         'cfg_options': args.cfg_options,
-        'models': {key: [one.label for one in subjects] for key, subjects in groups.items()},
+        'models': {key: [one.label for one in workloads] for key, workloads in groups.items()},
     }
     results = PartialResults(args.out and Path(args.out), settings)
     if results.groups:
         tell(f'{results.path} has {", ".join(results.groups)} already: going on behind that')
-    for key, subjects in groups.items():
+    for key, workloads in groups.items():
         if key not in results.groups:
             threads = torch.get_num_threads()
             group = measure_group(
-                subjects, threads, args.repeats, args.warm_up, args.before, tell, args.debug
+                workloads, threads, args.repeats, args.warm_up, args.before, tell, args.debug
             )
             results.keep(key, group)
     return results
@@ -241,7 +242,7 @@ def work(args: argparse.Namespace, session, call: str) -> int:
     import torch
 
     check_arguments(args)
-    groups = find_groups(args)
+    groups = make_groups(args)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     circumstances = describe(args)
@@ -249,47 +250,45 @@ def work(args: argparse.Namespace, session, call: str) -> int:
     if load > BUSY:
         tell(f'warning: the load average is {load:.2f}: something else takes time on this machine')
     results = measure_all(args, groups, circumstances)
-    found = {key: results.groups[key] for key in groups}
-    report(args, found, {**circumstances, 'load': f'{load:.2f}'}, call)
+    measured = {key: results.groups[key] for key in groups}
+    report(args, measured, {**circumstances, 'load': f'{load:.2f}'}, call)
     results.remove()
-    return int(any(group.failures for group in found.values()))
+    return int(any(group.failures for group in measured.values()))
 
 
-def report(args: argparse.Namespace, found: dict, circumstances: dict, call: str) -> None:
-    """Print, write and draw what was found."""
+def report(args: argparse.Namespace, groups: dict, circumstances: dict, call: str) -> None:
+    """Print, write and draw what was measured."""
     from benchmarks.measure import benchmark_report
-    from benchmarks.measure.subjects import Subject, parse_label
+    from benchmarks.measure.workload import Workload, parse_label
     from effvit_mm.utils.files import write_text
 
     baseline = None
     if args.baseline:
-        baseline = Subject(*parse_label(args.baseline), size=(0, 0)).label  # words in their order
-    text = benchmark_report.markdown(found, circumstances, baseline)
+        baseline = Workload(*parse_label(args.baseline), size=(0, 0)).label  # words in their order
+    text = benchmark_report.markdown(groups, circumstances, baseline)
     print(text)
     if args.out is not None:
         if args.out.endswith('.json'):
-            content = benchmark_report.as_json(found, circumstances, baseline)
+            content = benchmark_report.as_json(groups, circumstances, baseline)
             text = json.dumps({'command': call, **content}, indent=1) + '\n'
         else:
             text = f'# Benchmark\n\nWritten by `{call}`.\n\n{text}'
         write_text(args.out, text)
         print(f'wrote {args.out}')
     if args.pictures is not None:
-        rows = [row for group in found.values() for row in group.rows]
+        rows = [row for group in groups.values() for row in group.rows]
         for path in benchmark_report.draw_pictures(rows, Path(args.pictures)):
             print(f'drew {path}')
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
+    from benchmarks.measure.arguments import command_line
     from effvit_mm.openmm.cli import run_guarded
 
-    words = sys.argv[1:] if argv is None else argv
-    call = ' '.join(['python tools/analysis_tools/benchmark.py', *words])
+    call = command_line('benchmark', argv)
     return run_guarded(lambda args, session: work(args, session, call), make_parser, argv)
 
 
 if __name__ == '__main__':
-    sys.path[:1] = []
-    sys.path.append(str(Path(__file__).resolve().parents[2]))
     sys.exit(main())

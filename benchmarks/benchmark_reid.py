@@ -1,9 +1,8 @@
-#!/usr/bin/env python
 """Time and memory of re-ID evaluation and re-ranking, beside torchreid's Python functions.
 
 Random clustered features of Market-1501's and MSMT17's sizes; each measurement in a process of its
 own. Interrupted, it goes on where it was when called again with the same --out. Example:
-``python tools/analysis_tools/benchmark_reid.py --out work_dirs/benchmark_reid.json``
+``python -m benchmarks.benchmark_reid --out work_dirs/benchmark_reid.json``
 """
 
 import argparse
@@ -30,7 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
     from effvit_mm.openmm.cli import Parser
 
     names = [size.name for size in SETS]
-    parser = Parser(prog='benchmark_reid.py', description=__doc__.split('\n')[0])
+    parser = Parser(prog='python -m benchmarks.benchmark_reid', description=__doc__.split('\n')[0])
     parser.add_argument(
         '--sets', nargs='+', choices=names, default=names, metavar='SET', help=', '.join(names)
     )
@@ -52,17 +51,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise what cannot be, before hours of work."""
-    from effvit_mm.errors import ConfigError
-    from effvit_mm.utils.files import check_writable
+    from benchmarks.measure.arguments import check_out, check_positive
 
-    for name in ('scale', 'threads', 'torchreid_queries'):
-        value = getattr(args, name)
-        if value is not None and value <= 0:
-            raise ConfigError(f'--{name.replace("_", "-")} {value}: more than 0 is needed')
-    if args.out is not None:
-        if not args.out.endswith('.json'):
-            raise ConfigError(f'--out {args.out}: a name ending in .json is needed')
-        check_writable(Path(args.out).parent, f'--out {args.out}')
+    check_positive(args, 'scale', 'threads', 'torchreid_queries')
+    check_out(args.out, '.json')
 
 
 def plan(args: argparse.Namespace, threads: int) -> dict[str, tuple]:
@@ -98,18 +90,18 @@ def read_earlier(path: Path | None, settings: dict) -> dict[str, dict]:
         return {}
     try:
         content = json.loads(path.read_text())
-        found, measured = content['settings'], content['measurements']
+        earlier, measured = content['settings'], content['measurements']
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f'--out {path} is not a file of this tool') from error
-    if found != settings:
-        raise DataError(f'--out {path} was measured with {found}, not with {settings}')
+    if earlier != settings:
+        raise DataError(f'--out {path} was measured with {earlier}, not with {settings}')
     return measured
 
 
 def table(planned: dict[str, tuple], measured: dict[str, dict]) -> str:
     """A row for each work and set."""
-    from benchmarks.measure.memory import GB
-    from benchmarks.measure.tables import markdown_table
+    from benchmarks.measure.isolation import GB
+    from benchmarks.measure.report import markdown_table
 
     rows = []
     for name, (_, size, *_) in planned.items():
@@ -133,8 +125,8 @@ def table(planned: dict[str, tuple], measured: dict[str, dict]) -> str:
 def work(args: argparse.Namespace, session) -> None:
     import torch
 
-    from benchmarks.measure import describe_machine
-    from benchmarks.measure.memory import run_apart
+    from benchmarks.measure.isolation import run_isolated
+    from benchmarks.measure.report import describe_machine
     from effvit_mm.utils.files import write_text
 
     check_arguments(args)
@@ -151,7 +143,7 @@ def work(args: argparse.Namespace, session) -> None:
     for name, (function, *arguments) in planned.items():
         if name not in measured:
             print(f'{name} ...', file=sys.stderr, flush=True)
-            measured[name] = run_apart(function, *arguments).result._asdict()
+            measured[name] = run_isolated(function, *arguments).result._asdict()
         if out is not None:
             content = {'settings': settings, 'measurements': measured}
             write_text(out, json.dumps(content, indent=1) + '\n')
@@ -168,6 +160,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.path[:1] = []
-    sys.path.append(str(Path(__file__).resolve().parents[2]))
     sys.exit(main())

@@ -1,9 +1,8 @@
-#!/usr/bin/env python
 """Train detectors for two steps and predict with them, at full size: memory, time, result.
 
 Each config runs in a process of its own on synthetic images; no data set is needed. Exit code 0:
 all work within the memory allowed; 1: some do not; 2: the command cannot be run. Example:
-``OMP_NUM_THREADS=1 python tools/analysis_tools/check_detectors.py --out docs/detection_sizes.md``
+``OMP_NUM_THREADS=1 python -m benchmarks.check_detectors --out docs/detection_sizes.md``
 """
 
 import argparse
@@ -31,7 +30,7 @@ is; elsewhere images are padded to a multiple of 32. Allowed were {limit:g} GB.
 def make_parser() -> argparse.ArgumentParser:
     from effvit_mm.openmm.cli import Parser, add_cfg_options
 
-    parser = Parser(prog='check_detectors.py', description=__doc__.split('\n')[0])
+    parser = Parser(prog='python -m benchmarks.check_detectors', description=__doc__.split('\n')[0])
     parser.add_argument(
         'configs', nargs='*', help='configs of detectors; default: all of COCO with the 1x schedule'
     )
@@ -51,40 +50,33 @@ def find_configs(args: argparse.Namespace) -> list[Path]:
     """The configs that were named, or all."""
     from effvit_mm.errors import ConfigError
 
-    folder = Path(__file__).resolve().parents[2] / 'configs'
-    found = [Path(name) for name in args.configs]
-    for path in found:
+    folder = Path(__file__).resolve().parents[1] / 'configs'
+    paths = [Path(name) for name in args.configs]
+    for path in paths:
         if not path.is_file():
             raise ConfigError(f'config {path}: no such file')
-    return found or sorted(path for pattern in PATTERNS for path in folder.glob(pattern))
+    return paths or sorted(path for pattern in PATTERNS for path in folder.glob(pattern))
 
 
 def check_arguments(args: argparse.Namespace) -> list[tuple[int, int]]:
     """The sizes as numbers."""
-    from benchmarks.measure.subjects import parse_size
-    from effvit_mm.errors import ConfigError
-    from effvit_mm.utils.files import check_writable
+    from benchmarks.measure.arguments import check_out, check_positive
+    from benchmarks.measure.workload import parse_size
 
     sizes = [parse_size(text) for text in args.sizes]
-    for name in ('batch_size', 'iterations', 'threads', 'limit'):
-        value = getattr(args, name)
-        if value is not None and value <= 0:
-            raise ConfigError(f'--{name.replace("_", "-")} {value}: more than 0 is needed')
-    if args.out is not None:
-        if not args.out.endswith(('.json', '.md')):
-            raise ConfigError(f'--out {args.out}: a name ending in .json or .md is needed')
-        check_writable(Path(args.out).parent, f'--out {args.out}')
+    check_positive(args, 'batch_size', 'iterations', 'threads', 'limit')
+    check_out(args.out, '.json', '.md')
     return sizes
 
 
-def check_one(path: Path, sizes: list[tuple[int, int]], args: argparse.Namespace) -> dict:
-    """What was found for a config, as JSON holds it; ``error`` is empty where all is well."""
-    from benchmarks.measure.detection import check_detector
-    from benchmarks.measure.memory import GB, FailedError, OutOfBoundsError, run_apart
+def check_config(path: Path, sizes: list[tuple[int, int]], args: argparse.Namespace) -> dict:
+    """What was measured of a config, as JSON holds it; ``error`` is empty where all is well."""
+    from benchmarks.measure.detector_check import check_detector
+    from benchmarks.measure.isolation import GB, FailedError, OutOfBoundsError, run_isolated
 
     given = (str(path), args.cfg_options, sizes, args.batch_size, args.iterations, args.threads)
     try:
-        found, _ = run_apart(check_detector, *given, limit=int(args.limit * GB))
+        check, _ = run_isolated(check_detector, *given, limit=int(args.limit * GB))
     except (FailedError, OutOfBoundsError) as error:
         if args.debug and isinstance(error, FailedError):
             print(error.details, file=sys.stderr)
@@ -92,27 +84,27 @@ def check_one(path: Path, sizes: list[tuple[int, int]], args: argparse.Namespace
     return {
         'config': path.stem,
         'error': '',
-        'parameters': found.parameters,
-        'batch_size': found.batch_size,
-        'peak': found.peak,
+        'parameters': check.parameters,
+        'batch_size': check.batch_size,
+        'peak': check.peak,
         'sizes': [
             {'size': one.size, 'training': one.training._asdict(), **one.prediction._asdict()}
-            for one in found.sizes
+            for one in check.sizes
         ],
     }
 
 
-def table_rows(found: dict) -> list[list[str]]:
+def table_rows(result: dict) -> list[list[str]]:
     """Rows of the table: one for each size, or one that says what went wrong."""
-    if found['error']:
-        return [[f'`{found["config"]}`', *[''] * (len(HEADER) - 2), found['error']]]
+    if result['error']:
+        return [[f'`{result["config"]}`', *[''] * (len(HEADER) - 2), result['error']]]
     rows = []
-    for index, one in enumerate(found['sizes']):
+    for index, one in enumerate(result['sizes']):
         rows.append([
-            '' if index else f'`{found["config"]}`',
-            '' if index else f'{found["parameters"] / 1e6:.3f} M',
+            '' if index else f'`{result["config"]}`',
+            '' if index else f'{result["parameters"] / 1e6:.3f} M',
             '{} x {}'.format(*one['size']),
-            str(found['batch_size']),
+            str(result['batch_size']),
             f'{one["training"]["seconds"]:.1f} s',
             f'{one["training"]["peak"] / 1e9:.2f} GB',
             f'{one["seconds"]:.1f} s',
@@ -124,16 +116,15 @@ def table_rows(found: dict) -> list[list[str]]:
 
 
 def write_report(path: Path, results: list[dict], args: argparse.Namespace, call: str) -> None:
-    """All that was found so far, as Markdown or JSON."""
-    from benchmarks.measure import describe_machine
-    from benchmarks.measure.tables import markdown_table
+    """All that was measured so far, as Markdown or JSON."""
+    from benchmarks.measure.report import describe_machine, markdown_table
     from effvit_mm.utils.files import write_text
 
     if path.suffix == '.json':
         text = json.dumps({'machine': describe_machine(), 'results': results}, indent=1) + '\n'
     else:
         notes = NOTES.format(iterations=args.iterations, limit=args.limit)
-        table = markdown_table(HEADER, [row for found in results for row in table_rows(found)])
+        table = markdown_table(HEADER, [row for result in results for row in table_rows(result)])
         text = (
             f'# Detectors at full size\n\nWritten by `{call}` on {describe_machine()}.\n\n{notes}\n'
             f'{table}'
@@ -145,34 +136,32 @@ def work(args: argparse.Namespace, session, call: str) -> int:
     """Check all configs; 1 where one of them failed."""
     import torch
 
-    from benchmarks.measure.tables import markdown_table
+    from benchmarks.measure.report import markdown_table
 
     sizes = check_arguments(args)
     torch.set_num_threads(args.threads)  # for the description of the machine
     results: list[dict] = []
     for path in find_configs(args):
         print(path.stem, end=' ', flush=True)
-        results.append(check_one(path, sizes, args))
-        found = results[-1]
-        print(found['error'] or f'ok, at most {found["peak"] / 1e9:.2f} GB', flush=True)
+        results.append(check_config(path, sizes, args))
+        result = results[-1]
+        print(result['error'] or f'ok, at most {result["peak"] / 1e9:.2f} GB', flush=True)
         if args.out is not None:
             write_report(Path(args.out), results, args, call)
-    print('\n' + markdown_table(HEADER, [row for found in results for row in table_rows(found)]))
+    print('\n' + markdown_table(HEADER, [row for result in results for row in table_rows(result)]))
     if args.out is not None:
         print(f'wrote {args.out}')
-    return int(any(found['error'] for found in results))
+    return int(any(result['error'] for result in results))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
+    from benchmarks.measure.arguments import command_line
     from effvit_mm.openmm.cli import run_guarded
 
-    words = sys.argv[1:] if argv is None else argv
-    call = ' '.join(['python tools/analysis_tools/check_detectors.py', *words])
+    call = command_line('check_detectors', argv)
     return run_guarded(lambda args, session: work(args, session, call), make_parser, argv)
 
 
 if __name__ == '__main__':
-    sys.path[:1] = []
-    sys.path.append(str(Path(__file__).resolve().parents[2]))
     sys.exit(main())

@@ -1,20 +1,20 @@
-#!/usr/bin/env python
 """Set a config's COCO metric beside pycocotools on the same predictions, to the last digit.
 
 Exit code 0: equal to --tolerance; 1: not; 2: the command cannot be run. Example:
 ``python tools/test.py CONFIG CHECKPOINT --out predictions.json``, then
-``python tools/analysis_tools/compare_pycocotools.py CONFIG predictions.json``
+``python -m benchmarks.compare_pycocotools CONFIG predictions.json``
 """
 
 import argparse
 import sys
-from pathlib import Path
 
 
 def make_parser() -> argparse.ArgumentParser:
     from effvit_mm.openmm.cli import Parser, add_cfg_options
 
-    parser = Parser(prog='compare_pycocotools.py', description=__doc__.split('\n')[0])
+    parser = Parser(
+        prog='python -m benchmarks.compare_pycocotools', description=__doc__.split('\n')[0]
+    )
     parser.add_argument('config', help='config of a detector with a CocoMetric')
     parser.add_argument('predictions', help='what test.py --out wrote, .json or .pkl')
     parser.add_argument('--tolerance', type=float, default=1e-6, help='default: 1e-6')
@@ -94,6 +94,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.path[:1] = []
-    sys.path.append(str(Path(__file__).resolve().parents[2]))
     sys.exit(main())

@@ -1,8 +1,7 @@
-#!/usr/bin/env python
 """Trained models side by side, in a Markdown table: accuracy, multiply-adds, speed.
 
-All are tested and timed in their deployed form. Example: ``python
-tools/analysis_tools/compare_trained.py --model CONFIG CHECKPOINT CHECKPOINT --model CONFIG
+All are tested and timed in their deployed form. Example:
+``python -m benchmarks.compare_trained --model CONFIG CHECKPOINT CHECKPOINT --model CONFIG
 CHECKPOINT``; several checkpoints of a classifier's config are its seeds, and the attention of the
 others is compared with that of the first. Of detectors and re-ID models, one checkpoint each, the
 table has COCO's figures or those of the ranking.
@@ -20,7 +19,7 @@ os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
 def make_parser() -> argparse.ArgumentParser:
     from effvit_mm.openmm.cli import Parser, add_common_arguments
 
-    parser = Parser(prog='compare_trained.py', description=__doc__.split('\n')[0])
+    parser = Parser(prog='python -m benchmarks.compare_trained', description=__doc__.split('\n')[0])
     parser.add_argument(
         '--model',
         nargs='+',
@@ -37,11 +36,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def work(args: argparse.Namespace, session) -> None:
+    from benchmarks.measure.arguments import check_positive
     from effvit_mm.errors import ConfigError
 
-    for name in ('batch_size', 'repeats'):
-        if getattr(args, name) < 1:
-            raise ConfigError(f'--{name.replace("_", "-")} {getattr(args, name)}: 1 or more')
+    check_positive(args, 'batch_size', 'repeats')
     for files in args.model:
         if len(files) < 2:
             raise ConfigError(f'--model {files[0]}: a config and a checkpoint are needed')
@@ -89,69 +87,70 @@ def build(args: argparse.Namespace, session, config: str, checkpoint: str, numbe
 
 def compare_classifiers(runners: list[tuple[str, list]], args: argparse.Namespace) -> None:
     """Print the table of classifiers."""
-    from benchmarks.measure import describe_machine
     from benchmarks.measure.trained import images_per_second, measure_trained
 
     trained = [measure_trained(name, seeds, args.batch_size) for name, seeds in runners]
-    speeds = images_per_second(trained, args.repeats)
-    print(f'\n{describe_machine()}; batches of {args.batch_size}, medians of {args.repeats}\n')
-    print('| config | top-1 | parameters | multiply-adds | in the attention | images/s |')
-    print('| :-- | --: | --: | --: | --: | --: |')
-    baseline = trained[0].cost.mechanism
-    for one, speed in zip(trained, speeds, strict=True):
-        accuracy = ', '.join(f'{value:.2f}' for value in one.accuracy)
-        if len(one.accuracy) > 1:
-            accuracy = f'**{mean(one.accuracy):.2f}** ({accuracy})'
+    rows, baseline = [], trained[0].cost.mechanism
+    for one, speed in zip(trained, images_per_second(trained, args.repeats), strict=True):
+        accuracy = ', '.join(f'{value:.2f}' for value in one.figures)
+        if len(one.figures) > 1:
+            accuracy = f'**{mean(one.figures):.2f}** ({accuracy})'
         change = '' if one is trained[0] else f' ({one.cost.mechanism / baseline - 1:+.0%})'
-        print(
-            f'| {one.name} | {accuracy} | {one.parameters / 1e3:,.0f} k '
-            f'| {one.cost.model / 1e6:.2f} M | {one.cost.mechanism / 1e6:.2f} M{change} '
-            f'| {speed:.0f} |'
-        )
+        rows.append([
+            one.name, accuracy, f'{one.parameters / 1e3:,.0f} k', f'{one.cost.model / 1e6:.2f} M',
+            f'{one.cost.mechanism / 1e6:.2f} M{change}', f'{speed:.0f}',
+        ])  # fmt: skip
+    header = ['config', 'top-1', 'parameters', 'multiply-adds', 'in the attention', 'images/s']
+    print_table(f'batches of {args.batch_size}', header, rows, args.repeats)
 
 
 def compare_detectors(runners: list[tuple[str, list]], args: argparse.Namespace) -> None:
     """Print the table of detectors; images a second from the preprocessed batch to boxes."""
-    from benchmarks.measure import describe_machine
     from benchmarks.measure.trained import images_per_second, measure_detector
 
     trained = [measure_detector(name, runner) for name, runner in single(runners, 'detector')]
-    speeds = images_per_second(trained, args.repeats)
-    sizes = {tuple(one.deployed.x.shape) for one in trained}
-    shapes = ', '.join(' x '.join(map(str, shape)) for shape in sorted(sizes))
-    print(f'\n{describe_machine()}; batches {shapes}, medians of {args.repeats}\n')
-    print('| config | AP | AP50 | AP75 | APs | APm | APl | parameters | multiply-adds | images/s |')
-    print('| :-- |' + ' --: |' * 9)
-    for one, speed in zip(trained, speeds, strict=True):
+    rows = []
+    for one, speed in zip(trained, images_per_second(trained, args.repeats), strict=True):
         whole, *sizes = one.figures.sizes
         values = (whole.ap, whole.ap50, whole.ap75, *(size.ap for size in sizes))
-        figures = ' | '.join(f'{100 * value:.1f}' for value in values)
-        print(
-            f'| {one.name} | {figures} | {one.parameters / 1e6:.2f} M '
-            f'| {one.flops / 1e9:.2f} G | {speed:.1f} |'
-        )
+        figures = [f'{100 * value:.1f}' for value in values]
+        rows.append([
+            one.name, *figures, f'{one.parameters / 1e6:.2f} M', f'{one.cost / 1e9:.2f} G',
+            f'{speed:.1f}',
+        ])  # fmt: skip
+    shapes = sorted({tuple(one.deployed.x.shape) for one in trained})
+    batches = ', '.join(' x '.join(map(str, shape)) for shape in shapes)
+    header = ['config', 'AP', 'AP50', 'AP75', 'APs', 'APm', 'APl']
+    header += ['parameters', 'multiply-adds', 'images/s']
+    print_table(f'batches {batches}', header, rows, args.repeats)
 
 
 def compare_reid(runners: list[tuple[str, list]], args: argparse.Namespace) -> None:
     """Print the table of re-ID models; images a second from the preprocessed batch to features."""
-    from benchmarks.measure import describe_machine
     from benchmarks.measure.trained import images_per_second, measure_reid
 
     trained = [
         measure_reid(name, runner, args.batch_size)
         for name, runner in single(runners, 're-ID model')
     ]
-    speeds = images_per_second(trained, args.repeats)
-    print(f'\n{describe_machine()}; batches of {args.batch_size}, medians of {args.repeats}\n')
-    print('| config | mAP | rank-1 | mINP | parameters | multiply-adds | images/s |')
-    print('| :-- |' + ' --: |' * 6)
-    for one, speed in zip(trained, speeds, strict=True):
+    rows = []
+    for one, speed in zip(trained, images_per_second(trained, args.repeats), strict=True):
         values = (one.figures.mAP, one.figures.rank(1), one.figures.mINP)
-        figures = ' | '.join(f'{100 * value:.1f}' for value in values)
-        print(
-            f'| {one.name} | {figures} | {one.parameters / 1e6:.2f} M '
-            f'| {one.flops / 1e9:.3f} G | {speed:.1f} |'
-        )
+        figures = [f'{100 * value:.1f}' for value in values]
+        rows.append([
+            one.name, *figures, f'{one.parameters / 1e6:.2f} M', f'{one.cost / 1e9:.3f} G',
+            f'{speed:.0f}',
+        ])  # fmt: skip
+    header = ['config', 'mAP', 'rank-1', 'mINP', 'parameters', 'multiply-adds', 'images/s']
+    print_table(f'batches of {args.batch_size}', header, rows, args.repeats)
+
+
+def print_table(batches: str, header: list[str], rows: list[list[str]], repeats: int) -> None:
+    """Print a table below the machine and how the speed was measured."""
+    from benchmarks.measure.report import describe_machine, markdown_table
+
+    print(f'\n{describe_machine()}; {batches}, medians of {repeats}\n')
+    print(markdown_table(header, rows), end='')
 
 
 def single(runners: list[tuple[str, list]], kind: str) -> list[tuple]:
@@ -172,6 +171,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.path[:1] = []
-    sys.path.append(str(Path(__file__).resolve().parents[2]))
     sys.exit(main())

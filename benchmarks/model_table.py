@@ -1,8 +1,7 @@
-#!/usr/bin/env python
 """Write the table of models, and what linear attention saves against softmax, in Markdown.
 
-Example: ``OMP_NUM_THREADS=1 python tools/analysis_tools/model_table.py --out docs/model_table.md``;
-``python tools/analysis_tools/model_table.py 'pslt*' --no-latency`` prints a part of it at once.
+Example: ``OMP_NUM_THREADS=1 python -m benchmarks.model_table --out docs/model_table.md``;
+``python -m benchmarks.model_table 'pslt*' --no-latency`` prints a part of it at once.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.measure.comparison import Measured, Variant
+    from benchmarks.measure.model_costs import Measured, Variant
 
 SIZES = (224, 512)  # of the table of models
 COMPARED_SIZES = (224, 384, 512, 896)
@@ -54,7 +53,7 @@ The paper of e-attention claims reductions of 30 to 50 % for each of its two met
 def make_parser() -> argparse.ArgumentParser:
     from effvit_mm.openmm.cli import Parser
 
-    parser = Parser(prog='model_table.py', description=__doc__.split('\n')[0])
+    parser = Parser(prog='python -m benchmarks.model_table', description=__doc__.split('\n')[0])
     parser.add_argument('pattern', nargs='?', default='*', help="models, e.g. 'pslt*' (all)")
     parser.add_argument('--out', type=Path, help='file to write; standard output without it')
     parser.add_argument('--no-latency', action='store_true', help='count only, measure no time')
@@ -72,19 +71,19 @@ def giga(count: int) -> str:
 
 def model_rows(names: Sequence[str]) -> Iterator[list[str]]:
     """One row for each model: see the header in :func:`model_section`."""
-    from benchmarks.measure.comparison import Variant, measure
+    from benchmarks.measure.model_costs import Variant, measure
     from benchmarks.measure.published import PUBLISHED, published_size
 
     sources = {name: (top1, source) for source, t in PUBLISHED.items() for name, top1 in t.items()}
     for name in names:
         own_size = published_size(name)
-        found = {size: measure(Variant(name, name), size) for size in {*SIZES, own_size}}
+        costs_at = {size: measure(Variant(name, name), size) for size in {*SIZES, own_size}}
         top1, source = sources.get(name, ('', ''))
-        costs = [found[size].cost for size in SIZES]
+        costs = [costs_at[size].cost for size in SIZES]
         yield [
             f'`{name}`',
-            f'{found[SIZES[0]].parameters:,}',
-            f'{giga(found[own_size].cost.model)} at {own_size}',
+            f'{costs_at[SIZES[0]].parameters:,}',
+            f'{giga(costs_at[own_size].cost.model)} at {own_size}',
             *(giga(cost.model) for cost in costs),
             *(percent(cost.mechanism / cost.model) for cost in costs),
             *(percent(cost.layers / cost.model) for cost in costs),
@@ -94,7 +93,7 @@ def model_rows(names: Sequence[str]) -> Iterator[list[str]]:
 
 
 def model_section(names: Sequence[str]) -> str:
-    from benchmarks.measure.tables import markdown_table
+    from benchmarks.measure.report import markdown_table
 
     header = ['model', 'parameters', 'multiply-adds, published size']
     for label in ('multiply-adds', 'attention', 'attention layers'):
@@ -103,29 +102,28 @@ def model_section(names: Sequence[str]) -> str:
     return f'{MODELS_TEXT}\n{table}'
 
 
-def reduction_rows(variants: Sequence[Variant], measured: Sequence[Measured], size: int):
+def reduction_rows(variants: Sequence[Variant], networks: Sequence[Measured], size: int):
     """One row for each network; the first is the baseline."""
-    base = measured[0]
-    for variant, found in zip(variants, measured, strict=True):
-        saved = found.saved(base)
-        kept = '' if found.kept is None else f'{found.kept} of {(size // 16) ** 2}'
+    base = networks[0]
+    for variant, network in zip(variants, networks, strict=True):
+        saved = network.saved(base)
+        kept = '' if network.kept is None else f'{network.kept} of {(size // 16) ** 2}'
         row = [str(size), variant.label, kept]
         for share, count in (
-            (saved.mechanism, found.cost.mechanism),
-            (saved.model, found.cost.model),
+            (saved.mechanism, network.cost.mechanism),
+            (saved.model, network.cost.model),
         ):
-            row += [giga(count), '' if found is base else percent(share)]
-        if found.latency is not None:
-            for own, other in zip(found.latency, base.latency, strict=True):
-                row += [f'{1000 * own:.1f} ms', '' if found is base else percent(1 - own / other)]
+            row += [giga(count), '' if network is base else percent(share)]
+        if network.latency is not None:
+            for own, other in zip(network.latency, base.latency, strict=True):
+                row += [f'{1000 * own:.1f} ms', '' if network is base else percent(1 - own / other)]
         yield row
 
 
 def reduction_section(names: Sequence[str], repeats: int) -> str:
     """Tables of the hosts that ``names`` has a linear network of; empty where it has none."""
-    from benchmarks.measure import describe_machine
-    from benchmarks.measure.comparison import compare, deit_variants
-    from benchmarks.measure.tables import markdown_table
+    from benchmarks.measure.model_costs import compare, deit_variants
+    from benchmarks.measure.report import describe_machine, markdown_table
 
     text = ''
     for arch in HOSTS:
@@ -145,7 +143,7 @@ def reduction_section(names: Sequence[str], repeats: int) -> str:
         return ''
     how = (
         f'\nTimes are medians of {repeats} passes after one to warm up, one image a batch, the '
-        f'networks in turn, float32: {describe_machine()}.\n'
+        f'networks alternately, float32: {describe_machine()}.\n'
     )
     return f'\n{REDUCTION_TEXT}{how if repeats else ""}{text}'
 
@@ -176,14 +174,12 @@ def work(args: argparse.Namespace, session, call: str) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
+    from benchmarks.measure.arguments import command_line
     from effvit_mm.openmm.cli import run_guarded
 
-    words = sys.argv[1:] if argv is None else argv
-    call = ' '.join(['python tools/analysis_tools/model_table.py', *words])
+    call = command_line('model_table', argv)
     return run_guarded(lambda args, session: work(args, session, call), make_parser, argv)
 
 
 if __name__ == '__main__':
-    sys.path[:1] = []
-    sys.path.append(str(Path(__file__).resolve().parents[2]))
     sys.exit(main())

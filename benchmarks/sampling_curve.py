@@ -1,7 +1,6 @@
-#!/usr/bin/env python
 """Accuracy against computation of token sampling, put on a trained model without training.
 
-Example: ``python tools/analysis_tools/sampling_curve.py
+Example: ``python -m benchmarks.sampling_curve
 configs/castling/deit-tiny_fashion-mnist.py work_dirs/deit-tiny_fashion-mnist/epoch_5.pth
 --sampled-blocks 1 2 3 --num-samples 4 8 16 32 49 --show curve.png``
 """
@@ -17,7 +16,7 @@ os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
 def make_parser() -> argparse.ArgumentParser:
     from effvit_mm.openmm.cli import Parser, add_common_arguments
 
-    parser = Parser(prog='sampling_curve.py', description=__doc__.split('\n')[0])
+    parser = Parser(prog='python -m benchmarks.sampling_curve', description=__doc__.split('\n')[0])
     parser.add_argument('config', help='config of a classifier with a VisionTransformer')
     parser.add_argument('checkpoint', help='its trained weights')
     parser.add_argument(
@@ -42,6 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def work(args: argparse.Namespace, session) -> None:
+    from benchmarks.measure.report import markdown_table
     from benchmarks.measure.sampling import measure_sampling, use_sampling
     from effvit_mm.errors import ConfigError
     from effvit_mm.openmm.config.loading import build_runner, prepare_testing
@@ -66,15 +66,16 @@ def work(args: argparse.Namespace, session) -> None:
             'all tokens': [Point(cost(whole), whole.accuracy, '')],
         }
     draw_tradeoff(panels, Path(args.show))
-    print('\n| num_samples | tokens left | multiply-adds | saved | top-1 | images/s |')
-    print('| --: | --: | --: | --: | --: | --: |')
-    for r in results:
-        kept = '' if r.num_samples is None else f'{r.kept:.1f}'
-        saved = 1 - r.multiply_adds / whole.multiply_adds
-        print(
-            f'| {r.num_samples or "none"} | {kept} | {r.multiply_adds / 1e6:.2f} M | {saved:.1%} '
-            f'| {r.accuracy:.2f} | {r.images_per_second:.0f} |'
-        )
+    rows = [
+        [
+            str(r.num_samples or 'none'), '' if r.num_samples is None else f'{r.kept:.1f}',
+            f'{r.multiply_adds / 1e6:.2f} M', f'{1 - r.multiply_adds / whole.multiply_adds:.1%}',
+            f'{r.accuracy:.2f}', f'{r.images_per_second:.0f}',
+        ]
+        for r in results
+    ]  # fmt: skip
+    header = ['num_samples', 'tokens left', 'multiply-adds', 'saved', 'top-1', 'images/s']
+    print(f'\n{markdown_table(header, rows)}', end='')
     print(f'\nwrote {args.show}')
 
 
@@ -86,6 +87,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.path[:1] = []
-    sys.path.append(str(Path(__file__).resolve().parents[2]))
     sys.exit(main())

@@ -9,9 +9,8 @@ from importlib import import_module
 from . import deploy, ops
 from .attention import register_mechanism
 from .flops import count_flops
-from .models import create_model, list_models
+from .models import convert_state_dict, create_model, export_state_dict, list_models
 from .version import __version__
-from .weights.conversion import convert_state_dict, export_state_dict
 
 try:
     from . import registry
@@ -51,4 +50,13 @@ def __getattr__(name: str):
     """Import the module that has the name."""
     if name not in _LATER:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    return getattr(import_module(_LATER[name], __name__), name)
+    try:
+        return getattr(import_module(_LATER[name], __name__), name)
+    except ModuleNotFoundError as error:
+        if error.name not in ('mmengine', 'mmcv', 'mmdet', 'mmpretrain'):
+            raise
+        raise ModuleNotFoundError(
+            f"effvit_mm.{name} needs {error.name}: `pip install 'effvit-mm[openmm]'` brings the "
+            "OneDL distributions; OpenMMLab's own packages work too",
+            name=error.name,
+        ) from error

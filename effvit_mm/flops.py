@@ -20,15 +20,13 @@ from torch.utils.flop_counter import FlopCounterMode
 _CPU_ATTENTION = getattr(torch.ops.aten, '_scaled_dot_product_flash_attention_for_cpu', None)
 
 
-def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int]) -> int:
+def _attention_flops(
+    query: Sequence[int], key: Sequence[int], value: Sequence[int], *_args, **_kwargs
+) -> int:
     """Twice the multiply-adds of ``softmax(Q K^T) V``; shapes ``(..., N or M, width)``."""
     *batch, queries, width = query
     keys, value_width = key[-2], value[-1]
     return 2 * prod(batch) * queries * keys * (width + value_width)
-
-
-def _formula(query, key, value, *_args, out_shape=None, **_kwargs) -> int:
-    return _attention_flops(query, key, value)
 
 
 @contextmanager
@@ -56,7 +54,7 @@ def flops_by_module(model: nn.Module, x: Tensor) -> dict[str, Counter[str]]:
         ``{'stages.0.0.attn': {'addmm': ..., ...}, ...}``: a module's count has its children's in
         it, and the whole model's name is ``''``. Modules that multiply nothing are left out.
     """
-    extra = {_CPU_ATTENTION: _formula} if _CPU_ATTENTION is not None else {}
+    extra = {_CPU_ATTENTION: _attention_flops} if _CPU_ATTENTION is not None else {}
     counter = FlopCounterMode(display=False, custom_mapping=extra)
     with evaluation_mode(model), counter:
         model(x)
@@ -70,19 +68,19 @@ def flops_by_module(model: nn.Module, x: Tensor) -> dict[str, Counter[str]]:
     return result
 
 
-def flops_of(name: str, found: Mapping[str, Counter[str]]) -> int:
+def flops_of(name: str, counts: Mapping[str, Counter[str]]) -> int:
     """Multiply-adds of a module.
 
     Args:
         name: Its name in the model.
-        found: What :func:`flops_by_module` gave. Of a module whose ``forward`` was called directly,
-            as mmdet does with heads, it knows the parts alone: they are added up.
+        counts: What :func:`flops_by_module` gave. Of a module whose ``forward`` was called
+            directly, as mmdet does with heads, it has the parts alone: they are added up.
     """
-    if name in found:
-        return sum(found[name].values())
-    parts = [part for part in found if part.startswith(f'{name}.')]
+    if name in counts:
+        return counts[name].total()
+    parts = [part for part in counts if part.startswith(f'{name}.')]
     tops = [p for p in parts if not any(p.startswith(f'{other}.') for other in parts)]
-    return sum(sum(found[part].values()) for part in tops)
+    return sum(counts[part].total() for part in tops)
 
 
 def flops_by_operator(model: nn.Module, input_shape: Sequence[int]) -> dict[str, int]:
@@ -113,33 +111,13 @@ def zeros(model: nn.Module, input_shape: Sequence[int]) -> Tensor:
     return torch.zeros(shape, device=like.device, dtype=like.dtype)
 
 
-class TensorPass(nn.Module):
-    """An OpenMMLab model as a function of a batch of images, up to what its heads put out.
-
-    Nothing is decoded or suppressed: there is little to multiply there, and how much depends on the
-    image. The second stage of a detector is given as many boxes as it takes at most in inference
-    (``test_cfg.rpn.max_per_img``, 1000), of which mmdet lets 100 go to the mask head.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor):
-        if not getattr(self.model, 'with_roi_head', False):
-            return self.model(x, mode='tensor')
-        from mmengine.structures import InstanceData
-
-        maps = self.model.extract_feat(x)
-        height, width = x.shape[2:]
-        count = self.model.test_cfg.rpn.max_per_img
-        boxes = x.new_tensor([0, 0, width / 2, height / 2]).expand(count, 4)
-        proposals = [InstanceData(bboxes=boxes)] * len(x)
-        return self.model.rpn_head(maps), self.model.roi_head(maps, proposals)
-
-
 def count_flops(model: nn.Module, input_shape: Sequence[int]) -> int:
-    """Multiply-adds of one forward pass; see :func:`flops_by_operator`."""
+    """Multiply-adds of one forward pass in evaluation mode, fused attention counted.
+
+    Args:
+        model: Called with one tensor.
+        input_shape: ``(C, H, W)``, a batch of one is made of it; or ``(B, C, H, W)``.
+    """
     return sum(flops_by_operator(model, input_shape).values())
 
 

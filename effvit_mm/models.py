@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from .backbones import PSLT, Backbone, CrossViT, Deployable, LeViT, MViTv2, VisionTransformer
+from .errors import CheckpointError
 from .heads import DistilledHeads, Head, LeViTHead, LinearHead, TokenHeads
-from .weights.checkpoint import get_state_dict, load_weights, read_checkpoint
+from .weights import count_classes, get_state_dict, load_checkpoint, read_checkpoint
+from .weights.published import Shapes, to_ours, to_published
+
+logger = logging.getLogger(__name__)
 
 
 def _linear_head(backbone: Backbone, num_classes: int) -> Head:
@@ -119,30 +125,39 @@ def list_models(pattern: str = '*') -> list[str]:
 
 def create_model(
     name: str,
-    num_classes: int = 1000,
+    num_classes: int | None = 1000,
     features_only: bool = False,
     out_indices: int | Sequence[int] | None = None,
     checkpoint: str | Path | None = None,
+    use_ema: bool = True,
+    trust: bool = False,
     **kwargs,
 ) -> nn.Module:
     """Build a model by name.
 
     Args:
         name: One of :func:`list_models`.
-        num_classes: Classes of the head; 0 for pooled features.
+        num_classes: Classes of the head; 0 for pooled features, None for as many as the head in
+            ``checkpoint`` has, 1000 where it has none.
         features_only: Return the backbone: a tuple of raw NCHW maps instead of logits.
         out_indices: Stages to return with ``features_only``; all by default.
-        checkpoint: File to load the weights from, in our names (see
-            :func:`effvit_mm.convert_state_dict` for others). A head of another class count is left
-            at its initialisation.
+        checkpoint: File or http(s) address to load the weights from, in our names or the published
+            ones. A head of another class count is left at its initialisation. What matched is
+            logged, as a warning where it was not all.
+        use_ema: Load running averages of the weights where the checkpoint has them.
+        trust: Unpickle whatever the file holds, which can run code.
         **kwargs: Further arguments of the backbone's class.
 
     Raises:
         ValueError: An unknown name, or an argument out of range.
-        CheckpointError: Nothing in ``checkpoint`` fits.
+        CheckpointError: ``checkpoint`` cannot be read, or nothing in it fits.
     """
     if name not in MODEL_TABLE:
         raise ValueError(f'there is no model {name!r}; there are: {", ".join(list_models())}')
+    content = None if checkpoint is None else read_checkpoint(checkpoint, trust=trust)
+    if num_classes is None:
+        state = {} if content is None else get_state_dict(content, str(checkpoint), use_ema)
+        num_classes = count_classes(state) or 1000
     if not isinstance(num_classes, int) or num_classes < 0:
         raise ValueError(f'num_classes={num_classes!r}: 0 (features) or more is needed')
     if out_indices is not None and not features_only:
@@ -156,8 +171,60 @@ def create_model(
     model: nn.Module = family.backbone(**{**preset, **chosen, **kwargs})
     if not features_only:
         model = Classifier(model, family.head(model, num_classes) if num_classes else None)
-    if checkpoint is not None:
-        state = get_state_dict(read_checkpoint(checkpoint), source=str(checkpoint))
-        nested = features_only and any(key.startswith('backbone.') for key in state)
-        load_weights(model, state, source=str(checkpoint), prefix='backbone.' if nested else '')
+    if content is not None:
+        report = load_checkpoint(model, content, source=str(checkpoint), use_ema=use_ema)
+        partial = report.missing or report.mismatched
+        logger.log(logging.WARNING if partial else logging.INFO, '%s: %s', name, report)
     return model
+
+
+def convert_state_dict(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Rename the published weights of a model to those of ``create_model(name)``.
+
+    Args:
+        state: ``{published name: tensor}``: a whole classifier, or a backbone alone.
+        name: One of :func:`effvit_mm.list_models`.
+
+    Returns:
+        ``{our name: the same tensor}``, ``backbone.*`` and ``head.*``.
+
+    Raises:
+        CheckpointError: A name that no rule knows, or a shape that the model does not have (the
+            head's class count is free).
+    """
+    return to_ours(state, name, _shapes_of(name))
+
+
+def export_state_dict(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Rename the weights of ``create_model(name)`` to the published names: timm's.
+
+    The inverse of :func:`convert_state_dict`. timm's models take the result with ``strict=True``;
+    they are called as ours are, with the image size where timm has it in the name
+    (``deit_tiny_patch16_224``, ``crossvit_9_240``). PSLT, which timm lacks, gets its authors'
+    names.
+
+    Args:
+        state: ``{our name: tensor}``: a classifier (``backbone.*`` and ``head.*``), or a backbone
+            alone, with or without the prefix.
+        name: One of :func:`effvit_mm.list_models` whose attention is the published network's own.
+
+    Raises:
+        CheckpointError: The model's attention is none that timm has, or ``state`` has a name or a
+            shape that the model does not have (the head's class count is free).
+    """
+    shapes = _shapes_of(name)
+    attention = MODEL_TABLE[name][1].get('attention')
+    if attention is not None:
+        raise CheckpointError(
+            f'{name} has {attention["type"]} where the network of these names has softmax '
+            'attention: there, its weights would give other results'
+        )
+    return to_published(state, name, shapes)
+
+
+def _shapes_of(name: str) -> Shapes:
+    """The shapes of a model's tensors by their names."""
+    if name not in MODEL_TABLE:
+        raise CheckpointError(f'there is no model {name!r}; there are: {", ".join(list_models())}')
+    with torch.device('meta'):
+        return {key: value.shape for key, value in create_model(name).state_dict().items()}

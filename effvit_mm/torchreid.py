@@ -14,19 +14,17 @@ import runpy
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
-from mmengine.dist import is_distributed
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import ConfigError, DataError, UserError
 from .models import MODEL_TABLE, list_models
-from .openmm.data_checks.labels import on_main_process
-from .openmm.reid.model import ReIDModel
 from .reid.names import (
     DISTRACTOR,
     JUNK,
@@ -37,8 +35,11 @@ from .reid.names import (
     in_order,
     read_folders,
 )
+from .reid.network import PersonClassifier, ReIDNetwork
+from .reid.pooling import AveragePooling, TokenPooling, build_pooling
 from .sample_data.walkers import make_walkers
-from .weights.checkpoint import get_state_dict, load_weights, read_checkpoint, safe_unpickling
+from .utils.distributed import is_distributed, on_main_process
+from .weights import load_checkpoint, safe_unpickling
 
 PACKAGES = ('torchreid', 'torchreid.reid', 'pyppbox_torchreid')
 # How torchreid's own folders inside that of a data set are called.
@@ -50,8 +51,12 @@ READ_ERRORS = (
 )  # fmt: skip
 
 
-@cache
-def _package() -> str:
+def installed_package() -> str:
+    """The name of the first package of :data:`PACKAGES` that has models and data sets.
+
+    Raises:
+        ConfigError: None is installed, or something that it needs is not.
+    """
     for name in PACKAGES:
         try:
             if find_spec(f'{name}.models') and find_spec(f'{name}.data'):
@@ -78,7 +83,7 @@ def import_torchreid(name: str) -> ModuleType:
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of Cython, that is not there, and of old NumPy names
         try:
-            return import_module(f'{_package()}.{name}')
+            return import_module(f'{installed_package()}.{name}')
         except ModuleNotFoundError as error:
             raise _missing(error) from error
 
@@ -86,28 +91,28 @@ def import_torchreid(name: str) -> ModuleType:
 # Our models for torchreid ---------------------------------------------------------------------
 
 
-class TorchreidModel(ReIDModel):
-    """A :class:`ReIDModel` as torchreid's engines call it: images alone, and what is returned
-    depends on the mode.
+class TorchreidModel(ReIDNetwork):
+    """The re-ID network as torchreid's engines call it: what it returns depends on the mode.
 
     In training logits ``(B, num_classes)``, with ``loss='triplet'`` and the features before the
-    BNNeck beside them; in evaluation the features behind it. State dicts are those of
-    :class:`ReIDModel`.
+    BNNeck beside them; in evaluation the features behind it, ``(B, D)``. State dicts are those of
+    :class:`ReIDNetwork`.
 
     Args:
+        backbone: Its last map, or its vectors, are pooled.
+        pooling: How.
+        num_classes: Persons to train on; 1 for no classifier.
         loss: ``'softmax'`` or ``'triplet'``.
-        **kwargs: Of :class:`ReIDModel`.
     """
 
-    def __init__(self, loss: str = 'softmax', **kwargs) -> None:
+    def __init__(
+        self, backbone: nn.Module, pooling: nn.Module, num_classes: int, loss: str = 'softmax'
+    ) -> None:
         if loss not in ('softmax', 'triplet'):
             raise ConfigError(f"loss={loss!r}: torchreid has 'softmax' and 'triplet'")
-        super().__init__(**kwargs)
-        self.kind = loss
-        # As a parameter torchreid would unfreeze it at each epoch.
-        bias = self.neck.bias.detach()
-        del self.neck.bias
-        self.neck.register_buffer('bias', bias)
+        classifier = partial(PersonClassifier, num_classes=num_classes)
+        super().__init__(backbone, pooling, classifier if num_classes > 1 else None)
+        self.loss = loss
 
     def forward(self, inputs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         pooled = self.pooled(inputs)
@@ -117,7 +122,7 @@ class TorchreidModel(ReIDModel):
         if self.classifier is None:
             raise UserError('this model was built for one class: it gives features alone')
         logits = self.classifier(features)
-        return logits if self.kind == 'softmax' else (logits, pooled)
+        return logits if self.loss == 'softmax' else (logits, pooled)
 
 
 def build_torchreid_model(
@@ -126,7 +131,7 @@ def build_torchreid_model(
     loss: str = 'softmax',
     pretrained: bool | str | Path = False,
     use_gpu: bool = True,
-    pooling: Mapping | None = None,
+    pooling: Mapping | nn.Module | None = None,
     **kwargs,
 ) -> TorchreidModel:
     """What torchreid's ``build_model`` gives for the name of a model of ours.
@@ -135,9 +140,11 @@ def build_torchreid_model(
         name: One of :func:`effvit_mm.list_models`.
         num_classes: Persons to train on; 1, as torchreid's ``FeatureExtractor`` has it, for none.
         loss: ``'softmax'`` or ``'triplet'``.
-        pretrained: A checkpoint of ours, of re-identification or classification, or False.
+        pretrained: A checkpoint (file or http(s) address) of re-identification or classification,
+            ours or published, or False.
         use_gpu: Not used; the engines move models themselves.
-        pooling: Config of one, as in :class:`ReIDModel`.
+        pooling: ``dict(type='GeMPooling', p=3)`` or a module; by default class tokens are joined
+            and maps averaged.
         **kwargs: Further arguments of the backbone.
 
     Raises:
@@ -151,18 +158,15 @@ def build_torchreid_model(
             'a checkpoint'
         )
     family, preset = MODEL_TABLE[name]
-    backbone = {'type': f'effvit_mm.{family.backbone.__name__}', **preset, **family.classifier}
-    tokens = family.classifier.get('out_type') == 'cls_token'
-    model = TorchreidModel(
-        loss=loss,
-        backbone={**backbone, **kwargs},
-        pooling=pooling or {'type': f'effvit_mm.{"Token" if tokens else "Average"}Pooling'},
-        num_classes=num_classes if num_classes > 1 else None,
-        classifier={'type': 'effvit_mm.SoftmaxLoss'} if num_classes > 1 else None,
-    )
+    backbone = family.backbone(**{**preset, **family.classifier, **kwargs})
+    if pooling is None:
+        tokens = family.classifier.get('out_type') == 'cls_token'
+        pooling = TokenPooling() if tokens else AveragePooling()
+    elif isinstance(pooling, Mapping):
+        pooling = build_pooling(pooling)
+    model = TorchreidModel(backbone, pooling, num_classes, loss)
     if pretrained:
-        state = get_state_dict(read_checkpoint(pretrained), source=str(pretrained))
-        print(load_weights(model, state, source=str(pretrained)))
+        print(load_checkpoint(model, pretrained))
     return model
 
 
@@ -183,7 +187,7 @@ def register_torchreid() -> str:
     for name in list_models():
         factory[name] = partial(build_torchreid_model, name)
     _register_dataset('walkers', {'folder': 'walkers', 'make': make_walkers})
-    return _package()
+    return installed_package()
 
 
 def register_folder(name: str, folder: str | Path, **options) -> None:
@@ -193,7 +197,7 @@ def register_folder(name: str, folder: str | Path, **options) -> None:
         name: To be given as ``sources`` or ``targets`` of ``ImageDataManager``.
         folder: Where it is; a relative one is below the data manager's ``root``.
         **options: ``pattern``, ``folders`` and ``allow_shared_ids`` of
-            :func:`.names.read_folders`.
+            :func:`effvit_mm.reid.names.read_folders`.
 
     Raises:
         ConfigError: torchreid has a data set of this name.
@@ -202,15 +206,15 @@ def register_folder(name: str, folder: str | Path, **options) -> None:
 
 
 def _register_dataset(name: str, options: dict) -> None:
-    known = image_datasets()
-    if name in known and getattr(known[name], 'effvit_mm_options', None) != options:
+    classes = image_datasets()
+    if name in classes and getattr(classes[name], 'effvit_mm_options', None) != options:
         raise ConfigError(f'name={name!r}: torchreid has a data set of this name already')
-    if name not in known:
-        known[name] = _dataset_class(name, options)
+    if name not in classes:
+        classes[name] = _dataset_class(name, options)
 
 
 def _dataset_class(name: str, options: dict) -> type:
-    """A class of torchreid's kind over :func:`.names.read_folders`."""
+    """A data set class of torchreid's over a folder of named pictures."""
     reading = {k: v for k, v in options.items() if k not in ('folder', 'make')}
     junk = [] if reading.get('pattern') else [int(JUNK), int(DISTRACTOR)]
 
@@ -250,12 +254,12 @@ def read_dataset(name: str, data_root: str | Path, **options) -> ReIDSplits:
         ConfigError: There is no such data set, or it has no such option.
         DataError: The folder is missing, or torchreid cannot read what is in it.
     """
-    known = image_datasets()
-    if name not in known:
+    classes = image_datasets()
+    if name not in classes:
         raise ConfigError(
-            f"source={name!r}: there are 'folder', 'walkers' and torchreid's {', '.join(known)}"
+            f"source={name!r}: there are 'folder', 'walkers' and torchreid's {', '.join(classes)}"
         )
-    cls = known[name]
+    cls = classes[name]
     _check_options(name, cls, options)
     root, inside = _place(name, cls, Path(data_root).expanduser().absolute())
     persons = _named_persons(root / inside, INNER[name]) if name in INNER else {}
@@ -271,13 +275,13 @@ def read_dataset(name: str, data_root: str | Path, **options) -> ReIDSplits:
 
 def _check_options(name: str, cls: type, options: Mapping) -> None:
     """torchreid's classes take any argument, and do not use those that are misspelt."""
-    known = set(inspect.signature(cls.__init__).parameters) - {'self', 'root', 'kwargs'}
-    known = {'version'} if name == 'msmt17' else known
-    wrong = sorted(set(options) - known)
+    allowed = set(inspect.signature(cls.__init__).parameters) - {'self', 'root', 'kwargs'}
+    allowed = {'version'} if name == 'msmt17' else allowed
+    wrong = sorted(set(options) - allowed)
     if wrong:
         raise ConfigError(
             f'source_args.{wrong[0]}={options[wrong[0]]!r}: {name} has no such option; it has '
-            f'{", ".join(sorted(known)) or "none"}'
+            f'{", ".join(sorted(allowed)) or "none"}'
         )
 
 
@@ -328,11 +332,12 @@ def _read(dataset: partial, name: str, data_root: str | Path) -> object:
         raise DataError(f'{name} in {data_root}: torchreid cannot read it: {error}') from error
 
 
-class _Lists:
-    """The three lists of a data set."""
+class _Lists(NamedTuple):
+    """Pictures of a data set as torchreid's classes hold them: tuples of path, person, camera."""
 
-    def __init__(self, train: list, query: list, gallery: list) -> None:
-        self.train, self.query, self.gallery = train, query, gallery
+    train: list[tuple]
+    query: list[tuple]
+    gallery: list[tuple]
 
 
 def _read_msmt17(cls: type, folder: Path, given: str | Path, version: str | None = None) -> _Lists:
@@ -344,9 +349,9 @@ def _read_msmt17(cls: type, folder: Path, given: str | Path, version: str | None
     choices = [wanted] if wanted else [v for v in MSMT17_VERSIONS.values() if v == name]
     choices = choices or [v for v in MSMT17_VERSIONS.values() if (folder / v).is_dir()]
     if len(choices) != 1:
-        found = 'both' if choices else 'neither'
+        number = 'both' if choices else 'neither'
         raise DataError(
-            f'msmt17: {folder} has {found} of {" and ".join(MSMT17_VERSIONS.values())}'
+            f'msmt17: {folder} has {number} of {" and ".join(MSMT17_VERSIONS.values())}'
             + ("; say which: source_args=dict(version='V2')" if choices else '')
         )
     main = folder / choices[0]
@@ -407,6 +412,7 @@ __all__ = [
     'build_torchreid_model',
     'image_datasets',
     'import_torchreid',
+    'installed_package',
     'read_dataset',
     'register_folder',
     'register_torchreid',

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -11,17 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.measure import answers, latency
-from benchmarks.measure.candidates import BACKBONE, WHOLE, Part, prepare
-from benchmarks.measure.memory import (
-    FailedError,
-    OutOfBoundsError,
-    peak_bytes,
-    reset_peak,
-    resident_bytes,
-    run_apart,
-)
-from benchmarks.measure.subjects import BF16, DEPLOYED, Subject
+from benchmarks import benchmark, check_detectors
+from benchmarks.measure import isolation
+from benchmarks.measure.costs import measure_costs
+from benchmarks.measure.isolation import FailedError, OutOfBoundsError, run_isolated
+from benchmarks.measure.loading import BACKBONE, WHOLE, Part, load
+from benchmarks.measure.memory import peak_bytes, reset_peak, resident_bytes
+from benchmarks.measure.timing import time_alternately
+from benchmarks.measure.workload import BF16, DEPLOYED, Workload, read_detector_config
 from effvit_mm.flops import count_flops
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,14 +42,6 @@ def config(tmp_path_factory):
     return str(path)
 
 
-def load_tool(name):
-    path = ROOT / 'tools' / 'analysis_tools' / f'{name}.py'
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 # Memory ------------------------------------------------------------------------------------------
 
 
@@ -69,7 +57,7 @@ def allocate(size):
 
 def test_a_known_allocation_is_seen_and_the_parents_memory_is_not():
     ours = np.ones(2000 * MB, np.uint8)
-    (before, with_block, after), peak = run_apart(allocate, 300 * MB)
+    (before, with_block, after), peak = run_isolated(allocate, 300 * MB)
     assert 300 * MB <= with_block - before < 310 * MB
     assert after - before < 10 * MB
     assert peak < 1500 * MB < len(ours)
@@ -77,17 +65,17 @@ def test_a_known_allocation_is_seen_and_the_parents_memory_is_not():
 
 def test_work_that_takes_too_much_is_stopped():
     with pytest.raises(OutOfBoundsError, match=r'more than 0\.1 GB were not allowed'):
-        run_apart(allocate, 10, limit=100 * MB)
+        run_isolated(allocate, 10, limit=100 * MB)
 
 
 def test_a_fault_in_the_other_process_is_told():
     with pytest.raises(FailedError, match=r'TypeError: .*str') as caught:
-        run_apart(allocate, 'much')
+        run_isolated(allocate, 'much')
     assert 'np.ones(size, np.uint8)' in caught.value.details
 
 
-def known_cost():
-    """What is found of a pass that takes 300 MB and one that takes 100 MB, after 500 MB.
+def predicted_costs():
+    """Costs of a pass that takes 300 MB and of one that takes 100 MB, after 500 MB were freed.
 
     In small blocks, which the C library keeps when they are freed.
     """
@@ -95,20 +83,16 @@ def known_cost():
     def take(size):
         return lambda: len([np.ones(MB, np.uint8) for _ in range(size)])
 
-    def prepare(subject):
-        take(500)()
-        return {
-            'whole': Part(take(300), lambda: 11, 12),
-            'small': Part(take(100), lambda: 21, 22),
-        }
-
-    answers.prepare = prepare  # of this process
-    return answers.begin(Subject('any', (), (32, 32)), threads=1)
+    take(500)()
+    return measure_costs({
+        'whole': Part(take(300), lambda: 11, 12),
+        'small': Part(take(100), lambda: 21, 22),
+    })  # fmt: skip
 
 
 def test_memory_of_parts_is_what_they_take():
-    """The whole has its own, though it runs last; what preparing took and freed is none of it."""
-    costs, peak = run_apart(known_cost)
+    """The whole has its own, though it runs last; what loading took and freed is none of it."""
+    costs, peak = run_isolated(predicted_costs)
     assert list(costs) == ['whole', 'small']
     for name, (size, counts) in {'whole': (300, (11, 12)), 'small': (100, (21, 22))}.items():
         memory, process, *rest = costs[name]
@@ -120,7 +104,7 @@ def test_memory_of_parts_is_what_they_take():
 # Time --------------------------------------------------------------------------------------------
 
 
-def test_passes_take_turns_and_warm_up_does_not_count():
+def test_passes_alternate_and_warm_up_does_not_count():
     order, seconds = [], iter([100, 100, 1, 10, 2, 20, 3, 30, 4, 40, 5, 50])
 
     def run(name):
@@ -128,7 +112,7 @@ def test_passes_take_turns_and_warm_up_does_not_count():
         return next(seconds)
 
     passes = [lambda: run('a'), lambda: run('b')]
-    first, second = latency.interleaved_timings(passes, repeats=5, warm_up=1)
+    first, second = time_alternately(passes, repeats=5, warm_up=1)
     assert ''.join(order) == 'ab' * 6
     assert first == (3, 2, 4) and second == (30, 20, 40)
 
@@ -138,8 +122,8 @@ def test_passes_take_turns_and_warm_up_does_not_count():
 
 def test_parts_of_a_detector(config):
     """Parameters and multiply-adds of the whole and of the backbone, in both forms."""
-    subject = Subject(config, (), (50, 70), 2)
-    trained, deployed = prepare(subject), prepare(subject._replace(form=(DEPLOYED,)))
+    workload = Workload(config, (), (50, 70), 2, model_config=read_detector_config(config))
+    trained, deployed = load(workload), load(workload._replace(form=(DEPLOYED,)))
     assert list(trained) == [WHOLE, BACKBONE] == list(deployed)
     model = trained[WHOLE].run.args[0].__self__
     whole, backbone = trained.values()
@@ -155,17 +139,16 @@ def test_parts_of_a_detector(config):
     assert all(x.dtype == torch.uint8 for x in batch['inputs'])
     boxes = [sample.pred_instances.bboxes for sample in whole.run()]
     assert len(boxes) == 2 and not any(b.requires_grad for b in boxes)
-    low = prepare(subject._replace(form=(BF16,)))[BACKBONE].run()
+    low = load(workload._replace(form=(BF16,)))[BACKBONE].run()
     for ours, theirs in zip(low, backbone.run(), strict=True):
         assert 0 < (ours - theirs).abs().max() < 0.1 * theirs.abs().max()
 
 
 def test_a_detector_has_a_row_for_each_part(config, tmp_path, capsys):
     out = tmp_path / 'table.json'
-    tool = load_tool('benchmark')
     arguments = ['--sizes', '64x96', '--repeats', '3', '--warm-up', '1', '--batch-sizes', '2']
     arguments += ['--baseline', config]
-    assert tool.main([config, *arguments, '--threads', '1', '--out', str(out)]) == 0
+    assert benchmark.main([config, *arguments, '--threads', '1', '--out', str(out)]) == 0
     found = json.loads(out.read_text())
     assert [row['part'] for row in found['rows']] == [WHOLE, BACKBONE]
     assert '1 thread' in found['machine'] and found['repeats'] == 3
@@ -189,7 +172,7 @@ def test_a_detector_has_a_row_for_each_part(config, tmp_path, capsys):
 def test_a_config_of_a_classifier_is_told_from_a_network():
     config = str(ROOT / 'configs' / 'pslt' / 'pslt-tiny_digits.py')
     with pytest.raises(ValueError, match="default_scope='mmpretrain' cannot be measured"):
-        prepare(Subject(config, (), (64, 64)))
+        read_detector_config(config)
 
 
 # The check at full size --------------------------------------------------------------------------
@@ -197,8 +180,7 @@ def test_a_config_of_a_classifier_is_told_from_a_network():
 
 def test_the_check_reports_memory_losses_and_levels(config, tmp_path, capsys):
     out = tmp_path / 'sizes.md'
-    tool = load_tool('check_detectors')
-    assert tool.main([config, '--sizes', '64x96', '45x61', '--out', str(out)]) == 0
+    assert check_detectors.main([config, '--sizes', '64x96', '45x61', '--out', str(out)]) == 0
     rows = [line for line in out.read_text().splitlines() if line.startswith('| ')][2:]
     cells = [[cell.strip() for cell in row.split('|')[1:-1]] for row in rows]
     assert [row[2] for row in cells] == ['64 x 96', '45 x 61']
@@ -209,20 +191,17 @@ def test_the_check_reports_memory_losses_and_levels(config, tmp_path, capsys):
 
 
 def test_the_check_fails_where_a_detector_does(config, tmp_path, capsys, monkeypatch):
-    import benchmarks.measure.memory as memory
-
     errors = iter([OutOfBoundsError('stopped at 17 GB'), FailedError('ArithmeticError: x', '')])
 
     def fail(*args, **kwargs):
         raise next(errors)
 
-    monkeypatch.setattr(memory, 'run_apart', fail)
+    monkeypatch.setattr(isolation, 'run_isolated', fail)
     out = tmp_path / 'sizes.json'
-    tool = load_tool('check_detectors')
-    assert tool.main([config, config, '--out', str(out)]) == 1
+    assert check_detectors.main([config, config, '--out', str(out)]) == 1
     found = [one['error'] for one in json.loads(out.read_text())['results']]
     assert found == ['stopped at 17 GB', 'ArithmeticError: x']
     assert 'stopped at 17 GB' in capsys.readouterr().out
-    assert tool.main(['nowhere.py']) == 2
-    assert tool.main([config, '--sizes', '20']) == 2
+    assert check_detectors.main(['nowhere.py']) == 2
+    assert check_detectors.main([config, '--sizes', '20']) == 2
     assert '--sizes 20: N or HxW is needed' in capsys.readouterr().err

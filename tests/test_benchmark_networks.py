@@ -10,13 +10,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from test_benchmark import load_tool
 
 import effvit_mm
+from benchmarks import benchmark
 from benchmarks.measure import published
-from benchmarks.measure.candidates import NETWORK, STEP, gemm, normalised_images, prepare
-from benchmarks.measure.subjects import FORMS, Subject, parse_label, parse_size
-from benchmarks.measure.turns import Worker
+from benchmarks.measure.alternating import MeasuringProcess
+from benchmarks.measure.loading import (
+    NETWORK,
+    STEP,
+    gemm,
+    load,
+    normalised_images,
+    training_step,
+)
+from benchmarks.measure.networks import build_network
+from benchmarks.measure.workload import FORMS, Workload, parse_label, parse_size
 from effvit_mm.flops import count_flops
 
 VIT, CNN = 'timm:test_vit', 'timm:test_resnet'  # timm has them for its own tests: 0.4 M parameters
@@ -24,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def output(model, *form, size=(64, 64), batch_size=2):
-    (part,) = prepare(Subject(model, form, size, batch_size)).values()
+    (part,) = load(Workload(model, form, size, batch_size)).values()
     found = part.run()
     return torch.as_tensor(found[0] if isinstance(found, list) else found)
 
@@ -41,16 +49,16 @@ def test_a_label_is_a_model_and_words():
     assert parse_label('timm:a_b') == ('timm:a_b', ())
     assert parse_label('pslt_tiny@eager') == ('pslt_tiny', ())
     assert parse_label('pslt_tiny@bf16+deployed') == ('pslt_tiny', ('deployed', 'bf16'))
-    assert Subject('pslt_tiny', ('deployed', 'bf16'), (9, 9)).label == 'pslt_tiny@deployed+bf16'
+    assert Workload('pslt_tiny', ('deployed', 'bf16'), (9, 9)).label == 'pslt_tiny@deployed+bf16'
     assert (parse_size('224'), parse_size('800x1333')) == ((224, 224), (800, 1333))
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ([VIT, '--repeats', '0'], '--repeats 0: 1 or more is needed'),
+        ([VIT, '--repeats', '0'], '--repeats 0: more than 0 is needed'),
         ([VIT, '--warm-up', '-1'], '--warm-up -1: 0 or more is needed'),
-        ([VIT, '--batch-sizes', '1', '0'], '--batch-sizes 0: 1 or more is needed'),
+        ([VIT, '--batch-sizes', '1', '0'], '--batch-sizes 0: more than 0 is needed'),
         ([VIT, '--sizes', '20'], '--sizes 20: N or HxW is needed, 32 pixels or more'),
         ([VIT, '--out', 'table.txt'], '--out table.txt: a name ending in .json or .md'),
         ([VIT, '--image', 'nowhere.png'], 'image nowhere.png: No such file'),
@@ -75,8 +83,8 @@ def test_a_label_is_a_model_and_words():
     ],
 )
 def test_arguments_that_cannot_be_used(arguments, message, capsys, monkeypatch):
-    monkeypatch.setattr('benchmarks.measure.benchmark.measure_group', None)  # not reached
-    assert load_tool('benchmark').main(arguments) == 2
+    monkeypatch.setattr('benchmarks.measure.results.measure_group', None)  # not reached
+    assert benchmark.main(arguments) == 2
     assert capsys.readouterr().err.startswith(f'error: {message}')
 
 
@@ -90,7 +98,7 @@ def test_a_missing_library_is_named(library, capsys, monkeypatch):
     monkeypatch.setattr(
         importlib.util, 'find_spec', lambda name: None if name == library else find_spec(name)
     )
-    assert load_tool('benchmark').main([VIT if library == 'timm' else 'pslt_tiny@onnx']) == 2
+    assert benchmark.main([VIT if library == 'timm' else 'pslt_tiny@onnx']) == 2
     assert f'the package {library} is missing: pip install {library}' in capsys.readouterr().err
 
 
@@ -108,7 +116,7 @@ def test_a_form_gives_what_the_eager_network_gives(form, monkeypatch):
 
 def test_the_deployed_form_gives_what_the_trained_one_gives():
     trained, deployed = (
-        prepare(Subject('castling_levit_128s', form, (64, 64)))[NETWORK]
+        load(Workload('castling_levit_128s', form, (64, 64)))[NETWORK]
         for form in ((), ('deployed',))
     )
     assert_near(deployed.run(), trained.run(), 1e-4)
@@ -118,13 +126,13 @@ def test_the_deployed_form_gives_what_the_trained_one_gives():
 def test_weights_of_a_checkpoint_are_taken(tmp_path):
     model = effvit_mm.create_model('castling_levit_128s').eval()
     torch.save(model.state_dict(), tmp_path / 'weights.pth')
-    subject = Subject('castling_levit_128s', (), (64, 64), 1, str(tmp_path / 'weights.pth'))
+    workload = Workload('castling_levit_128s', (), (64, 64), 1, str(tmp_path / 'weights.pth'))
     with torch.no_grad():
-        assert torch.equal(prepare(subject)[NETWORK].run(), model(normalised_images(subject)))
+        assert torch.equal(load(workload)[NETWORK].run(), model(normalised_images(workload)))
 
 
 def test_channels_last_is_what_the_network_is_given():
-    (part,) = prepare(Subject(CNN, ('channels-last',), (64, 64))).values()
+    (part,) = load(Workload(CNN, ('channels-last',), (64, 64))).values()
     _, network, x, _ = (part.run.func, *part.run.args)
     kernels = [p for p in network.parameters() if p.ndim == 4 and p.shape[1] > 1]
     for tensor in (x, *kernels):
@@ -135,7 +143,7 @@ def test_channels_last_is_what_the_network_is_given():
 def test_networks_of_other_libraries(name):
     """Of any size; multiply-adds are of one image, parameters the library's."""
     size = (96, 64)
-    (part,) = prepare(Subject(name, (), size, 2)).values()
+    (part,) = load(Workload(name, (), size, 2)).values()
     network, x, _ = part.run.args
     assert x.shape == (2, 3, *size) and not torch.equal(x[0], x[1])
     found = part.run()
@@ -147,24 +155,28 @@ def test_networks_of_other_libraries(name):
 @pytest.mark.parametrize('name', [CNN, 'deit_tiny_distilled'])
 def test_a_training_step_trains(name):
     """All parameters change, with all heads in the loss, and the loss of the batch falls."""
-    (part,) = prepare(Subject(name, ('training',), (32, 32), 2)).values()
-    cell = dict(zip(part.run.__code__.co_freevars, part.run.__closure__, strict=True))
-    model = cell['called'].cell_contents
+    workload = Workload(name, ('training',), (32, 32), 2)
+    model = build_network(name, workload.size).train()
+    step = training_step(model, model, normalised_images(workload), workload.form)
     before = {key: value.clone() for key, value in model.named_parameters()}
-    losses = [part.run() for _ in range(4)]
+    losses = [step() for _ in range(4)]
     assert losses[-1] < losses[0]
     assert not [key for key, value in model.named_parameters() if torch.equal(value, before[key])]
-    assert part.count() == count_flops(model, (3, 32, 32)) and model.training
+    parts = load(workload)
+    assert list(parts) == [STEP]
+    first, *_, last = [float(parts[STEP].run()) for _ in range(4)]
+    assert last < first and parts[STEP].count() == count_flops(model, (3, 32, 32))
 
 
-def test_training_is_a_part_of_its_own():
-    assert list(prepare(Subject(VIT, ('training', 'bf16'), (32, 32)))) == [STEP]
+def test_training_in_bfloat16():
+    (step,) = load(Workload(VIT, ('training', 'bf16'), (32, 32))).values()
+    assert step.run().isfinite()
 
 
 def test_an_image_is_shown_normalised(tmp_path):
     image = np.full((50, 60, 3), (0, 0, 255), np.uint8)  # red, in OpenCV's order
     cv2.imwrite(str(tmp_path / 'red.png'), image)
-    x = normalised_images(Subject(VIT, (), (32, 48), 2, image=str(tmp_path / 'red.png')))
+    x = normalised_images(Workload(VIT, (), (32, 48), 2, image=str(tmp_path / 'red.png')))
     assert x.shape == (2, 3, 32, 48)
     wanted = torch.tensor([(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225])
     torch.testing.assert_close(x, wanted.view(1, 3, 1, 1).expand_as(x))
@@ -182,19 +194,20 @@ def test_products_of_matrices_are_counted():
 
 
 def test_the_form_before_is_another_tree(tmp_path):
-    """Networks are those of that tree, though it knows nothing of this benchmark."""
+    """The package is that tree's, what measures is this one's."""
     package = tmp_path / 'effvit_mm'
     shutil.copytree(ROOT / 'effvit_mm', package, ignore=shutil.ignore_patterns('__pycache__'))
-    for name in ('answers', 'candidates', 'sources', 'subjects', 'turns', 'worker', 'benchmark'):
-        (package / 'analysis' / f'{name}.py').unlink()
+    for name in ('benchmarks', 'measure'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / '__init__.py').write_text('raise ImportError("not this one")\n')
     with (package / 'models.py').open('a') as models:
         models.write("\nMODEL_TABLE['pslt_tiny'] = MODEL_TABLE['castling_levit_128s']\n")
-    worker = Worker(str(tmp_path))
+    process = MeasuringProcess(str(tmp_path))
     try:
-        costs = worker.ask('begin', Subject('pslt_tiny', ('before',), (64, 64)), 1)
-        assert worker.ask('seconds', NETWORK) > 0
+        costs = process.ask('begin', Workload('pslt_tiny', ('before',), (64, 64)), 1)
+        assert process.ask('seconds', NETWORK) > 0
     finally:
-        worker.close()
+        process.close()
     there = effvit_mm.create_model('castling_levit_128s')
     assert costs[NETWORK][-1] == sum(p.numel() for p in there.parameters())
 
@@ -218,7 +231,7 @@ def test_accuracy_is_the_sources():
 
 def test_forms_are_explained_to_people(capsys):
     with pytest.raises(SystemExit, match='0'):
-        load_tool('benchmark').main(['--help'])
+        benchmark.main(['--help'])
     text = capsys.readouterr().out
     assert all(f'\n  {word} ' in text for word in FORMS) and 'examples:' in text
     assert max(map(len, text.splitlines())) <= 100

@@ -1,18 +1,18 @@
-"""Subjects in turns, ratios, tables, pictures, interruption, and the share of waiting for data."""
+"""Workloads side by side, ratios, tables, pictures, interruption, and the share of waiting."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from test_benchmark import load_tool
 
-from benchmarks.measure import benchmark, benchmark_report, turns
-from benchmarks.measure.benchmark import Group, PartialResults, Row
-from benchmarks.measure.candidates import BACKBONE, NETWORK, STEP, WHOLE
-from benchmarks.measure.latency import Timing
-from benchmarks.measure.memory import FailedError
-from benchmarks.measure.subjects import GEMM, Subject
+from benchmarks import benchmark, loader_wait
+from benchmarks.measure import alternating, benchmark_report, results
+from benchmarks.measure.isolation import FailedError
+from benchmarks.measure.loading import BACKBONE, NETWORK, STEP, WHOLE
+from benchmarks.measure.results import Group, PartialResults, Row
+from benchmarks.measure.timing import Timing
+from benchmarks.measure.workload import GEMM, Workload
 from effvit_mm.visualization import Point, pareto_front
 
 PEAKS = {'float32': 1e12, 'bfloat16': 4e12}
@@ -24,10 +24,10 @@ def row(model, seconds, form=(), part=NETWORK, size=(224, 224), batch=1, **other
     return Row(model, form, size, batch, part, timing, **(costs | others))
 
 
-# In turns ----------------------------------------------------------------------------------------
+# Alternately -------------------------------------------------------------------------------------
 
 
-class FakeWorker:
+class FakeProcess:
     """Answers at once; notes the order, and fails where it is told to."""
 
     asked, closed, fails = [], [], {}
@@ -56,28 +56,28 @@ class FakeWorker:
 
 @pytest.fixture
 def fake(monkeypatch):
-    monkeypatch.setattr(FakeWorker, 'asked', [])
-    monkeypatch.setattr(FakeWorker, 'closed', [])
-    monkeypatch.setattr(FakeWorker, 'fails', {})
-    monkeypatch.setattr(turns, 'Worker', FakeWorker)
-    return FakeWorker
+    monkeypatch.setattr(FakeProcess, 'asked', [])
+    monkeypatch.setattr(FakeProcess, 'closed', [])
+    monkeypatch.setattr(FakeProcess, 'fails', {})
+    monkeypatch.setattr(alternating, 'MeasuringProcess', FakeProcess)
+    return FakeProcess
 
 
-def test_subjects_take_turns_in_processes_of_their_own(fake):
-    held = [(Subject('a', (), (32, 32)), None), (Subject('b', (), (32, 32)), '/old')]
-    found = turns.measure_in_turns(held, threads=1, repeats=3, warm_up=1)
+def test_workloads_alternate_in_processes_of_their_own(fake):
+    held = [(Workload('a', (), (32, 32)), None), (Workload('b', (), (32, 32)), '/old')]
+    found = alternating.measure_alternately(held, threads=1, repeats=3, warm_up=1)
     assert fake.asked == ['begin a None', 'begin b /old', *'abababab']
     assert found[0].timings[NETWORK] == Timing(3, 2.5, 3.5)  # 2, 3, 4
     assert found[0].costs == {NETWORK: (1, 2, 3, 4)} and not found[0].error
     assert set(fake.closed) == {'a', 'b'}
 
 
-def test_a_subject_that_fails_lets_the_others_go_on(fake):
-    """Also in the middle of the turns; the group has its error and no figure of it."""
+def test_a_workload_that_fails_lets_the_others_go_on(fake):
+    """Also in the middle of it; the group has its error and no figure of it."""
     fake.fails = {'b': 2}
-    subjects = [Subject(name, (), (32, 48), 8) for name in 'abc']
+    workloads = [Workload(name, (), (32, 48), 8) for name in 'abc']
     lines = []
-    group = benchmark.measure_group(subjects, 1, 3, 0, tell=lines.append, debug=True)
+    group = results.measure_group(workloads, 1, 3, 0, tell=lines.append, debug=True)
     assert ''.join(fake.asked[4:]).count('b') == 1
     assert [(one.model, one.timing.median) for one in group.rows] == [('a', 2), ('c', 2)]
     assert group.failures == [('b, 32 x 48, 8 images', 'RuntimeError: out of luck')]
@@ -173,23 +173,23 @@ def test_pictures_are_of_what_is_known(tmp_path):
 
 def test_an_interrupted_benchmark_goes_on(tmp_path, capsys, monkeypatch):
     """Where another call with other arguments would mix what cannot be compared."""
-    tool, out, measured = load_tool('benchmark'), tmp_path / 'found.json', []
+    out, measured = tmp_path / 'found.json', []
 
-    def measure(subjects, *_, **__):
-        measured.append(subjects[0].size[0])
+    def measure(workloads, *_, **__):
+        measured.append(workloads[0].size[0])
         if len(measured) == 2:
             raise KeyboardInterrupt
-        return Group([row(s.model, 0.25, size=s.size) for s in subjects], [], PEAKS)
+        return Group([row(s.model, 0.25, size=s.size) for s in workloads], [], PEAKS)
 
-    monkeypatch.setattr(benchmark, 'measure_group', measure)
+    monkeypatch.setattr(results, 'measure_group', measure)
     command = ['pslt_tiny', '--baseline', 'deit_tiny', '--sizes', '64', '96', '128']
     command += ['--out', str(out)]
-    assert tool.main(command) == 130
+    assert benchmark.main(command) == 130
     partial = tmp_path / 'found.json.partial'
     assert not out.exists() and list(json.loads(partial.read_text())['groups']) == ['64x64x1']
-    assert tool.main([*command, '--repeats', '3']) == 2
+    assert benchmark.main([*command, '--repeats', '3']) == 2
     assert 'has repeats 20, not 3: call it with that to go on, or remove' in capsys.readouterr().err
-    assert tool.main(command) == 0
+    assert benchmark.main(command) == 0
     assert measured == [64, 96, 96, 128] and not partial.exists()
     found = json.loads(out.read_text())
     assert [r['size'] for r in found['rows']] == [[n, n] for n in (64, 64, 96, 96, 128, 128)]
@@ -215,7 +215,7 @@ def test_one_that_fails_is_named_and_the_exit_code_tells(tmp_path, capsys):
     out = tmp_path / 'found.md'
     command = ['timm:test_vit', 'pslt_tiny@before', '--before', str(package.parent)]
     command += ['--baseline', 'timm:test_vit', '--sizes', '64', '--repeats', '3', '--threads', '1']
-    assert load_tool('benchmark').main([*command, '--out', str(out)]) == 1
+    assert benchmark.main([*command, '--out', str(out)]) == 1
     text = out.read_text()
     rows = [line for line in text.splitlines() if line.startswith('| `')]
     assert len(rows) == 1 and rows[0].endswith('| 1.000 | 1.000 | 1.000 |')
@@ -227,8 +227,7 @@ def test_one_that_fails_is_named_and_the_exit_code_tells(tmp_path, capsys):
 
 
 def test_the_share_of_waiting_is_read_from_the_log(tmp_path, capsys):
-    tool = load_tool('loader_wait')
-    assert tool.main([str(tmp_path)]) == 2
+    assert loader_wait.main([str(tmp_path)]) == 2
     assert 'no training has left its */vis_data/scalars.json' in capsys.readouterr().err
     for day, scale in ((1, 9), (2, 1)):
         log = tmp_path / f'2026110{day}_120000' / 'vis_data' / 'scalars.json'
@@ -240,7 +239,7 @@ def test_the_share_of_waiting_is_read_from_the_log(tmp_path, capsys):
             {'loss': 1.0, 'data_time': 0.01 * scale, 'time': 0.5, 'epoch': 2},
         ]
         log.write_text(''.join(json.dumps(entry) + '\n' for entry in entries))
-    assert tool.main([str(tmp_path)]) == 0
+    assert loader_wait.main([str(tmp_path)]) == 0
     output = capsys.readouterr().out
     assert '| 1 | 150.0 ms | 1500.0 ms | 10.0% |' in output
     assert '| 2 | 10.0 ms | 500.0 ms | 2.0% |' in output

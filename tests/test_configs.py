@@ -18,7 +18,7 @@ from mmpretrain.structures import DataSample
 import effvit_mm
 from effvit_mm.openmm.config.checks import check_config
 from effvit_mm.openmm.config.data_root import spread_data_root
-from effvit_mm.weights.checkpoint import load_weights
+from effvit_mm.weights import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(p for p in (ROOT / 'configs').glob('*/*.py') if p.parent.name != '_base_')
@@ -268,7 +268,7 @@ def test_fine_tuning_takes_all_weights_of_what_it_starts_from(name, source, new)
     config = load(name)
     assert source in config.load_from.replace('-', '_')
     state = effvit_mm.create_model(source).state_dict()
-    report = load_weights(build(config), state)
+    report = load_checkpoint(build(config), state)
     assert (report.unexpected, report.mismatched) == ([], [])
     assert [key for key in report.missing if new is None or new not in key] == []
     assert any('head' in key for key in report.loaded)

@@ -7,13 +7,14 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from effvit_mm.backbones.crossvit_blocks import Fusion, TransformerBlock
 
 import effvit_mm
 from effvit_mm.backbones.base import drop_path_rates
 from effvit_mm.backbones.crossvit import CrossViT
-from effvit_mm.backbones.crossvit_blocks import Fusion, TransformerBlock
+from effvit_mm.errors import CheckpointError
 from effvit_mm.flops import count_flops, count_parameters
-from effvit_mm.weights.checkpoint import load_weights
+from effvit_mm.weights import load_checkpoint
 from effvit_mm.weights.names.crossvit import RULES
 from effvit_mm.weights.names.rules import rename
 
@@ -314,32 +315,28 @@ def test_no_weight_decay_names_real_parameters():
 
 def test_positions_of_another_grid_are_resized_on_load():
     source = randomise(CrossViT(SMALL))
-    ways = [
-        lambda model: model.load_state_dict(source.state_dict()),
-        lambda model: load_weights(model, source.state_dict(), strict=True),
-    ]
-    for load in ways:
-        model = CrossViT({**SMALL, 'img_size': 408})
-        before = copy.deepcopy(source.state_dict())
-        load(model)
-        for name, side in (('stem.0.pos_embed', 34), ('stem.1.pos_embed', 24)):
-            old, new = before[name], model.state_dict()[name]
-            assert new.shape[1] == 1 + side**2
-            assert torch.equal(new[:, 0], old[:, 0])
-            assert (new[:, 1:].mean() - old[:, 1:].mean()).abs() < 0.02
-        assert all(torch.equal(v, before[k]) for k, v in source.state_dict().items())
-        # The larger network then sees what the smaller one would interpolate to by itself.
-        x = images(408, 408)
-        with torch.no_grad():
-            for want, got in zip(source.eval()(x), model.eval()(x), strict=True):
-                torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+    model = CrossViT({**SMALL, 'img_size': 408})
+    before = copy.deepcopy(source.state_dict())
+    report = load_checkpoint(model, source.state_dict(), require='exact')
+    assert '2 resized: stem.0.pos_embed, stem.1.pos_embed' in str(report)
+    for name, side in (('stem.0.pos_embed', 34), ('stem.1.pos_embed', 24)):
+        old, new = before[name], model.state_dict()[name]
+        assert new.shape[1] == 1 + side**2
+        assert torch.equal(new[:, 0], old[:, 0])
+        assert (new[:, 1:].mean() - old[:, 1:].mean()).abs() < 0.02
+    assert all(torch.equal(v, before[k]) for k, v in source.state_dict().items())
+    # The larger network then sees what the smaller one would interpolate to by itself.
+    x = images(408, 408)
+    with torch.no_grad():
+        for want, got in zip(source.eval()(x), model.eval()(x), strict=True):
+            torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
 
 def test_positions_that_fit_no_square_are_an_error():
     state = CrossViT(SMALL).state_dict()
     state['stem.0.pos_embed'] = torch.zeros(1, 1 + 7, 24)
-    with pytest.raises(RuntimeError, match='size mismatch'):
-        CrossViT(SMALL).load_state_dict(state)
+    with pytest.raises(CheckpointError, match=r'stem\.0\.pos_embed \(1, 8, 24\) instead of'):
+        load_checkpoint(CrossViT(SMALL), state, require='all')
 
 
 @pytest.mark.parametrize(

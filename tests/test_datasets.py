@@ -21,7 +21,7 @@ from effvit_mm.openmm.datasets import (
     LoadImage,
     find_corrupt,
 )
-from effvit_mm.sample_data.storage import make_once
+from effvit_mm.sample_data.folders import make_once
 from effvit_mm.utils.images import jpeg_is_complete, load_image
 
 

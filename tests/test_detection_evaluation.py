@@ -1,7 +1,6 @@
 """COCO's figures: equal to pycocotools to 1e-6, all of them in test.py's table."""
 
 import contextlib
-import importlib.util
 import io
 import json
 import math
@@ -18,6 +17,7 @@ from mmengine.registry import METRICS, DefaultScope
 from mmengine.structures import InstanceData
 from trainer import forget_runs
 
+from benchmarks import compare_pycocotools
 from benchmarks.measure.coco_comparison import (
     compare,
     largest_difference,
@@ -31,15 +31,7 @@ from effvit_mm.openmm.engine.report import coco_table
 from effvit_mm.visualization.browse import GAP, MIN_SIDE
 from effvit_mm.visualization.predictions import LINE_HEIGHT, draw_detection, load_truth, read_rgb
 
-TOOLS = Path(__file__).resolve().parents[1] / 'tools' / 'analysis_tools'
 IDS = tuple(detections.CATEGORIES)
-
-
-def load_tool(name):
-    spec = importlib.util.spec_from_file_location(name, TOOLS / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def build_metric(folder, kind='CocoMetric', **options):
@@ -213,13 +205,12 @@ def test_the_table_shows_what_does_not_exist_as_a_dash(tmp_path):
 
 def test_tool_prints_both_columns(tmp_path, capfd):
     detections.write(tmp_path, *as_they_are(detections.random_truth()))
-    config = str(detections.write_config(tmp_path))
-    tool = load_tool('compare_pycocotools')
-    assert tool.main([config, str(tmp_path / 'predictions.json')]) == 0
+    arguments = [str(detections.write_config(tmp_path)), str(tmp_path / 'predictions.json')]
+    assert compare_pycocotools.main(arguments) == 0
     out, err = capfd.readouterr()
     assert 'bbox: largest difference' in out and 'segm: largest difference' in out
     assert 'AP of bird' in out and 'Accumulating' not in out and not err
-    assert tool.main([config, str(tmp_path / 'predictions.json'), '--tolerance', '-1']) == 1
+    assert compare_pycocotools.main([*arguments, '--tolerance', '-1']) == 1
 
 
 def test_largest_difference_sees_a_figure_that_only_one_side_has():
@@ -273,8 +264,7 @@ def test_test_prints_the_figures_and_writes_what_was_predicted(tested, capfd):
         assert image['img_id'] == want['img_id']
         assert image['pred_instances'] == want['pred_instances']
         assert 'gt_instances' not in image
-    tool = load_tool('compare_pycocotools')
-    assert tool.main([str(folder / 'config.py'), 'out.json']) == 0
+    assert compare_pycocotools.main([str(folder / 'config.py'), 'out.json']) == 0
 
 
 def test_an_annotation_with_id_0_is_warned_of(tested, capfd):

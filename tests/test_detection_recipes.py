@@ -18,8 +18,9 @@ from torch.nn.modules.module import (
 from trainer import forget_runs, make_folder, write_config
 
 from effvit_mm.backbones.transformer import resize_positions
-from effvit_mm.flops import TensorPass, flops_by_module, flops_of, zeros
+from effvit_mm.flops import flops_by_module, flops_of, zeros
 from effvit_mm.openmm import cli
+from effvit_mm.openmm.flops import TensorPass
 from effvit_mm.weights.checkpoint import get_state_dict, read_checkpoint
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'

@@ -17,11 +17,11 @@ from coco_sets import make_coco, write_config
 from trainer import REPOSITORY, forget_runs
 
 from effvit_mm.errors import DataError
+from effvit_mm.utils.distributed import on_main_process
 from effvit_mm.weights.checkpoint import read_checkpoint
 
 pytest.importorskip('mmdet')
 from effvit_mm.openmm import cli
-from effvit_mm.openmm.data_checks.labels import on_main_process
 from effvit_mm.openmm.engine import Runner
 from effvit_mm.openmm.engine.hooks import batch_files
 

@@ -1,6 +1,6 @@
 """The detectors of every family, whole: two steps of their own optimizer, predictions at two sizes.
 
-``tools/analysis_tools/check_detectors.py`` does the same at full size.
+``python -m benchmarks.check_detectors`` does the same at full size.
 """
 
 import logging
@@ -13,7 +13,7 @@ from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 
-from benchmarks.measure.detection import check_prediction, check_training, random_detector
+from benchmarks.measure.detector_check import check_prediction, check_training, random_detector
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 EVEN, ODD = (64, 96), (67, 101)

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from networks import STAGES, randomise_norms, read_fixture
 
 import effvit_mm
-from effvit_mm.weights.checkpoint import load_weights
+from effvit_mm.weights import load_checkpoint
 
 DETECTORS = ('retinanet', 'mask-rcnn')
 CASES = [(family, detector) for family in FAMILIES for detector in DETECTORS]
@@ -102,7 +102,7 @@ def test_the_published_maps_come_through_a_detector(fixture):
     config.data_preprocessor.update(mean=[0.0] * 3, std=[1.0] * 3, bgr_to_rgb=False)
     model = build(config).eval()
     ours = effvit_mm.convert_state_dict(state, 'pslt_base')
-    report = load_weights(model.backbone, ours, prefix='backbone.')
+    report = load_checkpoint(model.backbone, ours, prefix='backbone.')
     assert not report.missing and not report.mismatched
     maps = []
     model.backbone.register_forward_hook(lambda module, args, out: maps.extend(out))

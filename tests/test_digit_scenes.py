@@ -15,7 +15,7 @@ from effvit_mm.errors import DataError
 from effvit_mm.openmm.datasets import OnTexture
 from effvit_mm.sample_data import scenes
 from effvit_mm.sample_data.digit_images import load_digit_images, split_indices
-from effvit_mm.sample_data.storage import make_once
+from effvit_mm.sample_data.folders import make_once
 from effvit_mm.utils.images import load_image
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -178,6 +178,53 @@ def test_resume_from_a_path(trained, tmp_path):
     assert_equal(one['state_dict'], other['state_dict'])
 
 
+def test_which_of_two_kinds_of_weights_starts_a_training_is_said(trained, tmp_path, capfd):
+    """mmengine's averaging has exchanged the two in its checkpoints."""
+    config, work = trained
+    checkpoint = work / 'epoch_3.pth'
+    content = read_checkpoint(checkpoint)
+    still = ('train_cfg.max_epochs=1', 'optim_wrapper.optimizer.lr=1e-9', f'load_from={checkpoint}')
+    for options, key, prefix, said in (
+        ((), 'state_dict', '', 'averaged weights, key state_dict'),
+        (('use_ema=False',), 'ema_state_dict', 'module.', 'without averaging, key ema_state_dict'),
+    ):
+        folder = train(config, tmp_path / key, '--cfg-options', *still, *options)
+        assert said in ' '.join(capfd.readouterr().out.split())
+        after = read_checkpoint(folder / 'epoch_1.pth')['state_dict']
+        for name in ('backbone.conv1.weight', 'head.layers.0.fc.weight'):
+            torch.testing.assert_close(after[name], content[key][prefix + name])
+
+
+def test_averages_begin_with_published_weights_of_another_size(tmp_path, data, capfd):
+    """Names and sizes are changed before averaging begins with the weights."""
+    import timm
+
+    sizes = {'img_size': 64, 'embed_dim': 24, 'num_heads': 3, 'mlp_ratio': 2}
+    theirs = timm.create_model('deit_tiny_patch16_224', num_classes=7, **sizes)
+    torch.save(theirs.state_dict(), tmp_path / 'timm.pth')
+    arch = {'embed_dims': 24, 'depths': (3, 3, 3, 3), 'num_heads': 3, 'mlp_ratio': 2}
+    backbone = {'type': 'effvit_mm.VisionTransformer', 'arch': arch, 'img_size': 32}
+    head = {'type': 'effvit_mm.LinearClsHead', 'in_channels': 24, 'num_classes': 3, 'topk': (1,)}
+    model = (
+        f"model['backbone'] = {backbone | {'out_type': 'cls_token'}}\n"
+        f"model['head'] = {head}\ndel model['neck']\n"
+    )
+    config = write_config(tmp_path / 'deit.py', data, model)
+    still = ('train_cfg.max_epochs=1', 'optim_wrapper.optimizer.lr=1e-9')
+    options = ('--cfg-options', *still, f'load_from={tmp_path / "timm.pth"}')
+    folder = train(config, tmp_path / 'w', *options)
+    said = ' '.join(capfd.readouterr().out.split())
+    assert '2 of another shape: head.fc.weight (7, 24) instead of (3, 24)' in said
+    assert 'names as published for' in said and '1 resized: backbone.stem.pos_embed' in said
+    content = read_checkpoint(folder / 'epoch_1.pth')
+    for key, prefix in (('state_dict', ''), ('ema_state_dict', 'module.')):
+        state = content[key]
+        for ours, original in (('stages.3.2.mlp.fc1', 'blocks.11.mlp.fc1'), ('norm', 'norm')):
+            want = theirs.state_dict()[f'{original}.weight']
+            torch.testing.assert_close(state[f'{prefix}backbone.{ours}.weight'], want)
+        assert state[f'{prefix}backbone.stem.pos_embed'].shape == (1, 5, 24)
+
+
 def test_old_checkpoint_stays_until_the_new_one_is_there(config, tmp_path, monkeypatch):
     """With one kept checkpoint and a full disk the last one must survive."""
     import mmengine.runner.runner as module

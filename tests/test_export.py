@@ -20,8 +20,10 @@ from torch import nn
 import effvit_mm
 from effvit_mm import runtime as export
 from effvit_mm.errors import ConfigError
+from effvit_mm.inference.calibration import find_calibration
+from effvit_mm.inference.export import LoadedNetwork, load_network
 from effvit_mm.openmm.trained import build_classifier, build_detector, build_reid
-from effvit_mm.runtime import images, program
+from effvit_mm.runtime import DeployedNetwork, aoti
 from effvit_mm.runtime import onnx as onnx_format
 from effvit_mm.runtime.openvino import openvino_session
 
@@ -97,7 +99,7 @@ def test_onnx_of_each_family(name, tmp_path):
     shapes = [(batch, 3, *size) for size in sizes for batch in (1, 4)]
     wanted = [model(noise(*shape)) for shape in shapes]
     path = tmp_path / 'model.onnx'
-    checks = export.export_onnx(export.source_of(model), path, sizes[0], any_size=any_size)
+    checks = export.export_onnx(DeployedNetwork(model), path, sizes[0], any_size=any_size)
     assert {check.batch for check in checks} == {1, 2, 3}
     assert len({check.size for check in checks}) == (4 if any_size else 1)
     session = openvino_session(path)  # what OpenVINO makes of the same graph
@@ -110,7 +112,7 @@ def test_onnx_of_each_family(name, tmp_path):
 
 def test_what_a_file_says_of_itself(tmp_path):
     export.export_onnx(
-        export.source_of(Small()), tmp_path / 'a.onnx', (40, 50), any_size=True, opset=18
+        DeployedNetwork(Small()), tmp_path / 'a.onnx', (40, 50), any_size=True, opset=18
     )
     model = onnx.load(tmp_path / 'a.onnx')
     (images_,), (logits,) = model.graph.input, model.graph.output
@@ -128,7 +130,7 @@ def test_program_of_torch_export(tmp_path):
     model, sizes = family('castling_levit_128s')
     shapes = [(batch, 3, *size) for size in sizes for batch in (1, 4)]
     want = [model(noise(*shape)) for shape in shapes]
-    export.export_program(export.source_of(model), tmp_path / 'a.pt2', sizes[0], any_size=True)
+    export.export_program(DeployedNetwork(model), tmp_path / 'a.pt2', sizes[0], any_size=True)
     loaded = torch.export.load(tmp_path / 'a.pt2').module()
     assert deviation([loaded(noise(*shape))[0] for shape in shapes], want) < 1e-4
 
@@ -137,11 +139,11 @@ def test_program_of_torch_export(tmp_path):
 def test_package_of_machine_code(tmp_path):
     """Where there is a compiler; else the error says so."""
     path = tmp_path / 'a.pt2'
-    if not any(map(shutil.which, program.COMPILERS)):
+    if not any(map(shutil.which, aoti.COMPILERS)):
         with pytest.raises(export.ExportError, match='AOTInductor needs a C'):
-            export.export_package(export.source_of(Small()), path, (40, 50))
+            export.export_package(DeployedNetwork(Small()), path, (40, 50))
         return
-    export.export_package(export.source_of(Small()), path, (40, 50), any_size=True)
+    export.export_package(DeployedNetwork(Small()), path, (40, 50), any_size=True)
     loaded = torch._inductor.aoti_load_package(str(path))
     for shape in ((1, 3, 40, 50), (5, 3, 33, 90)):
         assert deviation(loaded(noise(*shape)), [Small()(noise(*shape))]) < 1e-4
@@ -150,7 +152,7 @@ def test_package_of_machine_code(tmp_path):
 @torch.no_grad()
 def test_openvino(tmp_path):
     path = tmp_path / 'a.xml'
-    export.export_openvino(export.source_of(Small()), path, (40, 50), any_size=True)
+    export.export_openvino(DeployedNetwork(Small()), path, (40, 50), any_size=True)
     assert sorted(entry.suffix for entry in tmp_path.iterdir()) == ['.bin', '.xml']
     session = openvino_session(path)
     for shape in ((1, 3, 40, 50), (5, 3, 33, 90)):
@@ -173,7 +175,7 @@ def test_a_wrong_file_takes_no_ones_place(tmp_path, monkeypatch):
     with pytest.raises(
         export.ExportError, match=r'differs from PyTorch by 2\.0e-04 .* nothing was'
     ):
-        export.export_onnx(export.source_of(Small()), path, (40, 50))
+        export.export_onnx(DeployedNetwork(Small()), path, (40, 50))
     assert path.read_text() == 'the file of yesterday'
     assert list(tmp_path.iterdir()) == [path]
 
@@ -183,7 +185,7 @@ def test_values_that_are_not_numbers_are_refused(tmp_path):
     with torch.no_grad():
         broken.linear.bias[0] = float('nan')
     with pytest.raises(export.ExportError, match='differs from PyTorch by nan'):
-        export.export_onnx(export.source_of(broken), tmp_path / 'a.onnx', (40, 50))
+        export.export_onnx(DeployedNetwork(broken), tmp_path / 'a.onnx', (40, 50))
     assert not list(tmp_path.iterdir())
 
 
@@ -196,7 +198,7 @@ ONE_SIZE = {
 
 @pytest.mark.parametrize('name', ONE_SIZE)
 def test_windows_that_are_cut_hold_to_one_size(name, tmp_path):
-    source = export.source_of(effvit_mm.create_model(name, num_classes=7, **ONE_SIZE[name]))
+    source = DeployedNetwork(effvit_mm.create_model(name, num_classes=7, **ONE_SIZE[name]))
     with pytest.raises(export.ExportError, match='holds for one image size alone: give it with'):
         export.export_onnx(source, tmp_path / 'a.onnx', (70, 96), any_size=True)
 
@@ -206,7 +208,7 @@ def test_windows_at_one_size(tmp_path):
     torch.manual_seed(0)
     model = as_trained(effvit_mm.create_model('deit_tiny', num_classes=7, **ONE_SIZE['deit_tiny']))
     want, path = model(noise(4, 3, 70, 96)), tmp_path / 'a.onnx'
-    export.export_onnx(export.source_of(model), path, (70, 96))
+    export.export_onnx(DeployedNetwork(model), path, (70, 96))
     assert deviation(run_onnx(path, noise(4, 3, 70, 96)), [want]) < 1e-4
 
 
@@ -216,8 +218,8 @@ def test_windows_at_one_size(tmp_path):
 )
 def test_the_smallest_images_of_any_size(name, least):
     """Two windows of 7 x 7 at stride 32; two cells at strides 64, 32 and 120/7."""
-    source = export.source_of(family(name)[0])
-    assert export.find_shapes(source.network, (64, 300), True) == ((max(64, least), 300), least)
+    source = DeployedNetwork(family(name)[0])
+    assert export.find_shapes(source, (64, 300), True) == ((max(64, least), 300), least)
     assert source.metadata(least)['least_side'] == str(least)
 
 
@@ -226,19 +228,19 @@ def test_images_of_fashion_mnist(tmp_path):
     """28 pixels: a network of small patches takes less than the 32 of the published ones."""
     model = effvit_mm.create_model('deit_tiny', arch=VIT, patch_size=4, img_size=28).eval()
     want, path = model(noise(2, 3, 28, 28)), tmp_path / 'a.onnx'
-    source = export.source_of(model)
-    assert export.find_shapes(source.network, (28, 28), True).least < 28
+    source = DeployedNetwork(model)
+    assert export.find_shapes(source, (28, 28), True).least < 28
     export.export_onnx(source, path, (28, 28))
     assert deviation(run_onnx(path, noise(2, 3, 28, 28)), [want]) < 1e-4
 
 
 def test_what_the_network_says_of_a_size():
     model = effvit_mm.create_model('deit_tiny', arch=VIT, patch_size=32, img_size=64)
-    network = export.source_of(model).network
+    network = DeployedNetwork(model)
     with pytest.raises(export.ExportError, match='--shape 40 64: VisionTransformer takes images'):
         export.find_shapes(network, (40, 64), False)
     with pytest.raises(export.ExportError, match='--shape 2 50: Calculated padded input'):
-        export.find_shapes(export.source_of(Small()).network, (2, 50), False)
+        export.find_shapes(DeployedNetwork(Small()), (2, 50), False)
 
 
 class ByContent(nn.Module):
@@ -250,7 +252,7 @@ class ByContent(nn.Module):
 
 def test_a_network_without_a_graph(tmp_path):
     with pytest.raises(export.ExportError, match='cannot trace this network: '):
-        export.export_onnx(export.source_of(ByContent()), tmp_path / 'a.onnx', (40, 50))
+        export.export_onnx(DeployedNetwork(ByContent()), tmp_path / 'a.onnx', (40, 50))
     assert not list(tmp_path.iterdir())
 
 
@@ -263,7 +265,7 @@ class Eigenvalues(nn.Module):
 
 def test_an_operator_that_onnx_lacks(tmp_path):
     with pytest.raises(export.ExportError, match=r'this network: .*No ONNX function .*eigh'):
-        export.export_onnx(export.source_of(Eigenvalues()), tmp_path / 'a.onnx', (40, 50))
+        export.export_onnx(DeployedNetwork(Eigenvalues()), tmp_path / 'a.onnx', (40, 50))
     assert not list(tmp_path.iterdir())
 
 
@@ -271,15 +273,15 @@ def test_an_operator_that_onnx_lacks(tmp_path):
 def test_a_missing_package_is_named(package, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__('sys').modules, package, None)
     kind = 'openvino' if package == 'openvino' else 'onnx'
-    path = tmp_path / f'a{export.SUFFIXES[kind]}'
+    path = tmp_path / f'a{export.FORMATS[kind].suffix}'
     with pytest.raises(export.ExportError, match=rf"package {package} is missing.*pip install '"):
-        export.WRITERS[kind](export.source_of(Small()), path, (40, 50))
+        export.FORMATS[kind].write(DeployedNetwork(Small()), path, (40, 50))
 
 
 def test_a_missing_compiler_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv('CXX', 'no-such-compiler')
     with pytest.raises(export.ExportError, match='CXX=no-such-compiler was not found'):
-        export.export_package(export.source_of(Small()), tmp_path / 'a.pt2', (40, 50))
+        export.export_package(DeployedNetwork(Small()), tmp_path / 'a.pt2', (40, 50))
 
 
 # --- Parts of models --------------------------------------------------------------------------
@@ -311,13 +313,13 @@ def test_backbone_and_neck_of_a_detector(tmp_path):
     torch.save({'state_dict': model.state_dict()}, tmp_path / 'epoch_1.pth')
     x = noise(2, 3, 64, 96)
     want, maps = model.extract_feat(x), model.backbone(x)
-    source = export.load_source(str(config), tmp_path / 'epoch_1.pth')
+    source = load_network(str(config), tmp_path / 'epoch_1.pth').network
     export.export_onnx(source, tmp_path / 'a.onnx', (64, 96))
     assert deviation(run_onnx(tmp_path / 'a.onnx', x), want) < 1e-4
     names = [o.name for o in onnx.load(tmp_path / 'a.onnx').graph.output]
     assert names == [f'level_{i}' for i in range(3)]
-    backbone = export.load_source(str(config), tmp_path / 'epoch_1.pth', 'backbone')
-    assert deviation(backbone.network(x), maps) < 1e-4
+    backbone = load_network(str(config), tmp_path / 'epoch_1.pth', 'backbone').network
+    assert deviation(backbone(x), maps) < 1e-4
     assert backbone.output_names(3) == [f'map_{i}' for i in range(3)]
 
 
@@ -327,10 +329,10 @@ def test_weights_of_a_named_model(tmp_path):
     model = as_trained(effvit_mm.create_model('levit_128s', num_classes=3))
     torch.save({'state_dict': model.state_dict()}, tmp_path / 'weights.pth')
     x = noise(1, 3, 64, 64)
-    found = export.load_source('levit_128s', tmp_path / 'weights.pth')
-    assert deviation(found.network(x), [model(x)]) < 1e-4 and found.size == (224, 224)
-    maps = export.load_source('levit_128s', tmp_path / 'weights.pth', 'backbone')
-    assert deviation(maps.network(x)[-1:], model.backbone(x)) < 1e-4
+    found = load_network('levit_128s', tmp_path / 'weights.pth').network
+    assert deviation(found(x), [model(x)]) < 1e-4 and found.size == (224, 224)
+    maps = load_network('levit_128s', tmp_path / 'weights.pth', 'backbone').network
+    assert deviation(maps(x)[-1:], model.backbone(x)) < 1e-4
 
 
 def load(config):
@@ -355,8 +357,9 @@ def pictures(tmp_path_factory):
 def test_eight_bits_of_a_folder(pictures, tmp_path):
     path = tmp_path / 'a.onnx'
     model, _ = family('castling_deit_tiny')
-    source = export.source_of(model)
-    found = export.export_int8(source, path, (64, 64), folder=pictures)
+    source = DeployedNetwork(model)
+    known, others = find_calibration(LoadedNetwork(source), (64, 64), 128, pictures)
+    found = export.export_int8(source, path, (64, 64), (batch for batch, _ in known), others)
     assert (found.calibrated, found.compared, found.accuracy) == (6, 6, None)
     weights = {w.name: w for w in onnx.load(path).graph.initializer}
     small = [
@@ -364,10 +367,9 @@ def test_eight_bits_of_a_folder(pictures, tmp_path):
     ]
     assert len(small) >= 4 * 4 + 2  # qkv, proj, fc1, fc2 of four blocks; patches and head
     # The figures are those of the file against PyTorch.
-    _, others = images.find_calibration(source, (64, 64), 128, pictures)
-    x = torch.cat([batch for batch, _ in others.batches()])
+    x = torch.cat([batch for batch, _ in others])
     with torch.no_grad():
-        (want,) = source.network(x)
+        (want,) = source(x)
     (got,) = run_onnx(path, x)
     deviation_ = float((got - want).norm() / want.norm())
     assert found.deviation == pytest.approx(deviation_, rel=1e-2) and 0 < deviation_ < 0.2
@@ -388,12 +390,12 @@ def test_eight_bits_of_a_config(tmp_path, capsys):
     arguments = [str(config), str(tmp_path / 'epoch_1.pth'), '--format', 'int8', '--out', str(out)]
     assert load_tool().main([*arguments, '--images', '20']) == 0
     output = capsys.readouterr().out
-    source = export.load_source(str(config), tmp_path / 'epoch_1.pth')
-    _, others = images.find_calibration(source, (32, 32), 1)
+    loaded = load_network(str(config), tmp_path / 'epoch_1.pth')
+    _, others = find_calibration(loaded, (32, 32), 1)
     hits = [[], []]
     with torch.no_grad():
-        for x, labels in others.batches():
-            for run, found in zip((source.network, lambda x: run_onnx(out, x)), hits, strict=True):
+        for x, labels in others:
+            for run, found in zip((loaded.network, lambda x: run_onnx(out, x)), hits, strict=True):
                 found += (run(x)[0].argmax(1) == torch.tensor(labels)).tolist()
     before, after = (100 * np.mean(found) for found in hits)
     assert len(hits[0]) > 300
@@ -472,20 +474,20 @@ def test_checkpoints_with_code_must_be_trusted(tmp_path, capsys):
 def test_boxes_of_detectors_are_left_to_mmdet(tmp_path):
     config = coco_sets.write_config(tmp_path / 'small.py', tmp_path / 'nowhere')
     with pytest.raises(ConfigError, match='the boxes of a detector'):
-        export.load_source(str(config), None, 'whole')
+        load_network(str(config), None, 'whole')
 
 
 def test_the_table_of_exports(capsys, monkeypatch):
     tool = load_tool('check_exports')
     assert tool.main(['levit*', 'nothing*']) == 2
     assert "no model is called like 'nothing*'" in capsys.readouterr().err
-    monkeypatch.setattr(tool, 'make_source', lambda name: export.source_of(Small(), name))
+    monkeypatch.setattr(tool, 'build_network', lambda name: DeployedNetwork(Small(), name))
     assert tool.main(['levit_128s', '--shape', '40', '50', '--formats', 'torch', 'onnx']) == 0
     rows = capsys.readouterr().out.splitlines()[2:]
     assert [row.split(' | ')[:3] for row in rows] == [
         ['| `levit_128s`', kind, '40 x 50'] for kind in ('torch', 'onnx')
     ]
     # What goes wrong stands in the table too, and the others go on.
-    monkeypatch.setattr(tool, 'make_source', lambda name: export.source_of(ByContent(), name))
+    monkeypatch.setattr(tool, 'build_network', lambda name: DeployedNetwork(ByContent(), name))
     assert tool.main(['levit_128s', 'levit_128', '--formats', 'torch']) == 2
     assert capsys.readouterr().out.count('failed: torch.export cannot trace this network') == 2

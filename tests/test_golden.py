@@ -6,7 +6,7 @@ import torch
 from networks import STAGES, read_fixture
 
 import effvit_mm
-from effvit_mm.weights.checkpoint import load_weights
+from effvit_mm.weights import load_checkpoint
 
 PSLT_FIXTURES = (
     ('pslt_tiny', 'pslt_tiny_cls224'),
@@ -20,7 +20,7 @@ def build(name, state, **kwargs):
     model = effvit_mm.create_model(name, **kwargs).eval()
     ours = effvit_mm.convert_state_dict(state, name)
     prefix = 'backbone.' if kwargs.get('features_only') else ''
-    report = load_weights(model, ours, prefix=prefix)
+    report = load_checkpoint(model, ours, prefix=prefix)
     assert not report.missing and not report.mismatched
     return model
 

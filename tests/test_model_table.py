@@ -1,22 +1,20 @@
 """Attention is counted by itself, to closed forms; the tool that writes the tables of models."""
 
-import importlib.util
 import re
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
 
 import effvit_mm
-from benchmarks.measure import attention_flops, describe_machine, interleaved_latency
-from benchmarks.measure.comparison import Variant, compare, deit_variants, measure
+from benchmarks import model_table
+from benchmarks.measure.attention import attention_flops, latency_alternately
+from benchmarks.measure.model_costs import Variant, compare, deit_variants, measure
 from benchmarks.measure.published import PUBLISHED
+from benchmarks.measure.report import describe_machine
 from effvit_mm.flops import count_flops, flops_by_module
 from effvit_mm.registry import MODELS
-
-TOOL = Path(__file__).parents[1] / 'tools' / 'analysis_tools' / 'model_table.py'
 
 
 def cost_of(name, height=224, width=224, **kwargs):
@@ -183,22 +181,14 @@ def test_latency_is_of_whole_and_mechanism():
         effvit_mm.create_model(f'{kind}_tiny', features_only=True) for kind in ('deit', 'pslt')
     ]
     models[0].train()
-    deit, pslt = interleaved_latency(models, torch.zeros(1, 3, 64, 64), repeats=2, warm_up=0)
+    deit, pslt = latency_alternately(models, torch.zeros(1, 3, 64, 64), repeats=2, warm_up=0)
     assert 0 < deit.mechanism < deit.model
     assert pslt.mechanism == 0 < pslt.model  # its layers have no module for the mechanism
     assert models[0].training
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in models[0].modules())
     with pytest.raises(ValueError, match='repeats=0'):
-        interleaved_latency(models, torch.zeros(1, 3, 64, 64), repeats=0)
+        latency_alternately(models, torch.zeros(1, 3, 64, 64), repeats=0)
     assert re.search(r'\d+ threads?, PyTorch \d', describe_machine())
-
-
-@pytest.fixture(scope='module')
-def tool():
-    spec = importlib.util.spec_from_file_location('model_table', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def tables(text):
@@ -214,8 +204,8 @@ def tables(text):
     return found
 
 
-def test_tool_prints_markdown(tool, capsys):
-    assert tool.main(['crossvit_*9*', '--no-latency']) == 0
+def test_tool_prints_markdown(capsys):
+    assert model_table.main(['crossvit_*9*', '--no-latency']) == 0
     out = capsys.readouterr().out
     ((plain, dagger),) = tables(out)
     plain, dagger = dict(plain), dict(dagger)
@@ -228,12 +218,12 @@ def test_tool_prints_markdown(tool, capsys):
     assert 'Reductions' not in out
 
 
-def test_tool_compares_and_writes(tool, tmp_path, monkeypatch):
-    monkeypatch.setattr(tool, 'SIZES', (64, 96))
-    monkeypatch.setattr(tool, 'COMPARED_SIZES', (64,))
+def test_tool_compares_and_writes(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_table, 'SIZES', (64, 96))
+    monkeypatch.setattr(model_table, 'COMPARED_SIZES', (64,))
     target = tmp_path / 'docs' / 'table.md'
     argv = ['*[gt]*[it]_tiny', '--repeats', '1', '--out', str(target)]
-    assert tool.main(argv) == 0
+    assert model_table.main(argv) == 0
     assert [p.name for p in target.parent.iterdir()] == ['table.md']
     text = target.read_text()
     models, reductions = tables(text)
@@ -259,7 +249,7 @@ def test_tool_knows_the_models_it_quotes():
         (['pslt*', '--no-latency', '--out', '/proc/nowhere/a.md'], '/proc/nowhere'),
     ],
 )
-def test_tool_refuses(tool, capsys, argv, message):
-    assert tool.main(argv) == 2
+def test_tool_refuses(capsys, argv, message):
+    assert model_table.main(argv) == 2
     err = capsys.readouterr().err
     assert err.startswith('error: ') and message in err and err.count('\n') == 1

@@ -59,16 +59,14 @@ def test_importing_and_building_are_light(then):
     assert result.stdout.strip() == '[]', result.stderr
 
 
-@pytest.mark.parametrize(
-    ('ours', 'library'),
-    [
-        ('effvit_mm.openmm.classifiers', 'mmpretrain.models'),
-        ('effvit_mm.openmm.datasets.detection', 'mmdet.datasets'),
-    ],
-)
-def test_what_imports_a_library_is_silent(ours, library):
+@pytest.mark.parametrize('library', ['mmpretrain', 'mmdet'])
+def test_what_imports_a_library_is_silent(library):
     """Both print that they found nothing of OneDL's platform."""
-    result = run(f"import sys, {ours}\nassert '{library}' in sys.modules")
+    modules = {
+        'mmpretrain': 'effvit_mm.openmm.datasets',
+        'mmdet': 'effvit_mm.openmm.datasets.detection',
+    }
+    result = run(f"import sys, {modules[library]}\nassert '{library}.datasets' in sys.modules")
     assert (result.returncode, result.stdout, result.stderr) == (0, '', '')
 
 

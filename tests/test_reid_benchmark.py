@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.measure import memory, reid
+from benchmarks import benchmark_reid
+from benchmarks.measure import isolation, reid
 
-TOOL = Path(__file__).parents[1] / 'tools' / 'analysis_tools' / 'benchmark_reid.py'
 SMALL = ['--scale', '0.02', '--threads', '1', '--torchreid-queries', '40']
-
-
-@pytest.fixture
-def tool():
-    spec = importlib.util.spec_from_file_location(TOOL.stem, TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -30,21 +21,21 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def run_here(function, *arguments):
         names.append(function.__name__)
-        return memory.Apart(function(*arguments), 0)
+        return isolation.Isolated(function(*arguments), 0)
 
-    monkeypatch.setattr(memory, 'run_apart', run_here)
+    monkeypatch.setattr(isolation, 'run_isolated', run_here)
     return names
 
 
-def test_table_and_going_on(tool, measured: list[str], tmp_path: Path, capsys) -> None:
+def test_table_and_going_on(measured: list[str], tmp_path: Path, capsys) -> None:
     out = tmp_path / 'benchmark.json'
     arguments = [*SMALL, '--out', str(out)]
-    assert tool.main(arguments) == 0
+    assert benchmark_reid.main(arguments) == 0
     assert len(measured) == 7  # all but torchreid's re-ranking of MSMT17
     printed = capsys.readouterr().out
     rows = [line.strip('| ').split(' | ') for line in printed.splitlines() if line[:1] == '|'][2:]
     assert [row[0] for row in rows] == [
-        f'{work} {name}' for name in ('Market-1501', 'MSMT17') for work in tool.WORKS
+        f'{work} {name}' for name in ('Market-1501', 'MSMT17') for work in benchmark_reid.WORKS
     ]
     assert rows[0][1] == '67 x 318' and rows[2][1] == '233 x 1,643'
     assert rows[2][4].startswith('~') and not rows[0][4].startswith('~')
@@ -61,9 +52,9 @@ def test_table_and_going_on(tool, measured: list[str], tmp_path: Path, capsys) -
     content = {**json.loads(out.read_text()), 'measurements': found}
     out.write_text(json.dumps(content))
     measured.clear()
-    assert tool.main(arguments) == 0
+    assert benchmark_reid.main(arguments) == 0
     assert measured == ['measure_evaluation']
-    assert tool.main([*arguments, '--scale', '0.01']) == 2
+    assert benchmark_reid.main([*arguments, '--scale', '0.01']) == 2
     assert 'was measured with' in capsys.readouterr().err
 
 
@@ -76,8 +67,8 @@ def test_table_and_going_on(tool, measured: list[str], tmp_path: Path, capsys) -
         (['--sets', 'VIPeR'], "invalid choice: 'VIPeR'"),
     ],
 )
-def test_wrong_arguments(tool, measured, capsys, arguments: list[str], message: str) -> None:
-    assert tool.main(arguments) == 2
+def test_wrong_arguments(measured, capsys, arguments: list[str], message: str) -> None:
+    assert benchmark_reid.main(arguments) == 2
     assert message in capsys.readouterr().err
     assert measured == []
 

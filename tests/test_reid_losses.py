@@ -20,7 +20,7 @@ from effvit_mm.openmm.reid.losses import (
     TripletLoss,
     hardest_distances,
 )
-from effvit_mm.openmm.reid.pooling import AveragePooling, GeMPooling, TokenPooling, pooled_width
+from effvit_mm.reid.pooling import AveragePooling, GeMPooling, TokenPooling, pooled_width
 
 LABELS = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2])
 CAMERAS = torch.tensor([0, 0, 1, 0, 1, 2, 3, 3, 3])

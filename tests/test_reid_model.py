@@ -12,8 +12,8 @@ import effvit_mm
 from effvit_mm.errors import ConfigError, DataError
 from effvit_mm.models import MODEL_TABLE
 from effvit_mm.openmm.engine.optim import CPUAmpOptimWrapper
+from effvit_mm.openmm.reid.model import ReIDModel
 from effvit_mm.openmm.reid.tta import AverageFeatureTTA
-from effvit_mm.reid import ReIDModel
 from effvit_mm.torchreid import import_torchreid
 
 

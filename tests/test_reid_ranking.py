@@ -2,24 +2,52 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 
 import numpy as np
 import pytest
 import torch
 
+import effvit_mm
 from benchmarks.measure.memory import peak_bytes, reset_peak, resident_bytes
 from effvit_mm.errors import ConfigError, DataError
 from effvit_mm.reid import distances, ranking
 from effvit_mm.reid.expansion import QueryExpansion
 from effvit_mm.reid.features import ReIDFeatures, load_features, model_identity, save_features
 from effvit_mm.reid.ranking import evaluate, evaluate_distances, nearest
+from effvit_mm.reid.reranking import Reranking
 
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # its Cython part is not there
     from torchreid.reid.metrics import compute_distance_matrix, evaluate_rank
 
 NOBODY = -1
+OTHERS = ('mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'torchreid')
+ALONE = """
+import sys, types
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in {others}:
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Missing())
+package = types.ModuleType('effvit_mm')
+package.__path__ = [{folder!r}]
+sys.modules['effvit_mm'] = package
+import effvit_mm.reid.names, effvit_mm.reid.search
+from effvit_mm.reid.expansion import QueryExpansion
+from effvit_mm.reid.features import ReIDFeatures
+from effvit_mm.reid.ranking import evaluate
+from effvit_mm.reid.reranking import Reranking
+
+query = ReIDFeatures([[1, 0], [0, 1]], [7, 8], [0, 0])
+gallery = ReIDFeatures([[0.9, 0.1], [0.8, 0.6], [0.1, 0.9]], [7, 8, 8], [1, 1, 1])
+for options in (dict(), dict(rerank=Reranking(2, 1)), dict(expansion=QueryExpansion(1))):
+    print(evaluate(query, gallery, **options).mAP)
+"""
 
 
 def random_case(seed: int, most: int = 40) -> tuple[np.ndarray, ...]:
@@ -49,6 +77,13 @@ def plain(values, q_pids, g_pids, q_camids, g_camids, max_rank=50):
             penalties.append(len(ranks) / ranks[-1])
     cmc = [np.mean([first <= k for first in firsts]) for k in range(1, max_rank + 1)]
     return np.array(cmc), np.mean(precisions), np.mean(penalties)
+
+
+def run(code: str) -> str:
+    """What a fresh interpreter prints."""
+    return subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=True
+    ).stdout
 
 
 def torchreid(case, max_rank: int, cuhk03: bool, seed: int = 0):
@@ -217,7 +252,7 @@ def test_junk_does_not_count_and_is_no_neighbour() -> None:
         *(np.concatenate([getattr(f, n) for f in (junk, gallery)]) for n in ('features', 'pids')),
         np.concatenate([junk.camids, gallery.camids]),
     )
-    options = {'rerank': ranking.Reranking(k1=5, k2=2), 'expansion': QueryExpansion(k=3)}
+    options = {'rerank': Reranking(k1=5, k2=2), 'expansion': QueryExpansion(k=3)}
     for chosen in ({}, options):
         expected, found = evaluate(query, gallery, **chosen), evaluate(query, mixed, **chosen)
         assert (found.mAP, found.mINP) == (expected.mAP, expected.mINP)
@@ -371,3 +406,8 @@ def test_identity_is_of_the_weights() -> None:
     assert model_identity(first).startswith('BatchNorm1d-')
     second.running_var[2] += 1e-6
     assert model_identity(first) != model_identity(second)
+
+
+def test_ranking_without_openmmlab_and_torchreid():
+    printed = run(ALONE.format(others=OTHERS, folder=effvit_mm.__path__[0]))
+    assert list(map(float, printed.split())) == [1, 1, 1]

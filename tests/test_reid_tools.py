@@ -14,8 +14,9 @@ from people import FAMILIES, REPOSITORY, build_model, make_people, write_people_
 from trainer import forget_runs
 
 import effvit_mm
+from benchmarks import compare_trained
 from effvit_mm.errors import ConfigError, DataError
-from effvit_mm.reid import ranking
+from effvit_mm.reid import reranking
 from effvit_mm.reid.features import load_features
 from effvit_mm.reid.ranking import evaluate
 from effvit_mm.visualization.activations import activation_maps, overlay
@@ -268,7 +269,8 @@ def test_trained_models_are_compared(trained, tmp_path, capsys):
     models = ['--model', config, checkpoint, '--model', other, tmp_path / 'osnet.pth']
     arguments = ['--work-dir', tmp_path, '--repeats', 1, '--batch-size', 2, *models]
     capsys.readouterr()
-    assert run_tool('analysis_tools/compare_trained.py', *arguments) == 0
+    forget_runs()
+    assert compare_trained.main([str(argument) for argument in arguments]) == 0
     rows = re.findall(r'^\| (?:people|osnet) \| .*\|$', capsys.readouterr().out, re.MULTILINE)
     ours, osnet = ([cell.strip() for cell in row.strip('|').split('|')] for row in rows)
     assert ours[1:4] == [f'{100 * x:.1f}' for x in (found.mAP, found.rank(1), found.mINP)]
@@ -280,7 +282,9 @@ def test_trained_models_are_compared(trained, tmp_path, capsys):
     folded = left - sum(norm.num_features for norm in norms)
     assert osnet[4] == f'{folded / 1e6:.2f} M' and float(osnet[6]) > 0
 
-    assert run_tool('analysis_tools/compare_trained.py', *arguments, tmp_path / 'osnet.pth') == 2
+    arguments.append(tmp_path / 'osnet.pth')
+    forget_runs()
+    assert compare_trained.main([str(argument) for argument in arguments]) == 2
     assert 'of a re-ID model one checkpoint is needed' in capsys.readouterr().err
 
 
@@ -313,8 +317,10 @@ def test_reranking_changes_the_ranking_and_says_so(trained, tmp_path, monkeypatc
     """Distances are computed once, for figures and pictures together."""
     config, checkpoint, _, _ = trained
     calls = []
-    compare = ranking._compare
-    monkeypatch.setattr(ranking, '_compare', lambda *args: calls.append(args) or compare(*args))
+    blocks = reranking.rerank_blocks
+    monkeypatch.setattr(
+        reranking, 'rerank_blocks', lambda *args: calls.append(args) or blocks(*args)
+    )
     options = ['--rerank', '--cfg-options', 'test_evaluator.rerank.k1=3']
     options += ['test_evaluator.rerank.k2=2', '--show-dir', tmp_path / 'lists']
     assert run_tool('test.py', config, checkpoint, '--work-dir', tmp_path, *options) == 0

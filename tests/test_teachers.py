@@ -1,6 +1,7 @@
 """The ways to name a teacher, and those that are refused."""
 
 import copy
+import io
 import re
 import sys
 
@@ -87,22 +88,29 @@ def test_a_teacher_of_mmpretrain(tmp_path):
     assert_teacher_is(build({**teacher, **copy.deepcopy(SMALL)}), theirs)
 
 
-def test_published_weights_of_mmpretrain_are_read_safely(monkeypatch):
+def test_published_weights_of_mmpretrain_are_read_safely(monkeypatch, tmp_path):
     """The address is mmpretrain's, the reading ours."""
-    from effvit_mm.weights import fitting
-
     theirs = randomised(get_model('resnet18_8xb32_in1k', pretrained=False, **copy.deepcopy(SMALL)))
-    asked = []
+    asked, content = [], {'state_dict': theirs.state_dict()}
 
-    def read(filename, trust):
-        asked.append((filename, trust))
-        return {'state_dict': theirs.state_dict()}
+    class Response(io.BytesIO):
+        headers = {}
 
-    monkeypatch.setattr(fitting, 'read_anywhere', read)
+    def answer(request, timeout):
+        asked.append(request.full_url)
+        torch.save(content, tmp_path / 'a.pth')
+        return Response((tmp_path / 'a.pth').read_bytes())
+
+    monkeypatch.setattr('urllib.request.urlopen', answer)
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
     teacher = {'mmpretrain': 'resnet18_8xb32_in1k', 'pretrained': True, **copy.deepcopy(SMALL)}
     assert_teacher_is(build(teacher), theirs)
-    ((address, trust),) = asked
-    assert address.startswith('https://') and address.endswith('.pth') and not trust
+    (address,) = asked
+    assert address.startswith('https://') and address.endswith('.pth')
+    content['args'] = re.compile('x')
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'other'))
+    with pytest.raises(CheckpointError, match='could run code'):
+        build(teacher).init_weights()
 
 
 def test_a_teacher_of_a_config(tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +76,15 @@ def build_engine(root: Path, name: str, kind: str, save_dir: Path | None = None)
     return engine, model, optimizer, scheduler
 
 
+def test_importing_loads_no_framework():
+    code = 'import sys, effvit_mm.torchreid; print([n for n in {} if n in sys.modules])'
+    heavy = ('mmengine.runner', 'mmdet', 'mmpretrain', 'torchreid', 'effvit_mm.openmm.reid')
+    done = subprocess.run(
+        [sys.executable, '-c', code.format(heavy)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == '[]\n'
+
+
 # Its engines ------------------------------------------------------------------------------------
 
 
@@ -120,7 +131,7 @@ def test_a_script_of_its_own_runs_unchanged(root, tmp_path, capsys, monkeypatch)
     script = tmp_path / 'script.py'
     script.write_text(
         'import sys\n'
-        f'from {adapter._package()} import models, utils\n'
+        f'from {adapter.installed_package()} import models, utils\n'
         "models.build_model('deit_tiny', 5, pretrained=False)\n"
         "print(utils.load_checkpoint(sys.argv[1])['rank1'], __name__)\n"
     )
@@ -203,7 +214,7 @@ def test_its_feature_extractor_gives_our_model_s_features(tmp_path, root, capsys
 )
 def test_the_first_package_that_is_there_is_taken(there, expected, monkeypatch):
     monkeypatch.setattr(adapter, 'find_spec', lambda name: name in there or None)
-    assert adapter._package.__wrapped__() == expected
+    assert adapter.installed_package() == expected
 
 
 @pytest.mark.parametrize(('lacking', 'message'), [
@@ -216,7 +227,7 @@ def test_what_to_install_is_said(lacking, message, monkeypatch):
 
     monkeypatch.setattr(adapter, 'find_spec', find_spec)
     with pytest.raises(ConfigError, match=message):
-        adapter._package.__wrapped__()
+        adapter.installed_package()
 
 
 # Our data for it --------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """The tools that measure trained classifiers: token sampling without training, and comparisons."""
 
-import importlib.util
 import re
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from mmengine.registry import MODELS, DefaultScope
 from trainer import REPOSITORY, forget_runs, make_folder, write_config
 
 import effvit_mm
+from benchmarks import compare_trained, sampling_curve
 from benchmarks.measure.sampling import use_sampling
 from effvit_mm.backbones import VisionTransformer
 from effvit_mm.errors import ConfigError
@@ -27,14 +27,6 @@ model['neck'] = None
 model['head'] = dict(type='effvit_mm.LinearClsHead', in_channels=24, num_classes=3)
 custom_hooks = []
 """
-
-
-def tool(name):
-    path = REPOSITORY / 'tools' / 'analysis_tools' / f'{name}.py'
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -54,7 +46,7 @@ def trained(tmp_path):
 def run(trained, capsys, *options):
     config, weights, folder = trained
     picture = folder / 'curve.png'
-    code = tool('sampling_curve').main(
+    code = sampling_curve.main(
         [config, weights, '--work-dir', str(folder / 'work'), '--show', str(picture), *options]
     )
     return code, picture, capsys.readouterr()
@@ -118,7 +110,7 @@ def test_trained_models_are_compared(trained, capsys):
     other.write_text(text.replace("out_type='cls_token',", f"out_type='cls_token', {attention},"))
     arguments = ['--work-dir', str(folder / 'work'), '--repeats', '1', '--batch-size', '4']
     models = ['--model', config, weights, weights, '--model', str(other), weights]
-    assert tool('compare_trained').main([*arguments, *models]) == 0
+    assert compare_trained.main([*arguments, *models]) == 0
     output = capsys.readouterr().out
     first, second = re.findall(r'^\| (?:config|angular) \| .*\|$', output, re.MULTILINE)[1:]
     accuracy, repeated = re.search(r'\*\*([\d.]+)\*\* \(([\d., ]+)\)', first).groups()
@@ -129,7 +121,7 @@ def test_trained_models_are_compared(trained, capsys):
     assert angular == pytest.approx(4 * 2 * tokens * width * 8 / 1e6, abs=0.006)
     assert f'({angular / softmax - 1:+.0%})' in second
 
-    assert tool('compare_trained').main([*arguments, '--model', config]) == 2
+    assert compare_trained.main([*arguments, '--model', config]) == 2
     assert 'a config and a checkpoint are needed' in capsys.readouterr().err
 
 
@@ -149,7 +141,7 @@ def test_trained_detectors_are_compared(tmp_path, monkeypatch, capsys):
         norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
         bias = sum(m.num_features for m in norms)
         parameters.append(sum(p.numel() for p in model.parameters()))
-    assert tool('compare_trained').main(arguments) == 0
+    assert compare_trained.main(arguments) == 0
     ours, theirs = re.findall(r'^\| retinanet_.*\|$', capsys.readouterr().out, re.MULTILINE)
     for row, name in ((ours, 'pslt-tiny'), (theirs, 'r18')):
         cells = [cell.strip() for cell in row.strip('|').split('|')]
@@ -160,6 +152,6 @@ def test_trained_detectors_are_compared(tmp_path, monkeypatch, capsys):
     assert f'| {(parameters[1] - bias) / 1e6:.2f} M |' in theirs
     assert float(ours.split('|')[8].removesuffix(' M ')) < parameters[0] / 1e6
 
-    assert tool('compare_trained').main([*arguments, arguments[-1]]) == 2
+    assert compare_trained.main([*arguments, arguments[-1]]) == 2
     assert 'of a detector one checkpoint is needed' in capsys.readouterr().err
     forget_runs()

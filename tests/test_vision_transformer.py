@@ -9,7 +9,7 @@ import torch
 import effvit_mm
 from effvit_mm.backbones import VisionTransformer
 from effvit_mm.registry import MODELS
-from effvit_mm.weights.checkpoint import load_weights
+from effvit_mm.weights import load_checkpoint
 
 SMALL = {'embed_dims': 24, 'depths': (1, 1, 2, 1), 'num_heads': 3, 'mlp_ratio': 2}
 TIMM = {
@@ -44,7 +44,7 @@ def test_equals_timm(name):
         torch.nn.init.normal_(p, mean=float(scale), std=0.05 if p.ndim > 1 else 0.2)
     state = effvit_mm.convert_state_dict(reference.state_dict(), name)
     model = effvit_mm.create_model(name).eval()
-    load_weights(model, state, strict=True)
+    load_checkpoint(model, state, require='exact')
     x = images(224, 224)
     want = reference(x)
     assert (model(x) - want).abs().max() <= 1e-4 * want.abs().max()
@@ -54,7 +54,7 @@ def test_equals_timm(name):
 def test_positions_of_another_image_size_are_resized_on_load():
     source = VisionTransformer(SMALL, img_size=64)
     target = VisionTransformer(SMALL, img_size=96)
-    report = load_weights(target, source.state_dict())
+    report = load_checkpoint(target, source.state_dict())
     assert not report.missing and not report.mismatched
     assert torch.equal(target.stem.pos_embed[:, 0], source.stem.pos_embed[:, 0])
     # The same embeddings, whether resized on load or at each call.

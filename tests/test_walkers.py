@@ -15,7 +15,7 @@ from numpy.random import RandomState
 
 from effvit_mm.errors import DataError
 from effvit_mm.sample_data import walkers
-from effvit_mm.sample_data.storage import make_once
+from effvit_mm.sample_data.folders import make_once
 from effvit_mm.sample_data.walker_drawing import VIEWS, Person, Pose, draw_person
 from effvit_mm.utils.images import load_image
 

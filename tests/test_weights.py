@@ -2,6 +2,10 @@
 
 import importlib.util
 import pickle
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import golden
@@ -9,12 +13,12 @@ import pytest
 import timm
 import torch
 from mmengine.logging import MMLogger
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 import effvit_mm
-from effvit_mm.backbones import PSLT
+from effvit_mm.backbones import PSLT, VisionTransformer
 from effvit_mm.errors import CheckpointError
-from effvit_mm.weights.checkpoint import get_state_dict, load_weights, read_checkpoint
+from effvit_mm.weights import get_state_dict, load_checkpoint, read_checkpoint
 
 DATA = Path(__file__).parent / 'data'
 CONVERTER = Path(__file__).parents[1] / 'tools' / 'model_converters' / 'convert.py'
@@ -29,6 +33,12 @@ TIMM = {
 }
 # Those whose attention is not the published network's.
 OTHER_ATTENTION = [*effvit_mm.list_models('castling_*'), *effvit_mm.list_models('lightweight_*')]
+
+# Arguments that make a model of DeiT's family small.
+SMALL = {
+    'arch': {'embed_dims': 24, 'depths': (1, 1, 1, 1), 'num_heads': 3, 'mlp_ratio': 2},
+    'img_size': 64,
+}
 
 
 @pytest.fixture(scope='module')
@@ -92,7 +102,9 @@ def test_weights_of_another_size_raise(published):
 def test_head_of_other_class_count_converts(published):
     state = {**published, 'head.weight': torch.zeros(5, 384), 'head.bias': torch.zeros(5)}
     ours = effvit_mm.convert_state_dict(state, 'pslt_tiny')
-    report = load_weights(effvit_mm.create_model('pslt_tiny', num_classes=5), ours, strict=True)
+    report = load_checkpoint(
+        effvit_mm.create_model('pslt_tiny', num_classes=5), ours, require='exact'
+    )
     assert not report.missing
 
 
@@ -199,9 +211,9 @@ def test_pretrained_init_finds_the_backbone_and_reports(published, tmp_path, mon
 
 
 def test_nothing_matching_is_an_error(published, tmp_path):
-    torch.save(published, tmp_path / 'published.pth')
-    init = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'published.pth')}
-    with pytest.raises(CheckpointError, match='none of its 1427 tensors fits'):
+    torch.save({'encoder.weight': torch.zeros(3)}, tmp_path / 'other.pth')
+    init = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'other.pth')}
+    with pytest.raises(CheckpointError, match='none of its 1 tensors fits'):
         PSLT('tiny', final_norm=False, init_cfg=init).init_weights()
     with pytest.raises(CheckpointError, match=r"no tensor name starts with 'nose\."):
         PSLT('tiny', init_cfg={**init, 'prefix': 'nose'}).init_weights()
@@ -212,13 +224,13 @@ def test_counters_alone_are_no_match():
     model = PSLT('tiny')
     state = {k: v for k, v in model.state_dict().items() if k.endswith('num_batches_tracked')}
     with pytest.raises(CheckpointError, match='none of its'):
-        load_weights(model, state)
+        load_checkpoint(model, state)
 
 
 def test_report_counts_what_differs():
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 4))
     state = {'0.weight': torch.ones(3, 2), '1.weight': torch.ones(5, 3), 'x': torch.ones(1)}
-    report = load_weights(model, state, source='file.pth')
+    report = load_checkpoint(model, state, source='file.pth')
     assert str(report) == (
         'loaded 1 of 4 tensors from file.pth; 2 not in the file: 0.bias, 1.bias; '
         '1 of another shape: 1.weight (5, 3) instead of (4, 3); '
@@ -226,7 +238,7 @@ def test_report_counts_what_differs():
     )
     assert torch.equal(model[0].weight, torch.ones(3, 2))
     with pytest.raises(CheckpointError, match='loaded 1 of 4'):
-        load_weights(model, state, strict=True)
+        load_checkpoint(model, state, require='exact')
 
 
 def test_code_in_a_checkpoint_does_not_run(tmp_path):
@@ -275,10 +287,322 @@ def test_file_without_weights(tmp_path):
         read_checkpoint(tmp_path / 'b.pth')
 
 
-def test_wrappers_are_unwrapped():
+# Names on both sides ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def small():
+    """A small classifier with weights that hide nothing."""
+    return randomise(effvit_mm.create_model('deit_tiny', num_classes=5, **SMALL))
+
+
+def assert_same(one, other):
+    one, other = one.state_dict(), other.state_dict()
+    assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_weights_are_found_in_every_layout():
     weights = {'a': torch.ones(1)}
     for content in ({'model': weights}, {'state_dict': {'module.a': torch.ones(1)}}, weights):
         assert get_state_dict(content).keys() == {'a'}
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda name: f'module.{name}',
+        lambda name: f'_orig_mod.{name}',
+        lambda name: f'module._orig_mod.{name}',
+        lambda name: f'_orig_mod.module.{name}',
+        lambda name: name.replace('backbone.', 'backbone._orig_mod.'),
+        lambda name: 'module.' + name.replace('backbone.', 'backbone._orig_mod.'),
+        lambda name: name.replace('stages.2.', 'stages.2._orig_mod.'),
+        lambda name: name.replace('backbone.', 'backbone.module.'),
+    ],
+)
+def test_names_of_wrappers_do_not_count(small, tmp_path, wrap):
+    state = {wrap(name): value for name, value in small.state_dict().items()}
+    torch.save({'state_dict': state}, tmp_path / 'a.pth')
+    model = effvit_mm.create_model(
+        'deit_tiny', num_classes=5, checkpoint=tmp_path / 'a.pth', **SMALL
+    )
+    assert_same(model, small)
+    backbone = effvit_mm.create_model(
+        'deit_tiny', features_only=True, checkpoint=tmp_path / 'a.pth', **SMALL
+    )
+    for name, value in backbone.state_dict().items():
+        assert torch.equal(value, small.state_dict()[f'backbone.{name}'])
+
+
+def test_a_wrapped_model_takes_bare_names(small):
+    model = effvit_mm.create_model('deit_tiny', num_classes=5, **SMALL)
+    wrapped = torch.nn.Sequential()
+    wrapped.add_module('module', torch.compile(model))
+    report = load_checkpoint(wrapped, small.state_dict(), require='exact')
+    assert report.loaded[0].startswith('module._orig_mod.backbone.')
+    assert_same(model, small)
+
+
+def test_names_that_a_wrapper_would_make_equal_stay_apart():
+    model = torch.nn.ModuleDict({'module': torch.nn.Linear(2, 2), 'fc': torch.nn.Linear(2, 2)})
+    model['module'].register_module('fc', torch.nn.Linear(2, 2))
+    state = {name: torch.randn_like(value) for name, value in model.state_dict().items()}
+    load_checkpoint(model, state, require='exact')
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_a_backbone_s_weights_load_into_a_classifier(small, tmp_path):
+    state = small.backbone.state_dict()
+    report = load_checkpoint(effvit_mm.create_model('deit_tiny', num_classes=5, **SMALL), state)
+    assert report.missing == ['head.fc.weight', 'head.fc.bias'] and not report.unexpected
+    assert len(report.loaded) == len(state)
+
+
+def test_an_explicit_prefix_is_taken_alone(small):
+    state = {f'teacher.{name}': value for name, value in small.state_dict().items()}
+    state |= {f'student.{name}': torch.zeros_like(v) for name, v in small.state_dict().items()}
+    model = effvit_mm.create_model('deit_tiny', num_classes=5, **SMALL)
+    load_checkpoint(model, state, prefix='teacher', require='exact')
+    assert_same(model, small)
+    with pytest.raises(CheckpointError, match='none of its'):
+        load_checkpoint(model.backbone, small.state_dict(), prefix='')
+
+
+# Averaged weights ---------------------------------------------------------------------------------
+
+
+def averages(layout, trained, averaged):
+    """A checkpoint with both, as a framework writes it."""
+    if layout == 'mmengine':  # which exchanges them
+        wrapped = {f'module.{name}': value for name, value in trained.items()}
+        steps = {'steps': torch.tensor(9)}
+        return {'state_dict': averaged, 'ema_state_dict': {**steps, **wrapped}}
+    if layout == 'timm':
+        return {'state_dict': trained, 'state_dict_ema': averaged}
+    return {'model': trained, 'model_ema': averaged}
+
+
+@pytest.mark.parametrize('layout', ['mmengine', 'timm', 'authors'])
+def test_averaged_weights_are_taken_unless_others_are_asked_for(layout, small, tmp_path, caplog):
+    averaged = small.state_dict()
+    trained = {k: v + 1 if v.is_floating_point() else v for k, v in averaged.items()}
+    torch.save(averages(layout, trained, averaged), tmp_path / 'a.pth')
+    for options, want, said in (
+        ({}, averaged, 'averaged weights, key'),
+        ({'use_ema': False}, trained, 'weights without averaging, key'),
+    ):
+        with caplog.at_level('INFO', 'effvit_mm'):
+            model = effvit_mm.create_model(
+                'deit_tiny', None, checkpoint=tmp_path / 'a.pth', **options, **SMALL
+            )
+        assert all(torch.equal(value, want[k]) for k, value in model.state_dict().items())
+        assert said in caplog.messages[-1] and caplog.records[-1].levelname == 'INFO'
+        backbone = VisionTransformer(
+            **SMALL,
+            init_cfg={'type': 'Pretrained', 'checkpoint': str(tmp_path / 'a.pth'), **options},
+        )
+        backbone.init_weights()
+        assert torch.equal(backbone.norm.bias, want['backbone.norm.bias'])
+
+
+def test_averages_alone(small, tmp_path):
+    torch.save({'model_ema': small.state_dict()}, tmp_path / 'a.pth')
+    assert_same(
+        effvit_mm.create_model('deit_tiny', None, checkpoint=tmp_path / 'a.pth', **SMALL), small
+    )
+    with pytest.raises(CheckpointError, match=r'use_ema=False: .* averaged weights alone'):
+        effvit_mm.create_model('deit_tiny', checkpoint=tmp_path / 'a.pth', use_ema=False, **SMALL)
+
+
+# Published names ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', TIMM)
+def test_timm_s_files_load_as_they_are(name, tmp_path, caplog):
+    theirs = randomise(timm.create_model(TIMM[name], num_classes=5))
+    save_file(theirs.state_dict(), tmp_path / 'timm.safetensors')
+    with caplog.at_level('INFO', 'effvit_mm'):
+        model = effvit_mm.create_model(name, None, checkpoint=tmp_path / 'timm.safetensors').eval()
+    count = len(model.state_dict())
+    assert f'loaded {count} of {count} tensors' in caplog.messages[-1]
+    assert 'names as published for' in caplog.messages[-1]
+    size = 240 if name.startswith('crossvit') else 224
+    x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        want, got = theirs(x), model(x)
+    assert (got - want).abs().max() <= 1e-4 * want.abs().max()
+    backbone = effvit_mm.create_model(
+        name, features_only=True, checkpoint=tmp_path / 'timm.safetensors'
+    )
+    own = model.backbone.state_dict()
+    assert all(torch.equal(value, own[k]) for k, value in backbone.state_dict().items())
+
+
+def test_the_authors_files_load_as_they_are(published, tmp_path, caplog):
+    """PSLT's, with the counters that its training leaves and DDP's prefix, into a backbone."""
+    extra = {'layers.0.blocks.0.blocks.1.attn_mask': torch.zeros(1), 'total_ops': torch.zeros(1)}
+    state = {f'module.{k}': v for k, v in {**published, **extra}.items()}
+    torch.save({'model': state, 'epoch': 299}, tmp_path / 'a.pth')
+    ours = effvit_mm.convert_state_dict(published, 'pslt_tiny')
+    model = effvit_mm.create_model('pslt_tiny', checkpoint=tmp_path / 'a.pth')
+    assert all(torch.equal(value, ours[k]) for k, value in model.state_dict().items())
+    init = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'a.pth')}
+    backbone = PSLT('tiny', final_norm=False, init_cfg=init)
+    backbone.init_weights()
+    assert all(torch.equal(v, ours[f'backbone.{k}']) for k, v in backbone.state_dict().items())
+
+
+def test_published_weights_of_another_image_size_are_resized(tmp_path):
+    theirs = randomise(timm.create_model('deit_tiny_patch16_224', img_size=64, num_classes=5))
+    torch.save(theirs.state_dict(), tmp_path / 'a.pth')
+    model = effvit_mm.create_model('deit_tiny', None, checkpoint=tmp_path / 'a.pth')
+    table = theirs.pos_embed[:, 1:].transpose(1, 2).unflatten(2, (4, 4))
+    table = torch.nn.functional.interpolate(table, size=(14, 14), mode='bicubic')
+    torch.testing.assert_close(
+        model.backbone.stem.pos_embed[:, 1:], table.flatten(2).transpose(1, 2)
+    )
+
+
+def test_softmax_weights_start_another_attention(tmp_path, caplog):
+    theirs = timm.create_model('deit_tiny_patch16_224', num_classes=5)
+    torch.save(theirs.state_dict(), tmp_path / 'a.pth')
+    model = effvit_mm.create_model('castling_deit_tiny', None, checkpoint=tmp_path / 'a.pth')
+    assert torch.equal(
+        model.backbone.stages[0][0].attn.qkv.weight, theirs.blocks[0].attn.qkv.weight
+    )
+    assert caplog.records[-1].levelname == 'WARNING' and 'not in the file' in caplog.messages[-1]
+
+
+def test_a_published_distilled_network_is_no_plain_one(tmp_path):
+    theirs = timm.create_model('deit_tiny_distilled_patch16_224')
+    torch.save(theirs.state_dict(), tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match=r'published names, but also .*convert\.py'):
+        effvit_mm.create_model('deit_tiny', checkpoint=tmp_path / 'a.pth')
+
+
+def test_what_is_not_unmistakable_says_how_to_convert(published, tmp_path):
+    torch.save(published, tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match=r'\(pslt_\*\) .* other shapes: .*convert_state_dict'):
+        effvit_mm.create_model('pslt_base', checkpoint=tmp_path / 'a.pth')
+    torch.save({**published, 'layers.0.extra': torch.zeros(1)}, tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match=r'names that are not: layers\.0\.extra.*convert\.py'):
+        effvit_mm.create_model('pslt_tiny', checkpoint=tmp_path / 'a.pth')
+
+
+# Addresses ----------------------------------------------------------------------------------------
+
+
+class Files(BaseHTTPRequestHandler):
+    """Answers what the server's ``files`` has for a path, and counts the requests."""
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        content, announced = self.server.files.get(self.path, (None, 0))
+        self.send_response(404 if content is None else 200)
+        self.send_header('Content-Length', str(announced))
+        self.end_headers()
+        self.wfile.write(content or b'')
+
+    def log_message(self, *args):
+        """Nothing on the console."""
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
+    with ThreadingHTTPServer(('127.0.0.1', 0), Files) as served:
+        served.files, served.asked = {}, []
+        served.address = f'http://127.0.0.1:{served.server_port}'
+        thread = threading.Thread(target=served.serve_forever)
+        thread.start()
+        yield served
+        served.shutdown()
+        thread.join()
+
+
+def serve(server, path, state):
+    content = save(state)
+    server.files[path] = (content, len(content))
+    return server.address + path
+
+
+def test_files_of_one_name_at_two_addresses_do_not_mix(server, tmp_path):
+    addresses = [
+        serve(server, f'/{path}', {'w': torch.tensor([float(i)])})
+        for i, path in enumerate(
+            ('a/w.safetensors', 'b/w.safetensors', 'a/w.safetensors?v=2', 'a%2Fb%20c/w.safetensors')
+        )
+    ]
+    for _ in range(2):
+        for i, address in enumerate(addresses):
+            assert read_checkpoint(address)['state_dict']['w'] == i
+    assert len(server.asked) == 4  # each once
+    files = [path for path in (tmp_path / 'home').rglob('*') if path.is_file()]
+    assert len(files) == 4 and all(path.name.endswith('w.safetensors') for path in files)
+
+
+def test_models_load_from_addresses(server, small):
+    address = serve(server, '/small.safetensors', small.state_dict())
+    assert_same(effvit_mm.create_model('deit_tiny', None, checkpoint=address, **SMALL), small)
+    backbone = VisionTransformer(**SMALL, init_cfg={'type': 'Pretrained', 'checkpoint': address})
+    backbone.init_weights()
+    assert torch.equal(backbone.norm.weight, small.backbone.norm.weight)
+    assert server.asked == ['/small.safetensors']
+
+
+def test_a_download_that_breaks_off_leaves_nothing(server, tmp_path):
+    address = serve(server, '/w.safetensors', {'w': torch.zeros(1000)})
+    content, announced = server.files['/w.safetensors']
+    server.files['/w.safetensors'] = (content[:100], announced)
+    with pytest.raises(CheckpointError, match='cannot be downloaded: cut short, 100 of'):
+        read_checkpoint(address)
+    assert not [path for path in (tmp_path / 'home').rglob('*') if path.is_file()]
+    server.files['/w.safetensors'] = (content, announced)
+    assert read_checkpoint(address)['state_dict']['w'].shape == (1000,)
+
+
+@pytest.mark.parametrize(
+    ('address', 'message'),
+    [
+        ('{server}/absent.pth', 'absent.pth cannot be downloaded: HTTP Error 404'),
+        ('http://127.0.0.1:1/a.pth', 'a.pth cannot be downloaded'),
+        ('s3://bucket/a.pth', r's3://bucket/a\.pth: files and http\(s\) addresses'),
+        ('file:///etc/passwd', r'files and http\(s\) addresses'),
+    ],
+)
+def test_addresses_that_cannot_be_read(server, address, message):
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(address.format(server=server.address))
+
+
+# Without OpenMMLab --------------------------------------------------------------------------------
+
+
+def test_a_trainer_s_checkpoint_is_read_without_mmengine():
+    """Its log history holds nothing there; the rest is as it is with mmengine."""
+    code = (
+        'import sys, types, torch\n'
+        'for name in ("mmengine", "mmcv", "mmpretrain", "mmdet", "torchreid"):\n'
+        '    sys.modules[name] = None\n'
+        'package = sys.modules["effvit_mm"] = types.ModuleType("effvit_mm")\n'
+        'package.__path__ = [sys.argv[1]]\n'
+        'from effvit_mm.weights import load_checkpoint, read_checkpoint\n'
+        'content = read_checkpoint(sys.argv[2])\n'
+        'assert content["message_hub"]["runtime_info"]["epoch"] == 3\n'
+        'head = torch.nn.ModuleDict({"fc": torch.nn.Linear(48, 5)})\n'
+        'model = torch.nn.ModuleDict({"head": head})\n'
+        'print(load_checkpoint(model, sys.argv[2], require="all"))\n'
+    )
+    package = Path(effvit_mm.__file__).parent
+    file = DATA / 'old_checkpoints' / 'pslt_tiny.pth'
+    done = subprocess.run(
+        [sys.executable, '-c', code, str(package), str(file)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f'loaded 2 of 2 tensors from {file}')
+
+
+# The tool -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('suffix', ['pth', 'safetensors'])

@@ -42,7 +42,7 @@ def work(args: argparse.Namespace, session) -> None:
     from effvit_mm.utils.files import check_writable, written_atomically
 
     out = Path(args.out)
-    sources = find_images(args.inputs)  # before the model is built: a wrong name ends at once
+    inputs = find_images(args.inputs)  # before the model is built: a wrong name ends at once
     check_writable(out, '--out')
     detector = DetInferencer(
         args.config,
@@ -52,10 +52,10 @@ def work(args: argparse.Namespace, session) -> None:
         cfg_options=args.cfg_options,
         trust_checkpoint=args.trust_checkpoint,
     )
-    found = detect_into(
+    results = detect_into(
         out,
         detector,
-        sources,
+        inputs,
         pictures=not args.no_pictures,
         batch_size=args.batch_size,
         score_thr=args.score_thr,
@@ -66,7 +66,7 @@ def work(args: argparse.Namespace, session) -> None:
         written_atomically(out / 'detections.jsonl') as temporary,
         temporary.open('w', encoding='utf-8') as lines,
     ):
-        for result in found:
+        for result in results:
             lines.write(to_json(result) + '\n')
             images, objects = images + 1, objects + len(result['boxes'])
     print(f'{objects} objects in {images} images or frames; wrote {out}')

@@ -1,4 +1,4 @@
-"""What a benchmark found, as a table, as JSON, and as pictures."""
+"""The results of a benchmark as a table, as JSON, and as pictures."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from effvit_mm.visualization.tradeoff import Point, draw_curves, draw_pareto
 
-from .benchmark import Group, Ratios, Row, plain
-from .candidates import NETWORK
+from .loading import NETWORK
 from .published import published_accuracy
-from .subjects import CONFIG, EAGER, kind_of
-from .tables import markdown_table
+from .report import markdown_table
+from .results import Group, Ratios, Row, plain
+from .workload import CONFIG, EAGER, kind_of
 
 HEADER = (
     'model', 'form', 'part', 'pixels', 'batch', 'median', '25 to 75 %', 'images/s', 'of GEMM peak',
@@ -24,16 +24,16 @@ NONE = '-'
 NOTES = """\
 {machine}; {versions}; load average {load} when it began. Weights {weights}, images {image}.
 Medians and quartiles of {repeats} passes of each after {warm_up} to warm up, those of one size and
-batch in turns (A B A B ...), each model in a process of its own. Without a word of its own the form
-is eager: float32, the form of training, in evaluation mode.
-GEMM peak: products of two square matrices, in turns with the rest. {gemm}.
+batch alternately (A B A B ...), each model in a process of its own. Without a word of its own the
+form is eager: float32, the form of training, in evaluation mode.
+GEMM peak: products of two square matrices, between the rest. {gemm}.
 Two FLOP a multiply-add; bf16 is compared with bfloat16's peak. Memory is the largest resident set
 (Linux's VmHWM, 10^6 bytes to the MB) above that before the first pass; process is all of it,
 libraries, weights and what compiled or exported them included. Multiply-adds are of one image (the
 forward pass of a training step), padded as the network gets it; a detector's second stage has all
 the boxes that it takes at most.
 """
-RATIO_NOTE = '`{baseline}` has the ratios 1: time is median over median, in turns with it.\n'
+RATIO_NOTE = '`{baseline}` has the ratios 1: time is median over median, of the same run.\n'
 
 
 def header(baseline: str | None) -> tuple[str, ...]:
@@ -88,7 +88,7 @@ def notes(groups: Mapping[str, Group], circumstances: Mapping, baseline: str | N
         text += RATIO_NOTE.format(baseline=baseline)
     failures = [pair for group in groups.values() for pair in group.failures]
     if failures:
-        lines = ''.join(f'- {subject}: {error}\n' for subject, error in failures)
+        lines = ''.join(f'- {workload}: {error}\n' for workload, error in failures)
         text += f'\nNot measured:\n\n{lines}'
     return text
 
@@ -148,17 +148,17 @@ def accuracy_panels(rows: Sequence[Row]) -> dict[str, list[Point]]:
     """A point for each network of known accuracy, a panel for each batch."""
     panels: dict[str, list[Point]] = {}
     for row in rows:
-        known = published_accuracy(row.model) if row.part == NETWORK else None
-        if known is not None and row.size == (known.size, known.size):
-            title = f'latency of {_images(row.batch_size)}, ms'
-            point = Point(1000 * row.timing.median, known.top1, short_label(row))
+        accuracy = published_accuracy(row.model) if row.part == NETWORK else None
+        if accuracy is not None and row.size == (accuracy.size, accuracy.size):
+            title = f'latency of {count_images(row.batch_size)}, ms'
+            point = Point(1000 * row.timing.median, accuracy.top1, short_label(row))
             panels.setdefault(title, []).append(point)
     return panels
 
 
 def resolution_panels(rows: Sequence[Row]) -> dict[str, dict[str, list[Point]]]:
     """Latency over the side of a square with as many pixels, a panel for each batch."""
-    return _panels(
+    return series_panels(
         rows,
         'resolution, pixels ({})',
         lambda row: Point((row.size[0] * row.size[1]) ** 0.5, 1000 * row.timing.median),
@@ -167,28 +167,28 @@ def resolution_panels(rows: Sequence[Row]) -> dict[str, dict[str, list[Point]]]:
 
 def token_panels(rows: Sequence[Row]) -> dict[str, dict[str, list[Point]]]:
     """Peak memory over the patches of 16 x 16 pixels, a panel for each batch."""
-    return _panels(
+    return series_panels(
         rows,
         f'tokens: patches of {PATCH} x {PATCH} pixels ({{}})',
         lambda row: Point(row.size[0] * row.size[1] / PATCH**2, row.memory / 1e6),
     )
 
 
-def _panels(rows: Sequence[Row], title: str, point) -> dict[str, dict[str, list[Point]]]:
+def series_panels(rows: Sequence[Row], title: str, point) -> dict[str, dict[str, list[Point]]]:
     panels: dict[str, dict[str, list[Point]]] = {}
-    for batch, of_batch in groupby(sorted(rows, key=_order), lambda row: row.batch_size):
+    for batch, of_batch in groupby(sorted(rows, key=batch_and_pixels), lambda row: row.batch_size):
         series: dict[str, list[Point]] = {}
         for row in of_batch:
             name = short_label(row)
             name = name if row.part == NETWORK else f'{name}, {row.part}'
             series.setdefault(name, []).append(point(row))
-        panels[title.format(_images(batch))] = series
+        panels[title.format(count_images(batch))] = series
     return panels
 
 
-def _images(count: int) -> str:
+def count_images(count: int) -> str:
     return f'{count} image{"s" * (count > 1)}'
 
 
-def _order(row: Row) -> tuple[int, int]:
+def batch_and_pixels(row: Row) -> tuple[int, int]:
     return row.batch_size, row.size[0] * row.size[1]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from effvit_mm.models import MODEL_TABLE
 
-from .subjects import OURS, kind_of
+from .workload import OURS, kind_of
 
 # Top-1 as printed, in percent, by source.
 PUBLISHED: dict[str, dict[str, float]] = {

@@ -1,7 +1,7 @@
-"""Time and memory of re-ID evaluation, ours and torchreid's, at the sizes of the known sets.
+"""Time and memory of re-ID evaluation, ours and torchreid's, at the sizes of published sets.
 
-A measurement is a function that runs in a process of its own (:func:`.memory.run_apart`), so that
-no peak hides another. Memory is counted above the features, which whoever evaluates has anyway.
+A measurement is a function that runs in a process of its own (:func:`.isolation.run_isolated`): no
+peak hides another. Memory is counted above the features, which whoever evaluates has anyway.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def make_features(size: SetSize) -> tuple[ReIDFeatures, ReIDFeatures]:
     return made[0], made[1]
 
 
-class _Watch:
+class Watch:
     """Seconds and bytes of a piece of work."""
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ class _Watch:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Count the time; the peak counts from the beginning."""
+        """Count the time; the peak counts from this object's beginning."""
         start = time.perf_counter()
         yield
         self.seconds = time.perf_counter() - start
@@ -124,20 +124,20 @@ def measure_evaluation(size: SetSize, threads: int) -> Measurement:
     """Ours, from features to figures."""
     torch.set_num_threads(threads)
     query, gallery = make_features(size)
-    watch = _Watch()
+    watch = Watch()
     with watch.timed():
-        found = evaluate(query, gallery, DISTANCE)
-    return Measurement(watch.seconds, watch.peak, len(query), found.mAP)
+        figures = evaluate(query, gallery, DISTANCE)
+    return Measurement(watch.seconds, watch.peak, len(query), figures.mAP)
 
 
 def measure_reranking(size: SetSize, threads: int) -> Measurement:
     """Ours, from features to the figures of the new order."""
     torch.set_num_threads(threads)
     query, gallery = make_features(size)
-    watch = _Watch()
+    watch = Watch()
     with watch.timed():
-        found = evaluate(query, gallery, DISTANCE, rerank=Reranking())
-    return Measurement(watch.seconds, watch.peak, len(query), found.mAP)
+        figures = evaluate(query, gallery, DISTANCE, rerank=Reranking())
+    return Measurement(watch.seconds, watch.peak, len(query), figures.mAP)
 
 
 def measure_torchreid_evaluation(size: SetSize, threads: int, most: int) -> Measurement:
@@ -148,8 +148,8 @@ def measure_torchreid_evaluation(size: SetSize, threads: int, most: int) -> Meas
         from torchreid.reid.metrics import evaluate_rank
     query, gallery = make_features(size)
     query = query[:most]
-    watch = _Watch()
-    distances = _distances(query, gallery)
+    watch = Watch()
+    distances = distance_matrix(query, gallery)
     labels = query.pids, gallery.pids, query.camids, gallery.camids
     with watch.timed():
         cmc, precision = evaluate_rank(distances, *labels, use_cython=False)
@@ -165,9 +165,9 @@ def measure_torchreid_reranking(size: SetSize, threads: int) -> Measurement:
         warnings.simplefilter('ignore')
         from torchreid.reid.utils import re_ranking
     query, gallery = make_features(size)
-    watch = _Watch()
+    watch = Watch()
     pairs = (query, gallery), (query, query), (gallery, gallery)
-    distances = [_distances(left, right) for left, right in pairs]
+    distances = [distance_matrix(left, right) for left, right in pairs]
     with watch.timed():
         final = re_ranking(*distances)
     labels = query.pids, gallery.pids, query.camids, gallery.camids
@@ -178,7 +178,7 @@ def measure_torchreid_reranking(size: SetSize, threads: int) -> Measurement:
     return Measurement(watch.seconds, watch.peak, len(query), precision, difference)
 
 
-def _distances(left: ReIDFeatures, right: ReIDFeatures) -> np.ndarray:
+def distance_matrix(left: ReIDFeatures, right: ReIDFeatures) -> np.ndarray:
     """A whole matrix."""
     matrix = torch.empty(len(left), len(right))
     spaces = (FeatureSpace(features.features, DISTANCE) for features in (left, right))

@@ -57,7 +57,7 @@ def use_sampling(cfg: Config, sampled_blocks: Sequence[int] | None) -> None:
         backbone.sampled_blocks = tuple(sampled_blocks)
 
 
-class _Watch(ForwardTimer):
+class TokenCounter(ForwardTimer):
     """Counts the tokens that are kept too."""
 
     def before_test_epoch(self, runner) -> None:
@@ -83,7 +83,7 @@ def measure_sampling(runner, settings: Sequence[int | None]) -> list[SamplingRes
     if not layers:
         raise ConfigError('model.backbone.sampled_blocks: no block of the model samples tokens')
     images = test_images(model, runner.test_dataloader, COUNTED_IMAGES)
-    watch = _Watch()
+    watch = TokenCounter()
     runner.register_hook(watch)
     results = []
     for setting in settings:

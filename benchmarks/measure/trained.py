@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from statistics import mean
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,11 +16,12 @@ from effvit_mm.backbones import Deployable
 from effvit_mm.deploy import switch_modules
 from effvit_mm.errors import ConfigError
 from effvit_mm.evaluation.coco import CocoFigures, read_figures, recorded_evaluations
-from effvit_mm.flops import TensorPass, count_flops, count_parameters
+from effvit_mm.flops import count_flops, count_parameters, evaluation_mode
 from effvit_mm.openmm.engine.testing import DeployHook
+from effvit_mm.openmm.flops import TensorPass
 
 from .attention import AttentionCost, attention_flops
-from .latency import interleaved_latency
+from .timing import seconds_of, time_alternately
 
 if TYPE_CHECKING:
     from effvit_mm.reid.ranking import ReIDResults
@@ -27,62 +29,29 @@ if TYPE_CHECKING:
 COUNTED_IMAGES = 64
 
 
-class Trained(NamedTuple):
-    """A classifier and what was measured of it.
+class TrainedModel(NamedTuple):
+    """A trained model and what was measured of it.
 
     Attributes:
         name: How a table calls it.
-        accuracy: Top-1 of each checkpoint in its deployed form, percent.
-        cost: Multiply-adds of an image, the mean of the first 64 test images.
+        figures: Of its deployed form. A classifier's top-1 of each checkpoint in percent, COCO's
+            figures of a detector's boxes, or those of the ranking by a re-ID model's features.
+        cost: Multiply-adds of an image: of a classifier the mean of the first 64 test images; of a
+            detector, up to what the heads put out, of the first test image, whose attention is not
+            counted apart, nor is a re-ID model's.
         parameters: Of the deployed form.
         deployed: The model, and a batch of its test images to time it on.
     """
 
     name: str
-    accuracy: tuple[float, ...]
-    cost: AttentionCost
+    figures: tuple[float, ...] | CocoFigures | ReIDResults
+    cost: AttentionCost | int
     parameters: int
-    deployed: nn.Module
-
-
-class TrainedDetector(NamedTuple):
-    """A detector and what was measured of it.
-
-    Attributes:
-        name: How a table calls it.
-        figures: COCO's, of its boxes in the deployed form.
-        flops: Multiply-adds of the first test image, up to what the heads put out.
-        parameters: Of the deployed form.
-        deployed: The model, and a batch of its test images to time it on.
-    """
-
-    name: str
-    figures: CocoFigures
-    flops: int
-    parameters: int
-    deployed: nn.Module
-
-
-class TrainedReID(NamedTuple):
-    """A re-ID model and what was measured of it.
-
-    Attributes:
-        name: How a table calls it.
-        figures: Of the ranking by its features in the deployed form.
-        flops: Multiply-adds of an image.
-        parameters: Of the deployed form.
-        deployed: The model, and a batch of its test images to time it on.
-    """
-
-    name: str
-    figures: ReIDResults
-    flops: int
-    parameters: int
-    deployed: nn.Module
+    deployed: OnItsBatch
 
 
 class OnItsBatch(nn.Module):
-    """A model and its own input, so that models of different image sizes can be timed in turns.
+    """A model and its own input, so that models of different image sizes can be timed together.
 
     Args:
         model: Of mmpretrain or mmdet.
@@ -94,7 +63,7 @@ class OnItsBatch(nn.Module):
         super().__init__()
         self.model, self.x, self.samples = model, x, samples
 
-    def forward(self, _: Tensor):
+    def forward(self) -> object:
         mode = 'tensor' if self.samples is None else 'predict'
         return self.model(self.x, self.samples, mode=mode)
 
@@ -124,7 +93,7 @@ def mean_cost(model: nn.Module, images: Tensor) -> AttentionCost:
     return AttentionCost(*(round(mean(values)) for values in zip(*costs, strict=True)))
 
 
-def measure_trained(name: str, runners: Sequence, batch_size: int) -> Trained:
+def measure_trained(name: str, runners: Sequence, batch_size: int) -> TrainedModel:
     """Test checkpoints of one config and count its model.
 
     Args:
@@ -141,13 +110,11 @@ def measure_trained(name: str, runners: Sequence, batch_size: int) -> Trained:
     cost = mean_cost(model, images[:COUNTED_IMAGES])
     deployed = copy.deepcopy(model)
     switch_modules(deployed)
-    parameters = count_parameters(deployed)
-    return Trained(
-        name, tuple(accuracy), cost, parameters, OnItsBatch(deployed, images[:batch_size])
-    )
+    timed = OnItsBatch(deployed, images[:batch_size])
+    return TrainedModel(name, tuple(accuracy), cost, count_parameters(deployed), timed)
 
 
-def measure_detector(name: str, runner) -> TrainedDetector:
+def measure_detector(name: str, runner) -> TrainedModel:
     """Test a checkpoint of a detector and count it, in its deployed form.
 
     A detector without one, of mmdet alone, has its batch norms folded to be timed.
@@ -160,10 +127,10 @@ def measure_detector(name: str, runner) -> TrainedDetector:
     ours = any(isinstance(module, Deployable) for module in model.modules())
     if ours:
         runner.register_hook(DeployHook())
-    with recorded_evaluations() as found:
+    with recorded_evaluations() as evaluations:
         runner.test()
-    found = [one for one in found if one.params.iouType == 'bbox']
-    if not found:
+    boxes = [one for one in evaluations if one.params.iouType == 'bbox']
+    if not boxes:
         raise ConfigError(f'{name}: test_evaluator evaluates no boxes: CocoMetric is needed')
     loader = runner.test_dataloader  # not iterated: workers would stay behind
     count = min(loader.batch_size, len(loader.dataset))
@@ -176,12 +143,12 @@ def measure_detector(name: str, runner) -> TrainedDetector:
     else:
         fuse_conv_bn(deployed)
     flops = count_flops(TensorPass(model), tuple(images[:1].shape))
-    parameters = count_parameters(deployed)
-    figures = read_figures(found[-1])
-    return TrainedDetector(name, figures, flops, parameters, OnItsBatch(deployed, images, samples))
+    figures = read_figures(boxes[-1])
+    timed = OnItsBatch(deployed, images, samples)
+    return TrainedModel(name, figures, flops, count_parameters(deployed), timed)
 
 
-def measure_reid(name: str, runner, batch_size: int) -> TrainedReID:
+def measure_reid(name: str, runner, batch_size: int) -> TrainedModel:
     """Test a checkpoint of a re-ID model and count it, in its deployed form.
 
     A backbone without one, of torchreid, has its batch norms folded to be timed.
@@ -204,15 +171,17 @@ def measure_reid(name: str, runner, batch_size: int) -> TrainedReID:
     if not isinstance(model.backbone, Deployable):
         fuse_conv_bn(deployed.backbone)
     flops = count_flops(TensorPass(model), (1, *images.shape[1:]))
-    parameters = count_parameters(deployed)
-    return TrainedReID(name, metric.figures, flops, parameters, OnItsBatch(deployed, images))
+    timed = OnItsBatch(deployed, images)
+    return TrainedModel(name, metric.figures, flops, count_parameters(deployed), timed)
 
 
-def images_per_second(
-    trained: Sequence[Trained | TrainedDetector | TrainedReID], repeats: int
-) -> list[float]:
-    """Speed of the deployed forms, in turns, each on its own images; medians."""
-    empty = trained[0].deployed.x.new_empty(0)
-    models = [one.deployed for one in trained]
-    latencies = interleaved_latency(models, empty, repeats)
-    return [len(m.x) / one.model for m, one in zip(models, latencies, strict=True)]
+def images_per_second(trained: Sequence[TrainedModel], repeats: int) -> list[float]:
+    """Speed of the deployed forms, alternately, each on its own images; medians."""
+
+    def time_pass(model: OnItsBatch) -> float:
+        with evaluation_mode(model):
+            return seconds_of(model)
+
+    passes = [partial(time_pass, one.deployed) for one in trained]
+    timings = time_alternately(passes, repeats, warm_up=1)
+    return [len(m.deployed.x) / t.median for m, t in zip(trained, timings, strict=True)]

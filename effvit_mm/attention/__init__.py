@@ -1,13 +1,11 @@
 """Attention mechanisms, and the one contract that they keep. This room knows torch alone."""
 
 from .cross import CrossAttention
-from .e_attention import EAttention, Sampled, SampledSoftmaxAttention, rows
+from .e_attention import EAttention, Sampled, SampledSoftmaxAttention
 from .ladder import PixelAdaptiveFusion, ShiftedWindowAttention
 from .linear import LinearAttention
 from .linear_angular import LinearAngularAttention
 from .mechanism import (
-    LOOKUPS,
-    MECHANISMS,
     NO_GRID,
     Layout,
     Mechanism,
@@ -16,12 +14,9 @@ from .mechanism import (
     register_mechanism,
 )
 from .softmax import SoftmaxAttention
-from .token_sampling import TokenState, full_state
-from .windows import tokens_to_windows, window_of, windows_to_tokens
+from .token_sampling import TokenState
 
 __all__ = [
-    'LOOKUPS',
-    'MECHANISMS',
     'NO_GRID',
     'CrossAttention',
     'EAttention',
@@ -36,11 +31,6 @@ __all__ = [
     'SoftmaxAttention',
     'TokenState',
     'build_mechanism',
-    'full_state',
     'has',
     'register_mechanism',
-    'rows',
-    'tokens_to_windows',
-    'window_of',
-    'windows_to_tokens',
 ]

@@ -18,8 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from .caching import cached_by_size
-from .linear import FEATURE_MAPS, cosformer_waves, map_keys, map_queries, normalised_product
-from .mechanism import NO_GRID, Layout, register_mechanism
+from .linear import (
+    FEATURE_MAPS,
+    cosformer_waves,
+    map_keys,
+    map_queries,
+    normalised_product,
+)
+from .mechanism import NO_GRID, Layout, check_choice, register_mechanism
 from .sizes import smaller
 from .token_sampling import TokenState, compact, sample_tokens, significance
 
@@ -52,8 +58,23 @@ def _wave_table(total: int, device: torch.device) -> Tensor:
     return torch.nn.functional.pad(waves, (0, 0, 0, 1))
 
 
+class Keys(NamedTuple):
+    """What queries are matched with.
+
+    Attributes:
+        k: ``(B, heads, M, d)``, mapped where the mechanism maps keys.
+        waves: ``(B or 1, M, 2)``, :func:`cosformer_waves` of their places in the unpruned row, zero
+            for padding.
+        valid: ``(B, M)``, False where a key is padding; None where there is no padding.
+    """
+
+    k: Tensor
+    waves: Tensor
+    valid: Tensor | None
+
+
 class TokenSamplingAttention(nn.Module, ABC):
-    """What the two mechanisms below share: scores from the class token, sampling, bookkeeping.
+    """What both mechanisms share: scores from the class token, sampling, bookkeeping.
 
     Args:
         num_heads, key_dim, value_dim: Heads, and widths of one head.
@@ -62,10 +83,10 @@ class TokenSamplingAttention(nn.Module, ABC):
         sample: Drop tokens here; False computes the same attention for all tokens.
 
     Shapes:
-        q: ``(B, heads, N, key_dim)``; k: ``(B, heads, N, key_dim)``; v: ``(B, heads, N,
-        value_dim)``. The class token is the first of ``num_extra_tokens``, one at least; ``tokens``
-        is the :class:`TokenState` of the patch tokens. Returns ``(B, heads, N, value_dim)``, or a
-        :class:`Sampled` where tokens were dropped.
+        q, k: ``(B, heads, N, key_dim)``; v: ``(B, heads, N, value_dim)``. The class token is the
+        first of ``num_extra_tokens``, one at least; ``tokens`` is the :class:`TokenState` of the
+        patch tokens. Returns ``(B, heads, N, value_dim)``, or a :class:`Sampled` where tokens were
+        dropped.
     """
 
     samples_tokens = True
@@ -97,15 +118,14 @@ class TokenSamplingAttention(nn.Module, ABC):
         extra = layout.num_extra_tokens
         if extra < 1:
             raise ValueError(f'{type(self).__name__} needs a class token; the layout has none')
-        waves = self.waves(k.shape[-2], extra, tokens, k.device)
-        k = self.map_keys(k, waves, extra, tokens)
+        valid = None if tokens is None else nn.functional.pad(tokens.valid, (extra, 0), value=True)
+        keys = self.map_keys(Keys(k, waves_of(k, extra, tokens), valid))
         if not self.sample:
-            return self.attend(q, k, v, waves[:, : q.shape[-2]], extra, tokens)
+            return self.attend(q, keys.waves[:, : q.shape[-2]], keys, v)
         valid = None if tokens is None else tokens.valid
-        attention = self.class_attention(q[:, :, :1], k, waves[:, :1], extra, tokens)
-        score = significance(attention[..., extra:], v[:, :, extra:], valid)
-        total = k.shape[-2] - extra if tokens is None else tokens.total
-        num_samples = self.num_samples or total
+        attention = self.class_attention(q[:, :, :1], keys)[..., extra:]
+        score = significance(attention, v[:, :, extra:], valid)
+        num_samples = self.num_samples or (k.shape[-2] - extra if tokens is None else tokens.total)
         kept = sample_tokens(score, num_samples, valid)
         # A graph has as many places for every image; what an image keeps is marked in `valid`.
         graph = torch.compiler.is_compiling()
@@ -113,49 +133,31 @@ class TokenSamplingAttention(nn.Module, ABC):
         index, still_valid = compact(kept, fixed)
         front = torch.arange(extra, device=q.device).expand(q.shape[0], -1)
         index = front if layout.query_grid == NO_GRID else torch.cat([front, index + extra], 1)
-        q, waves = rows(q, index), rows(waves.expand(q.shape[0], -1, -1), index)
-        return Sampled(self.attend(q, k, v, waves, extra, tokens), index, still_valid)
+        waves = rows(keys.waves.expand(q.shape[0], -1, -1), index)
+        return Sampled(self.attend(rows(q, index), waves, keys, v), index, still_valid)
 
-    def waves(
-        self, count: int, extra: int, tokens: TokenState | None, device: torch.device
-    ) -> Tensor:
-        """Waves of the tokens' places in the unpruned row, zero for padding: ``(B or 1, N, 2)``."""
-        if tokens is None:
-            return _wave_table(count, device)[None, :count]
-        total = tokens.total + extra
-        table = _wave_table(total, device)
-        front = table[:extra].expand(tokens.position.shape[0], -1, -1)
-        places = torch.where(tokens.valid, tokens.position + extra, total)
-        return torch.cat([front, table[places]], 1)
-
-    def map_keys(self, k: Tensor, waves: Tensor, extra: int, tokens: TokenState | None) -> Tensor:
+    def map_keys(self, keys: Keys) -> Keys:
         """What the methods below get as keys."""
-        return k
+        return keys
 
     @abstractmethod
-    def class_attention(
-        self, q_class: Tensor, k: Tensor, waves: Tensor, extra: int, tokens: TokenState | None
-    ) -> Tensor:
-        """Attention of the class token's query ``(B, heads, 1, d)`` to all: ``(B, heads, N)``."""
+    def class_attention(self, q_class: Tensor, keys: Keys) -> Tensor:
+        """Attention of the class token's query ``(B, heads, 1, d)`` to all: ``(B, heads, M)``."""
 
     @abstractmethod
-    def attend(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        waves: Tensor,
-        extra: int,
-        tokens: TokenState | None,
-    ) -> Tensor:
+    def attend(self, q: Tensor, waves: Tensor, keys: Keys, v: Tensor) -> Tensor:
         """Attention of queries, whose waves are given, to all valid keys."""
 
 
-def _all_valid(tokens: TokenState | None, extra: int) -> Tensor | None:
-    """``(B, extra + N)`` mask of keys that are no padding; None where there is no padding."""
+def waves_of(k: Tensor, extra: int, tokens: TokenState | None) -> Tensor:
+    """Waves of the tokens' places in the unpruned row, zero for padding: ``(B or 1, M, 2)``."""
     if tokens is None:
-        return None
-    return torch.nn.functional.pad(tokens.valid, (extra, 0), value=True)
+        return _wave_table(k.shape[-2], k.device)[None, : k.shape[-2]]
+    total = tokens.total + extra
+    table = _wave_table(total, k.device)
+    front = table[:extra].expand(len(tokens.position), -1, -1)
+    places = torch.where(tokens.valid, tokens.position + extra, total)
+    return torch.cat([front, table[places]], 1)
 
 
 @register_mechanism
@@ -165,72 +167,45 @@ class SampledSoftmaxAttention(TokenSamplingAttention):
     Fayyaz et al., "Adaptive Token Sampling for Efficient Vision Transformers", ECCV 2022.
     """
 
-    def class_attention(
-        self, q_class: Tensor, k: Tensor, waves: Tensor, extra: int, tokens: TokenState | None
-    ) -> Tensor:
-        logits = (q_class * self.key_dim**-0.5) @ k.mT
-        if (valid := _all_valid(tokens, extra)) is not None:
-            logits = logits.masked_fill(~valid[:, None, None], torch.finfo(logits.dtype).min)
+    def class_attention(self, q_class: Tensor, keys: Keys) -> Tensor:
+        logits = (q_class * self.key_dim**-0.5) @ keys.k.mT
+        if keys.valid is not None:
+            hidden = ~keys.valid[:, None, None]
+            logits = logits.masked_fill(hidden, torch.finfo(logits.dtype).min)
         return logits.softmax(-1)[:, :, 0]
 
-    def attend(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        waves: Tensor,
-        extra: int,
-        tokens: TokenState | None,
-    ) -> Tensor:
-        valid = _all_valid(tokens, extra)
-        mask = None if valid is None else valid[:, None, None]
-        return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    def attend(self, q: Tensor, waves: Tensor, keys: Keys, v: Tensor) -> Tensor:
+        mask = None if keys.valid is None else keys.valid[:, None, None]
+        return nn.functional.scaled_dot_product_attention(q, keys.k, v, attn_mask=mask)
 
 
 @register_mechanism
 class EAttention(TokenSamplingAttention):
-    """Linear attention whose class row scores and samples the tokens; see the module's docstring.
+    """Linear attention whose class row scores and samples the tokens.
 
     With ``phi`` the feature map, ``S = phi(K)^T V`` and ``z = sum phi(k_j)``, the class token's row
     is ``phi(q) phi(K)^T / (phi(q) z)``: O(N d), and no N x N matrix. The kept rows are
-    ``phi(Q) S / (phi(Q) z)``.
+    ``phi(Q) S / (phi(Q) z)``. Reconstructed: see the module's docstring.
 
     Args:
-        feature_map: As in :class:`LinearAttention`.
+        num_heads, key_dim, value_dim: Heads, and widths of one head.
+        num_samples: Sample points, an upper bound on the patch tokens kept; None is as many as the
+            full map has.
+        sample: Drop tokens here; False computes the same attention for all tokens.
+        feature_map: ``'cosformer'``, ``'relu'``, ``'elu'`` or ``'softmax'``.
     """
 
-    def __init__(
-        self,
-        num_heads: int,
-        key_dim: int,
-        value_dim: int,
-        num_samples: int | None = None,
-        sample: bool = True,
-        feature_map: str = 'cosformer',
-    ) -> None:
-        super().__init__(num_heads, key_dim, value_dim, num_samples, sample)
-        if feature_map not in FEATURE_MAPS:
-            allowed = ', '.join(map(repr, FEATURE_MAPS))
-            raise ValueError(f'feature_map={feature_map!r}: allowed are {allowed}')
-        self.feature_map = feature_map
+    def __init__(self, *args, feature_map: str = 'cosformer', **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.feature_map = check_choice('feature_map', feature_map, FEATURE_MAPS)
 
-    def map_keys(self, k: Tensor, waves: Tensor, extra: int, tokens: TokenState | None) -> Tensor:
-        return map_keys(self.feature_map, k, waves, _all_valid(tokens, extra))
+    def map_keys(self, keys: Keys) -> Keys:
+        return keys._replace(k=map_keys(self.feature_map, *keys))
 
-    def class_attention(
-        self, q_class: Tensor, k: Tensor, waves: Tensor, extra: int, tokens: TokenState | None
-    ) -> Tensor:
-        q = map_queries(self.feature_map, q_class, waves)
-        weights = (k.float() @ q.float().mT)[..., 0]
+    def class_attention(self, q_class: Tensor, keys: Keys) -> Tensor:
+        q = map_queries(self.feature_map, q_class, keys.waves[:, :1])
+        weights = (keys.k.float() @ q.float().mT)[..., 0]
         return weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)
 
-    def attend(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        waves: Tensor,
-        extra: int,
-        tokens: TokenState | None,
-    ) -> Tensor:
-        return normalised_product(map_queries(self.feature_map, q, waves), k, v)
+    def attend(self, q: Tensor, waves: Tensor, keys: Keys, v: Tensor) -> Tensor:
+        return normalised_product(map_queries(self.feature_map, q, waves), keys.k, v)

@@ -38,15 +38,6 @@ def relative_position_index(size: int, window: Size, device: torch.device) -> Te
     return (offset[0] * (2 * size - 1) + offset[1]).to(device)
 
 
-def _wrapped(length: int, shift: int) -> Tensor:
-    """Which positions of a rolled axis went round its end: 0 or 1, ``(length,)``.
-
-    Within a window, those that did were no neighbours of those that did not.
-    """
-    source = torch.arange(length) - shift
-    return ((source < 0) | (source >= length)).long()
-
-
 @cached_by_size
 def window_mask(
     grid: Size,
@@ -63,10 +54,10 @@ def window_mask(
     that are padding only with ``mask_padding``.
     """
     (height, width), padded = grid, whole_windows(grid, window)
-    label = torch.zeros(padded, dtype=torch.long)
-    if shift:
-        rows, columns = (_wrapped(length, shift) for length in padded)
-        label = rows[:, None] * 2 + columns
+    # Positions that went round the end of an axis were no neighbours of those that did not.
+    sources = [torch.arange(length) - shift for length in padded]
+    rows, columns = ((s < 0) | (s >= n) for s, n in zip(sources, padded, strict=True))
+    label = rows[:, None] * 2 + columns.long()
     label = window_partition(label[None, :, :, None], window)[0, :, :, 0]  # windows, L
     hidden = label[:, :, None] != label[:, None, :]
     if mask_padding:
@@ -129,22 +120,13 @@ class ShiftedWindowAttention(nn.Module):
         else:
             self.qkv = nn.Linear(dim, 3 * dim)
         self.mechanism = build_mechanism(attention, num_heads, dim // num_heads, dim // num_heads)
-        self._check_mechanism()
+        if mask_padding and not has(self.mechanism, 'takes_mask'):
+            name = type(self.mechanism).__name__
+            raise ValueError(f'mask_padding=True: attention type {name!r} takes no mask')
         if has(self.mechanism, 'takes_bias'):
             table = torch.zeros((2 * window_size - 1) ** 2, num_heads)
-            self.relative_position_bias_table = nn.Parameter(table)
+            self.relative_position_bias_table = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
         self.proj = nn.Linear(dim, dim)
-
-    def _check_mechanism(self) -> None:
-        name = type(self.mechanism).__name__
-        if has(self.mechanism, 'samples_tokens'):
-            raise ValueError(
-                f'attention type {name!r} samples tokens by a class token: windows have none'
-            )
-        if self.mask_padding and not has(self.mechanism, 'takes_mask'):
-            raise ValueError(
-                f'mask_padding=True: attention type {name!r} takes no mask; leave it False'
-            )
 
     def forward(self, x: Tensor, value: Tensor | None = None) -> Tensor:
         if (value is not None) != self.takes_value:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .mechanism import NO_GRID, Layout, register_mechanism
+from .mechanism import NO_GRID, Layout, check_choice, register_mechanism
 from .sizes import even_steps, is_open
 
 
@@ -117,11 +117,8 @@ class LinearAttention(nn.Module):
         self, num_heads: int, key_dim: int, value_dim: int, feature_map: str = 'cosformer'
     ) -> None:
         super().__init__()
-        if feature_map not in FEATURE_MAPS:
-            allowed = ', '.join(map(repr, FEATURE_MAPS))
-            raise ValueError(f'feature_map={feature_map!r}: allowed are {allowed}')
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
-        self.feature_map = feature_map
+        self.feature_map = check_choice('feature_map', feature_map, FEATURE_MAPS)
 
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, layout: Layout, bias: Tensor | None = None

@@ -10,16 +10,14 @@ softmax attention of which only the strong entries are kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from math import pi
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .caching import cached_by_size
-from .mechanism import NO_GRID, Layout, Size, register_mechanism
+from .mechanism import NO_GRID, Layout, Size, check_choice, register_mechanism
 from .sizes import is_open
 
 CONSTANT_TERMS = ('identity', 'sum')
@@ -174,18 +172,13 @@ class LinearAngularAttention(nn.Module):
         mean_over_tokens: bool = False,
     ) -> None:
         super().__init__()
-        given = {
-            'constant': constant,
-            'norm': norm,
-            'convolution': convolution,
-            'kernel_size': kernel_size,
-        }
-        _check_choice('preset', preset, PRESETS)
-        chosen = PRESETS[preset] | {key: v for key, v in given.items() if v is not None}
+        given = (constant, norm, convolution, kernel_size)
+        rows = zip(PRESETS[check_choice('preset', preset, PRESETS)].items(), given, strict=True)
+        chosen = {name: default if value is None else value for (name, default), value in rows}
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
-        self.constant = _check_choice('constant', chosen['constant'], CONSTANT_TERMS)
-        self.norm = _check_choice('norm', chosen['norm'], OUTPUT_NORMS)
-        kind = _check_choice('convolution', chosen['convolution'], VALUE_CONVOLUTIONS)
+        self.constant = check_choice('constant', chosen['constant'], CONSTANT_TERMS)
+        self.norm = check_choice('norm', chosen['norm'], OUTPUT_NORMS)
+        kind = check_choice('convolution', chosen['convolution'], VALUE_CONVOLUTIONS)
         self.masked_softmax, self.threshold = masked_softmax, threshold
         self.mean_over_tokens = mean_over_tokens
         self.density: Tensor | None = None  # of M in the last training step
@@ -221,10 +214,3 @@ class LinearAngularAttention(nn.Module):
             total = constant + q.float() @ k.float().sum(-2)[..., None]
             return (y.float() / total.clamp_min(1e-6)).to(y.dtype)
         return y
-
-
-def _check_choice(name: str, value: Any, allowed: Iterable | Mapping) -> Any:
-    """``value``, which must be one of ``allowed``."""
-    if value not in allowed:
-        raise ValueError(f'{name}={value!r}: allowed are {", ".join(map(repr, allowed))}')
-    return value

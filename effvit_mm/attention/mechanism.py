@@ -6,8 +6,8 @@ image; projections, pooling and what follows belong to the network around it, it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -83,7 +83,11 @@ def register_mechanism(cls: type[nn.Module]) -> type[nn.Module]:
 
 
 def build_mechanism(
-    attention: Mapping | None, num_heads: int, key_dim: int, value_dim: int
+    attention: Mapping | None,
+    num_heads: int,
+    key_dim: int,
+    value_dim: int,
+    may_sample: bool = False,
 ) -> nn.Module:
     """Build the mechanism of one attention layer.
 
@@ -92,10 +96,11 @@ def build_mechanism(
             a class, one of ours by name, or a user's own that was registered. None is softmax
             attention.
         num_heads, key_dim, value_dim: Heads, and widths of one head.
+        may_sample: The layer can do with fewer tokens than came in.
 
     Raises:
         TypeError: ``attention`` is no dict with a ``type``.
-        ValueError: No mechanism is registered under its type.
+        ValueError: No mechanism is registered under its type, or it drops tokens and may not.
     """
     attention = {'type': 'SoftmaxAttention'} if attention is None else attention
     if not isinstance(attention, Mapping) or 'type' not in attention:
@@ -109,7 +114,14 @@ def build_mechanism(
             'effvit_mm.registry.MODELS'
         )
     options = {key: value for key, value in attention.items() if key != 'type'}
-    return cls(num_heads=num_heads, key_dim=key_dim, value_dim=value_dim, **options)
+    mechanism = cls(num_heads=num_heads, key_dim=key_dim, value_dim=value_dim, **options)
+    if has(mechanism, 'samples_tokens') and not may_sample:
+        raise ValueError(
+            f'attention type {cls.__name__!r} drops the tokens that a class token pays least '
+            'attention: it needs a class token that sees the whole map, and neither windows nor a '
+            'network that pools or convolves the map afterwards can do with gaps in it'
+        )
+    return mechanism
 
 
 def find_mechanism(name: str) -> type | None:
@@ -122,3 +134,14 @@ def find_mechanism(name: str) -> type | None:
 def has(mechanism: nn.Module, flag: str) -> bool:
     """Whether a mechanism has one of the flags of :class:`Mechanism`, now."""
     return bool(getattr(mechanism, flag, False))
+
+
+def check_choice(name: str, value: Any, allowed: Iterable) -> Any:
+    """``value``, which must be one of ``allowed``.
+
+    Raises:
+        ValueError: It is none of them; names the argument, the value and what is allowed.
+    """
+    if value not in allowed:
+        raise ValueError(f'{name}={value!r}: allowed are {", ".join(map(repr, allowed))}')
+    return value

@@ -68,26 +68,23 @@ def sample_tokens(score: Tensor, num_samples: int, valid: Tensor | None = None) 
     """
     if num_samples < 1:
         raise ValueError(f'num_samples={num_samples}: 1 or more is needed')
-    # Padding sorts to the front, where no sample point comes.
-    masked = score if valid is None else score.masked_fill(~valid, -1)
-    ascending, order = masked.sort(dim=-1, stable=True)
-    total = (ascending if valid is None else ascending.clamp_min(0)).cumsum(-1)
     if valid is None:
-        low = total[:, :1]
-    else:
-        padding = ascending < 0
-        low = total.masked_fill(padding, torch.inf).amin(-1, keepdim=True)
+        valid = torch.ones_like(score, dtype=torch.bool)
+    # Padding sorts to the front, where no sample point comes.
+    ascending, order = score.masked_fill(~valid, -1).sort(dim=-1, stable=True)
+    padding = ascending < 0
+    total = ascending.clamp_min(0).cumsum(-1)
+    low = total.masked_fill(padding, torch.inf).amin(-1, keepdim=True)
     spread = total[:, -1:] - low
     cdf = (total - low) / spread.clamp_min(torch.finfo(torch.float32).tiny)
-    if valid is not None:
-        cdf = cdf.masked_fill(padding, -1)
+    cdf = cdf.masked_fill(padding, -1)
     first = cdf.masked_fill(cdf <= 0, torch.inf).amin(-1, keepdim=True).clamp_max(1)
     points = first + (1 - first) * _steps(num_samples, score.device)  # B, num_samples; ascending
     # No padding: every point lies nearer to the lowest value, which is zero.
     picked = order.gather(-1, _nearest(cdf, points))
     kept = torch.zeros_like(score, dtype=torch.bool).scatter_(-1, picked, True)
     equal = ~(spread > 0)  # all scores of the image are: all its tokens stay
-    return kept | (equal if valid is None else valid & equal)
+    return kept | (valid & equal)
 
 
 @cached_by_size

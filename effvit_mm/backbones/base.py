@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar
 
@@ -21,10 +21,9 @@ class Backbone(Deployable):
 
     For deployment, :meth:`switch_to_deploy` brings it into a faster form with the same outputs.
 
-    A subclass builds ``stem`` (and what else belongs before the first stage, named in
-    ``stem_names``) and ``stages``, a list of modules that each hold a sequence of blocks; only
-    stages up to the last of ``out_indices`` are built, so that every parameter takes part in
-    training. It calls :meth:`finish` at the end of its constructor.
+    A subclass builds ``stem`` and ``stages``, a list of modules that each hold a sequence of
+    blocks; only stages up to the last of ``out_indices`` are built, so that every parameter takes
+    part in training. It calls :meth:`finish` at the end of its constructor.
 
     Args:
         arch: A name of the class's table of variants, or a dict with the table's keys.
@@ -37,7 +36,6 @@ class Backbone(Deployable):
     """
 
     arch_settings: ClassVar[Mapping[str, Mapping]] = {}
-    stem_names: ClassVar[tuple[str, ...]] = ('stem',)
     min_size: ClassVar[int] = 32
     num_maps: ClassVar[int] = 4  # what out_indices chooses from
     num_stages: ClassVar[int | None] = None  # None: as many as the chosen maps need
@@ -92,7 +90,9 @@ class Backbone(Deployable):
     def finish(self, channels: Sequence[int], strides: Sequence[float]) -> None:
         """Declare channels and strides of all maps; set up freezing."""
         self.stage_channels, self.stage_strides = tuple(channels), tuple(strides)
-        self._freeze()
+        for module in self._frozen_modules():
+            module.requires_grad_(False)
+        self.train(self.training)
 
     @property
     def out_channels(self) -> tuple[int, ...]:
@@ -104,22 +104,15 @@ class Backbone(Deployable):
         """Input pixels a cell of the returned maps, in their order."""
         return tuple(self.stage_strides[i] for i in self.out_indices)
 
-    @property
-    def graph_side(self) -> int | None:
-        """The smallest side of images, in pixels, that a graph for any size holds for; None where a
-        graph holds for one size alone.
-
-        To torch.export sizes of one are special: all maps must have two cells a side, in whatever
-        way their sizes round.
-        """
-        built = self.stage_strides[: max(len(self.stages), self.out_indices[-1] + 1)]
-        cells = (int(n) + 1 if n == int(n) else 2 * (int(n) + 1) for n in built)
-        return max(self.min_size, *cells)
-
     def map_size(self, size: Sequence[int], index: int) -> tuple[int, int]:
         """(H, W) of the map ``index`` for images of ``size`` = (H, W) pixels."""
         height, width = (-int(-side // self.stage_strides[index]) for side in size)
         return height, width
+
+    def norm_behind(self, stage: int) -> nn.Module:
+        """The norm of a stage's output: ``norm``, where there is one, is behind the last."""
+        last = stage == self.num_maps - 1
+        return self.norm if last and hasattr(self, 'norm') else nn.Identity()
 
     def check_input(self, x: Tensor) -> None:
         """Raise where ``x`` is not a batch of images that this network can take.
@@ -149,12 +142,9 @@ class Backbone(Deployable):
     def train(self, mode: bool = True) -> Backbone:
         super().train(mode)
         if mode:
-            for module in self._frozen_modules():
+            norms = [m for m in self.modules() if self.norm_eval and isinstance(m, BatchNorm)]
+            for module in (*self._frozen_modules(), *norms):
                 module.eval()
-            if self.norm_eval:
-                for module in self.modules():
-                    if isinstance(module, BatchNorm):
-                        module.eval()
         return self
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
@@ -168,29 +158,15 @@ class Backbone(Deployable):
         if not param_name.startswith(prefix):
             return last, last + 1
         parts = param_name[len(prefix) :].split('.')
-        if parts[0] in self.stem_names:
+        if parts[0] == 'stem':
             return 0, last + 1
         if parts[0] != 'stages':
             return last, last + 1
         stage, block = int(parts[1]), int(parts[2])
         return sum(blocks[:stage]) + block + 1, last + 1
 
-    def _frozen_modules(self) -> Iterator[nn.Module]:
-        if self.frozen_stages < 0:
-            return
-        for name in self.stem_names:
-            member = getattr(self, name)
-            if isinstance(member, nn.Module):
-                yield member
-        yield from self.stages[: self.frozen_stages]
-
-    def _freeze(self) -> None:
-        for module in self._frozen_modules():
-            module.requires_grad_(False)
-        if self.frozen_stages >= 0:
-            for name in self.stem_names:  # bare parameters: position embeddings, class tokens
-                getattr(self, name).requires_grad_(False)
-        self.train(self.training)
+    def _frozen_modules(self) -> list[nn.Module]:
+        return [self.stem, *self.stages[: self.frozen_stages]] if self.frozen_stages >= 0 else []
 
 
 def normalise_indices(out_indices: int | Sequence[int], num_stages: int) -> tuple[int, ...]:
@@ -241,14 +217,3 @@ def init_linear_layers(module: nn.Module) -> None:
             nn.init.trunc_normal_(child.weight, std=0.02)
             if child.bias is not None:
                 nn.init.zeros_(child.bias)
-
-
-def check_choice(name: str, value: Any, allowed: Iterable) -> Any:
-    """``value``, which must be one of ``allowed``.
-
-    Raises:
-        ValueError: It is none of them; names the argument, the value and what is allowed.
-    """
-    if value not in allowed:
-        raise ValueError(f'{name}={value!r}: allowed are {", ".join(map(repr, allowed))}')
-    return value

@@ -8,16 +8,20 @@ pixels, narrow, shallow), branch 1 its large branch L (patches of 16 pixels).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
-from ..attention.mechanism import Size
-from .base import Backbone, check_choice, drop_path_rates, init_linear_layers
-from .crossvit_blocks import BRANCHES, MultiScaleStage
-from .crossvit_stem import PATCH_EMBEDDINGS, BranchEmbedding, branch_grid
-from .transformer import OUT_TYPES, LayerNorm
+from ..attention import CrossAttention
+from ..attention.mechanism import Size, check_choice
+from ..attention.sizes import surely_equal
+from .base import Backbone, drop_path_rates, init_linear_layers
+from .transformer import OUT_TYPES, Block, LayerNorm, PositionEmbedding, Tokens, run_block
 
+BRANCHES = (0, 1)
 PATCH_SIZES = (12, 16)
 NUM_STAGES = 3  # multi-scale blocks
 
@@ -27,6 +31,156 @@ MODES: dict[str, tuple[Size, Size]] = {
     'parity': ((1, 1), (224, 240)),
     'dense': ((240, 224), (1, 1)),
 }
+
+
+# Kernel, stride and padding of the three convolutions, for each patch size.
+_CONV_PATCHES = {
+    12: ((7, 4, 3), (3, 3, 0), (3, 1, 1)),
+    16: ((7, 4, 3), (3, 2, 1), (3, 2, 1)),
+}
+
+
+def conv_patches(dim: int, patch_size: int) -> nn.Module:
+    """Patches of p x p pixels to tokens by three convolutions, the paper's dagger."""
+    widths = (3, dim // 4, dim // 2, dim)
+    layers: list[nn.Module] = []
+    for i, geometry in enumerate(_CONV_PATCHES[patch_size]):
+        layers += [nn.Conv2d(widths[i], widths[i + 1], *geometry), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+PATCH_EMBEDDINGS = {
+    'linear': lambda dim, patch_size: nn.Conv2d(3, dim, patch_size, patch_size),
+    'conv': conv_patches,
+}
+
+
+def branch_grid(size: Size, patch_size: int, fraction: Size) -> Size:
+    """Tokens along height and width, of an image of ``size`` pixels scaled by ``fraction``."""
+    pixels, of = fraction
+    height, width = (_rounded(side * pixels, of * patch_size) for side in size)
+    return height, width
+
+
+def _rounded(numerator: int, denominator: int) -> int:
+    """``round`` of a quotient in whole numbers: sizes may be symbols, which have no ``round``."""
+    floor, rest = numerator // denominator, numerator % denominator
+    # One more from a half on; at the very half, only to get an even number.
+    return floor + (2 * rest + floor % 2 + denominator - 1) // (2 * denominator)
+
+
+class BranchEmbedding(PositionEmbedding):
+    """Image to the tokens of one branch: class token first, positions added.
+
+    Args:
+        dim: Width.
+        patch_size: Side of a patch, in pixels.
+        patch_embed: ``'linear'`` or ``'conv'``.
+        grid: (H, W) of the position embeddings.
+
+    Shapes:
+        x: ``(B, 3, H, W)``, of any size, and the grid (h, w) to cut it into: the image is resized
+        to whole patches. Returns :class:`Tokens` ``(B, 1 + h * w, dim)``.
+    """
+
+    def __init__(self, dim: int, patch_size: int, patch_embed: str, grid: Size) -> None:
+        super().__init__(dim, grid, ('cls_token',))
+        self.patch_size = patch_size
+        self.proj = PATCH_EMBEDDINGS[patch_embed](dim, patch_size)
+
+    def forward(self, x: Tensor, grid: Size) -> Tokens:
+        size = (grid[0] * self.patch_size, grid[1] * self.patch_size)
+        if not surely_equal((x.shape[2], x.shape[3]), size):
+            x = F.interpolate(x, size=size, mode='bicubic', align_corners=False)
+        return Tokens(self.add_positions(self.proj(x)), grid, self.num_extra_tokens)
+
+
+def token_projection(dim: int, out_dim: int) -> nn.Sequential:
+    """Take a class token to the other branch's width, f or g of the paper's equation 5."""
+    return nn.Sequential(LayerNorm(dim), nn.GELU(), nn.Linear(dim, out_dim))
+
+
+class Fusion(nn.Module):
+    """A branch's class token collects from the other branch's patches (equations 3 to 5, figure 4).
+
+    It goes over to the other branch's width, attends there, and comes back. There is a residual
+    around the attention, none around the whole.
+
+    Shapes:
+        cls: ``(B, 1, dim)``, the branch's own class token; other: ``(B, 1 + M, other_dim)``; valid:
+        ``(B, 1 + M)``, False where a row of ``other`` is padding, or None. Returns ``(B, 1, dim)``.
+    """
+
+    def __init__(self, dim: int, other_dim: int, num_heads: int, drop_path: float) -> None:
+        super().__init__()
+        self.project = token_projection(dim, other_dim)
+        self.norm = LayerNorm(other_dim)
+        self.attn = CrossAttention(other_dim, num_heads)
+        self.revert = token_projection(other_dim, dim)
+        self.drop_path = StochasticDepth(drop_path, 'row')
+
+    def forward(self, cls: Tensor, other: Tensor, valid: Tensor | None = None) -> Tensor:
+        cls = self.project(cls)
+        tokens = self.norm(torch.cat((cls, other[:, 1:]), 1))
+        return self.revert(cls + self.drop_path(self.attn(tokens, valid)))
+
+
+class MultiScaleStage(nn.Module):
+    """One multi-scale block: transformer blocks in each branch, then the exchange (figure 2).
+
+    Args:
+        dims: Widths of the branches.
+        depths: Transformer blocks of the branches; 0 where a branch ends before this stage.
+        fused: Branches whose class token is renewed at the end.
+        num_heads, mlp_ratio, attention: Of both branches' blocks.
+        drop_rates: Stochastic depth of the blocks: S takes the first, the exchange the last.
+        windows: For each branch the ``window_size`` of its blocks.
+    """
+
+    def __init__(
+        self,
+        dims: Sequence[int],
+        depths: Sequence[int],
+        fused: Sequence[int],
+        num_heads: int,
+        mlp_ratio: float,
+        attention: Mapping | None,
+        drop_rates: Sequence[float],
+        windows: Sequence[Sequence[int | None]],
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                *(
+                    Block(dims[b], num_heads, mlp_ratio, drop_rates[i], attention, windows[b][i])
+                    for i in range(depths[b])
+                )
+            )
+            for b in BRANCHES
+        )
+        self.fusions = nn.ModuleDict(
+            {str(b): Fusion(dims[b], dims[1 - b], num_heads, drop_rates[-1]) for b in fused}
+        )
+
+    def __len__(self) -> int:
+        """Layers one after another: the blocks of the deeper branch, and the exchange."""
+        return max(map(len, self.blocks)) + bool(self.fusions)
+
+    def forward(self, tokens: Sequence[Tokens], run: Callable, keep_dropped: bool) -> list[Tokens]:
+        """Tokens of the branches to the same behind the stage; ``run(block, *args)`` runs a block.
+
+        ``keep_dropped``: keep the last features of tokens that a mechanism drops.
+        """
+        tokens = list(tokens)
+        for b in BRANCHES:
+            for block in self.blocks[b]:
+                tokens[b] = run_block(block, tokens[b], run, keep_dropped)
+        fused = list(tokens)  # both directions read the tokens from before the exchange
+        for name, fusion in self.fusions.items():
+            own, other = tokens[int(name)], tokens[1 - int(name)]
+            cls = run(fusion, own.x[:, :1], other.x, other.valid())
+            fused[int(name)] = own._replace(x=torch.cat((cls, own.x[:, 1:]), 1))
+        return fused
 
 
 def used_branches(
@@ -138,7 +292,10 @@ class CrossViT(Backbone):
         check_choice('mode', mode, MODES)
         check_choice('out_type', out_type, OUT_TYPES)
         check_choice("arch['patch_embed']", settings['patch_embed'], PATCH_EMBEDDINGS)
-        _check_patch_sizes(patch_sizes, settings['patch_embed'])
+        if len(patch_sizes) != 2 or not all(type(n) is int and n > 0 for n in patch_sizes):
+            raise ValueError(f'patch_sizes={patch_sizes!r}: two positive ints, of S and L')
+        if settings['patch_embed'] == 'conv' and tuple(patch_sizes) != PATCH_SIZES:
+            raise ValueError(f"patch_sizes={patch_sizes!r}: patch_embed='conv' has {PATCH_SIZES}")
         self.mode, self.out_type, self.patch_sizes = mode, out_type, tuple(patch_sizes)
         self.min_size = 2 * max(patch_sizes)
         self.window_size = window_size
@@ -182,11 +339,6 @@ class CrossViT(Backbone):
         """(H, W) of the map of branch ``index`` for images of ``size`` = (H, W) pixels."""
         return branch_grid((size[0], size[1]), self.patch_sizes[index], MODES[self.mode][index])
 
-    @property
-    def graph_side(self) -> int | None:
-        """See :attr:`Backbone.graph_side`. Windows, cut to smaller maps, hold to a size."""
-        return super().graph_side if self.window_size is None else None
-
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | tuple[list[Tensor]]:
         """Images ``(B, 3, H, W)`` to what ``out_type`` and ``out_indices`` say."""
         self.check_input(x)
@@ -211,12 +363,3 @@ class CrossViT(Backbone):
             layer = len(self.stages[stage]) - 1 if block is None else block
             param_name = f'{prefix}stages.{stage}.{layer}'
         return super().get_layer_depth(param_name, prefix)
-
-
-def _check_patch_sizes(patch_sizes: Sequence[int], patch_embed: str) -> None:
-    if len(patch_sizes) != 2 or not all(type(n) is int and n > 0 for n in patch_sizes):
-        raise ValueError(f'patch_sizes={patch_sizes!r}: two positive ints, of S and L, are needed')
-    if patch_embed == 'conv' and tuple(patch_sizes) != PATCH_SIZES:
-        raise ValueError(
-            f"patch_sizes={patch_sizes!r}: patch_embed='conv' has patches of {PATCH_SIZES} alone"
-        )

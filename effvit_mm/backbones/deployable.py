@@ -9,12 +9,10 @@ from torch import nn
 
 
 class Deployable(nn.Module):
-    """A network that can be brought into the form in which it is deployed.
-
-    What that form is, the rules of :mod:`effvit_mm.deploy` say: networks do not know.
+    """A network with a deployed form: which, the rules of :mod:`effvit_mm.deploy` say, not it.
 
     Attributes:
-        deployed: Whether it was. The only place that says so.
+        deployed: Whether it has that form. The only place that says so.
     """
 
     deployed = False
@@ -26,8 +24,8 @@ class Deployable(nn.Module):
 
         Outputs stay what they are in evaluation mode, at every image size. The network is in
         evaluation mode afterwards and its parameters ask for no gradient; gradients of the input
-        work. There is no way back: :meth:`train` raises. The state dict is that of the deployed
-        form: it fits another network of the same make after its ``switch_to_deploy()``.
+        work. There is no way back: :meth:`train` raises RuntimeError. The state dict is that of the
+        deployed form: it fits another network of the same make after its ``switch_to_deploy()``.
         """
         self.eval()
         if not self.deployed:
@@ -36,11 +34,6 @@ class Deployable(nn.Module):
         return self.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> Deployable:
-        """Set the training mode.
-
-        Raises:
-            RuntimeError: Training mode is asked of a deployed network.
-        """
         if mode and self.deployed:
             raise RuntimeError(
                 f'this {type(self).__name__} was switched to its deployed form, which cannot be '

@@ -117,6 +117,7 @@ class BiasedAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
+        self.stride = stride
         self.mechanism = build_mechanism(attention, num_heads, key_dim, value_dim)
         if has(self.mechanism, 'takes_bias'):
             self.relative_position_bias = DistanceBias(num_heads, grid, stride)
@@ -188,50 +189,35 @@ class MLP(nn.Module):
 
 
 class LeViTBlock(nn.Module):
-    """Attention and MLP, each with a residual: maps ``(B, C, H, W)`` in channels-last memory."""
+    """Attention and MLP, with residuals: maps ``(B, C, H, W)`` in channels-last memory.
 
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        key_dim: int,
-        grid: Size,
-        attention: Mapping | None,
-        drop_path: float,
-    ) -> None:
+    Around an attention that subsamples there is no residual: it returns ``(B, C', ceil(H/2),
+    ceil(W/2))``.
+    """
+
+    def __init__(self, attn: BiasedAttention, dim: int, drop_path: float) -> None:
         super().__init__()
-        self.attn = Attention(dim, num_heads, key_dim, grid, attention)
+        self.attn = attn
         self.mlp = MLP(dim)
         self.drop_path = StochasticDepth(drop_path, 'row')
+        self.residual = attn.stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.permute(0, 2, 3, 1)
-        x = x + self.drop_path(self.attn(x))
+        x = x + self.drop_path(self.attn(x)) if self.residual else self.attn(x)
         x = x + self.drop_path(self.mlp(x))
         return x.permute(0, 3, 1, 2)
 
 
-class SubsampleBlock(nn.Module):
-    """Between stages: ``(B, C, H, W) -> (B, out_dim, ceil(H/2), ceil(W/2))``, then an MLP."""
-
-    def __init__(
-        self,
-        dim: int,
-        out_dim: int,
-        key_dim: int,
-        grid: Size,
-        attention: Mapping | None,
-        drop_path: float,
-    ) -> None:
-        super().__init__()
-        self.attn = SubsampleAttention(dim, out_dim, key_dim, grid, attention)
-        self.mlp = MLP(out_dim)
-        self.drop_path = StochasticDepth(drop_path, 'row')
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.attn(x.permute(0, 2, 3, 1))
-        x = x + self.drop_path(self.mlp(x))
-        return x.permute(0, 3, 1, 2)
+# The paper's table 4: widths, heads and blocks of the three stages; width of a head's keys.
+_KEYS = ('embed_dims', 'num_heads', 'depths', 'key_dim')
+_VARIANTS = {
+    '128s': ((128, 256, 384), (4, 6, 8), (2, 3, 4), 16),
+    '128': ((128, 256, 384), (4, 8, 12), (4, 4, 4), 16),
+    '192': ((192, 288, 384), (3, 5, 6), (4, 4, 4), 32),
+    '256': ((256, 384, 512), (4, 6, 8), (4, 4, 4), 32),
+    '384': ((384, 512, 768), (6, 9, 12), (4, 4, 4), 32),
+}
 
 
 class LeViT(Backbone):
@@ -258,36 +244,7 @@ class LeViT(Backbone):
     """
 
     arch_settings = {
-        '128s': {
-            'embed_dims': (128, 256, 384),
-            'num_heads': (4, 6, 8),
-            'depths': (2, 3, 4),
-            'key_dim': 16,
-        },
-        '128': {
-            'embed_dims': (128, 256, 384),
-            'num_heads': (4, 8, 12),
-            'depths': (4, 4, 4),
-            'key_dim': 16,
-        },
-        '192': {
-            'embed_dims': (192, 288, 384),
-            'num_heads': (3, 5, 6),
-            'depths': (4, 4, 4),
-            'key_dim': 32,
-        },
-        '256': {
-            'embed_dims': (256, 384, 512),
-            'num_heads': (4, 6, 8),
-            'depths': (4, 4, 4),
-            'key_dim': 32,
-        },
-        '384': {
-            'embed_dims': (384, 512, 768),
-            'num_heads': (6, 9, 12),
-            'depths': (4, 4, 4),
-            'key_dim': 32,
-        },
+        name: dict(zip(_KEYS, variant, strict=True)) for name, variant in _VARIANTS.items()
     }
 
     def __init__(
@@ -315,15 +272,18 @@ class LeViT(Backbone):
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
 
         def stage(i: int) -> list[nn.Module]:
+            width, grid = widths[i], grids[i]
             # Stage 0 starts from the stem's last convolution, which no activation follows.
             if i == 0:
-                first = ConvNorm(half, widths[0])
+                first = ConvNorm(half, width)
             else:
-                sizes = (widths[i - 1], widths[i], key_dim, grids[i - 1])
-                first = SubsampleBlock(*sizes, attention, next(rates))
-            sizes = (widths[i], heads[i], key_dim, grids[i])
-            depth = settings['depths'][i]
-            return [first, *(LeViTBlock(*sizes, attention, next(rates)) for _ in range(depth))]
+                attn = SubsampleAttention(widths[i - 1], width, key_dim, grids[i - 1], attention)
+                first = LeViTBlock(attn, width, next(rates))
+            attns = (
+                Attention(width, heads[i], key_dim, grid, attention)
+                for _ in range(settings['depths'][i])
+            )
+            return [first, *(LeViTBlock(attn, width, next(rates)) for attn in attns)]
 
         self.stages = nn.ModuleList(
             [nn.Sequential(ConvNorm(quarter, half).append(nn.Hardswish()))]

@@ -265,6 +265,5 @@ class MViTv2(Backbone):
             for block in stage:
                 x = self.run_block(block, x)
             if i in self.out_indices:
-                norm = getattr(self, 'norm', None) if i == 3 else None
-                maps.append((x if norm is None else norm(x)).permute(0, 3, 1, 2))
+                maps.append(self.norm_behind(i)(x).permute(0, 3, 1, 2))
         return tuple(maps)

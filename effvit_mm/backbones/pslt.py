@@ -109,11 +109,9 @@ class LadderBlock(nn.Module):
         self,
         dim: int,
         num_heads: int,
-        window_size: int,
         shifts: Sequence[int],
-        mask_padding: bool,
-        attention: Mapping | None,
         drop_path: float,
+        **attention,
     ) -> None:
         super().__init__()
         if dim % len(shifts):
@@ -123,11 +121,9 @@ class LadderBlock(nn.Module):
                 dim // len(shifts),
                 drop_path,
                 num_heads=num_heads,
-                window_size=window_size,
                 shift=shift,
                 takes_value=i > 0,
-                mask_padding=mask_padding,
-                attention=attention,
+                **attention,
             )
             for i, shift in enumerate(shifts)
         )
@@ -218,16 +214,10 @@ class PSLT(Backbone):
             return [first, *rest]
 
         def ladders(i: int, rates: list[float]) -> list[nn.Module]:
-            shared = (
-                channels[i],
-                heads[i - 2],
-                window_size,
-                tuple(shifts),
-                mask_padding,
-                attention,
-            )
-            return [LadderBlock(*shared, rate) for rate in rates]
+            shared = (channels[i], heads[i - 2], tuple(shifts))
+            return [LadderBlock(*shared, rate, **attend) for rate in rates]
 
+        attend = {'window_size': window_size, 'mask_padding': mask_padding, 'attention': attention}
         down = InvertedResidual(channels[1], channels[2], 2)
         builders = [
             lambda: inverted(0),
@@ -239,26 +229,8 @@ class PSLT(Backbone):
         self.stages = nn.ModuleList(nn.Sequential(*build()) for build in builders[:built])
         if final_norm and built == 4:
             self.norm = nn.LayerNorm(channels[3])
-        self._init_default()
-        self.finish(channels, strides=(4, 8, 16, 32))
-
-    def _init_default(self) -> None:
         init_linear_layers(self)
-        for module in self.modules():
-            if hasattr(module, 'relative_position_bias_table'):
-                nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
-
-    @property
-    def graph_side(self) -> int | None:
-        """See :attr:`Backbone.graph_side`. Maps of the ladder stages must have two windows a side;
-        with ``mask_padding``, which cuts windows to smaller maps, a graph is held to a size.
-        """
-        branches = [m for m in self.modules() if isinstance(m, ShiftedWindowAttention)]
-        if not branches:
-            return super().graph_side
-        if branches[0].mask_padding:
-            return None
-        return branches[0].window_size * self.stage_strides[len(self.stages) - 1] + 1
+        self.finish(channels, strides=(4, 8, 16, 32))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Images ``(B, 3, H, W)`` to the maps of ``out_indices``."""
@@ -273,7 +245,5 @@ class PSLT(Backbone):
                 else:
                     x = self.run_block(block, x)
             if i in self.out_indices:
-                norm = getattr(self, 'norm', None) if i == 3 else None
-                out = norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) if norm else x
-                maps.append(out)
+                maps.append(self.norm_behind(i)(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
         return tuple(maps)

@@ -22,15 +22,13 @@ from ..attention import (
     Sampled,
     TokenState,
     build_mechanism,
-    full_state,
     has,
-    rows,
-    tokens_to_windows,
-    window_of,
-    windows_to_tokens,
 )
+from ..attention.e_attention import rows
 from ..attention.mechanism import Size
 from ..attention.sizes import surely_equal
+from ..attention.token_sampling import full_state
+from ..attention.windows import tokens_to_windows, window_of, windows_to_tokens
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 OUT_TYPES = ('featmap', 'cls_token')
@@ -57,13 +55,16 @@ class Attention(nn.Module):
         extra tokens alone.
     """
 
-    def __init__(self, dim: int, num_heads: int, attention: Mapping | None) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, attention: Mapping | None, may_sample: bool = True
+    ) -> None:
         super().__init__()
         if dim % num_heads:
             raise ValueError(f'num_heads={num_heads} does not divide the width {dim}')
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim)
-        self.mechanism = build_mechanism(attention, num_heads, dim // num_heads, dim // num_heads)
+        width = dim // num_heads
+        self.mechanism = build_mechanism(attention, num_heads, width, width, may_sample)
         self.proj = nn.Linear(dim, dim)
 
     def forward(
@@ -86,22 +87,15 @@ class Attention(nn.Module):
 class WindowAttention(Attention):
     """Attention within windows of the map, which see nothing of each other but the extra tokens.
 
-    Extra tokens are copied into each window, their mean comes out: :func:`tokens_to_windows`.
-
-    Raises:
-        ValueError: The mechanism drops tokens: windows would be left with gaps.
+    Extra tokens are copied into each window, their mean comes out: :func:`tokens_to_windows`. A
+    mechanism that drops tokens is a ValueError.
     """
 
     def __init__(
         self, dim: int, num_heads: int, attention: Mapping | None, window_size: int
     ) -> None:
-        super().__init__(dim, num_heads, attention)
+        super().__init__(dim, num_heads, attention, may_sample=False)
         self.window_size = window_size
-        if has(self.mechanism, 'samples_tokens'):
-            raise ValueError(
-                f'window_size={window_size}: {type(self.mechanism).__name__} samples tokens of the '
-                'whole map and cannot attend within windows; leave window_size None'
-            )
 
     def forward(self, x: Tensor, layout: Layout, tokens: TokenState | None = None) -> Tensor:
         grid, extra = layout.key_grid, layout.num_extra_tokens

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..attention.mechanism import check_choice
 from ..attention.sizes import surely_zero
-from .base import Backbone, check_choice, drop_path_rates, init_linear_layers
+from .base import Backbone, drop_path_rates, init_linear_layers
 from .transformer import OUT_TYPES, Block, LayerNorm, PositionEmbedding, Tokens, run_block
 
 
@@ -110,14 +111,18 @@ class VisionTransformer(Backbone):
         self.out_type = check_choice('out_type', out_type, OUT_TYPES)
         if type(patch_size) is not int or not 1 <= patch_size <= img_size:
             raise ValueError(f'patch_size={patch_size!r}: an int from 1 to img_size is needed')
-        blocks = range(sum(depths))
-        if sampled_blocks is not None and not all(i in blocks for i in sampled_blocks):
-            raise ValueError(f'sampled_blocks={sampled_blocks!r}: blocks are 0 to {blocks[-1]}')
+        blocks, sampled = range(sum(depths)), None
+        if sampled_blocks is not None:
+            if attention is None or not all(i in blocks for i in sampled_blocks):
+                raise ValueError(
+                    f'sampled_blocks={sampled_blocks!r}: blocks are 0 to {blocks[-1]}, and an '
+                    f'attention that samples tokens is needed, not {attention!r}'
+                )
+            sampled = iter([i in sampled_blocks for i in blocks])
         self.min_size = 2 * patch_size
         self.window_size = window_size
         self.stem = PatchEmbedding(dim, patch_size, img_size // patch_size, distilled)
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
-        numbers = iter(range(sum(depths)))
         windows = iter(block_windows(window_size, global_blocks, depths))
         self.stages = nn.ModuleList(
             nn.ModuleList(
@@ -126,7 +131,7 @@ class VisionTransformer(Backbone):
                     settings['num_heads'],
                     settings['mlp_ratio'],
                     next(rates),
-                    _with_sampling(attention, next(numbers), sampled_blocks),
+                    attention if sampled is None else {**attention, 'sample': next(sampled)},
                     next(windows),
                 )
                 for _ in range(depth)
@@ -139,11 +144,6 @@ class VisionTransformer(Backbone):
         self.kept_tokens: list[Tensor] = []
         init_linear_layers(self)
         self.finish((dim,) * 4, (patch_size,) * 4)
-
-    @property
-    def graph_side(self) -> int | None:
-        """See :attr:`Backbone.graph_side`. Windows, cut to smaller maps, hold to a size."""
-        return super().graph_side if self.window_size is None else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | tuple[list[Tensor]]:
         """Images ``(B, 3, H, W)`` to what ``out_type`` and ``out_indices`` say."""
@@ -159,16 +159,11 @@ class VisionTransformer(Backbone):
                 if tokens.state is not before.state and not torch.compiler.is_compiling():
                     self.kept_tokens.append(tokens.state.valid.sum(1))  # a graph leaves none behind
             if dense and i in self.out_indices:
-                maps.append(tokens.as_map(self._norm_of(i)))
+                maps.append(tokens.as_map(self.norm_behind(i)))
         if dense:
             return tuple(maps)
-        out = self._norm_of(len(self.stages) - 1)(tokens.x[:, : tokens.extra])
+        out = self.norm_behind(len(self.stages) - 1)(tokens.x[:, : tokens.extra])
         return (list(out.unbind(1)),)
-
-    def _norm_of(self, stage: int) -> nn.Module:
-        """The norm behind a stage."""
-        last = stage == self.num_maps - 1
-        return self.norm if last and hasattr(self, 'norm') else nn.Identity()
 
 
 def block_windows(
@@ -192,13 +187,3 @@ def block_windows(
     if not all(i in range(count) for i in global_blocks):
         raise ValueError(f'global_blocks={global_blocks!r}: blocks are 0 to {count - 1}')
     return [None if i in global_blocks else window_size for i in range(count)]
-
-
-def _with_sampling(
-    attention: Mapping | None, block: int, sampled_blocks: Sequence[int] | None
-) -> Mapping | None:
-    if sampled_blocks is None:
-        return attention
-    if attention is None:
-        raise ValueError('sampled_blocks needs an attention that samples tokens')
-    return {**attention, 'sample': block in sampled_blocks}

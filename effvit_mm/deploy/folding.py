@@ -139,6 +139,11 @@ class ShiftedConv2d(nn.Conv2d):
         y[:, :, :: height - 1, :: width - 1] += edges[:, :, ::2, ::2]
         return y
 
+    def prepare_state_dict(self, state: dict[str, Tensor], prefix: str = '') -> dict[str, Tensor]:
+        """``state`` with the names of before version 0.2, when the convolution was a part."""
+        old = f'{prefix}conv.'
+        return {f'{prefix}{k[len(old) :]}' if k.startswith(old) else k: v for k, v in state.items()}
+
     def excess(self, size: tuple[int, int]) -> Tensor:
         """What the bias has too much, negative: ``(1, O, H', W')`` for inputs of ``size``."""
         axes = zip(size, self.kernel_size, self.stride, self.padding, self.dilation, strict=True)

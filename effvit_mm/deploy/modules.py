@@ -110,7 +110,7 @@ class BandedInvertedResidual(nn.Module):
         return torch.cat(bands, 2)
 
 
-class OneQueryAttention(nn.Module):
+class OneQueryAttention(CrossAttention):
     """Cross-attention that makes no keys and values of all the tokens.
 
     There being one query, its product with a key is ``q^T (W_k x) = (W_k^T q)^T x``, and the
@@ -127,10 +127,8 @@ class OneQueryAttention(nn.Module):
     """
 
     def __init__(self, layer: CrossAttention) -> None:
-        super().__init__()
-        self.num_heads = layer.num_heads
-        self.q, self.k, self.v, self.proj = layer.q, layer.k, layer.v, layer.proj
-        self.train(layer.training)
+        nn.Module.__init__(self)
+        self.__dict__.update(copy(layer).__dict__)
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         heads, dim = self.num_heads, x.shape[-1]

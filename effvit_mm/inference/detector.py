@@ -23,6 +23,7 @@ from ..errors import ConfigError, DataError
 from ..openmm.config.loading import load_config
 from ..openmm.error_messages import one_line
 from ..openmm.trained import build_detector, build_pipeline, find_device, find_labels, load_trained
+from ..utils.images import load_image
 from .inputs import Image, Input, Video, find_images
 
 Result = dict[str, Any]
@@ -120,19 +121,20 @@ class DetInferencer:
         score_thr: float = SCORE_THRESHOLD,
         progress: bool = False,
     ) -> Iterator[tuple[Image, Result]]:
-        """The same one by one, with masks and with the images: for what does not fit into memory.
+        """Find objects and give results one by one, with their images: for any number of inputs.
 
-        Images share a batch only where the network gets them in one size, so that no result depends
-        on what else is in the batch.
+        Arguments are those of a call. Results have masks where the detector finds some. Images
+        share a batch only where the network gets them in one size, so that no result depends on
+        what else is in the batch.
         """
         if batch_size < 1:
             raise ConfigError(f'batch_size={batch_size}: 1 or more is needed')
         if not 0 <= score_thr <= 1:
             raise ConfigError(f'score_thr={score_thr}: a number from 0 to 1 is needed')
-        sources = find_images(inputs)
-        images = _each(sources)
+        files = find_images(inputs)
+        images = _frames(files)
         if progress:
-            total = sum(one.frames if isinstance(one, Video) else 1 for one in sources)
+            total = sum(file.frames if isinstance(file, Video) else 1 for file in files)
             console = Console(stderr=True)
             hidden = not console.is_terminal
             images = track(images, 'detecting', total or None, console=console, disable=hidden)
@@ -179,32 +181,30 @@ class DetInferencer:
             yield image, self._result(image, sample, score_thr)
 
     def _result(self, image: Image, sample, score_thr: float) -> Result:
-        found = sample.pred_instances
-        found = found[found.scores >= score_thr].cpu()
+        objects = sample.pred_instances
+        objects = objects[objects.scores >= score_thr].cpu()
         result = {
             'image': None if image.path is None else str(image.path),
             'frame': image.frame,
             'size': tuple(map(int, sample.ori_shape)),
-            'boxes': found.bboxes.numpy(),
-            'scores': found.scores.numpy(),
-            'labels': found.labels.numpy(),
-            'names': [self.classes[label] for label in found.labels.tolist()],
+            'boxes': objects.bboxes.numpy(),
+            'scores': objects.scores.numpy(),
+            'labels': objects.labels.numpy(),
+            'names': [self.classes[label] for label in objects.labels.tolist()],
         }
-        if 'masks' in found:
-            result['masks'] = np.asarray(found.masks, dtype=bool)
+        if 'masks' in objects:
+            result['masks'] = np.asarray(objects.masks, dtype=bool)
         return result
 
     def draw(self, image: Image | str | Path | np.ndarray, result: Result) -> np.ndarray:
-        """The image with what was found in it, by mmdet's visualizer: ``(H, W, 3)`` uint8, BGR."""
+        """The image with its objects drawn by mmdet's visualizer: ``(H, W, 3)`` uint8, BGR."""
         from mmdet.structures import DetDataSample
-
-        from ..utils.images import load_image
 
         if isinstance(image, Image):
             image = image.path if image.array is None else image.array
         array = image if isinstance(image, np.ndarray) else load_image(image)
-        found = {key: result[key] for key in ('scores', 'labels', 'masks') if key in result}
-        objects = InstanceData(bboxes=result['boxes'], **found)
+        fields = {key: result[key] for key in ('scores', 'labels', 'masks') if key in result}
+        objects = InstanceData(bboxes=result['boxes'], **fields)
         sample = DetDataSample(pred_instances=objects.to_tensor())
         rgb = np.ascontiguousarray(array[..., ::-1])
         self._visualizer.add_datasample('', rgb, sample, draw_gt=False, pred_score_thr=0.0)
@@ -219,9 +219,9 @@ class DetInferencer:
         return visualizer
 
 
-def _each(sources: Iterable[Image | Video]) -> Iterator[Image]:
-    for source in sources:
-        if isinstance(source, Video):
-            yield from source
+def _frames(files: Iterable[Image | Video]) -> Iterator[Image]:
+    for file in files:
+        if isinstance(file, Video):
+            yield from file
         else:
-            yield source
+            yield file

@@ -53,9 +53,9 @@ class Video:
         capture = self._open()
         self.fps = float(capture.get(cv2.CAP_PROP_FPS)) or 25.0
         self.frames = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
-        found, first = capture.read()
+        read, first = capture.read()
         capture.release()
-        if not found:
+        if not read:
             raise DataError(f'video {path}: not a single frame can be read of it')
         self.size = first.shape[:2]
 
@@ -76,8 +76,8 @@ class Video:
         try:
             number = 0
             while True:
-                found, frame = capture.read()
-                if not found:
+                read, frame = capture.read()
+                if not read:
                     self._compare(number)
                     return
                 yield Image(self.path, number, frame)
@@ -110,7 +110,7 @@ def find_images(inputs: Input) -> list[Image | Video]:
     items = inputs if isinstance(inputs, list | tuple) else [inputs]
     if not items:
         raise DataError('inputs: the list is empty')
-    return [one for item in items for one in _find(item)]
+    return [file for item in items for file in _find(item)]
 
 
 def _find(item: str | Path | np.ndarray) -> list[Image | Video]:
@@ -131,8 +131,8 @@ def _find(item: str | Path | np.ndarray) -> list[Image | Video]:
     if not path.is_file():
         raise DataError(f'image {path}: no such file or folder')
     if path.suffix.lower() not in IMAGE_SUFFIXES:
-        known = ', '.join([*IMAGE_SUFFIXES, *VIDEO_SUFFIXES])
-        raise DataError(f'{path}: neither an image nor a video by its name ({known})')
+        suffixes = ', '.join([*IMAGE_SUFFIXES, *VIDEO_SUFFIXES])
+        raise DataError(f'{path}: neither an image nor a video by its name ({suffixes})')
     return [Image(path)]
 
 

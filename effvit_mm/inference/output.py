@@ -20,39 +20,39 @@ from .inputs import Image, Video
 def detect_into(
     folder: Path,
     detector: DetInferencer,
-    sources: Sequence[Image | Video],
+    inputs: Sequence[Image | Video],
     pictures: bool = True,
     **options,
 ) -> Iterator[Result]:
-    """Results of all sources; what is drawn goes to ``folder/pictures`` and ``folder/videos``.
+    """Results of all inputs; what is drawn goes to ``folder/pictures`` and ``folder/videos``.
 
     Args:
         folder: Made where it is missing.
         detector: Finds and draws.
-        sources: Files and videos, see :func:`.sources.find_images`.
+        inputs: Files and videos, as ``find_images`` gives them.
         pictures: Draw.
         **options: Of :meth:`DetInferencer.stream`.
     """
-    inputs = [source.path for source in sources]
-    images = [source.path for source in sources if isinstance(source, Image)]
-    videos = [source for source in sources if isinstance(source, Video)]
+    paths = [item.path for item in inputs]
+    images = [item.path for item in inputs if isinstance(item, Image)]
+    videos = [item for item in inputs if isinstance(item, Video)]
     for name, kind in (('pictures', images), ('videos', videos)):
         if kind and pictures:
             check_writable(folder / name, f'folder {folder}')
-    names = Names(folder / 'pictures', inputs)
+    names = Names(folder / 'pictures', paths)
     for image, result in detector.stream(images, **options) if images else ():
         if pictures:
             with written_atomically(names.take(image.path, '.png')) as temporary:
                 temporary.write_bytes(encode_png(detector.draw(image, result)[..., ::-1]))
         yield result
-    names = Names(folder / 'videos', inputs)
+    names = Names(folder / 'videos', paths)
     for video in videos:
-        found = detector.stream(video.path, **options)
+        results = detector.stream(video.path, **options)
         if not pictures:
-            yield from (result for _, result in found)
+            yield from (result for _, result in results)
             continue
         with written_video(names.take(video.path, '.mp4'), video) as sink:
-            for image, result in found:
+            for image, result in results:
                 sink.write(detector.draw(image, result))
                 yield result
 
@@ -77,7 +77,7 @@ def encode_masks(masks: np.ndarray) -> list[dict]:
 
 
 class Names:
-    """Names for files in a folder: no two sources get the same, and no input is written over.
+    """Names for files in a folder: no two inputs get the same, and none is written over.
 
     ``a/1.jpg`` and ``b/1.jpg`` become ``1.png`` and ``1_2.png``.
     """

@@ -25,10 +25,11 @@ def find_people(inputs: Input) -> list[Image]:
     """Images of people: files, all of a folder (not its subfolders), arrays, lists of these.
 
     Raises:
-        DataError: What :func:`find_images` raises; a video.
+        DataError: A file or folder is missing, a folder has no image, an array is no image, or one
+            of them is a video.
     """
     images = find_images(inputs)
-    if videos := [one.path for one in images if isinstance(one, Video)]:
+    if videos := [image.path for image in images if isinstance(image, Video)]:
         raise DataError(f'video {videos[0]}: images of people are needed, cut out of it')
     return images
 

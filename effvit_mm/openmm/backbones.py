@@ -13,8 +13,8 @@ from mmengine.registry import MODELS as ROOT
 from torch import nn
 
 from .. import backbones
-from ..attention import LOOKUPS, MECHANISMS
-from ..weights.checkpoint import get_state_dict, load_weights, read_checkpoint
+from ..attention.mechanism import LOOKUPS, MECHANISMS
+from ..weights import load_checkpoint
 from .registry import MODELS
 
 
@@ -22,8 +22,8 @@ class InitConfigured(nn.Module):
     """Gives a backbone ``init_cfg`` and :meth:`init_weights`, which OpenMMLab's models call.
 
     Args:
-        init_cfg: As in OpenMMLab; ``dict(type='Pretrained', checkpoint=..., prefix=...)`` loads
-            weights safely and reports how many matched.
+        init_cfg: As in OpenMMLab; ``dict(type='Pretrained', checkpoint=..., prefix=...,
+            use_ema=True)`` loads weights safely and reports how many matched.
         **kwargs: Of the backbone.
     """
 
@@ -46,16 +46,12 @@ class InitConfigured(nn.Module):
             initialize(self, self.init_cfg)
         self.is_init = True
 
-    def _load_pretrained(self, checkpoint: str, prefix: str | None = None, **unknown) -> None:
+    def _load_pretrained(
+        self, checkpoint: str, prefix: str | None = None, use_ema: bool = True, **unknown
+    ) -> None:
         if unknown := set(unknown) - {'map_location'}:
             raise ValueError(f'init_cfg of type Pretrained has unknown keys {sorted(unknown)}')
-        state = get_state_dict(read_checkpoint(checkpoint), source=str(checkpoint))
-        if prefix is None and any(name.startswith('backbone.') for name in state):
-            prefix = 'backbone.'
-        prefix = prefix or ''
-        if prefix and not prefix.endswith('.'):
-            prefix += '.'
-        report = load_weights(self, state, source=str(checkpoint), prefix=prefix)
+        report = load_checkpoint(self, checkpoint, prefix=prefix, use_ema=use_ema)
         # Not print_log: the console shows what comes from this package.
         MMLogger.get_current_instance().info(f'{type(self).__name__}: {report}')
 
@@ -85,4 +81,4 @@ for _mechanism in MECHANISMS.values():
     MODELS.register_module(module=_mechanism)
 # Not MODELS.build: that looks in the registry of the default scope, which is mmpretrain's or
 # mmdet's while one of their models is built.
-LOOKUPS.append(MODELS.get)
+LOOKUPS += [MODELS.module_dict.get, MODELS.get]

@@ -17,10 +17,9 @@ from mmengine.registry import DATASETS, MODELS, TRANSFORMS, DefaultScope
 from torch import nn
 
 from ..errors import CheckpointError, ConfigError
-from ..weights.checkpoint import get_state_dict, load_weights, read_checkpoint
-from ..weights.fitting import check_classes
+from ..weights import load_checkpoint
 from .config.arguments import find_class
-from .data_checks.labels import head_classes
+from .data_checks.labels import class_keys, head_classes
 from .engine.reid_testing import is_reid
 
 
@@ -32,30 +31,35 @@ class Labels(NamedTuple):
 
 
 def build_detector(cfg: Config, name: str) -> nn.Module:
-    """The detector of a config, as :func:`_build_without_weights` does it."""
+    """The detector of a config with random weights; pretrained ones are not looked for.
+
+    Args:
+        cfg: The config; its backbone's ``init_cfg`` is taken out.
+        name: How messages call it.
+
+    Raises:
+        ConfigError: It is no config of a detector.
+    """
     return _build_without_weights(cfg, name, 'detector', 'mmdet', ('backbone',))
 
 
 def build_classifier(cfg: Config, name: str) -> nn.Module:
-    """The classifier of a config, as :func:`_build_without_weights` does it."""
+    """The classifier of a config with random weights; pretrained ones are not looked for.
+
+    Args:
+        cfg: The config; its backbone's ``init_cfg`` is taken out.
+        name: How messages call it.
+
+    Raises:
+        ConfigError: It is no config of a classifier.
+    """
     return _build_without_weights(cfg, name, 'classifier', 'mmpretrain', ('backbone', 'head'))
 
 
 def _build_without_weights(
     cfg: Config, name: str, kind: str, scope: str, parts: Sequence[str]
 ) -> nn.Module:
-    """The model of a config with random weights; pretrained ones are not looked for.
-
-    Args:
-        cfg: The config; its backbone's ``init_cfg`` is taken out.
-        name: How messages call it.
-        kind: Of model.
-        scope: ``default_scope`` that such a config has.
-        parts: Of ``cfg.model``, without which it is no such config.
-
-    Raises:
-        ConfigError: It is no config of such a model.
-    """
+    """A ``kind`` of model, whose configs have this ``default_scope`` and these parts."""
     model = cfg.get('model') or {}
     if cfg.get('default_scope') != scope or any(part not in model for part in parts):
         needed = ' and '.join(f'model.{part}' for part in parts)
@@ -99,14 +103,14 @@ def load_trained(model: nn.Module, checkpoint: str | Path, trust: bool = False) 
         CheckpointError: The file cannot be read, has another number of classes, or is of another
             model.
     """
-    source = f'checkpoint {checkpoint}'
-    content = read_checkpoint(checkpoint, trust=trust)
-    state = get_state_dict(content, source=source)
-    check_classes(model, state, source)
-    report = load_weights(model, state, source=source)
-    if report.missing or report.mismatched:
-        raise CheckpointError(f'{report}. It is a checkpoint of another model')
-    return content.get('meta') or {}
+    return load_checkpoint(
+        model,
+        checkpoint,
+        source=f'checkpoint {checkpoint}',
+        require='all',
+        trust=trust,
+        classes=class_keys(model),
+    ).meta
 
 
 def find_labels(cfg: Config, meta: Mapping, model: nn.Module) -> Labels:
@@ -123,19 +127,19 @@ def find_labels(cfg: Config, meta: Mapping, model: nn.Module) -> Labels:
     count = head_classes(model)
     dataset = test_dataset(cfg)
     with _quiet_scope():
-        kind = find_class(DATASETS, dataset['type']) if 'type' in dataset else None
-    sources = (
+        cls = find_class(DATASETS, dataset['type']) if 'type' in dataset else None
+    descriptions = (
         meta.get('dataset_meta') or {},
         dataset.get('metainfo') or {},
-        getattr(kind, 'METAINFO', None) or {},
+        getattr(cls, 'METAINFO', None) or {},
     )
-    for index, source in enumerate(sources):
-        found = {key.lower(): value for key, value in source.items()}
-        classes = found.get('classes')
+    for index, description in enumerate(descriptions):
+        metainfo = {key.lower(): value for key, value in description.items()}
+        classes = metainfo.get('classes')
         if not isinstance(classes, list | tuple):
             continue
         if count is None or len(classes) == count:
-            return Labels(tuple(map(str, classes)), found.get('palette'))
+            return Labels(tuple(map(str, classes)), metainfo.get('palette'))
         if index == 0:
             raise CheckpointError(
                 f'the checkpoint names {len(classes)} classes, the model has {count}'

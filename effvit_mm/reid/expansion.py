@@ -46,8 +46,8 @@ class QueryExpansion:
         for start, block in spaces[0].blocks(spaces[1]):
             part = slice(start, start + len(block))
             own = spaces[0].features[part]
-            found = block.topk(count, largest=False).indices
-            neighbours = spaces[1].features[found]  # Q k D
+            nearest = block.topk(count, largest=False).indices
+            neighbours = spaces[1].features[nearest]  # Q k D
             cosines = F.cosine_similarity(own[:, None], neighbours, dim=-1)
             weights = cosines.clamp(min=0) ** self.alpha if self.alpha else torch.ones_like(cosines)
             total = own + torch.einsum('qk,qkd->qd', weights, neighbours)

@@ -65,7 +65,7 @@ class ReIDFeatures:
 
     @property
     def width(self) -> int:
-        """D."""
+        """Length D of a feature."""
         return self.features.shape[1]
 
     def __getitem__(self, index: np.ndarray | slice) -> ReIDFeatures:
@@ -164,14 +164,14 @@ def load_features(path: str | Path, *, model: str = '', width: int | None = None
         raise DataError(f'feature file {path}: no such file')
     source = f'feature file {path}'
     content = (_read_npz if path.suffix == '.npz' else _read_parquet)(path, source)
-    found = ReIDFeatures(**content, source=source)
-    if width is not None and found.width != width:
-        raise DataError(f'{source} has features of width {found.width}, expected {width}')
-    if model and found.model != model:
-        theirs = f'the model {found.model}' if found.model else 'an unnamed model'
+    features = ReIDFeatures(**content, source=source)
+    if width is not None and features.width != width:
+        raise DataError(f'{source} has features of width {features.width}, expected {width}')
+    if model and features.model != model:
+        theirs = f'the model {features.model}' if features.model else 'an unnamed model'
         raise DataError(f'{source} has features of {theirs}, not of {model}')
-    found.check_finite()
-    return found
+    features.check_finite()
+    return features
 
 
 def import_pyarrow() -> ModuleType:

@@ -102,23 +102,23 @@ def read_names(folder: Path, pattern: re.Pattern) -> list[Named]:
             'Market-1501: data_root/{bounding_box_train,query,bounding_box_test}/*.jpg, or folders '
             'that are given'
         )
-    found, strange = [], []
+    named, strange = [], []
     for path in list_images(folder):
         name = Path(path).relative_to(folder).as_posix()
         match = pattern.search(name)
         if match is None or None in (match['pid'], match['cam']):
             strange.append(name)
         else:
-            found.append(Named(path, _canonical(match['pid']), _canonical(match['cam'])))
+            named.append(Named(path, _canonical(match['pid']), _canonical(match['cam'])))
     if strange:
         raise DataError(
-            f'{folder.absolute()}: {len(strange)} of {len(strange) + len(found)} file names do not '
+            f'{folder.absolute()}: {len(strange)} of {len(strange) + len(named)} file names do not '
             f'tell person and camera: {some(strange)}; the pattern is {pattern.pattern!r} '
             "(Market-1501's are as 0002_c1s1_000451_03.jpg)"
         )
-    if not found:
+    if not named:
         raise DataError(f'{folder.absolute()} has no images')
-    return found
+    return named
 
 
 def _canonical(text: str) -> str:
@@ -155,7 +155,8 @@ def read_folders(
 
     Args:
         root: Where the folders are.
-        pattern: Of the file names, see :func:`read_names`; None for Market-1501's.
+        pattern: Regular expression with the groups ``pid`` and ``cam``, searched for in paths below
+            the folders; None for Market-1501's.
         folders: Names of the folders of ``'train'``, ``'query'`` and ``'gallery'``; those of
             Market-1501 where left out.
         needed: Which of the three must be there; others are read if they are.

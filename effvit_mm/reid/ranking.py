@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,7 +22,9 @@ from ..errors import ConfigError, DataError
 from .distances import Blocks, check_distance, distance_blocks, rows_in_block
 from .expansion import QueryExpansion
 from .features import JUNK, ReIDFeatures
-from .reranking import Reranking, rerank_blocks
+
+if TYPE_CHECKING:
+    from .reranking import Reranking  # needs SciPy
 
 FALSE_ACCEPT_RATES = (1e-4, 1e-3, 1e-2)
 SINGLE_SHOT_REPEATS = 10
@@ -89,13 +92,13 @@ def evaluate(
         DataError: Features that are not finite or of different models, an empty gallery, or not a
             single query with a match.
     """
-    known = np.flatnonzero(gallery.pids != JUNK)
+    places = np.flatnonzero(gallery.pids != JUNK)
     gallery = _ready_gallery(query, gallery, distance)
     pairs = Pairs(query.pids, gallery.pids, query.camids, gallery.camids)
     protocol = SingleShot(gallery.pids, seed) if cuhk03 else None
     ranker = _Ranker(pairs, max_rank, fars, protocol)
     blocks = _compare(query, gallery, distance, rerank, expansion)
-    return ranker.run(blocks if lists is None else lists.read(blocks, pairs, known))
+    return ranker.run(blocks if lists is None else lists.read(blocks, pairs, places))
 
 
 def evaluate_distances(
@@ -110,7 +113,16 @@ def evaluate_distances(
     fars: Sequence[float] = FALSE_ACCEPT_RATES,
     seed: int = 0,
 ) -> ReIDResults:
-    """As :func:`evaluate`, of (Q, G) distances that exist already; they are not changed.
+    """Judge rankings by distances that exist already.
+
+    Args:
+        distances: (Q, G), of queries to gallery items; they are not changed.
+        q_pids, g_pids: (Q,) and (G,) persons; -1 is junk.
+        q_camids, g_camids: (Q,) and (G,) cameras.
+        cuhk03: CMC by CUHK03's single-gallery-shot protocol.
+        max_rank: Length of the CMC curve; at most the gallery's size.
+        fars: False-accept rates of the ROC.
+        seed: Of CUHK03's random choices.
 
     Raises:
         DataError: Labels of other lengths, distances that are not finite, or no query has a match.
@@ -137,23 +149,33 @@ def nearest(
     rerank: Reranking | None = None,
     expansion: QueryExpansion | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first items of each query's ranking, for pictures: what is left out is left out here.
+    """The first items of each query's ranking, for pictures.
+
+    Junk and images of the query's person by its own camera are left out.
+
+    Args:
+        query: Features of the queries.
+        gallery: Features of the gallery.
+        top: Length of a list.
+        distance: ``'cosine'`` or ``'euclidean'``.
+        rerank: Re-rank by k-reciprocal neighbours.
+        expansion: Replace the queries by means with their neighbours.
 
     Returns:
         (Q, top) int64 indices into the gallery and (Q, top) float32 distances; where a ranking is
         shorter, -1 and infinity.
     """
-    known = np.flatnonzero(gallery.pids != JUNK)
+    places = np.flatnonzero(gallery.pids != JUNK)
     gallery = _ready_gallery(query, gallery, distance)
     pairs = Pairs(query.pids, gallery.pids, query.camids, gallery.camids)
     lists = RankLists(range(len(query)), top)
-    for _ in lists.read(_compare(query, gallery, distance, rerank, expansion), pairs, known):
+    for _ in lists.read(_compare(query, gallery, distance, rerank, expansion), pairs, places):
         pass
     return lists.indices, lists.distances
 
 
 class RankLists:
-    """The first items of some queries' rankings, for pictures; what is left out is left out here.
+    """The first items of some queries' rankings, for pictures, without what does not count.
 
     Args:
         queries: Places of the queries, each once.
@@ -169,33 +191,33 @@ class RankLists:
         self.indices = np.full((len(self.rows), top), -1)
         self.distances = np.full((len(self.rows), top), np.inf, np.float32)
 
-    def read(self, blocks: Blocks, pairs: Pairs, known: np.ndarray) -> Blocks:
+    def read(self, blocks: Blocks, pairs: Pairs, places: np.ndarray) -> Blocks:
         """Pass blocks of distances on, unchanged, and keep their lists.
 
         Args:
             blocks: Of distances to the gallery without junk.
             pairs: Of the same gallery.
-            known: (G,) places of its items in the whole gallery.
+            places: (G,) of its items in the whole gallery.
         """
         for start, block in blocks:
             for query, distances in enumerate(block, start):
                 if query in self.rows:
                     left_out = pairs.split(query)[1]
-                    self._keep(self.rows[query], distances.copy(), left_out, known)
+                    self._keep(self.rows[query], distances.copy(), left_out, places)
             yield start, block
 
     def _keep(
-        self, row: int, distances: np.ndarray, left_out: np.ndarray, known: np.ndarray
+        self, row: int, distances: np.ndarray, left_out: np.ndarray, places: np.ndarray
     ) -> None:
         distances[left_out] = np.inf
         count = min(self.indices.shape[1], int(np.isfinite(distances).sum()))
         if count == 0:
             return
         # All up to the last one's distance, so that the gallery's order decides between equals.
-        found = np.flatnonzero(distances <= np.partition(distances, count - 1)[count - 1])
-        found = found[np.argsort(distances[found], kind='stable')][:count]
-        self.indices[row, :count] = known[found]
-        self.distances[row, :count] = distances[found]
+        first = np.flatnonzero(distances <= np.partition(distances, count - 1)[count - 1])
+        first = first[np.argsort(distances[first], kind='stable')][:count]
+        self.indices[row, :count] = places[first]
+        self.distances[row, :count] = distances[first]
 
 
 def _ready_gallery(query: ReIDFeatures, gallery: ReIDFeatures, distance: str) -> ReIDFeatures:
@@ -223,6 +245,8 @@ def _compare(
     if expansion is not None:
         wanted = expansion(wanted, gallery.features, distance)
     if rerank is not None:
+        from .reranking import rerank_blocks
+
         return rerank_blocks(wanted, gallery.features, distance, rerank)
     return distance_blocks(wanted, gallery.features, distance)
 
@@ -238,7 +262,8 @@ class Pairs:
     """Which gallery items match a query, and which are left out for it.
 
     Args:
-        q_pids: (Q,) people of the queries, and so on; the gallery is without junk.
+        q_pids, g_pids: (Q,) and (G,) people; the gallery is without junk.
+        q_camids, g_camids: (Q,) and (G,) cameras.
     """
 
     def __init__(
@@ -261,7 +286,7 @@ class Pairs:
         return same[elsewhere], same[~elsewhere]
 
     def each(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """:meth:`split` of all queries."""
+        """Matches and what is left out, of each query in turn."""
         return map(self.split, range(len(self)))
 
 
@@ -362,9 +387,9 @@ class _Ranker:
         self.single_shot = single_shot
         size = len(pairs.g_camids)
         matches, impostors = [], 0
-        for found, left_out in pairs.each():
-            matches.append(len(found))
-            impostors += size - len(found) - len(left_out) if len(found) else 0
+        for matching, left_out in pairs.each():
+            matches.append(len(matching))
+            impostors += size - len(matching) - len(left_out) if len(matching) else 0
         self.valid = int(np.count_nonzero(matches))
         if self.valid == 0:
             raise DataError(

@@ -14,10 +14,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
 from ..errors import ConfigError
 from .distances import Blocks, FeatureSpace
+
+try:
+    from scipy import sparse
+except ModuleNotFoundError as error:
+    raise ConfigError('re-ranking needs SciPy: `pip install scipy`') from error
 
 # Products of neighbour sets are made for so many images at a time: a few hundred entries for each.
 ROWS_AT_ONCE = 8192
@@ -160,11 +164,11 @@ def _final_blocks(
         distances = block.square_().numpy()
         for number, row in enumerate(distances, start):
             own = slice(*sets.indptr[number : number + 2])
-            found = holders[sets.indices[own]]
-            smaller = np.repeat(sets.data[own], np.diff(found.indptr))
-            np.minimum(smaller, found.data, out=smaller)
+            shares = holders[sets.indices[own]]
+            smaller = np.repeat(sets.data[own], np.diff(shares.indptr))
+            np.minimum(smaller, shares.data, out=smaller)
             # Sets' weights add up to one, so the larger of each pair add up to 2 - shared.
-            shared = np.bincount(found.indices, smaller, minlength=len(row))
+            shared = np.bincount(shares.indices, smaller, minlength=len(row))
             row *= share / (maxima[number] or 1)
             row += (1 - share) * (1 - shared / (2 - shared))
         yield start, distances

@@ -37,10 +37,10 @@ class Gallery:
 
     Args:
         width: Of the features.
-        model: Identity of the model that makes them (:func:`.features.model_identity`); features
-            of another are refused. Empty: not known, any will do.
+        model: Identity of the model that makes them, by ``model_identity``; features of another are
+            refused. Empty: not known, any will do.
         index: ``'exact'`` or ``'approximate'``.
-        distance: ``'cosine'`` or ``'euclidean'`` (squared), as in :mod:`.ranking`.
+        distance: ``'cosine'`` or ``'euclidean'`` (squared).
 
     Attributes:
         paths: File names of the images, in the order in which they were added.
@@ -97,7 +97,8 @@ class Gallery:
 
         Raises:
             ConfigError: ``top`` below 1.
-            DataError: As for :meth:`add`, or the gallery is empty.
+            DataError: The gallery is empty; queries of another model or width, or with a feature
+                that is not a finite number.
         """
         if top < 1:
             raise ConfigError(f'top={top}: must be 1 or more')
@@ -112,10 +113,10 @@ class Gallery:
         distances = np.full((len(features), top), np.inf, np.float32)
         for start in range(0, len(features), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
-            values, found = self._faiss.search(self._ready(features.features[part]), count)
+            values, places = self._faiss.search(self._ready(features.features[part]), count)
             values = 1 - values if self.distance == 'cosine' else values
-            indices[part, :count] = found
-            distances[part, :count] = np.where(found < 0, np.inf, values)
+            indices[part, :count] = places
+            distances[part, :count] = np.where(places < 0, np.inf, values)
         return indices, distances
 
     def save(self, path: str | Path) -> None:
@@ -142,7 +143,7 @@ class Gallery:
 
     @classmethod
     def load(cls, path: str | Path, *, model: str = '', width: int | None = None) -> Gallery:
-        """Read what :meth:`save` wrote.
+        """Read a gallery from the file that :meth:`save` wrote.
 
         Args:
             path: The file.
@@ -183,14 +184,14 @@ class Gallery:
             gallery._labels = [np.load(file, allow_pickle=False)]
         with archive.open('index.faiss') as file:
             stored = _read_index(file)
-        expected, found = (
-            (type(one).__name__, one.d, one.metric_type) for one in (gallery._faiss, stored)
+        expected, actual = (
+            (type(index).__name__, index.d, index.metric_type) for index in (gallery._faiss, stored)
         )
         counts = stored.ntotal, len(gallery.paths), gallery.pids.size, gallery.camids.size
-        if found != expected or set(counts) != {header['count']}:
+        if actual != expected or set(counts) != {header['count']}:
             raise DataError(
-                f'gallery {path}: its parts do not belong together: {found[0]} of width '
-                f'{found[1]}, {counts[0]} features, {counts[1]} names, {counts[2]} labels'
+                f'gallery {path}: its parts do not belong together: {actual[0]} of width '
+                f'{actual[1]}, {counts[0]} features, {counts[1]} names, {counts[2]} labels'
             )
         gallery._faiss = stored
         return gallery

@@ -1,31 +1,26 @@
-"""Networks as files for other runtimes, each compared with PyTorch before it takes its place.
+"""Deployed networks as files for other runtimes, each compared with PyTorch before it is written.
 
-Not imported by :mod:`effvit_mm.deploy`, which the backbones need: this needs all of them.
+Neither configs nor OpenMMLab are needed; :mod:`effvit_mm.inference.export` makes a network of a
+config and a checkpoint.
 """
 
+from .aoti import export_package
+from .formats import FORMATS, Format
 from .graph import Checked, ExportError, check_target, find_shapes
 from .int8 import Quantised, export_int8
-from .onnx import export_onnx, onnx_session
-from .openvino import export_openvino
-from .program import export_package, export_program
-from .source import Source, load_source, source_of
-
-# By the names that tools/deployment/export.py gives them.
-SUFFIXES = {'onnx': '.onnx', 'torch': '.pt2', 'aoti': '.pt2', 'openvino': '.xml', 'int8': '.onnx'}
-WRITERS = {
-    'onnx': export_onnx,
-    'torch': export_program,
-    'aoti': export_package,
-    'openvino': export_openvino,
-}
+from .network import DeployedNetwork
+from .onnx import check_opset, export_onnx, onnx_session
+from .openvino import export_openvino, openvino_session
+from .program import export_program
 
 __all__ = [
-    'SUFFIXES',
-    'WRITERS',
+    'FORMATS',
     'Checked',
+    'DeployedNetwork',
     'ExportError',
+    'Format',
     'Quantised',
-    'Source',
+    'check_opset',
     'check_target',
     'export_int8',
     'export_onnx',
@@ -33,7 +28,6 @@ __all__ = [
     'export_package',
     'export_program',
     'find_shapes',
-    'load_source',
     'onnx_session',
-    'source_of',
+    'openvino_session',
 ]

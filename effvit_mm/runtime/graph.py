@@ -18,6 +18,7 @@ from torch.export import Dim, ExportedProgram
 
 from ..errors import ConfigError, UserError
 from ..utils.files import check_writable, written_atomically
+from .open_sizes import least_sides, one_size_parts
 
 # Largest difference of an output's values from PyTorch's, over its largest value.
 TOLERANCE = 1e-4
@@ -108,17 +109,11 @@ def find_shapes(network: nn.Module, size: Sequence[int], any_size: bool) -> Shap
             '--shape and leave out --any-size'
         )
     # Backbones know what they need; of what lies behind them, maps must have two cells a side.
-    own = [m.graph_side for m in network.modules() if hasattr(m, 'graph_side')]
+    own = least_sides(network)
     maps = [zip(size, m.shape[2:], strict=True) for m in outputs if m.ndim == 4]
     two_cells = (-(-side // cells) + 1 for sides in maps for side, cells in sides)
     least = max([*(own or [LEAST_SIDE]), *two_cells])
     return Shapes((max(size[0], least), max(size[1], least)), least)
-
-
-def one_size_parts(network: nn.Module) -> list[str]:
-    """Classes of the backbones whose graphs hold for one image size alone."""
-    parts = (m for m in network.modules() if getattr(m, 'graph_side', 0) is None)
-    return sorted({type(part).__name__ for part in parts})
 
 
 @contextmanager
@@ -191,24 +186,24 @@ def compare(run: Run, network: nn.Module, shapes: Shapes) -> list[Checked]:
     if least is not None:
         smaller, round_ = max(least, width * 3 // 4 - 5), 224 if least <= 224 else 448
         cases += [(2, (height * 5 // 4 + 3, width)), (1, (height, smaller)), (1, (round_, round_))]
-    found = []
+    checks = []
     for batch, pixels in cases:
         images = noise(batch, pixels, seed=1)
         with torch.no_grad():
             want = [tensor.numpy() for tensor in network(images)]
-        found.append(Checked(batch, pixels, difference(run(images), want)))
-        if not found[-1].difference <= TOLERANCE:
+        checks.append(Checked(batch, pixels, difference(run(images), want)))
+        if not checks[-1].difference <= TOLERANCE:
             raise ExportError(
-                f'what was made differs from PyTorch by {found[-1].difference:.1e} of the largest '
+                f'what was made differs from PyTorch by {checks[-1].difference:.1e} of the largest '
                 f'value ({TOLERANCE:g} is allowed) for a batch of {batch} at {pixels[0]} x '
                 f'{pixels[1]} pixels; nothing was written'
             )
-    return found
+    return checks
 
 
-def difference(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
+def difference(actual: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
     """Largest difference over the largest value, of the worst pair; infinite for other shapes."""
-    if [a.shape for a in found] != [b.shape for b in wanted]:
+    if [a.shape for a in actual] != [b.shape for b in wanted]:
         return float('inf')
-    pairs = zip(found, wanted, strict=True)
+    pairs = zip(actual, wanted, strict=True)
     return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from ..errors import ConfigError
 from .graph import ExportError, Size, check_target, need, replaced_when_right
-from .images import Images, find_calibration
+from .network import DeployedNetwork
 from .onnx import OPSET, check_opset, export_onnx, onnx_session
-from .source import Source
+
+Batch = Tensor | np.ndarray
 
 # Layers with weights. Norms, softmax and the products within attention stay in float32: they are a
 # small part of the time and lose the most.
@@ -41,11 +46,11 @@ class Quantised(NamedTuple):
 
 
 def export_int8(
-    source: Source,
+    network: DeployedNetwork,
     path: str | Path,
     size: Size,
-    images: int = 128,
-    folder: str | Path | None = None,
+    calibration: Iterable[Batch],
+    comparison: Iterable[tuple[Batch, Sequence[int] | None]],
     opset: int = OPSET,
 ) -> Quantised:
     """Write an ONNX file whose convolutions and linear layers compute in eight bits.
@@ -54,30 +59,35 @@ def export_int8(
     in accuracy is measured: :class:`Quantised`.
 
     Args:
-        source, path, size, opset: See :func:`export_onnx`, whose file this starts from.
-        images: Images to find the activations' ranges with, at most.
-        folder: Images; None is the data of the source's config. See :func:`find_calibration`.
+        network: What to write.
+        path: ``.onnx`` file; what lies there is replaced.
+        size: Height and width of the images, in pixels.
+        calibration: Images to find the activations' ranges with: batches ``(B, 3, H, W)``,
+            normalised, float32.
+        comparison: Batches of other images to measure the cost on, with their labels or None.
+        opset: Version of ONNX's operators, 18 to 23.
 
     Raises:
-        ConfigError, ExportError: As :func:`export_onnx`; there are no images.
-        DataError: An image cannot be read.
+        ConfigError: An argument that cannot be used; there are no images.
+        ExportError: A package is missing, the network cannot be exported so, or the outputs are not
+            finite.
     """
     path = check_target(path, '.onnx')
     check_opset(opset)
     need('onnxruntime')
-    known, others = find_calibration(source, size, images, folder)
     with TemporaryDirectory(prefix='effvit_mm_') as work, replaced_when_right(path) as made:
         exact = Path(work) / 'float32.onnx'
-        export_onnx(source, exact, size, opset=opset)
-        quantise(exact, made, known)
-        found = measure_cost(exact, made, known, others, source.outputs == 'logits')
-        if not np.isfinite(found.deviation):
+        export_onnx(network, exact, size, opset=opset)
+        calibrated = quantise(exact, made, calibration)
+        logits = network.outputs == 'logits'
+        cost = measure_cost(exact, made, calibrated, comparison, logits)
+        if not np.isfinite(cost.deviation):
             raise ExportError(f'{path}: the outputs in int8 are not finite; nothing was written')
-        return found
+        return cost
 
 
-def quantise(exact: Path, target: Path, images: Images) -> None:
-    """Make an int8 file of a float32 file."""
+def quantise(exact: Path, target: Path, calibration: Iterable[Batch]) -> int:
+    """Make an int8 file of a float32 file; gives the number of images that ranges are of."""
     from onnxruntime.quantization import (
         CalibrationDataReader,
         QuantFormat,
@@ -88,13 +98,19 @@ def quantise(exact: Path, target: Path, images: Images) -> None:
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self.batches = images.batches()
+            self.batches: Iterator[Batch] = iter(calibration)
+            self.images = 0
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             batch = next(self.batches, None)
-            return None if batch is None else {'images': batch[0].numpy()}
+            if batch is None and not self.images:
+                raise ConfigError('calibration: there are no images')
+            if batch is None:
+                return None
+            self.images += len(batch)
+            return {'images': np.asarray(batch)}
 
-    prepared = exact.with_name('prepared.onnx')
+    prepared, reader = exact.with_name('prepared.onnx'), Reader()
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)  # it logs advice on the root logger
@@ -103,7 +119,7 @@ def quantise(exact: Path, target: Path, images: Images) -> None:
         quantize_static(
             prepared,
             target,
-            Reader(),
+            reader,
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTISED),
             per_channel=True,
@@ -113,16 +129,22 @@ def quantise(exact: Path, target: Path, images: Images) -> None:
         )
     finally:
         root.setLevel(level)
+    return reader.images
 
 
 def measure_cost(
-    exact: Path, rough: Path, known: Images, others: Images, logits: bool
+    exact: Path,
+    rough: Path,
+    calibrated: int,
+    comparison: Iterable[tuple[Batch, Sequence[int] | None]],
+    logits: bool,
 ) -> Quantised:
     """An int8 file against the float32 one.
 
     Args:
         exact, rough: The files, float32 and int8.
-        known, others: The images whose ranges were taken, and those to compare on.
+        calibrated: Images that the ranges are of.
+        comparison: Batches of images to compare on, with their labels or None.
         logits: Whether the outputs are.
     """
     runs = [onnx_session(path) for path in (exact, rough)]
@@ -130,9 +152,10 @@ def measure_cost(
     cosines: list[float] = []
     same: list[bool] = []
     hits: list[np.ndarray] = []
-    for batch, labels in others.batches():
-        found = ([array.reshape(len(batch), -1) for array in run(batch)] for run in runs)
-        pairs = list(zip(*found, strict=True))
+    for images, labels in comparison:
+        batch = torch.as_tensor(images)
+        outputs = ([array.reshape(len(batch), -1) for array in run(batch)] for run in runs)
+        pairs = list(zip(*outputs, strict=True))
         for a, b in pairs:
             squares += (np.square(a - b).sum(), np.square(a).sum())
         cosines.extend(np.min([_cosine(a, b) for a, b in pairs], axis=0))
@@ -141,9 +164,11 @@ def measure_cost(
             same.extend(best[0] == best[1])
             if labels is not None:
                 hits.extend((best == labels).T)
+    if not cosines:
+        raise ConfigError('comparison: there are no images')
     return Quantised(
-        calibrated=len(known.chosen),
-        compared=len(others.chosen),
+        calibrated=calibrated,
+        compared=len(cosines),
         deviation=float(np.sqrt(squares[0] / squares[1])),
         cosine=float(np.mean(cosines)),
         agreement=float(np.mean(same)) if same else None,

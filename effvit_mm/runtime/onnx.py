@@ -24,7 +24,7 @@ from .graph import (
     replaced_when_right,
     trace,
 )
-from .source import Source
+from .network import DeployedNetwork
 
 # onnxruntime 1.17 reads it; PyTorch's own choice.
 OPSET, OPSETS = 20, range(18, 24)
@@ -32,7 +32,7 @@ INT64 = 7
 
 
 def export_onnx(
-    source: Source,
+    network: DeployedNetwork,
     path: str | Path,
     size: Size,
     any_size: bool = False,
@@ -41,7 +41,7 @@ def export_onnx(
     """Write an ONNX file for any batch, once onnxruntime has given PyTorch's numbers with it.
 
     Args:
-        source: What to write.
+        network: What to write.
         path: ``.onnx`` file; what lies there is replaced.
         size: Height and width of the images, in pixels.
         any_size: Let them vary, where the network allows it; ``size`` is an example then.
@@ -56,11 +56,11 @@ def export_onnx(
     check_opset(opset)
     for package in ('onnx', 'onnxscript', 'onnxruntime'):
         need(package)
-    shapes = find_shapes(source.network, size, any_size)
-    program = to_onnx(source, shapes, opset)
+    shapes = find_shapes(network, size, any_size)
+    program = to_onnx(network, shapes, opset)
     with replaced_when_right(path) as made:
         program.save(made, external_data=False)
-        return compare(onnx_session(made), source.network, shapes)
+        return compare(onnx_session(made), network, shapes)
 
 
 def check_opset(opset: int) -> None:
@@ -69,19 +69,19 @@ def check_opset(opset: int) -> None:
         raise ConfigError(f'--opset {opset}: allowed are {OPSETS[0]} to {OPSETS[-1]}')
 
 
-def to_onnx(source: Source, shapes: Shapes, opset: int) -> torch.onnx.ONNXProgram:
+def to_onnx(network: DeployedNetwork, shapes: Shapes, opset: int) -> torch.onnx.ONNXProgram:
     """A network in ONNX's operators.
 
     Raises:
         ExportError: There is no graph of it, or an operator that ONNX does not have.
     """
-    graph = trace(source.network, shapes)
+    graph = trace(network, shapes)
     names = {axis: name for axis, name in AXES.items() if axis == 0 or shapes.least is not None}
     try:
         program = torch.onnx.export(
             graph,
             input_names=['images'],
-            output_names=source.output_names(len(graph.graph_signature.user_outputs)),
+            output_names=network.output_names(len(graph.graph_signature.user_outputs)),
             opset_version=opset,
             dynamic_shapes=(names,),  # names alone: the graph has its open axes already
             custom_translation_table=translations(),
@@ -94,7 +94,7 @@ def to_onnx(source: Source, shapes: Shapes, opset: int) -> torch.onnx.ONNXProgra
             cause = cause.__cause__
         reason = f'{type(cause).__name__}: {str(cause).strip()}'.split('\n')[0]
         raise ExportError(f'torch.onnx cannot write this network: {reason}') from error
-    program.model.metadata_props.update(source.metadata(shapes.least))
+    program.model.metadata_props.update(network.metadata(shapes.least))
     return program
 
 

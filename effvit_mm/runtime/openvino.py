@@ -8,31 +8,42 @@ import numpy as np
 from torch import Tensor
 
 from .graph import Checked, Run, Size, check_target, compare, find_shapes, need, replaced_when_right
+from .network import DeployedNetwork
 from .onnx import OPSET, to_onnx
-from .source import Source
 
 
 def export_openvino(
-    source: Source, path: str | Path, size: Size, any_size: bool = False
+    network: DeployedNetwork, path: str | Path, size: Size, any_size: bool = False
 ) -> list[Checked]:
     """Write an ``.xml`` file for OpenVINO, and its weights beside it as ``.bin``, in float32.
 
     ``openvino.convert_model`` reads the network as ONNX: it takes PyTorch's programs too, but knows
-    fewer of their operators. Arguments and errors are those of :func:`export_onnx`.
+    fewer of their operators.
+
+    Args:
+        network: What to write.
+        path: ``.xml`` file; what lies there is replaced.
+        size: Height and width of the images, in pixels.
+        any_size: Let them vary, where the network allows it; ``size`` is an example then.
+
+    Raises:
+        ConfigError: An argument that cannot be used.
+        ExportError: A package is missing, the network cannot be exported so, or the file's numbers
+            are not PyTorch's.
     """
     path = check_target(path, '.xml')
     for package in ('openvino', 'onnx', 'onnxscript'):
         need(package)
     import openvino
 
-    shapes = find_shapes(source.network, size, any_size)
-    program = to_onnx(source, shapes, OPSET)
+    shapes = find_shapes(network, size, any_size)
+    program = to_onnx(network, shapes, OPSET)
     with replaced_when_right(path, '.bin') as made:
         onnx = made.with_suffix('.onnx')
         program.save(onnx, external_data=False)
         model = openvino.convert_model(onnx)
         openvino.save_model(model, made, compress_to_fp16=False)
-        return compare(openvino_session(made), source.network, shapes)
+        return compare(openvino_session(made), network, shapes)
 
 
 def openvino_session(path: str | Path) -> Run:

@@ -1,9 +1,7 @@
-"""PyTorch's own formats: programs of ``torch.export`` and packages of AOTInductor."""
+"""Programs of ``torch.export``."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,6 @@ from torch import Tensor, nn
 
 from .graph import (
     Checked,
-    ExportError,
     Run,
     Size,
     check_target,
@@ -21,61 +18,35 @@ from .graph import (
     replaced_when_right,
     trace,
 )
-from .source import Source
-
-COMPILERS = ('g++', 'clang++')
+from .network import DeployedNetwork
 
 
 def export_program(
-    source: Source, path: str | Path, size: Size, any_size: bool = False
+    network: DeployedNetwork, path: str | Path, size: Size, any_size: bool = False
 ) -> list[Checked]:
     """Write a program of ``torch.export``; ``torch.export.load(path).module()`` runs it.
 
-    Arguments and errors are those of :func:`export_onnx`; the file's suffix is ``.pt2``.
-    """
-    path = check_target(path, '.pt2')
-    shapes = find_shapes(source.network, size, any_size)
-    graph = trace(source.network, shapes)
-    with replaced_when_right(path) as made:
-        torch.export.save(graph, made, extra_files=source.metadata(shapes.least))
-        return compare(_runner(torch.export.load(made).module()), source.network, shapes)
-
-
-def export_package(
-    source: Source, path: str | Path, size: Size, any_size: bool = False
-) -> list[Checked]:
-    """Write a package of AOTInductor: machine code, for machines like this one.
-
-    ``torch._inductor.aoti_load_package(path)`` loads it, in C++
-    ``torch::inductor::AOTIModelPackageLoader``. Arguments and errors are those of
-    :func:`export_onnx`; the file's suffix is ``.pt2``.
+    Args:
+        network: What to write.
+        path: ``.pt2`` file; what lies there is replaced.
+        size: Height and width of the images, in pixels.
+        any_size: Let them vary, where the network allows it; ``size`` is an example then.
 
     Raises:
-        ExportError: Also where there is no C++ compiler.
+        ConfigError: An argument that cannot be used.
+        ExportError: The network cannot be exported so, or the file's numbers are not PyTorch's.
     """
-    from torch._inductor import aoti_compile_and_package, aoti_load_package
-
     path = check_target(path, '.pt2')
-    check_compiler()
-    shapes = find_shapes(source.network, size, any_size)
-    graph = trace(source.network, shapes)
+    shapes = find_shapes(network, size, any_size)
+    graph = trace(network, shapes)
     with replaced_when_right(path) as made:
-        aoti_compile_and_package(graph, package_path=str(made))
-        return compare(_runner(aoti_load_package(str(made))), source.network, shapes)
+        torch.export.save(graph, made, extra_files=network.metadata(shapes.least))
+        return compare(as_run(torch.export.load(made).module()), network, shapes)
 
 
-def check_compiler() -> None:
-    """Raise where AOTInductor has no C++ compiler to call."""
-    named = os.environ.get('CXX')
-    if not any(map(shutil.which, [named] if named else COMPILERS)):
-        sought = f'CXX={named}' if named else ' or '.join(COMPILERS)
-        raise ExportError(
-            f'AOTInductor needs a C++ compiler, and {sought} was not found: install g++ (apt-get '
-            'install g++), or name one in the environment variable CXX'
-        )
+def as_run(module: nn.Module) -> Run:
+    """A module of PyTorch as a function from images to arrays."""
 
-
-def _runner(module: nn.Module) -> Run:
     def run(images: Tensor) -> list[np.ndarray]:
         with torch.no_grad():
             return [tensor.numpy() for tensor in module(images)]

@@ -49,7 +49,7 @@ def interpolate(grid: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.n
     Args:
         grid: (h, w) integers.
         rows: Places in units of 1 / ``ONE`` rows, any shape.
-        columns: As ``rows``, of a shape that broadcasts with it.
+        columns: Places in units of 1 / ``ONE`` columns, of a shape that broadcasts with ``rows``.
     """
     padded = np.pad(grid.astype(np.int64), 2)
     rows = np.clip(rows, -ONE, grid.shape[0] * ONE) + 2 * ONE

@@ -366,7 +366,10 @@ def _block_sums(values: np.ndarray) -> np.ndarray:
 
 
 def draw_person(picture: np.ndarray, person: Person, pose: Pose, light: int = 0) -> None:
-    """Draw a person onto a picture (H, W, 3) uint8 in BGR, in place; see :meth:`Figure.paste`."""
+    """Draw a person onto a picture (H, W, 3) uint8 in BGR, in place.
+
+    ``light``: percent by which the right side is brighter than the middle.
+    """
     figure = Figure(person, pose, picture.shape[:2])
     figure.draw()
     figure.paste(picture, light)

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.random import RandomState
 
 from ..errors import DataError
+from .folders import make_once
 from .scenes import draw_texture, enlarge
-from .storage import make_once
 from .walker_drawing import BAGS, HAIR, HATS, LOWERS, PATTERNS, VIEWS, Person, Pose, draw_person
 
 DATA_ROOT = 'data/walkers'
@@ -123,9 +123,9 @@ def _draw_person(generator: RandomState, upper: int, lower: int, pattern: str, b
     )
 
 
-def contrast(one: Sequence[int], other: Sequence[int]) -> int:
+def contrast(first: Sequence[int], second: Sequence[int]) -> int:
     """How far two colours are apart: the sum over the channels."""
-    return sum(abs(a - b) for a, b in zip(one, other, strict=True))
+    return sum(abs(a - b) for a, b in zip(first, second, strict=True))
 
 
 def draw_surroundings(camera: int) -> np.ndarray:
@@ -154,7 +154,8 @@ def take_picture(
         generator: Gives pose, place, light, and what is in the way.
         person: Who.
         camera: Index into ``CAMERAS``.
-        surroundings: See :func:`draw_surroundings`.
+        surroundings: (H, W, 3) uint8, what the camera looks at; a random part becomes the
+            background.
         frame: ``'whole'``, or ``'cut'``: a detector's box that holds less than half of a person.
     """
     top = int(generator.randint(surroundings.shape[0] - HEIGHT + 1))

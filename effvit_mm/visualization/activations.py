@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from ..openmm.reid.model import ReIDModel
+    from ..reid.network import ReIDNetwork
 
 STRENGTH = 0.5  # of the colours over the image
 
 
 @torch.no_grad()
-def activation_maps(model: ReIDModel, inputs: Tensor) -> Tensor:
+def activation_maps(model: ReIDNetwork, inputs: Tensor) -> Tensor:
     """How much each cell of the last map speaks for the image's own feature.
 
     A feature behind average pooling and the BNNeck is the mean of what the cells would give alone,

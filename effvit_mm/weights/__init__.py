@@ -1,1 +1,14 @@
-"""The one way in which weights enter a network."""
+"""The one way in which weights enter a network: :func:`load_checkpoint`."""
+
+from .checkpoint import get_state_dict, read_checkpoint, safe_unpickling
+from .loading import LoadReport, count_classes, fit_checkpoint, load_checkpoint
+
+__all__ = [
+    'LoadReport',
+    'count_classes',
+    'fit_checkpoint',
+    'get_state_dict',
+    'load_checkpoint',
+    'read_checkpoint',
+    'safe_unpickling',
+]

@@ -52,7 +52,8 @@ def build_model(config: str, options: list[str], session):
 
 def work(args: argparse.Namespace, session) -> None:
     from effvit_mm.errors import ConfigError
-    from effvit_mm.flops import TensorPass, flops_by_module, zeros
+    from effvit_mm.flops import flops_by_module, zeros
+    from effvit_mm.openmm.flops import TensorPass
 
     shape = ' '.join(map(str, args.shape))
     if len(args.shape) > 2 or min(args.shape) < 1:
@@ -62,13 +63,13 @@ def work(args: argparse.Namespace, session) -> None:
     named = session.cfg is None
     network, prefix = (model, '') if named else (TensorPass(model), 'model.')
     try:
-        found = flops_by_module(network, zeros(model, (3, height, width)))
+        counts = flops_by_module(network, zeros(model, (3, height, width)))
     except ValueError as error:  # of the network, which knows what it can take
         raise ConfigError(f'--shape {shape}: {error}') from error
-    print_table(f'{args.config} at {height} x {width}', model, found, prefix)
+    print_table(f'{args.config} at {height} x {width}', model, counts, prefix)
 
 
-def print_table(title: str, model, found: dict[str, Counter[str]], prefix: str) -> None:
+def print_table(title: str, model, counts: dict[str, Counter[str]], prefix: str) -> None:
     """Operators, then parts, then all."""
     from rich.console import Console
     from rich.table import Table
@@ -79,15 +80,15 @@ def print_table(title: str, model, found: dict[str, Counter[str]], prefix: str) 
     table.add_column('')
     table.add_column('multiply-adds', justify='right')
     table.add_column('parameters', justify='right')
-    for operator, count in found[''].most_common():
+    for operator, count in counts[''].most_common():
         table.add_row(operator, f'{count / 1e9:.3f} G')
     table.add_section()
     for name, part in model.named_children():
-        flops, parameters = flops_of(prefix + name, found), count_parameters(part)
+        flops, parameters = flops_of(prefix + name, counts), count_parameters(part)
         if flops or parameters:
             table.add_row(name, f'{flops / 1e9:.3f} G', f'{parameters / 1e6:.3f} M')
     table.add_section()
-    total = sum(found[''].values())
+    total = counts[''].total()
     table.add_row('all', f'{total / 1e9:.3f} G', f'{count_parameters(model) / 1e6:.3f} M')
     Console().print(table)
 

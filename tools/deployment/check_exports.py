@@ -11,17 +11,18 @@ from itertools import chain, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-FORMATS = ('onnx', 'torch', 'aoti', 'openvino')
 HEADER = ('model', 'format', 'images', 'largest difference', 'file')
 POSITIONS = ('table', 'rel_pos', 'pos_embed')
 
 
 def make_parser() -> argparse.ArgumentParser:
     from effvit_mm.openmm.cli import Parser
+    from effvit_mm.runtime import FORMATS
 
+    exact = [kind for kind in FORMATS if kind != 'int8']
     parser = Parser(prog='check_exports.py', description=__doc__.split('\n')[0])
     parser.add_argument('patterns', nargs='*', default=['*'], help="models, e.g. 'pslt*' (all)")
-    parser.add_argument('--formats', nargs='+', choices=FORMATS, default=['onnx'])
+    parser.add_argument('--formats', nargs='+', choices=exact, default=['onnx'])
     parser.add_argument(
         '--shape', type=int, nargs=2, default=[96, 128], metavar=('H', 'W'), help='pixels (96 128)'
     )
@@ -48,32 +49,32 @@ def as_trained(model) -> None:
                 nn.init.normal_(parameter, std=0.5)
 
 
-def make_source(name: str):
-    """A model of the table with random weights."""
+def build_network(name: str):
+    """A model of the table with random weights, deployed."""
     import torch
 
     import effvit_mm
-    from effvit_mm.runtime import source_of
+    from effvit_mm.runtime import DeployedNetwork
 
     torch.manual_seed(0)
     model = effvit_mm.create_model(name)
     as_trained(model)
-    return source_of(model, name)
+    return DeployedNetwork(model, name)
 
 
-def row(source, kind: str, size: tuple[int, int], any_size: bool) -> list[str]:
+def row(network, kind: str, size: tuple[int, int], any_size: bool) -> list[str]:
     """A model in one format."""
-    from effvit_mm import runtime as export
+    from effvit_mm.runtime import FORMATS, find_shapes
 
-    write = export.WRITERS[kind]
+    suffix, write, _ = FORMATS[kind]
     with TemporaryDirectory() as folder:
-        path = Path(folder, source.title).with_suffix(export.SUFFIXES[kind])
-        checks = write(source, path, size, any_size=any_size)
-        least = export.find_shapes(source.network, size, any_size).least
+        path = Path(folder, network.title).with_suffix(suffix)
+        checks = write(network, path, size, any_size=any_size)
+        least = find_shapes(network, size, any_size).least
         written = sum(file.stat().st_size for file in Path(folder).iterdir())
     images = f'{size[0]} x {size[1]}' if least is None else f'{least} pixels and more'
     return [
-        f'`{source.title}`',
+        f'`{network.title}`',
         kind,
         images,
         f'{max(check.difference for check in checks):.1e}',
@@ -84,18 +85,17 @@ def row(source, kind: str, size: tuple[int, int], any_size: bool) -> list[str]:
 def work(args: argparse.Namespace, session) -> None:
     """A row for each model and format, as they come."""
     import effvit_mm
-    from benchmarks.measure.tables import markdown_table
     from effvit_mm.errors import UserError
 
     names = {pattern: effvit_mm.list_models(pattern) for pattern in args.patterns}
-    for pattern, found in names.items():
-        if not found:
+    for pattern, matches in names.items():
+        if not matches:
             raise UserError(f'no model is called like {pattern!r}; see effvit_mm.list_models()')
-    print(markdown_table(HEADER, []), end='', flush=True)
+    print(f'| {" | ".join(HEADER)} |\n| {" | ".join(["---", *["---:"] * 4])} |', flush=True)
     failed = False
     for name, kind in product(chain(*names.values()), args.formats):
         try:
-            cells = row(make_source(name), kind, tuple(args.shape), args.any_size)
+            cells = row(build_network(name), kind, tuple(args.shape), args.any_size)
         except UserError as error:
             cells, failed = [f'`{name}`', kind, '', f'failed: {error}', ''], True
         print(f'| {" | ".join(cells)} |', flush=True)

@@ -14,18 +14,19 @@ from pathlib import Path
 
 os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
 
-FORMATS = ('onnx', 'torch', 'aoti', 'openvino', 'int8')
-# Arguments that say something to some formats alone.
+MAX_IMAGES = 128  # to calibrate with
+# Arguments that say something to some formats alone, and the writer's option that each belongs to.
 ONLY = {
-    'any_size': ('onnx', 'torch', 'aoti', 'openvino'),
-    'opset': ('onnx', 'int8'),
-    'calibration': ('int8',),
-    'images': ('int8',),
+    'any_size': 'any_size',
+    'opset': 'opset',
+    'calibration': 'calibration',
+    'images': 'calibration',
 }
 
 
 def make_parser() -> argparse.ArgumentParser:
     from effvit_mm.openmm.cli import Parser, add_cfg_options, add_trust_checkpoint
+    from effvit_mm.runtime import FORMATS
 
     parser = Parser(prog='export.py', description=__doc__.split('\n')[0])
     parser.add_argument('model', help='config file, or the name of a model (pslt_tiny)')
@@ -60,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--calibration', metavar='FOLDER', help="images for int8; default: the config's data"
     )
-    parser.add_argument('--images', type=int, help='images for int8, at most (128)')
+    parser.add_argument('--images', type=int, help=f'images for int8, at most ({MAX_IMAGES})')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
     return parser
@@ -69,53 +70,61 @@ def make_parser() -> argparse.ArgumentParser:
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise where an argument does not belong to the format."""
     from effvit_mm.errors import ConfigError
+    from effvit_mm.runtime import FORMATS, check_opset
 
-    for name, formats in ONLY.items():
+    for name, option in ONLY.items():
+        formats = [kind for kind, row in FORMATS.items() if option in row.options]
         if getattr(args, name) not in (None, False) and args.format not in formats:
             flag = name.replace('_', '-')
             raise ConfigError(f'--{flag} goes with --format {" or ".join(formats)}')
-
-
-def given(args: argparse.Namespace, **names: str) -> dict:
-    """Those of the arguments that were given, as a function calls them."""
-    values = {theirs: getattr(args, ours) for theirs, ours in names.items()}
-    return {name: value for name, value in values.items() if value is not None}
+    if args.opset is not None:
+        check_opset(args.opset)
 
 
 def work(args: argparse.Namespace, session) -> None:
     """Build, export, report."""
     from mmengine.logging import MMLogger
 
-    from effvit_mm import runtime as export
+    from effvit_mm import runtime
     from effvit_mm.errors import ConfigError
+    from effvit_mm.inference.export import load_network
 
     check_arguments(args)
-    export.check_target(args.out, export.SUFFIXES[args.format])
+    target = runtime.FORMATS[args.format]
+    runtime.check_target(args.out, target.suffix)
     MMLogger.get_current_instance().setLevel('WARNING')
-    source = export.load_source(
+    loaded = load_network(
         args.model, args.checkpoint, args.part, args.cfg_options, args.trust_checkpoint
     )
-    session.cfg = source.cfg
-    size = source.size if args.shape is None else tuple(args.shape)
+    network, session.cfg = loaded.network, loaded.cfg
+    size = network.size if args.shape is None else tuple(args.shape)
     if size is None:
         raise ConfigError(f"--shape H W is needed: {args.model} does not say its images' size")
     if args.checkpoint is None:
         print('no checkpoint was given: the weights are random')
-    for note in source.notes():
+    for note in network.notes():
         print(note)
     print('tracing, writing, comparing: for networks of many steps (PSLT) minutes', flush=True)
+    options = {name: getattr(args, name) for name in ('any_size', 'opset')}
+    options = {name: value for name, value in options.items() if value}
     if args.format == 'int8':
-        options = given(args, images='images', folder='calibration', opset='opset')
-        text = describe_int8(export.export_int8(source, args.out, size, **options))
-    else:
-        write = export.WRITERS[args.format]
-        options = given(args, any_size='any_size', opset='opset')
-        text = describe_checks(write(source, args.out, size, **options))
-    least = export.find_shapes(source.network, size, args.any_size).least
+        options |= calibration_options(args, loaded, size)
+    result = target.write(network, args.out, size, **options)
+    text = (describe_int8 if args.format == 'int8' else describe_checks)(result)
+    least = runtime.find_shapes(network, size, args.any_size).least
     sides = f'{size[0]}, {size[1]}' if least is None else f'{least} or more, {least} or more'
     bytes_ = sum(file.stat().st_size for file in written_files(args.out))
-    print(f'{source.title}: images (batch, 3, {sides}) to {source.outputs}\n{text}')
+    print(f'{network.title}: images (batch, 3, {sides}) to {network.outputs}\n{text}')
     print(f'wrote {args.out}, {bytes_ / 1e6:.1f} MB')
+
+
+def calibration_options(args: argparse.Namespace, loaded, size: tuple[int, int]) -> dict:
+    """Images for eight bits: to find ranges with, and to measure the cost on."""
+    from effvit_mm.inference.calibration import find_calibration
+
+    number = MAX_IMAGES if args.images is None else args.images
+    calibration, comparison = find_calibration(loaded, size, number, args.calibration)
+    return {'calibration': (images for images, _ in calibration), 'comparison': comparison}
 
 
 def written_files(out: str) -> list[Path]:
@@ -126,24 +135,25 @@ def written_files(out: str) -> list[Path]:
 
 def describe_checks(checks) -> str:
     """One line of all comparisons with PyTorch."""
-    found = ', '.join(
-        f'{one.difference:.1e} ({one.batch} x {one.size[0]} x {one.size[1]})' for one in checks
+    differences = ', '.join(
+        f'{check.difference:.1e} ({check.batch} x {check.size[0]} x {check.size[1]})'
+        for check in checks
     )
-    return f'largest difference from PyTorch over the largest value: {found}'
+    return f'largest difference from PyTorch over the largest value: {differences}'
 
 
-def describe_int8(found) -> str:
+def describe_int8(cost) -> str:
     """What quantisation cost."""
     lines = [
-        f'ranges of {found.calibrated} images; on {found.compared} others the outputs differ from '
-        f'float32 by {100 * found.deviation:.2f} % (RMS), mean cosine {found.cosine:.5f}'
+        f'ranges of {cost.calibrated} images; on {cost.compared} others the outputs differ from '
+        f'float32 by {100 * cost.deviation:.2f} % (RMS), mean cosine {cost.cosine:.5f}'
     ]
-    if found.agreement is not None:
-        lines.append(f'the same best class for {100 * found.agreement:.2f} % of them')
-    if found.accuracy is not None:
-        before, after = (100 * value for value in found.accuracy)
+    if cost.agreement is not None:
+        lines.append(f'the same best class for {100 * cost.agreement:.2f} % of them')
+    if cost.accuracy is not None:
+        before, after = (100 * value for value in cost.accuracy)
         lines.append(f'top-1 {before:.2f} % in float32, {after:.2f} % in int8')
-    before, after = (size / 1e6 for size in found.sizes)
+    before, after = (size / 1e6 for size in cost.sizes)
     lines.append(f'{before:.1f} MB in float32, {after:.1f} MB in int8')
     return '\n'.join(lines)
 

@@ -24,8 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = Parser(prog='convert.py', description=__doc__.split('\n')[0])
     parser.add_argument(
         'source',
-        type=Path,
-        help='checkpoint (.pth, .safetensors): published, or ours for --to timm',
+        help='checkpoint (.pth, .safetensors), or its address: published, or ours for --to timm',
     )
     parser.add_argument('model', help='name of the model, e.g. pslt_base')
     parser.add_argument('target', type=Path, help='file to write (.pth or .safetensors)')
@@ -36,16 +35,14 @@ def make_parser() -> argparse.ArgumentParser:
         help="names to write: ours (default), or timm's, for models with softmax attention alone "
         "(PSLT, which timm lacks: its authors')",
     )
+    parser.add_argument(
+        '--no-ema',
+        dest='use_ema',
+        action='store_false',
+        help='take the weights without averaging where the checkpoint has both',
+    )
     add_trust_checkpoint(parser)
     return parser
-
-
-def build(name: str, weights: dict[str, torch.Tensor]) -> torch.nn.Module:
-    """The model, with as many classes as the weights' head; without a head where they have none."""
-    import effvit_mm
-
-    matrices = (v for k, v in weights.items() if k.startswith('head.') and v.ndim == 2)
-    return effvit_mm.create_model(name, num_classes=len(next(matrices, ())))
 
 
 def write_weights(state: dict[str, torch.Tensor], target: Path) -> None:
@@ -64,20 +61,21 @@ def write_weights(state: dict[str, torch.Tensor], target: Path) -> None:
 
 def work(args: argparse.Namespace, session) -> None:
     """Rename, see that a model takes all of it, write."""
-    from effvit_mm import convert_state_dict, export_state_dict
+    from effvit_mm import convert_state_dict, create_model, export_state_dict
     from effvit_mm.errors import ConfigError
     from effvit_mm.utils.files import check_writable
-    from effvit_mm.weights.checkpoint import get_state_dict, load_weights, read_checkpoint
+    from effvit_mm.weights import count_classes, get_state_dict, load_checkpoint, read_checkpoint
 
     if args.target.suffix not in SUFFIXES:
         raise ConfigError(f'target {args.target}: write to {" or ".join(SUFFIXES)}')
     check_writable(args.target.parent, f'target {args.target}')
     content = read_checkpoint(args.source, trust=args.trust_checkpoint)
-    state = get_state_dict(content, source=str(args.source))
+    state = get_state_dict(content, str(args.source), args.use_ema)
     rename = convert_state_dict if args.to == 'ours' else export_state_dict
     renamed = rename(state, args.model)
     ours = renamed if args.to == 'ours' else convert_state_dict(renamed, args.model)
-    print(load_weights(build(args.model, ours), ours, source=str(args.source)))
+    model = create_model(args.model, num_classes=count_classes(ours) or 0)
+    print(load_checkpoint(model, ours, source=str(args.source)))
     write_weights(renamed, args.target)
     print(f'wrote {args.target}')
 

@@ -17,9 +17,9 @@ from mmengine.logging import MMLogger
 from mmpretrain import get_model
 from torch import Tensor, nn
 
-from ...errors import CheckpointError, ConfigError, UserError
+from ...errors import ConfigError, UserError
 from ...models import create_model, list_models
-from ...weights.checkpoint import get_state_dict, load_weights
+from ...weights import load_checkpoint
 
 KINDS = ('config', 'timm', 'mmpretrain', 'model')
 INTERPOLATIONS = ('bilinear', 'bicubic')
@@ -339,15 +339,13 @@ class Teacher:
     def _load(self, built: _Built) -> None:
         if built.weights is None:
             return
-        from ...weights.fitting import read_anywhere
-
-        source = f'checkpoint {built.weights}'
-        content = read_anywhere(built.weights, self.settings.trust)
-        report = load_weights(built.model, get_state_dict(content, source), source=source)
-        # Counters of batch norms, which old checkpoints lack, are read in training only.
-        missing = [name for name in report.missing if not name.endswith('num_batches_tracked')]
-        if missing or report.mismatched:
-            raise CheckpointError(f'{report}. It is a checkpoint of another model')
+        report = load_checkpoint(
+            built.model,
+            built.weights,
+            source=f'checkpoint {built.weights}',
+            require='all',
+            trust=self.settings.trust,
+        )
         MMLogger.get_current_instance().info(f'teacher {self.settings.name}: {report}')
 
     def _check_classes(self, own: int | None, students: int | None) -> None:

@@ -30,8 +30,8 @@ KNOWN_KEYS = {
     'model_wrapper_cfg', 'optim_wrapper', 'param_scheduler', 'randomness', 'resume', 'runner_type',
     'sync_bn', 'test_cfg', 'test_dataloader', 'test_evaluator', 'test_pipeline', 'train_cfg',
     'train_dataloader', 'train_pipeline', 'trust_checkpoint', 'tta_model', 'tta_pipeline',
-    'val_cfg', 'val_dataloader', 'val_evaluator', 'val_pipeline', 'vis_backends', 'visualizer',
-    'work_dir',
+    'use_ema', 'val_cfg', 'val_dataloader', 'val_evaluator', 'val_pipeline', 'vis_backends',
+    'visualizer', 'work_dir',
 }  # fmt: skip
 SPLITS = ('train', 'val', 'test')
 GROUPS = (

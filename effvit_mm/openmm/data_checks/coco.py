@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import mmengine.registry as root
 
 from ...errors import DataError
+from ...utils.distributed import on_main_process
 from ..config.arguments import find_class
-from .labels import on_main_process
 
 if TYPE_CHECKING:  # else imported late: classification goes without
     from ..datasets.coco_check import CocoReport, CocoSource

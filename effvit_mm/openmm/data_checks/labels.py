@@ -5,31 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from xml.etree import ElementTree
 
 import numpy as np
-from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.fileio import list_from_file
 from torch import nn
 from torch.utils.data import Dataset
 
-from ...errors import DataError, UserError
+from ...errors import DataError
+from ...utils.distributed import on_main_process
 
 MAX_NAMED = 5
-
-
-def on_main_process(check: Callable[[], None]) -> None:
-    """Let the main process alone do a check; what it finds is raised in all of them."""
-    outcome: list[UserError | None] = [None]
-    if is_main_process():
-        try:
-            check()
-        except UserError as error:
-            outcome = [error]
-    broadcast_object_list(outcome)
-    if outcome[0] is not None:
-        raise outcome[0]
 
 
 def head_classes(model: nn.Module) -> int | None:

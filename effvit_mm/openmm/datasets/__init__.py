@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
 
-from ...sample_data.storage import make_once
+from ...sample_data.folders import make_once
 from ...utils.images import load_image
 from .loading import LoadImage
 from .on_texture import OnTexture

@@ -6,8 +6,8 @@ from mmdet.datasets import CocoDataset
 
 from ...errors import DataError
 from ...sample_data.digit_images import CLASSES, SPLITS
+from ...sample_data.folders import make_once
 from ...sample_data.scenes import build_digit_scenes
-from ...sample_data.storage import make_once
 from ..registry import DATASETS
 
 

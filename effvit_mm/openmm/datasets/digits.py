@@ -19,7 +19,7 @@ from ...sample_data.digit_images import (
     load_digit_images,
     split_indices,
 )
-from ...sample_data.storage import make_once
+from ...sample_data.folders import make_once
 from ..registry import DATASETS
 from .image_folder import ImageFolder
 

@@ -18,13 +18,11 @@ from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner as _Runner
 from torch.distributed import init_process_group, is_initialized
 
-from ...errors import CheckpointError
 from ...utils.files import check_writable, temporary_name, written_atomically
-from ...weights.checkpoint import get_state_dict, load_weights, read_checkpoint
-from ...weights.fitting import check_classes, check_same_model, read_anywhere
+from ...weights import fit_checkpoint, read_checkpoint
 from ..console import quiet_standard_error, quieten
 from ..data_checks.coco import check_coco_sets
-from ..data_checks.labels import check_dataset, check_voc_sets
+from ..data_checks.labels import check_dataset, check_voc_sets, class_keys
 from ..registry import RUNNERS
 from .checkpoints import check_resumable, newest_complete_checkpoint
 from .hooks import HISTORY, check_finite_weights
@@ -54,7 +52,8 @@ def seed_worker(worker_id: int) -> None:
 class Runner(_Runner):
     """Trains and tests what a config describes; see mmengine's runner for the arguments.
 
-    Of the config it reads besides: ``trust_checkpoint`` (unpickle anything in checkpoint files)
+    Of the config it reads besides: ``trust_checkpoint`` (unpickle anything in checkpoint files),
+    ``use_ema`` (False: start from, or test, weights without averaging where a checkpoint has both)
     and ``data_checks=dict(allow_empty_classes=False)``; for more of its keys see
     :mod:`.coco_checks`.
     """
@@ -64,6 +63,7 @@ class Runner(_Runner):
     ) -> None:
         cfg = kwargs.get('cfg') or {}
         self._trust = bool(cfg.get('trust_checkpoint', False))
+        self._use_ema = bool(cfg.get('use_ema', True))
         self._data_checks = dict(cfg.get('data_checks') or {})
         self._content: dict | None = None
         self._notes: list[str] = []
@@ -250,24 +250,24 @@ class Runner(_Runner):
         """
         content, self._content = self._content, None
         if content is None:
-            content = read_anywhere(filename, self._trust)
-        state = get_state_dict(content, source=str(filename))
-        content = {**content, 'state_dict': dict(state)}
+            content = read_checkpoint(filename, trust=self._trust)
         training = self._train_loop is not None and not isinstance(self._train_loop, dict)
-        complete = self._resume or not training
-        source = f'checkpoint {filename}'
         model = getattr(self.bare_model, 'module', self.bare_model)  # test-time augmentation
-        if complete:
-            check_classes(model, state, source)
-        if self._resume:
-            check_same_model(model, state, source)
+        report = fit_checkpoint(
+            model,
+            # mmengine's own state_dict is what a training goes on with, whatever is averaged.
+            {'state_dict': content['state_dict']} if self._resume else content,
+            source=f'checkpoint {filename}',
+            require='exact' if self._resume else 'some' if training else 'all',
+            use_ema=self._use_ema,
+            classes=class_keys(model),
+        )
+        # Hooks get the model's names and sizes: a new average begins with what is loaded.
+        content = {**content, 'state_dict': report.state}
         if training and not self._resume:
-            # A new training starts from the averaged weights, which stand in state_dict.
             content.pop('ema_state_dict', None)
         self.call_hook('after_load_checkpoint', checkpoint=content)
-        report = load_weights(model, content['state_dict'], source=source)
-        if complete and (report.missing or report.mismatched):
-            raise CheckpointError(f'{report}. It is a checkpoint of another model')
+        model.load_state_dict(content['state_dict'], strict=False)
         self._has_loaded = True
         self.logger.info(str(report))
         return content

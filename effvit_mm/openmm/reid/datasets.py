@@ -35,7 +35,7 @@ def read_splits(source: str, data_root: str, needed: Sequence[str], **options) -
         data_root: Where it is.
         needed: Subsets that must be there.
         **options: ``pattern``, ``folders``, ``allow_shared_ids`` and ``min_cameras`` of
-            :func:`.names.read_folders`, and ``source_args`` for torchreid's class.
+            :func:`effvit_mm.reid.names.read_folders`, and ``source_args`` for torchreid's class.
 
     Raises:
         ConfigError: Options that do not belong to the source.
@@ -141,13 +141,13 @@ class ReIDDataset(SkipCorrupt, _Pictures):
         min_cameras: How many cameras the split must have.
         source_args: For torchreid's class: ``dict(cuhk03_labeled=True)``, ``dict(version='V2')`` of
             MSMT17.
-        skip_corrupt: Leave out images that cannot be decoded, see :class:`SkipCorrupt`. Without it
-            those of query and gallery end the run before it starts, those of training when met.
+        skip_corrupt: Leave out images that cannot be decoded. Without it those of query and gallery
+            end the run before it starts, those of training when met.
         **kwargs: ``pipeline``, ``indices`` ... of mmengine's ``BaseDataset``.
 
     Raises:
         ConfigError: Arguments that cannot be, or do not go together.
-        DataError: The pictures cannot be used: see :mod:`.names`.
+        DataError: The pictures cannot be used; names files and counts.
     """
 
     def load_data_list(self) -> list[dict]:
@@ -246,11 +246,11 @@ class ConcatReID(ConcatDataset):
         for number, part in enumerate(self.datasets):
             part.offsets = Offsets(pid, camid, number)
             meta = part.metainfo
-            for key, known in names.items():
-                known += [f'{number}/{name}' for name in meta[key]]
+            for key, called in names.items():
+                called += [f'{number}/{name}' for name in meta[key]]
             pid += len(meta['classes'])
             camid += len(meta['cameras'])
-        self._metainfo.update({key: tuple(known) for key, known in names.items()})
+        self._metainfo.update({key: tuple(called) for key, called in names.items()})
 
     @property
     @force_full_init

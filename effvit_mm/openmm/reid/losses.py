@@ -11,14 +11,15 @@ from types import ModuleType
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...errors import ConfigError, DataError
+from ...reid.network import PersonClassifier
 from ..registry import MODELS
 
 
 @MODELS.register_module()
-class SoftmaxLoss(nn.Linear):
+class SoftmaxLoss(PersonClassifier):
     """Label-smoothed cross-entropy on a linear layer without bias.
 
     Args:
@@ -35,13 +36,12 @@ class SoftmaxLoss(nn.Linear):
         label_smoothing: float = 0.1,
         weight: float = 1.0,
     ) -> None:
-        super().__init__(in_channels, num_classes, bias=False)
+        super().__init__(in_channels, num_classes)
         if not 0 <= label_smoothing < 1:
             raise ConfigError(
                 f'model.classifier.label_smoothing={label_smoothing!r}: a number from 0 to below 1 '
                 'is needed'
             )
-        nn.init.normal_(self.weight, std=1e-3)
         self.label_smoothing, self.loss_weight = label_smoothing, weight
 
     def loss(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,7 +119,7 @@ def hardest_distances(
 
 @MODELS.register_module()
 class TripletLoss(BaseModule):
-    """Batch-hard triplet loss on Euclidean distances; see :func:`hardest_distances`.
+    """Batch-hard triplet loss on Euclidean distances (Hermans et al., 2017, equation 5).
 
     Args:
         margin: How much nearer the farthest of the person must be than the nearest other person,

@@ -17,7 +17,7 @@ from ...reid.expansion import QueryExpansion
 from ...reid.features import ReIDFeatures
 from ...reid.ranking import RankLists, ReIDResults, evaluate
 from ...reid.reranking import Reranking
-from ..data_checks.labels import on_main_process
+from ...utils.distributed import on_main_process
 from ..registry import METRICS
 
 RANKS = (1, 5, 10)
@@ -118,28 +118,28 @@ class ReIDMetric(BaseMetric):
         own = [_packed(self.results)] if self.results else []
         self.results.clear()
         parts = collect_results(own, get_world_size(), self.collect_device, self.collect_dir)
-        found: list[dict[str, float]] = [{}]
+        figures: list[dict[str, float]] = [{}]
 
         def judge() -> None:
             self._size = size
-            found[0] = self.compute_metrics(parts)
+            figures[0] = self.compute_metrics(parts)
 
         on_main_process(judge)
-        broadcast_object_list(found)
-        return {f'{self.prefix}/{name}': value for name, value in found[0].items()}
+        broadcast_object_list(figures)
+        return {f'{self.prefix}/{name}': value for name, value in figures[0].items()}
 
     def compute_metrics(self, results: list[dict[str, np.ndarray]]) -> dict[str, float]:
         """The figures from the packed samples of the processes that had any."""
         if not results:
             raise DataError('ReIDMetric: not a single image was evaluated')
         joined = {name: np.concatenate([part[name] for part in results]) for name in NEEDED}
-        index, kept = np.unique(joined['sample_idx'], return_index=True)
+        index, first = np.unique(joined['sample_idx'], return_index=True)
         if len(index) != self._size:
             raise DataError(
                 f'ReIDMetric: {len(index)} different images were evaluated, the data set has '
                 f'{self._size}; its sampler leaves some out'
             )
-        joined = {name: values[kept] for name, values in joined.items()}
+        joined = {name: values[first] for name, values in joined.items()}
         self.features = query, gallery = tuple(
             ReIDFeatures(
                 *(joined[name][joined['subset'] == subset] for name in NEEDED[:4]),
@@ -156,9 +156,9 @@ class ReIDMetric(BaseMetric):
                 'left out',
                 logger='current',
             )
-        found = {'mAP': figures.mAP, **{f'rank_{k}': figures.rank(k) for k in RANKS}}
-        found['mINP'] = figures.mINP
-        return {name: round(100 * value, 2) for name, value in found.items()}
+        shares = {'mAP': figures.mAP, **{f'rank_{k}': figures.rank(k) for k in RANKS}}
+        shares['mINP'] = figures.mINP
+        return {name: round(100 * value, 2) for name, value in shares.items()}
 
 
 def _packed(samples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
@@ -174,7 +174,7 @@ def _settings(kind: type, key: str, values: Mapping[str, Any] | None) -> Any:
     """Settings from a config's dict, or None."""
     if values is None:
         return None
-    known = [field.name for field in fields(kind)]
-    if unknown := [name for name in values if name not in known]:
-        raise ConfigError(f'{key}: no option {unknown[0]!r}; it has {", ".join(known)}')
+    options = [field.name for field in fields(kind)]
+    if unknown := [name for name in values if name not in options]:
+        raise ConfigError(f'{key}: no option {unknown[0]!r}; it has {", ".join(options)}')
     return kind(**values)

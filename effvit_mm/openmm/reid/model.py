@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from ...backbones import Deployable
 from ...errors import ConfigError
+from ...reid.network import ReIDNetwork
+from ...reid.pooling import POOLINGS
 from ..registry import MODELS
-from .pooling import pooled_width
+
+for _pooling in POOLINGS.values():
+    MODELS.register_module(module=_pooling)
 
 PREPROCESSOR = {
     'type': 'mmengine.ImgDataPreprocessor',
@@ -22,31 +25,17 @@ PREPROCESSOR = {
 }
 
 
-class BNNeck(nn.BatchNorm1d):
-    """A batch norm whose bias is zero and stays so: no parameter for any optimizer."""
-
-    def __init__(self, num_features: int) -> None:
-        super().__init__(num_features)
-        del self.bias
-        self.register_buffer('bias', torch.zeros(num_features))
-
-
 @MODELS.register_module()
-class ReIDModel(Deployable, BaseModel):
-    """Images to features that are near for one person and far for different ones.
-
-    Luo et al., "Bag of Tricks and A Strong Baseline for Deep Person Re-identification", CVPRW 2019:
-    a batch norm whose bias stays zero, the BNNeck, lies between the pooled feature, which distances
-    are trained on, and the classifier. What comes out of it is the feature to search with, under
-    the cosine distance. Weights are named ``backbone.*``, ``pool.*``, ``neck.*``, ``classifier.*``.
+class ReIDModel(ReIDNetwork, BaseModel):
+    """The network of re-identification with its losses, as mmengine's runner trains it.
 
     Args:
         backbone: Config of any backbone.
-        pooling: Config; None is the mean of the last map. See :mod:`.pooling`.
+        pooling: Config of one of :mod:`effvit_mm.reid.pooling`; None is the mean of the last map.
         num_classes: Persons that are trained on; where it is left out, the runner takes it from
             the training set. Without it there is no classifier, nor need of one to predict.
-        classifier: Config of the loss behind the BNNeck, None for none; see :mod:`.losses`.
-        metric_loss: Config of the loss before it, None for none.
+        classifier: Config of the loss behind the BNNeck, such as ``SoftmaxLoss``; None for none.
+        metric_loss: Config of the loss before it, such as ``TripletLoss``; None for none.
         in_channels: Width of the backbone's last map, for backbones that do not declare it.
         data_preprocessor: As in mmengine; what it does not say is ImageNet's mean and deviation,
             RGB.
@@ -69,32 +58,17 @@ class ReIDModel(Deployable, BaseModel):
     ) -> None:
         if not isinstance(data_preprocessor, nn.Module):
             data_preprocessor = {**PREPROCESSOR, **(data_preprocessor or {})}
-        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        self.backbone = MODELS.build(backbone)
-        self.pool = MODELS.build(pooling or {'type': 'effvit_mm.AveragePooling'})
-        self.num_features = pooled_width(self.backbone, self.pool, in_channels)
-        self.neck = BNNeck(self.num_features)
+        super().__init__(
+            MODELS.build(backbone),
+            None if pooling is None else MODELS.build(pooling),
+            _classifier_builder(classifier, num_classes),
+            in_channels,
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg,
+        )
         self.num_classes = num_classes
         self._classifies = classifier is not None
-        self.classifier = self._build_classifier(classifier)
-        # Nothing behind the neck would give its scale a gradient, and DDP asks for one.
-        self.neck.weight.requires_grad_(self.classifier is not None)
         self.metric_loss = None if metric_loss is None else MODELS.build(metric_loss)
-
-    def _build_classifier(self, classifier: Mapping | None) -> nn.Module | None:
-        persons = self.num_classes
-        if classifier is None or persons is None:
-            return None
-        if type(persons) is not int or persons < 2:
-            raise ConfigError(
-                f'model.num_classes={persons!r}: a whole number of persons, 2 or more, is needed'
-            )
-        sizes = {'in_channels': self.num_features, 'num_classes': persons}
-        return MODELS.build({**classifier, **sizes})
-
-    def pooled(self, inputs: Tensor) -> Tensor:
-        """Images ``(B, 3, H, W)``, normalised, to features before the BNNeck ``(B, D)``."""
-        return self.pool(self.backbone(inputs)[-1])
 
     def forward(
         self,
@@ -113,7 +87,7 @@ class ReIDModel(Deployable, BaseModel):
                 ``'loss'`` for a dict of losses.
         """
         if mode == 'tensor':
-            return self.neck(self.pooled(inputs))
+            return super().forward(inputs)
         if mode == 'predict':
             return self.predict(inputs, data_samples)
         if mode == 'loss':
@@ -124,7 +98,7 @@ class ReIDModel(Deployable, BaseModel):
         self, inputs: Tensor, data_samples: Sequence[BaseDataElement] | None = None
     ) -> list[BaseDataElement]:
         """Data samples with the images' features; new ones where none are given."""
-        features = self.neck(self.pooled(inputs)).float()
+        features = super().forward(inputs).float()
         samples = data_samples or [BaseDataElement() for _ in features]
         for sample, feature in zip(samples, features, strict=True):
             sample.feature = feature
@@ -148,12 +122,25 @@ class ReIDModel(Deployable, BaseModel):
             losses['accuracy'] = (logits.detach().argmax(1) == labels).float().mean()
         if self.metric_loss is not None:
             cameras = [sample.get('camid') for sample in data_samples]
-            known = None if None in cameras else torch.tensor(cameras, device=pooled.device)
-            losses['loss_metric'] = self.metric_loss(pooled, labels, known)
+            camids = None if None in cameras else torch.tensor(cameras, device=pooled.device)
+            losses['loss_metric'] = self.metric_loss(pooled, labels, camids)
         return losses
 
     def switch_to_deploy(self) -> ReIDModel:
-        """See :class:`Deployable`. What is for training alone is gone."""
+        """Fold norms and drop classifier and losses, in place; features stay what they are."""
         super().switch_to_deploy()
-        self.classifier = self.metric_loss = None
+        self.metric_loss = None
         return self
+
+
+def _classifier_builder(
+    config: Mapping | None, persons: int | None
+) -> Callable[[int], nn.Module] | None:
+    """What makes the classifier when the features' width is known; None without one."""
+    if config is None or persons is None:
+        return None
+    if type(persons) is not int or persons < 2:
+        raise ConfigError(
+            f'model.num_classes={persons!r}: a whole number of persons, 2 or more, is needed'
+        )
+    return lambda width: MODELS.build({**config, 'in_channels': width, 'num_classes': persons})

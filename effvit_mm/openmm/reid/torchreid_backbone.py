@@ -45,11 +45,11 @@ class TorchreidBackbone(BaseModule):
 
     def _build(self, pretrained: bool) -> nn.Module:
         models = import_torchreid('models')
-        known = models.__dict__['__model_factory']
-        if self.name not in known:
+        factory = vars(models)['__model_factory']
+        if self.name not in factory:
             raise ConfigError(
                 f'model.backbone.name={self.name!r}: torchreid has no such model; it has '
-                f'{", ".join(sorted(known))}'
+                f'{", ".join(sorted(factory))}'
             )
         with redirect_stdout(StringIO()):
             return models.build_model(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,63 +15,63 @@ from mmengine.registry import DATASETS, DefaultScope
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..inference.inputs import Image, find_images
-from ..openmm.console import import_quietly
 from ..openmm.trained import innermost_dataset, test_dataset
-from .graph import Size
-from .source import Source
+from ..utils.images import load_image
+from .export import LoadedNetwork
+from .inputs import Image, find_images
 
 BATCH = 16
 
 
-class Images(NamedTuple):
-    """Images, read when they are wanted.
+@dataclass(frozen=True)
+class ImageBatches:
+    """Batches of images, read when they are iterated over.
+
+    Each is ``(B, 3, H, W)``, normalised, with the list of its labels, or None where there are none.
 
     Attributes:
         items: A data set of mmengine, or files.
-        chosen: Places among them.
-        source: Whose normalisation, and whose preprocessor for data sets.
+        indices: Of the images among them.
+        loaded: Whose normalisation, and whose preprocessor for data sets.
         size: Height and width in pixels that files are scaled to.
+
+    Raises:
+        ConfigError: The data set's images are of another size; raised while iterating.
+        DataError: An image cannot be read; raised while iterating.
     """
 
     items: Any
-    chosen: Sequence[int]
-    source: Source
-    size: Size
+    indices: Sequence[int]
+    loaded: LoadedNetwork
+    size: tuple[int, int]
 
-    def batches(self) -> Iterator[tuple[Tensor, list[int] | None]]:
-        """Images ``(B, 3, H, W)``, normalised, and their labels where they have some.
-
-        Raises:
-            ConfigError: The data set's images are of another size than the graph.
-        """
-        for start in range(0, len(self.chosen), BATCH):
-            places = self.chosen[start : start + BATCH]
-            if self.source.model is None or isinstance(self.items, list):
+    def __iter__(self) -> Iterator[tuple[Tensor, list[int] | None]]:
+        for start in range(0, len(self.indices), BATCH):
+            places = self.indices[start : start + BATCH]
+            if isinstance(self.items, list):
                 yield torch.stack([self._file(self.items[i]) for i in places]), None
             else:
                 yield self._samples([self.items[i] for i in places])
 
     def _file(self, path: Path) -> Tensor:
-        from ..utils.images import load_image
-
+        normalisation = self.loaded.network.normalisation
         height, width = self.size
         array = cv2.resize(load_image(path), (width, height), interpolation=cv2.INTER_AREA)
-        if self.source.normalisation['order'] == 'RGB':
+        if normalisation['order'] == 'RGB':
             array = array[..., ::-1]
-        mean, std = (np.float32(self.source.normalisation[key]) for key in ('mean', 'std'))
+        mean, std = (np.float32(normalisation[key]) for key in ('mean', 'std'))
         return torch.from_numpy(np.ascontiguousarray(((array - mean) / std).transpose(2, 0, 1)))
 
     def _samples(self, samples: list[dict]) -> tuple[Tensor, list[int] | None]:
         shapes = {tuple(sample['inputs'].shape[1:]) for sample in samples}
         if shapes != {self.size}:
-            found = ', '.join(f'{h} x {w}' for h, w in sorted(shapes))
+            sizes = ', '.join(f'{h} x {w}' for h, w in sorted(shapes))
             raise ConfigError(
-                f'the images of the test pipeline are of {found} pixels, the exported graph takes '
+                f'the images of the test pipeline are of {sizes} pixels, the exported graph takes '
                 f'{self.size[0]} x {self.size[1]}: change --shape or the pipeline'
             )
         batch = {'inputs': torch.stack([sample['inputs'] for sample in samples])}
-        images = self.source.model.data_preprocessor(batch, False)['inputs']
+        images = self.loaded.model.data_preprocessor(batch, False)['inputs']
         labels = [getattr(sample['data_samples'], 'gt_label', None) for sample in samples]
         if any(label is None or label.numel() != 1 for label in labels):
             return images, None
@@ -78,8 +79,8 @@ class Images(NamedTuple):
 
 
 def find_calibration(
-    source: Source, size: Size, count: int, folder: str | Path | None = None
-) -> tuple[Images, Images]:
+    loaded: LoadedNetwork, size: tuple[int, int], count: int, folder: str | Path | None = None
+) -> tuple[ImageBatches, ImageBatches]:
     """Images to quantise with, at most ``count``, and others to compare on.
 
     Of a config: its training images, evenly spaced, through the test pipeline; and all test images.
@@ -97,13 +98,12 @@ def find_calibration(
         files = [image.path for image in find_images(folder) if isinstance(image, Image)]
         if len(files) < 2:
             raise ConfigError(f'--calibration {folder}: two images or more are needed')
-        import_quietly('mmpretrain')  # reading files brings it
         files = files[: 2 * count]
-        return tuple(Images(files, range(i, len(files), 2), source, size) for i in range(2))
-    cfg = source.cfg
-    if cfg is None or source.outputs in ('map', 'level'):
+        return tuple(ImageBatches(files, range(i, len(files), 2), loaded, size) for i in range(2))
+    cfg = loaded.cfg
+    if cfg is None or loaded.network.outputs in ('map', 'level'):
         raise ConfigError(
-            f'int8 needs images: of {source.title} name a folder of them with --calibration'
+            f'int8 needs images: of {loaded.network.title} name a folder of them with --calibration'
         )
     nodes = [(cfg.get(f'{split}_dataloader') or {}).get('dataset') for split in ('train', 'test')]
     if None in nodes:
@@ -114,9 +114,9 @@ def find_calibration(
     train, test = dict(innermost_dataset(nodes[0])), nodes[1]
     train['pipeline'] = test_dataset(cfg)['pipeline']
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmpretrain')):
-        seen, unseen = (DATASETS.build(copy.deepcopy(node)) for node in (train, test))
-    step = max(len(seen) // count, 1)
+        train_images, test_images = (DATASETS.build(copy.deepcopy(node)) for node in (train, test))
+    step = max(len(train_images) // count, 1)
     return (
-        Images(seen, range(0, len(seen), step)[:count], source, size),
-        Images(unseen, range(len(unseen)), source, size),
+        ImageBatches(train_images, range(0, len(train_images), step)[:count], loaded, size),
+        ImageBatches(test_images, range(len(test_images)), loaded, size),
     )

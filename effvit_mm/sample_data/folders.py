@@ -54,10 +54,10 @@ def _is_complete(folder: Path, version: str) -> bool:
     """Whether ``folder`` holds finished data; an error if it holds anything else."""
     marker = folder / MARKER
     if marker.is_file():
-        found = marker.read_text()
-        if found != version:
+        present = marker.read_text()
+        if present != version:
             raise DataError(
-                f'{folder} holds sample data of version {found}, this release makes {version}: '
+                f'{folder} holds sample data of version {present}, this release makes {version}: '
                 'delete the folder and it is made anew'
             )
         return True

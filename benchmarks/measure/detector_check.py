@@ -19,9 +19,10 @@ from effvit_mm.openmm.config.loading import load_config
 from effvit_mm.openmm.data_checks.labels import head_classes
 from effvit_mm.openmm.trained import build_detector
 
-from .memory import begin_as_tool, peak_bytes, reset_peak
+from .detectors import synthetic_batch
+from .isolation import begin_as_tool
+from .memory import peak_bytes, reset_peak
 
-OBJECTS = 20  # on each synthetic image: thrice COCO's mean
 SEED = 0
 
 
@@ -67,7 +68,7 @@ class DetectorCheck(NamedTuple):
     Attributes:
         parameters: Their number.
         batch_size: Images of a training step.
-        sizes: What was found at each size.
+        sizes: What was measured at each size.
     """
 
     parameters: int
@@ -92,32 +93,6 @@ def random_detector(config: str, overrides: Sequence[str] = ()) -> tuple[Config,
     return cfg, model
 
 
-def synthetic_batch(
-    size: tuple[int, int], batch_size: int, num_classes: int, masks: bool = False
-) -> dict:
-    """Images of noise with random objects, as a data loader gives them: uint8, not padded.
-
-    Args:
-        size: Height and width in pixels.
-        batch_size: Images.
-        num_classes: Labels lie below it.
-        masks: Give the objects masks.
-    """
-    from mmdet.testing import demo_mm_inputs
-
-    data = demo_mm_inputs(
-        batch_size,
-        [(3, *size)] * batch_size,
-        num_items=[OBJECTS] * batch_size,
-        num_classes=num_classes,
-        with_mask=masks,
-    )
-    for sample in data['data_samples']:
-        sample.set_metainfo({'scale_factor': (1.0, 1.0)})
-        del sample.ignored_instances
-    return data
-
-
 def check_detector(
     config: str,
     overrides: Sequence[str] = (),
@@ -128,7 +103,7 @@ def check_detector(
 ) -> DetectorCheck:
     """Train a detector and predict with it at several sizes, on synthetic images.
 
-    Peaks are of this process: call it through :func:`.memory.run_apart`.
+    Peaks are of this process: call it through :func:`.isolation.run_isolated`.
 
     Args:
         config, overrides: Config file and ``key=value`` pairs; its optimizer trains.
@@ -169,7 +144,7 @@ def check_training(
         # A runner's hook says it to preprocessors that change their size as training goes on.
         MessageHub.get_current_instance().update_info('iter', step)
         start = time.perf_counter()
-        losses.append(_train_step(model, optimizer, batch))
+        losses.append(train_step(model, optimizer, batch))
         seconds = time.perf_counter() - start
     peak = peak_bytes()
     optimizer.zero_grad()
@@ -186,19 +161,20 @@ def check_prediction(model: nn.Module, size: tuple[int, int]) -> Prediction:
     start = time.perf_counter()
     (result,) = model.test_step(image)
     seconds, peak = time.perf_counter() - start, peak_bytes()
-    _check_result(result, size, masks)
-    return Prediction(seconds, peak, _count_levels(model, image))
+    check_result(result, size, masks)
+    return Prediction(seconds, peak, count_levels(model, image))
 
 
-def _train_step(model: nn.Module, optimizer: OptimWrapper, batch: Mapping) -> float:
+def train_step(model: nn.Module, optimizer: OptimWrapper, batch: Mapping) -> float:
+    """The loss of one step."""
     loss = float(model.train_step(batch, optim_wrapper=optimizer)['loss'].detach())
     if not math.isfinite(loss):
         raise ArithmeticError(f'the loss is {loss}')
     return loss
 
 
-def _count_levels(model: nn.Module, image: Mapping) -> int:
-    """Of the image without the padding that it has in a batch."""
+def count_levels(model: nn.Module, image: Mapping) -> int:
+    """Maps that the neck gives of an image without the padding that it has in a batch."""
     height, width = image['inputs'][0].shape[-2:]
     x = model.data_preprocessor(image, False)['inputs'][..., :height, :width]
     levels = model.extract_feat(x)
@@ -207,12 +183,12 @@ def _count_levels(model: nn.Module, image: Mapping) -> int:
     return len(levels)
 
 
-def _check_result(result, size: tuple[int, int], masks: bool) -> None:
+def check_result(result, size: tuple[int, int], masks: bool) -> None:
     """Boxes must be finite and inside the image, masks of its size."""
-    found = result.pred_instances
-    x, y = found.bboxes[:, 0::2], found.bboxes[:, 1::2]
+    predicted = result.pred_instances
+    x, y = predicted.bboxes[:, 0::2], predicted.bboxes[:, 1::2]
     inside = ((x >= 0) & (x <= size[1])).all() and ((y >= 0) & (y <= size[0])).all()
-    if not inside or not found.scores.isfinite().all():
+    if not inside or not predicted.scores.isfinite().all():
         raise ArithmeticError('a predicted box is not finite or outside the image')
-    if masks and tuple(found.masks.shape) != (len(found), *size):
-        raise ArithmeticError(f'masks of {tuple(found.masks.shape)} for an image of {size}')
+    if masks and tuple(predicted.masks.shape) != (len(predicted), *size):
+        raise ArithmeticError(f'masks of {tuple(predicted.masks.shape)} for an image of {size}')

@@ -7,10 +7,10 @@ from types import ModuleType
 
 from torch import nn
 
+import effvit_mm
 from effvit_mm.errors import ConfigError
-from effvit_mm.models import create_model, list_models
 
-from .subjects import kind_of
+from .workload import kind_of
 
 PEOPLE = 751  # classes of torchreid's models: as on Market-1501
 SHOWN = 8  # names in a message
@@ -23,20 +23,20 @@ def check_network(model: str) -> None:
         ConfigError: With the names that are most alike.
     """
     name = model.partition(':')[2] or model
-    known = known_networks(kind_of(model))
+    names = network_names(kind_of(model))
     if kind_of(model) == 'timm':
         name = name.partition('.')[0]  # behind the point: which pretrained weights
-    if name not in known:
+    if name not in names:
         start = name.partition('_')[0]
-        alike = [other for other in known if other.startswith(start)] or known
+        alike = [other for other in names if other.startswith(start)] or names
         more = f' and {len(alike) - SHOWN} more' if len(alike) > SHOWN else ''
         raise ConfigError(
             f'there is no network {model!r}; there are {", ".join(alike[:SHOWN])}{more}'
         )
 
 
-def known_networks(kind: str) -> list[str]:
-    """Names of the networks of a kind, see :func:`.subjects.kind_of`."""
+def network_names(kind: str) -> list[str]:
+    """Names of the networks of a kind, one of those that :func:`.workload.kind_of` gives."""
     if kind == 'timm':
         return _library('timm').list_models()
     if kind == 'torchvision':
@@ -44,7 +44,7 @@ def known_networks(kind: str) -> list[str]:
         return models.list_models(module=models)
     if kind == 'torchreid':
         return sorted(vars(_torchreid_models())['__model_factory'])
-    return list_models()
+    return effvit_mm.list_models()
 
 
 def build_network(model: str, size: tuple[int, int], checkpoint: str | None = None) -> nn.Module:
@@ -53,7 +53,7 @@ def build_network(model: str, size: tuple[int, int], checkpoint: str | None = No
     Only timm's models of a fixed size are built for it; others take the size or fail.
 
     Args:
-        model: Its name, see :mod:`.subjects`.
+        model: Its name, as ``pslt_tiny`` or ``timm:deit_tiny_patch16_224``.
         size: Height and width.
         checkpoint: Weights, of a network of ours; random ones where it is None.
     """
@@ -68,7 +68,7 @@ def build_network(model: str, size: tuple[int, int], checkpoint: str | None = No
     if kind == 'torchreid':
         build = _torchreid_models().build_model
         return build(name, num_classes=PEOPLE, pretrained=False, use_gpu=False)
-    return create_model(model, checkpoint=checkpoint)
+    return effvit_mm.create_model(model, checkpoint=checkpoint)
 
 
 def _library(name: str) -> ModuleType:

@@ -1,8 +1,8 @@
 """Speed, memory and size of models side by side, whole and in parts.
 
-Subjects that see images of one size and batch are a group: they are held ready together, each in a
-process of its own, and timed in turns. A group has products of large matrices among its subjects,
-which show what the machine could do meanwhile.
+Workloads of one image size and batch are a group: they are held ready together, each in a process
+of its own, and timed alternately. Products of large matrices are timed with each group, which show
+what the machine could do meanwhile.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import NamedTuple
 from effvit_mm.errors import DataError
 from effvit_mm.utils.files import write_text
 
-from .latency import Timing
-from .subjects import BEFORE, BF16, GEMM, TRAINING, Subject
-from .turns import Found, measure_in_turns
+from .alternating import Outcome, measure_alternately
+from .timing import Timing
+from .workload import BEFORE, BF16, GEMM, TRAINING, Workload
 
 PARTIAL_SUFFIX = '.partial'
 
 
 class Row(NamedTuple):
-    """What was measured of a part of a subject.
+    """What was measured of a part of a workload.
 
     Attributes:
-        model, form, size, batch_size: See :class:`.subjects.Subject`.
+        model, form, size, batch_size: See :class:`.workload.Workload`.
         part: Which part of it.
         timing: Seconds of a batch.
-        memory, process, multiply_adds, parameters: See :class:`.answers.Cost`.
+        memory, process, multiply_adds, parameters: See :class:`.costs.Cost`.
     """
 
     model: str
@@ -45,8 +45,8 @@ class Row(NamedTuple):
 
     @property
     def label(self) -> str:
-        """As a command names the subject."""
-        return Subject(self.model, self.form, self.size).label
+        """As a command names the workload."""
+        return Workload(self.model, self.form, self.size).label
 
     @property
     def images_per_second(self) -> float:
@@ -63,7 +63,7 @@ class Ratios(NamedTuple):
 
 
 class Group(NamedTuple):
-    """What was measured of subjects in turns.
+    """What was measured of workloads in alternation.
 
     Attributes:
         rows: One for each part.
@@ -83,11 +83,11 @@ class Group(NamedTuple):
         return flops / self.gemm['bfloat16' if BF16 in row.form else 'float32']
 
     def ratios(self, row: Row, baseline: str) -> Ratios | None:
-        """A row beside the baseline; times are medians, of the same turns.
+        """A row beside the baseline; times are medians, of the same run.
 
         Args:
             row: One of this group.
-            baseline: Label of the subject to compare with.
+            baseline: Label of the workload to compare with.
 
         Returns:
             None where the baseline has no such part.
@@ -109,7 +109,7 @@ def group_key(size: tuple[int, int], batch_size: int) -> str:
 
 
 def measure_group(
-    subjects: Sequence[Subject],
+    workloads: Sequence[Workload],
     threads: int,
     repeats: int = 20,
     warm_up: int = 2,
@@ -117,41 +117,39 @@ def measure_group(
     tell: Callable[[str], None] = lambda line: None,
     debug: bool = False,
 ) -> Group:
-    """Measure subjects in turns.
+    """Measure workloads of one image size and batch.
 
     Args:
-        subjects: Of one image size and batch.
-        threads, repeats, warm_up, tell: See :func:`.turns.measure_in_turns`.
-        before: Folder of the older tree for subjects whose form says so.
+        workloads: What is measured.
+        threads: Of PyTorch and onnxruntime, in each process.
+        repeats: Timed passes of each part.
+        warm_up: Passes of each before those.
+        before: Folder of the other tree, for workloads whose form says so.
+        tell: Called with a line on what was done.
         debug: Tell the tracebacks of failures.
     """
-    gemm = Subject(GEMM, (), subjects[0].size)
-    held = [(one, before if BEFORE in one.form else None) for one in (gemm, *subjects)]
-    first, *found = measure_in_turns(held, threads, repeats, warm_up, tell)
-    if first.error:
-        raise RuntimeError(f'products of matrices failed: {first.error}\n{first.details}')
-    failures = [(s, one) for s, one in zip(subjects, found, strict=True) if one.error]
-    for subject, one in failures if debug else ():
-        tell(f'{subject} failed: {one.details}')
-    return Group(
-        [row for s, one in zip(subjects, found, strict=True) for row in _rows(s, one)],
-        [(str(subject), one.error) for subject, one in failures],
-        {name: 2 * first.costs[name][2] / t.median for name, t in first.timings.items()},
-    )
+    gemm = Workload(GEMM, (), workloads[0].size)
+    with_trees = [(one, before if BEFORE in one.form else None) for one in (gemm, *workloads)]
+    peak, *outcomes = measure_alternately(with_trees, threads, repeats, warm_up, tell)
+    if peak.error:
+        raise RuntimeError(f'products of matrices failed: {peak.error}\n{peak.details}')
+    rows, failures = [], []
+    for workload, outcome in zip(workloads, outcomes, strict=True):
+        rows += make_rows(workload, outcome)
+        if outcome.error:
+            failures.append((str(workload), outcome.error))
+        if outcome.error and debug:
+            tell(f'{workload} failed: {outcome.details}')
+    flops = {name: 2 * peak.costs[name][2] / t.median for name, t in peak.timings.items()}
+    return Group(rows, failures, flops)
 
 
-def _rows(subject: Subject, found: Found) -> list[Row]:
+def make_rows(workload: Workload, outcome: Outcome) -> list[Row]:
+    """A row for each part; none after a failure."""
+    form, size = workload.form, workload.size
     return [
-        Row(
-            subject.model,
-            subject.form,
-            subject.size,
-            subject.batch_size,
-            name,
-            found.timings[name],
-            *cost,
-        )
-        for name, cost in found.costs.items()
+        Row(workload.model, form, size, workload.batch_size, part, outcome.timings[part], *cost)
+        for part, cost in outcome.costs.items()
     ]
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ...errors import ConfigError
-from ...heads import pool
-from ..registry import MODELS
+from ..errors import ConfigError
+from ..heads import pool
 
 
-class Pooling(BaseModule):
+class Pooling(nn.Module):
     """A pooling takes maps ``(B, C, H, W)``, or vectors: a list of ``(B, C_i)``.
 
     Attributes:
@@ -23,7 +21,6 @@ class Pooling(BaseModule):
     takes_maps = True
 
 
-@MODELS.register_module()
 class AveragePooling(Pooling):
     """The mean of the map: ``(B, C, H, W) -> (B, C)``."""
 
@@ -31,7 +28,6 @@ class AveragePooling(Pooling):
         return pool(x)
 
 
-@MODELS.register_module()
 class GeMPooling(Pooling):
     """The generalised mean of the map with a learnt exponent: ``(B, C, H, W) -> (B, C)``.
 
@@ -57,7 +53,6 @@ class GeMPooling(Pooling):
         return powers.mean((2, 3)).pow(1 / self.p)
 
 
-@MODELS.register_module()
 class TokenPooling(Pooling):
     """Vectors that the backbone returns in place of maps, joined: ``[(B, C_i)] -> (B, sum C_i)``.
 
@@ -68,6 +63,27 @@ class TokenPooling(Pooling):
 
     def forward(self, x: Sequence[Tensor]) -> Tensor:
         return pool(x)
+
+
+POOLINGS = {cls.__name__: cls for cls in (AveragePooling, GeMPooling, TokenPooling)}
+
+
+def build_pooling(config: Mapping) -> Pooling:
+    """A pooling of a config such as ``dict(type='GeMPooling', p=3)``, without any registry.
+
+    Args:
+        config: ``type`` is a name of :data:`POOLINGS`, with ``effvit_mm.`` before it or without;
+            the rest are arguments of the class.
+
+    Raises:
+        ConfigError: No type, or one that is not in the table.
+    """
+    arguments = dict(config)
+    kind = arguments.pop('type', None)
+    pooling = POOLINGS.get(str(kind).removeprefix('effvit_mm.'))
+    if pooling is None:
+        raise ConfigError(f'pooling.type={kind!r}: choose from {", ".join(POOLINGS)}')
+    return pooling(**arguments)
 
 
 def pooled_width(backbone: nn.Module, pooling: Pooling, in_channels: int | None) -> int:
@@ -83,8 +99,7 @@ def pooled_width(backbone: nn.Module, pooling: Pooling, in_channels: int | None)
             round; the width is unknown, or another than was given.
     """
     kind = type(pooling).__name__
-    declared = getattr(backbone, 'out_channels', None)
-    if declared is not None:
+    if getattr(backbone, 'out_channels', None) is not None:
         gives_maps = getattr(backbone, 'out_type', 'featmap') == 'featmap'
         if pooling.takes_maps != gives_maps:
             wanted = 'featmap' if pooling.takes_maps else 'cls_token'

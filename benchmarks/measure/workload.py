@@ -1,11 +1,12 @@
-"""What a benchmark measures: a model, the form in which it runs, and the images that it is given.
+"""Workloads of a benchmark: a model, the form in which it runs, and the images that it is given.
 
 ``MODEL[@FORM]`` is how a command names the first two: ``pslt_base@deployed+bf16``. Nothing here
-loads a network's library: see :mod:`.sources` for models and :mod:`.candidates` for forms.
+loads a network's library: :mod:`.networks` knows their names, :mod:`.loading` builds them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from effvit_mm.errors import ConfigError
@@ -39,7 +40,7 @@ CONFIG_FORMS = frozenset((DEPLOYED, BF16, CHANNELS_LAST, BEFORE))
 GEMM = 'products of matrices'  # no model: they show what the machine can do
 
 
-class Subject(NamedTuple):
+class Workload(NamedTuple):
     """What is to be measured.
 
     Attributes:
@@ -48,8 +49,8 @@ class Subject(NamedTuple):
         size: Height and width of the images in pixels.
         batch_size: Images of a batch.
         checkpoint: Weights; random ones where it is None.
-        overrides: ``key=value`` pairs for a config.
         image: File of the image that is shown, scaled to ``size``; noise where it is None.
+        model_config: A detector's ``model`` key, from :func:`read_detector_config`.
     """
 
     model: str
@@ -57,8 +58,8 @@ class Subject(NamedTuple):
     size: tuple[int, int]
     batch_size: int = 1
     checkpoint: str | None = None
-    overrides: tuple[str, ...] = ()
     image: str | None = None
+    model_config: dict | None = None
 
     @property
     def label(self) -> str:
@@ -116,3 +117,27 @@ def parse_size(text: str) -> tuple[int, int]:
     if len(numbers) > 2 or not all(n.isdigit() and int(n) >= 32 for n in numbers):
         raise ConfigError(f'--sizes {text}: N or HxW is needed, 32 pixels or more each')
     return int(numbers[0]), int(numbers[-1])
+
+
+def read_detector_config(path: str, overrides: Sequence[str] = ()) -> dict:
+    """The ``model`` key of a detector's config as plain values, without pretrained weights.
+
+    Args:
+        path: File of the config.
+        overrides: ``key=value`` pairs for it.
+
+    Raises:
+        ConfigError: It cannot be read, or is of no detector.
+    """
+    from effvit_mm.openmm.config.loading import load_config
+
+    cfg = load_config(path, overrides)
+    if cfg.get('default_scope') != 'mmdet':
+        raise ConfigError(
+            f'config {path}: default_scope={cfg.get("default_scope")!r} cannot be measured; '
+            "allowed is 'mmdet'. Networks of classifiers have names: pslt_tiny"
+        )
+    model = cfg.model.to_dict()
+    model.pop('init_cfg', None)
+    model['backbone'].pop('init_cfg', None)
+    return model

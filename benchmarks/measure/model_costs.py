@@ -1,4 +1,4 @@
-"""What another attention saves against softmax attention in the same network."""
+"""What networks cost, and what another attention saves against softmax in the same network."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from effvit_mm.attention import EAttention, LinearAttention, SampledSoftmaxAtten
 from effvit_mm.flops import count_parameters
 from effvit_mm.models import create_model
 
-from .attention import AttentionCost, attention_flops
-from .latency import Latency, interleaved_latency
+from .attention import AttentionCost, Latency, attention_flops, latency_alternately
 
 SEED = 0
 # Mechanisms that cannot be counted on the meta device: they choose tokens by their values, or turn
@@ -117,5 +116,5 @@ def compare(variants: Sequence[Variant], size: int, repeats: int = 0) -> list[Me
     if not repeats:
         return measured
     models = [build(variant).switch_to_deploy() for variant in variants]
-    latencies = interleaved_latency(models, noise(size), repeats)
+    latencies = latency_alternately(models, noise(size), repeats)
     return [m._replace(latency=one) for m, one in zip(measured, latencies, strict=True)]

@@ -1,0 +1,143 @@
+"""From a config or a name, and a checkpoint, to the deployed network that a file holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from ..errors import ConfigError
+from ..models import MODEL_TABLE, create_model
+from ..openmm.config.loading import load_config
+from ..openmm.engine.reid_testing import is_reid
+from ..openmm.trained import (
+    build_classifier,
+    build_detector,
+    build_reid,
+    load_trained,
+    test_dataset,
+)
+from ..runtime import DeployedNetwork
+
+PARTS = ('whole', 'backbone', 'neck')
+
+
+class LoadedNetwork(NamedTuple):
+    """A network to write to a file, and what it comes from.
+
+    Attributes:
+        network: Deployed, with the weights of the checkpoint.
+        cfg: The config; None of a name.
+        model: The whole model of that config, with its data preprocessor.
+    """
+
+    network: DeployedNetwork
+    cfg: Config | None = None
+    model: nn.Module | None = None
+
+
+def load_network(
+    model: str,
+    checkpoint: str | Path | None = None,
+    part: str | None = None,
+    overrides: Sequence[str] = (),
+    trust: bool = False,
+) -> LoadedNetwork:
+    """Build a network, load its weights and bring it into its deployed form.
+
+    Args:
+        model: One of :func:`effvit_mm.list_models`, or a config file: a classifier, a re-ID model
+            or a detector.
+        checkpoint: Weights; random ones where it is None.
+        part: ``'whole'`` (logits, or a re-ID feature behind the BNNeck), ``'backbone'`` (its maps)
+            or ``'neck'`` (the backbone and the neck of a detector). None is the whole, and of
+            detectors, whose boxes are left to mmdet, the neck.
+        overrides: ``key=value`` pairs for the config.
+        trust: Read checkpoints that hold more than weights.
+
+    Raises:
+        ConfigError: The model has no such part, or there is no such model.
+        CheckpointError: The weights do not fit.
+    """
+    if part is not None and part not in PARTS:
+        raise ConfigError(f'--part {part}: allowed are {", ".join(PARTS)}')
+    if model in MODEL_TABLE:
+        if overrides:
+            raise ConfigError(f'--cfg-options: {model} is the name of a model, not a config')
+        return _named(model, checkpoint, part or 'whole', trust)
+    if not Path(model).suffix:
+        raise ConfigError(f'{model} is neither a config file nor one of effvit_mm.list_models()')
+    return _configured(model, checkpoint, part, overrides, trust)
+
+
+def _named(name: str, checkpoint: str | Path | None, part: str, trust: bool) -> LoadedNetwork:
+    """A model of the table."""
+    if part == 'neck':
+        raise ConfigError(f"--part neck: {name} has none; a detector's config does")
+    maps = part == 'backbone'
+    network = create_model(name, None, features_only=maps, checkpoint=checkpoint, trust=trust)
+    family, preset = MODEL_TABLE[name]
+    side = family.backbone.arch_settings[preset['arch']].get('img_size', 224)
+    outputs = 'map' if part == 'backbone' else 'logits'
+    return LoadedNetwork(DeployedNetwork(network, name, outputs, (side, side)))
+
+
+def _configured(
+    config: str,
+    checkpoint: str | Path | None,
+    part: str | None,
+    overrides: Sequence[str],
+    trust: bool,
+) -> LoadedNetwork:
+    """A model of a config file."""
+    cfg = load_config(config, overrides)
+    if is_reid(cfg):
+        model, whole = build_reid(cfg, config), 'feature'
+    elif cfg.get('default_scope') == 'mmdet':
+        model, whole = build_detector(cfg, config), None
+    else:
+        model, whole = build_classifier(cfg, config), 'logits'
+    part = part or ('neck' if whole is None else 'whole')
+    if part == 'whole' and whole is None:
+        raise ConfigError(f'--part whole: the boxes of a detector ({config}) are left to mmdet')
+    if part == 'neck' and whole is not None:
+        raise ConfigError(f'--part neck: {config} is no detector')
+    if checkpoint is not None:
+        load_trained(model, checkpoint, trust)
+    if part == 'backbone':
+        module, outputs, method = model.backbone, 'map', 'forward'
+    elif part == 'neck':
+        module, outputs, method = model, 'level', 'extract_feat'
+    else:
+        module, outputs, method = model, whole, 'forward'
+    described = Path(config).stem, outputs, image_size(cfg), _normalisation(model), method
+    return LoadedNetwork(DeployedNetwork(module, *described), cfg, model)
+
+
+def _normalisation(model: nn.Module) -> Mapping[str, Any]:
+    """Mean and deviation of a model's preprocessor."""
+    preprocessor = model.data_preprocessor
+    mean, std = (
+        [float(v) for v in torch.as_tensor(getattr(preprocessor, key, default)).flatten()]
+        for key, default in (('mean', (0.0,) * 3), ('std', (1.0,) * 3))
+    )
+    # mmpretrain's name, and mmengine's with mmdet's
+    rgb = any(getattr(preprocessor, name, False) for name in ('to_rgb', '_channel_conversion'))
+    return {'mean': mean, 'std': std, 'order': 'RGB' if rgb else 'BGR'}
+
+
+def image_size(cfg: Mapping) -> tuple[int, int] | None:
+    """Height and width of a config's test images; None where they are not all of one size."""
+    for step in reversed(test_dataset(cfg).get('pipeline') or []):
+        kind = str(step.get('type')).rpartition('.')[2]
+        side = step.get({'CenterCrop': 'crop_size', 'Resize': 'scale'}.get(kind, ''))
+        if isinstance(side, int):
+            return side, side
+        if isinstance(side, list | tuple) and len(side) == 2 and not step.get('keep_ratio'):
+            height, width = side if kind == 'CenterCrop' else side[::-1]  # Resize has width first
+            return height, width
+    return None

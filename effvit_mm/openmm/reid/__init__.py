@@ -1,0 +1,1 @@
+"""Re-identification on mmengine's runner: data sets, sampler, model, losses and metric."""

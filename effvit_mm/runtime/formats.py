@@ -1,0 +1,35 @@
+"""The table of formats: a further one is a file with its writer and a row here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from .aoti import export_package
+from .int8 import export_int8
+from .onnx import export_onnx
+from .openvino import export_openvino
+from .program import export_program
+
+
+class Format(NamedTuple):
+    """A kind of file.
+
+    Attributes:
+        suffix: Of the file's name.
+        write: ``write(network, path, size, **options)`` writes it when it is right.
+        options: Names of what ``write`` takes besides.
+    """
+
+    suffix: str
+    write: Callable
+    options: tuple[str, ...]
+
+
+FORMATS = {
+    'onnx': Format('.onnx', export_onnx, ('any_size', 'opset')),
+    'torch': Format('.pt2', export_program, ('any_size',)),
+    'aoti': Format('.pt2', export_package, ('any_size',)),
+    'openvino': Format('.xml', export_openvino, ('any_size',)),
+    'int8': Format('.onnx', export_int8, ('calibration', 'comparison', 'opset')),
+}

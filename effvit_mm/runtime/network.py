@@ -1,0 +1,79 @@
+"""What is written to a file: a network in its deployed form, and what the file says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..deploy import switch_modules
+
+IMAGENET = {'mean': (123.675, 116.28, 103.53), 'std': (58.395, 57.12, 57.375), 'order': 'RGB'}
+
+
+class DeployedNetwork(nn.Module):
+    """A network in evaluation, deployed: ``(B, 3, H, W)``, normalised, to a tuple of tensors.
+
+    Args:
+        network: Maps images to a tensor or to nested sequences of tensors; is brought into its
+            deployed form in place.
+        title: How messages and files call it.
+        outputs: What the outputs are: ``'logits'``, ``'feature'``, ``'map'`` or ``'level'``.
+        size: Height and width in pixels that it was made for; None where nothing says so.
+        normalisation: ``mean`` and ``std`` of the pixels 0 to 255, and ``order`` (``'RGB'`` or
+            ``'BGR'``), of its images; ImageNet's by default.
+        method: Name of the method to call, for networks of OpenMMLab that have several.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        title: str = 'model',
+        outputs: str = 'logits',
+        size: tuple[int, int] | None = None,
+        normalisation: Mapping[str, Any] = IMAGENET,
+        method: str = 'forward',
+    ) -> None:
+        super().__init__()
+        self.network, self.method = network, method
+        self.title, self.outputs, self.size = title, outputs, size
+        self.normalisation = normalisation
+        self.eval()
+        switch_modules(self)
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(_flatten(getattr(self.network, self.method)(images)))
+
+    def output_names(self, count: int) -> list[str]:
+        """A name for each of ``count`` outputs: ``['logits']``, ``['map_0', 'map_1']``."""
+        return [self.outputs] if count == 1 else [f'{self.outputs}_{i}' for i in range(count)]
+
+    def metadata(self, least: int | None) -> dict[str, str]:
+        """What a file says of itself; ``least`` is the least side of images of any size."""
+        numbers = {key: self.normalisation[key] for key in ('mean', 'std')}
+        return {
+            'model': self.title,
+            'channels': self.normalisation['order'],
+            **({} if least is None else {'least_side': str(least)}),
+            **{key: ' '.join(f'{v:g}' for v in value) for key, value in numbers.items()},
+        }
+
+    def notes(self) -> list[str]:
+        """What a user should know of this network's graphs, a line each."""
+        for module in self.network.modules():
+            if getattr(module, 'samples_tokens', False) and getattr(module, 'sample', False):
+                points = module.num_samples or 'as many places as the image has patches'
+                return [
+                    f'it samples tokens: a graph has room for the same number of each image, here '
+                    f'{points}; the option num_samples of the attention makes it smaller'
+                ]
+        return []
+
+
+def _flatten(outputs: Tensor | Sequence) -> list[Tensor]:
+    """The tensors of nested sequences: class tokens come as a list in a tuple."""
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    return [tensor for part in outputs for tensor in _flatten(part)]

@@ -1,0 +1,120 @@
+"""Published weights' names to ours, and back.
+
+Each family has one table of rules, read both ways, first match wins; a name that no rule knows is
+an error, and so is a tensor whose shape the model does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatch
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError
+from .names import crossvit, deit, levit, mvitv2, pslt
+from .names.rules import Rule, rename
+
+# Names of models, as in a shell, and the rules of the weights published for them.
+RULES: dict[str, list[Rule]] = {
+    'pslt_*': pslt.RULES,
+    'crossvit_*': crossvit.RULES,
+    'deit_*_distilled': deit.DISTILLED_RULES,
+    '*deit_*': deit.RULES,
+    'lightweight_vit_*': deit.RULES,
+    '*levit_*': levit.RULES,
+    '*mvitv2_*': mvitv2.RULES,
+}
+# Shapes of a model's tensors, by our names.
+Shapes = Mapping[str, torch.Size]
+
+
+def to_ours(state: Mapping[str, Tensor], model: str, shapes: Shapes) -> dict[str, Tensor]:
+    """Rename published weights to those of a model of ours.
+
+    Args:
+        state: ``{published name: tensor}``: a whole classifier, or a backbone alone.
+        model: Its name.
+        shapes: What it has: ``backbone.*`` and ``head.*``.
+
+    Raises:
+        CheckpointError: A name that no rule knows, or a shape that the model does not have (the
+            head's class count is free).
+    """
+    rules = _rules_of(model)
+    names = {}
+    for published in state:
+        ours, known = _renamed(published, rules)
+        if ours is not None or not known:
+            names[published] = ours or ''  # no model has a tensor of no name
+    _check(state, names, model, shapes)
+    return {ours: state[published] for published, ours in names.items()}
+
+
+def to_published(state: Mapping[str, Tensor], model: str, shapes: Shapes) -> dict[str, Tensor]:
+    """Rename the weights of a model of ours to the published names.
+
+    Args:
+        state: ``{our name: tensor}``: a classifier (``backbone.*`` and ``head.*``), or a backbone
+            alone, with or without the prefix.
+        model: Its name.
+        shapes: What it has.
+
+    Raises:
+        CheckpointError: A name or a shape that the model does not have (the head's class count is
+            free).
+    """
+    rules = _rules_of(model)
+    prefix = '' if any(key.startswith(('backbone.', 'head.')) for key in state) else 'backbone.'
+    names = {key: prefix + key for key in state}
+    _check(state, names, model, shapes)
+    return {rename(ours, rules, to_published=True): state[key] for key, ours in names.items()}
+
+
+def readings(names: Iterable[str]) -> Iterator[tuple[str, dict[str, str], list[str]]]:
+    """What tensors of these names would be called by us, by each family's rules.
+
+    Yields:
+        Names of the family's models, as in a shell; ``{name: ours}`` of the tensors that we keep;
+        the names that its rules do not know.
+    """
+    for family, rules in RULES.items():
+        renamed = {name: _renamed(name, rules) for name in names}
+        ours = {name: new for name, (new, _) in renamed.items() if new is not None}
+        yield family, ours, [name for name, (_, known) in renamed.items() if not known]
+
+
+def _renamed(name: str, rules: list[Rule]) -> tuple[str | None, bool]:
+    """Our name, None for what we do not keep; whether a rule knows the published one."""
+    try:
+        return rename(name, rules), True
+    except KeyError:
+        return None, False
+
+
+def _rules_of(model: str) -> list[Rule]:
+    for pattern, rules in RULES.items():
+        if fnmatch(model, pattern):
+            return rules
+    raise CheckpointError(f'no published names are known for {model!r}')
+
+
+def _check(
+    state: Mapping[str, Tensor], names: Mapping[str, str], model: str, shapes: Shapes
+) -> None:
+    """Raise unless each tensor, ``{its name: ours}``, is one of the model's."""
+    unknown = [given for given, ours in names.items() if ours not in shapes]
+    misfits = [
+        f'{given} {tuple(state[given].shape)} instead of {tuple(shapes[ours])}'
+        for given, ours in names.items()
+        if ours in shapes and not ours.startswith('head.') and state[given].shape != shapes[ours]
+    ]
+    for problem, which in (('names unknown', unknown), ('shapes differ', misfits)):
+        if which:
+            more = f' and {len(which) - 3} more' if len(which) > 3 else ''
+            raise CheckpointError(
+                f'these are no weights of {model}; {problem}: {", ".join(which[:3])}{more}'
+            )
+    if not names:
+        raise CheckpointError(f'there are no weights of {model} in it')

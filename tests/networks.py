@@ -99,12 +99,12 @@ CASES = {
 }
 
 
-class MeanAttention(nn.Module):
-    """A mechanism of a user's own that has no use for a bias: every query gets the values' mean."""
+class SigmoidAttention(nn.Module):
+    """A mechanism of a user's own, which says of itself nothing that it need not."""
 
-    def __init__(self, num_heads: int, key_dim: int, value_dim: int):
+    def __init__(self, num_heads: int, key_dim: int, value_dim: int, power: float = 1.0):
         super().__init__()
-        self.shape = (num_heads, key_dim, value_dim)
+        self.shape, self.power = (num_heads, key_dim, value_dim), power
 
     def forward(self, q, k, v, layout, bias=None):
         assert bias is None
@@ -112,7 +112,7 @@ class MeanAttention(nn.Module):
         extra, (rows, columns) = layout.num_extra_tokens, layout.key_grid
         assert k.shape[2] == v.shape[2] == extra + rows * columns
         assert q.shape[2] == extra + layout.query_grid[0] * layout.query_grid[1]
-        return v.mean(2, keepdim=True).expand(-1, -1, q.shape[2], -1)
+        return (q @ k.mT).sigmoid() ** self.power @ v / k.shape[2]
 
 
 def images(*size: int, batch: int = 2) -> torch.Tensor:

@@ -11,9 +11,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from networks import as_trained, deviation
 from people import make_people, write_people_config
 from students import CROSSVIT, DIGITS, LEVIT, MVITV2, PSLT, VIT
-from test_deploy import as_trained, deviation
 from torch import nn
 
 import effvit_mm

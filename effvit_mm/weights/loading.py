@@ -235,7 +235,7 @@ def _prepared(model: nn.Module, state: State, notes: list[str]) -> State:
     for name, module in model.named_modules():
         if hasattr(module, 'prepare_state_dict'):
             state = module.prepare_state_dict(state, prefix=f'{name}.' if name else '')
-    resized = [n for n, v in state.items() if n not in before or before[n].shape != v.shape]
+    resized = [n for n, v in state.items() if n in before and before[n].shape != v.shape]
     if resized:
         notes.append(f'{len(resized)} resized: {", ".join(resized[:3])}')
     return state

@@ -117,8 +117,8 @@ class ShiftedConv2d(nn.Conv2d):
         taps: ``(O, kh, kw)``, what the shift contributes to an output by way of each tap.
 
     Shapes:
-        ``(B, C, H, W)`` to what ``conv`` makes of it. ``border``, ``(O, 4 sh, 4 sw)`` for strides sh
-        and sw, is what the bias has too much, negative, at each of :func:`border_places`.
+        ``(B, C, H, W)`` to what ``conv`` makes of it. ``border``, ``(O, 4 sh, 4 sw)`` for strides
+        sh and sw, is what the bias has too much, negative, at each of :func:`border_places`.
     """
 
     def __init__(self, conv: nn.Conv2d, taps: Tensor) -> None:

@@ -1,0 +1,165 @@
+"""Which network takes which attention mechanism: it builds, trains, deploys; or says why not."""
+
+import copy
+
+import pytest
+import torch
+from networks import (
+    CROSSVIT,
+    CROSSVIT_LINEAR,
+    LEVIT,
+    MVITV2,
+    PSLT_NARROW,
+    VIT,
+    SigmoidAttention,
+    as_trained,
+    deviation,
+    images,
+    randomise_norms,
+    tensors,
+)
+
+import effvit_mm
+from effvit_mm.attention import SoftmaxAttention
+from effvit_mm.backbones import PSLT, CrossViT, LeViT, MViTv2, VisionTransformer
+from effvit_mm.heads import LinearHead, TokenHeads
+from effvit_mm.models import Classifier
+from effvit_mm.registry import MODELS
+
+HOSTS = {
+    'PSLT': (PSLT, PSLT_NARROW, {'shifts': (0, -2, 1), 'window_size': 4}),
+    'CrossViT': (CrossViT, CROSSVIT, {}),
+    'CrossViT dense': (CrossViT, CROSSVIT_LINEAR, {'mode': 'dense'}),
+    'CrossViT windows': (CrossViT, CROSSVIT_LINEAR, {'mode': 'dense', 'window_size': 3}),
+    'VisionTransformer': (VisionTransformer, VIT, {}),
+    'VisionTransformer windows': (VisionTransformer, VIT, {'window_size': 3}),
+    'LeViT': (LeViT, LEVIT, {}),
+    'MViTv2': (MViTv2, MVITV2, {}),
+}
+
+
+@effvit_mm.register_mechanism
+class RegisteredAttention(SigmoidAttention):
+    """A user's own, by the decorator."""
+
+
+@MODELS.register_module()
+class AttentionInOpenMMLab(SigmoidAttention):
+    """A user's own, in OpenMMLab's registry."""
+
+
+EVERYWHERE = [
+    {'type': 'SoftmaxAttention'},
+    {'type': 'effvit_mm.LinearAttention', 'feature_map': 'relu'},
+    {'type': 'LinearAttention'},
+    {'type': 'LinearAngularAttention'},
+    {'type': 'RegisteredAttention', 'power': 0.5},
+    {'type': 'AttentionInOpenMMLab'},
+    {'type': 'effvit_mm.AttentionInOpenMMLab'},
+    {'type': SigmoidAttention},
+]
+SAMPLING = [
+    {'type': 'EAttention'},
+    {'type': 'EAttention', 'num_samples': 5, 'feature_map': 'elu'},
+    {'type': 'SampledSoftmaxAttention', 'num_samples': 8},
+]
+TAKEN = [
+    (host, attention)
+    for host in HOSTS
+    for attention in EVERYWHERE + SAMPLING * (host in ('CrossViT', 'VisionTransformer'))
+]
+SIZES = ((64, 96), (97, 75))
+
+
+def name_of(value):
+    if not isinstance(value, dict):
+        return value
+    kind, *options = value.values()
+    return ' '.join(map(str, [getattr(kind, '__name__', kind), *options]))
+
+
+def build(host, attention, **kwargs):
+    cls, arch, options = HOSTS[host]
+    torch.manual_seed(0)
+    model = cls(arch, attention=attention, drop_path_rate=0.0, **{**options, **kwargs})
+    return randomise_norms(model)  # LeViT's residual branches begin at scale 0
+
+
+def check(model):
+    """A step of training reaches every parameter; deployed outputs are those of before."""
+    x = images(64, 96, batch=3)
+    generator = torch.Generator().manual_seed(2)
+    outputs = tensors(model.train()(x))
+    sum((y * torch.randn(y.shape, generator=generator)).sum() for y in outputs).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        # A key's bias shifts all logits of a softmax alike: its gradient is zero but for rounding.
+        assert parameter.grad.any() or name.endswith('attn.k.bias'), name
+    deployed = copy.deepcopy(as_trained(model)).switch_to_deploy()
+    with torch.no_grad():
+        for size in SIZES:
+            assert deviation(deployed(images(*size)), model(images(*size))) < 1e-4, size
+
+
+@pytest.mark.parametrize(('host', 'attention'), TAKEN, ids=name_of)
+def test_maps(host, attention):
+    model = build(host, attention, out_indices=range(HOSTS[host][0].num_maps))
+    for size in SIZES:
+        maps = model.eval()(images(*size))
+        assert [tuple(m.shape[2:]) for m in maps] == [
+            model.map_size(size, i) for i in model.out_indices
+        ]
+    check(model)
+
+
+@pytest.mark.parametrize(
+    ('host', 'attention'), [(h, a) for h, a in TAKEN if h in ('PSLT', 'CrossViT')], ids=name_of
+)
+def test_classifiers(host, attention):
+    if host == 'PSLT':
+        backbone = build(host, attention)
+        head = LinearHead(backbone.out_channels[-1], 7)
+    else:
+        backbone = build(host, attention, out_type='cls_token')
+        head = TokenHeads(backbone.token_widths, 7)
+    check(Classifier(backbone, head))
+
+
+@pytest.mark.parametrize('host', HOSTS)
+def test_no_attention_is_softmax_attention(host):
+    plain, named = build(host, None), build(host, {'type': 'SoftmaxAttention'})
+    named.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        for a, b in zip(plain.eval()(images(64, 96)), named.eval()(images(64, 96)), strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize('host', HOSTS)
+def test_another_mechanism_stands_in_every_block(host):
+    model = build(host, {'type': SigmoidAttention})
+    assert not any(isinstance(m, SoftmaxAttention) for m in model.modules())
+    assert any(isinstance(m, SigmoidAttention) for m in model.modules())
+
+
+@pytest.mark.parametrize('attention', SAMPLING[1:], ids=name_of)
+@pytest.mark.parametrize(
+    'host', ['PSLT', 'CrossViT windows', 'VisionTransformer windows', 'LeViT', 'MViTv2']
+)
+def test_sampling_is_refused_where_the_map_must_be_whole(host, attention):
+    message = f"attention type '{attention['type']}' drops .* needs a class token"
+    with pytest.raises(ValueError, match=message):
+        build(host, attention)
+
+
+@pytest.mark.parametrize('host', HOSTS)
+def test_what_is_no_mechanism_is_refused(host):
+    with pytest.raises(ValueError, match=r"'SoftmaxAtention' is not registered; .*Softmax"):
+        build(host, {'type': 'SoftmaxAtention'})
+    with pytest.raises(TypeError, match=r"attention='SoftmaxAttention'.*'type'"):
+        build(host, 'SoftmaxAttention')
+
+
+def test_mask_padding_needs_a_mechanism_that_takes_a_mask():
+    assert build('PSLT', None, mask_padding=True)
+    with pytest.raises(ValueError, match=r"mask_padding=True: .*'LinearAttention' takes no"):
+        build('PSLT', {'type': 'LinearAttention'}, mask_padding=True)

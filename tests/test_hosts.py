@@ -1,6 +1,7 @@
 """Which network takes which attention mechanism: it builds, trains, deploys; or says why not."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from networks import (
 
 import effvit_mm
 from effvit_mm.attention import SoftmaxAttention
+from effvit_mm.attention.mechanism import MECHANISMS
 from effvit_mm.backbones import PSLT, CrossViT, LeViT, MViTv2, VisionTransformer
 from effvit_mm.heads import LinearHead, TokenHeads
 from effvit_mm.models import Classifier
@@ -38,14 +40,23 @@ HOSTS = {
 }
 
 
-@effvit_mm.register_mechanism
+OURS = set(MECHANISMS)
+
+
 class RegisteredAttention(SigmoidAttention):
     """A user's own, by the decorator."""
 
 
-@MODELS.register_module()
 class AttentionInOpenMMLab(SigmoidAttention):
     """A user's own, in OpenMMLab's registry."""
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _registered():
+    effvit_mm.register_mechanism(RegisteredAttention)
+    MODELS.register_module(module=AttentionInOpenMMLab)
+    yield
+    del MECHANISMS['RegisteredAttention'], MODELS.module_dict['AttentionInOpenMMLab']
 
 
 EVERYWHERE = [
@@ -163,3 +174,43 @@ def test_mask_padding_needs_a_mechanism_that_takes_a_mask():
     assert build('PSLT', None, mask_padding=True)
     with pytest.raises(ValueError, match=r"mask_padding=True: .*'LinearAttention' takes no"):
         build('PSLT', {'type': 'LinearAttention'}, mask_padding=True)
+
+
+# --- the table of docs/add_attention.md ---------------------------------------------------------
+
+PAGE = Path(__file__).parents[1] / 'docs' / 'add_attention.md'
+OWN = 'your own'
+IN_WORDS = {'VisionTransformer windows': 'its windows'}
+
+
+def read_table():
+    """``{(mechanism, host): cell}`` of the page's first table, under its names."""
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith('|')]
+    rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines]
+    header, body = rows[0], rows[2:]
+    return {
+        (row[0].strip('`'), host): cell
+        for row in body
+        for host, cell in zip(header[1:], row[1:], strict=True)
+    }
+
+
+TABLE = read_table()
+ON_PAGE = {IN_WORDS.get(host, f'`{host}`'): host for host in HOSTS}
+
+
+def test_table_has_every_mechanism_and_host():
+    assert {mechanism for mechanism, _ in TABLE} == {*OURS, OWN}
+    assert {ON_PAGE[host].split()[0] for _, host in TABLE} == {host.split()[0] for host in HOSTS}
+
+
+@pytest.mark.parametrize(('mechanism', 'host'), TABLE)
+def test_cell_is_true(mechanism, host):
+    attention = {'type': SigmoidAttention if mechanism == OWN else mechanism}
+    if TABLE[mechanism, host] == 'yes':
+        kinds = [taken['type'] for name, taken in TAKEN if name == ON_PAGE[host]]
+        assert attention['type'] in kinds  # tried by the tests above
+    else:
+        assert TABLE[mechanism, host].startswith('no: ')
+        with pytest.raises(ValueError, match=f'{mechanism}.*class token'):
+            build(ON_PAGE[host], attention)

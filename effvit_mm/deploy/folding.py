@@ -149,7 +149,7 @@ class ShiftedConv2d(nn.Conv2d):
         axes = zip(size, self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
         rows, columns = (taps_inside(*axis, self.taps.device) for axis in axes)  # H' kh, W' kw
         taps = self.taps.float()
-        inside = rows @ taps @ columns.T  # O H' W'
+        inside = rows[None] @ taps @ columns.T[None]  # O H' W'
         return (inside - taps.sum((1, 2), keepdim=True))[None]
 
 

@@ -7,11 +7,12 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from effvit_mm.backbones.crossvit_blocks import Fusion, TransformerBlock
+from networks import CROSSVIT as SMALL
+from networks import SIZES, deviation, images, tensors
 
 import effvit_mm
 from effvit_mm.backbones.base import drop_path_rates
-from effvit_mm.backbones.crossvit import CrossViT
+from effvit_mm.backbones.crossvit import CrossViT, Fusion
 from effvit_mm.errors import CheckpointError
 from effvit_mm.flops import count_flops, count_parameters
 from effvit_mm.weights import load_checkpoint
@@ -37,15 +38,6 @@ COMPARED = list(COST)
 if not os.environ.get('EFFVIT_ALL_VARIANTS'):
     COMPARED = ['tiny', '9', '9_dagger', '15_dagger_408']
 
-SMALL = {
-    'embed_dims': (24, 48),
-    'depth': 2,
-    'num_heads': 3,
-    'mlp_ratio': 2,
-    'patch_embed': 'conv',
-    'img_size': 240,
-}
-SIZES = ((32, 32), (33, 47), (64, 96), (256, 128), (97, 225))
 NETWORKS = [
     {'mode': 'parity', 'out_type': 'featmap'},
     {'mode': 'dense', 'out_type': 'featmap'},
@@ -90,17 +82,9 @@ def converted(reference):
     return state
 
 
-def images(*size, batch=1):
-    return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(1))
-
-
 def build(**kwargs):
     torch.manual_seed(0)
     return randomise(CrossViT(SMALL, **kwargs))
-
-
-def tensors(output):
-    return output[0] if isinstance(output[0], list) else output
 
 
 def assert_equal_to(want, got):
@@ -282,15 +266,12 @@ def test_drop_path_rises_over_the_large_branch():
         assert [fusion.drop_path.p for fusion in stage.fusions.values()] == [own[-1]] * 2
 
 
-def test_drop_path_drops_whole_residuals():
-    for module in (TransformerBlock(12, 3, 2, 0.5), Fusion(12, 12, 3, 0.5)):
-        randomise(module).train()
-        x = images(4, 12, batch=64)[:, 0]
-        torch.manual_seed(0)
-        out = module(x, x) if isinstance(module, Fusion) else module(x)
-        plain = module.revert(module.project(x[:, :1])) if isinstance(module, Fusion) else x
-        dropped = (out == plain).flatten(1).all(1).float().mean()
-        assert 0.1 < dropped < 0.7
+def test_drop_path_drops_whole_residuals_of_the_exchange():
+    fusion = randomise(Fusion(12, 12, 3, 0.5)).train()
+    x = torch.randn(64, 4, 12)
+    out, plain = fusion(x[:, :1], x), fusion.revert(fusion.project(x[:, :1]))
+    dropped = (out == plain).flatten(1).all(1).float().mean()
+    assert 0.3 < dropped < 0.7
 
 
 def test_layer_depths():
@@ -387,3 +368,49 @@ def test_traces():
     model, x = build().eval(), images(97, 64)
     for a, b in zip(torch.jit.trace(model, x)(x), model(x), strict=True):
         torch.testing.assert_close(a, b)
+
+
+# --- mechanisms that drop tokens ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize('deployed', [False, True])
+@pytest.mark.parametrize('network', NETWORKS, ids=str)
+@pytest.mark.parametrize('kind', ['EAttention', 'SampledSoftmaxAttention'])
+@torch.no_grad()
+def test_sampled_images_of_a_batch_are_independent(kind, network, deployed):
+    """Images keep a number of tokens each; what fills up the shorter rows is seen by nobody."""
+    attention = {'type': kind, 'num_samples': 20}
+    model = build(**network, attention=attention).eval()
+    model = model.switch_to_deploy() if deployed else model
+    padding = []
+    for block in (model.stages[1].blocks[0][-1], model.stages[1].blocks[1][-1]):
+        block.register_forward_hook(lambda module, args, out: padding.append(~out[2]))
+    x = images(80, 112, batch=5)
+    x[3] *= 4  # another number of tokens is kept
+    whole = tensors(model(x))
+    assert len(padding) == 2 and all(rows.any() for rows in padding)
+    for i in range(5):
+        alone = tensors(model(x[i : i + 1]))
+        for a, b in zip(whole, alone, strict=True):
+            torch.testing.assert_close(a[i : i + 1], b, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_exchange_does_not_see_padding():
+    fusion = randomise(Fusion(24, 48, 3, 0.0)).eval()
+    cls, other = torch.randn(2, 1, 24), torch.randn(2, 9, 48)
+    valid = torch.arange(9) < torch.tensor([[9], [5]])
+    got = fusion(cls, other, valid)
+    torch.testing.assert_close(got[:1], fusion(cls[:1], other[:1]))
+    torch.testing.assert_close(got[1:], fusion(cls[1:], other[1:, :5]))
+
+
+@torch.no_grad()
+def test_without_sampling_the_mechanisms_are_the_plain_ones():
+    for kind, plain in (
+        ('EAttention', 'LinearAttention'),
+        ('SampledSoftmaxAttention', 'SoftmaxAttention'),
+    ):
+        sampled = build(attention={'type': kind, 'sample': False}).eval()
+        other = build(attention={'type': plain}).eval()
+        assert deviation(sampled(images(64, 96)), other(images(64, 96))) < 1e-5

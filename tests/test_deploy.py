@@ -4,33 +4,15 @@ import copy
 
 import pytest
 import torch
-from test_contract import CASES, SIZES, images, randomise_norms
+from networks import CASES, SIZES, VIT, Case, as_trained, deviation, images
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import StochasticDepth
 
 import effvit_mm
-from effvit_mm.attention.caching import SizeCache
-from effvit_mm.deploy import (
-    ShiftedConv2d,
-    fold_batch_norms,
-    fold_conv_norm,
-    fold_linear_norm,
-    fold_norm_conv,
-    fold_norm_linear,
-)
-from effvit_mm.heads import DistilledHeads, LeViTHead, TokenHeads
-
-POSITIONS = ('table', 'rel_pos', 'pos_embed')
-
-
-def as_trained(model):
-    """Norms and positions that hide nothing, in evaluation mode."""
-    for name, parameter in randomise_norms(model).named_parameters():
-        if any(part in name for part in POSITIONS):
-            nn.init.normal_(parameter, std=0.5)
-    return model.eval()
+from effvit_mm.attention import SoftmaxAttention
+from effvit_mm.backbones import VisionTransformer
+from effvit_mm.backbones.base import BatchNorm
+from effvit_mm.deploy import switch_modules
 
 
 @pytest.fixture(params=CASES, ids=str)
@@ -42,28 +24,6 @@ def build(case, **kwargs):
     return as_trained(case.build(out_indices=case.all_maps, **kwargs))
 
 
-def deviation(got, want):
-    """Largest difference over the largest value, of the worst of several tensors."""
-    pairs = zip(got, want, strict=True)
-    return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
-
-
-class Operators(TorchDispatchMode):
-    """Names of the operators that run."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.names.add(str(func))
-        return func(*args, **(kwargs or {}))
-
-    @property
-    def softmax(self):
-        return {n for n in self.names if 'softmax' in n or 'scaled_dot_product' in n}
-
-
 @torch.no_grad()
 def test_outputs_stay(case):
     """At every size, met for the first time and again: what is kept for one serves no other."""
@@ -72,6 +32,10 @@ def test_outputs_stay(case):
     assert deployed.switch_to_deploy() is deployed
     for size in (*SIZES, (35, 41), *SIZES):
         assert deviation(deployed(images(*size)), model(images(*size))) < 1e-4, size
+    for batch in (1, 3):
+        for memory in (torch.contiguous_format, torch.channels_last):
+            x = images(97, 75, batch=batch).contiguous(memory_format=memory)
+            assert deviation(deployed(x), model(x)) < 1e-4, (batch, memory)
 
 
 @torch.no_grad()
@@ -79,31 +43,27 @@ def test_switching_again_changes_nothing(case):
     model = build(case).switch_to_deploy()
     before, maps = model.state_dict(), model(images(64, 96))
     assert model.switch_to_deploy() is model
-    for module in model.modules():  # as generic tools do
-        if hasattr(module, 'switch_to_deploy'):
-            module.switch_to_deploy()
     assert model.state_dict().keys() == before.keys()
     assert not any(p.requires_grad for p in model.parameters())
     assert all(map(torch.equal, model(images(64, 96)), maps))
 
 
 @torch.no_grad()
-def test_switching_module_by_module(case):
-    """Tools that call every ``switch_to_deploy`` they meet get the same network."""
-    model = build(case)
-    want = model(images(64, 96))
-    for module in model.modules():
-        if hasattr(module, 'switch_to_deploy'):
-            module.switch_to_deploy()
-    assert deviation(model(images(64, 96)), want) < 1e-4
-    assert model.deployed
+def test_networks_within_other_modules(case):
+    """A network that holds others, ours or not, is switched with all that it holds."""
+    model, x = build(case), images(64, 96)
+    want = model(x)
+    outer = nn.Sequential(model, nn.Identity()).eval()
+    assert switch_modules(outer) is outer
+    assert outer[0] is model and model.deployed
+    assert deviation(outer(x), want) < 1e-4
 
 
 def test_what_training_needs_is_gone(case):
     model = build(case, drop_path_rate=0.5)
-    castling = 'attention' in case.kwargs and 'Angular' in case.kwargs['attention']['type']
+    castling = 'Angular' in case.kwargs.get('attention', {}).get('type', '')
     model.switch_to_deploy()
-    assert not any(isinstance(m, _BatchNorm | StochasticDepth) for m in model.modules())
+    assert not any(isinstance(m, (*BatchNorm, StochasticDepth)) for m in model.modules())
     assert not any(m.training for m in model.modules())
     assert not any(p.requires_grad for p in model.parameters())
     if castling:
@@ -168,6 +128,14 @@ def test_exports(case):
         assert deviation(model(x), want) == 0  # tracing left nothing behind
 
 
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
+@torch.no_grad()
+def test_traces(case):
+    """As the frameworks' own counters of multiply-adds do."""
+    model, x = build(case).switch_to_deploy(), images(97, 64, batch=1)
+    assert deviation(torch.jit.trace(model, x, check_trace=False)(x), model(x)) < 1e-5
+
+
 def test_inference_mode_and_autocast(case):
     model = build(case)
     deployed = copy.deepcopy(model).switch_to_deploy()
@@ -191,21 +159,79 @@ def test_other_types(case):
     assert deviation(model.double()(images(64, 96).double()), want) < 1e-4
 
 
-@pytest.mark.parametrize('name', effvit_mm.list_models())
 @torch.no_grad()
-def test_named_models(name):
-    torch.manual_seed(0)
-    model = as_trained(effvit_mm.create_model(name, num_classes=7))
-    x = images(64, 96)
-    want = model(x)
-    with Operators() as operators:
-        got = model.switch_to_deploy()(x)
-    assert deviation([got], [want]) < 1e-4
-    assert not any(isinstance(m, _BatchNorm) for m in model.modules())
-    linear = name.startswith(('castling', 'lightweight'))
-    assert bool(operators.softmax) != linear, operators.softmax
+def test_classifiers_are_switched_with_backbone_and_head():
+    model = as_trained(effvit_mm.create_model('levit_128s', num_classes=7))
+    want, parts = model(images(64, 96)), (model.backbone, model)
+    assert deviation(model.switch_to_deploy()(images(64, 96)), want) < 1e-4
+    assert all(part.deployed for part in parts)
     with pytest.raises(RuntimeError, match='Classifier was switched'):
         model.train()
+
+
+@pytest.mark.parametrize('distilled', [False, True])
+@pytest.mark.parametrize(
+    'kind', ['EAttention', 'SampledSoftmaxAttention', 'LinearAngularAttention', 'SoftmaxAttention']
+)
+@torch.no_grad()
+def test_classifiers_leave_out_what_nobody_sees(kind, distilled):
+    """The patch tokens of the last block; the tokens that it keeps are counted all the same."""
+    sampled = (1, 3, 4) if kind in ('EAttention', 'SampledSoftmaxAttention') else None
+    case = Case(
+        VisionTransformer, VIT, kwargs={'attention': {'type': kind}, 'sampled_blocks': sampled}
+    )
+    model = as_trained(case.build(out_type='cls_token', distilled=distilled))
+    deployed = copy.deepcopy(model).switch_to_deploy()
+    for size, batch in (((80, 112), 1), ((75, 97), 3)):
+        x = images(*size, batch=batch)
+        assert deviation(deployed(x), model(x)) < 1e-5
+        assert len(deployed.kept_tokens) == len(model.kept_tokens)
+        assert all(map(torch.equal, deployed.kept_tokens, model.kept_tokens))
+    counts = [effvit_mm.count_flops(network, (3, 80, 112)) for network in (deployed, model)]
+    assert counts[0] < 0.97 * counts[1]
+
+
+@torch.no_grad()
+def test_own_mechanism_is_asked_for_all_tokens():
+    """One that does not say it can answer for the extra tokens alone is never asked to."""
+
+    class Own(SoftmaxAttention):
+        takes_extra_queries = False
+
+    queries = []
+    for kind in ('SoftmaxAttention', Own):
+        model = VisionTransformer(VIT, attention={'type': kind}, out_type='cls_token')
+        last = model.switch_to_deploy().stages[-1][-1].attn.mechanism
+        last.register_forward_pre_hook(lambda module, args: queries.append(args[0].shape[2]))
+        model(images(80, 80))
+    assert queries == [1, 26]
+
+
+@torch.no_grad()
+def test_compiled_for_any_size():
+    """One graph serves every size and batch."""
+    model = as_trained(CASES['VisionTransformer castling'].build()).switch_to_deploy()
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    torch.compiler.reset()
+    compiled = torch.compile(model, backend=backend, dynamic=True)
+    for size, batch in (((96, 112), 2), ((128, 80), 3), ((144, 160), 2)):
+        x = images(*size, batch=batch)
+        assert deviation(compiled(x), model(x)) < 1e-5
+    assert len(graphs) == 1
+    torch.compiler.reset()
+
+
+def test_cost_of_castling_is_linear_in_the_tokens():
+    for name, linear in (('castling_deit_tiny', True), ('deit_tiny', False)):
+        with torch.device('meta'):
+            model = effvit_mm.create_model(name).switch_to_deploy()
+        small, large = (effvit_mm.count_flops(model, (3, side, side)) for side in (256, 1024))
+        assert (large < 16 * small) == linear
 
 
 @pytest.mark.parametrize(
@@ -223,154 +249,82 @@ def test_castling_makes_no_square_matrix(name, square):
     assert largest > 0 and (largest > 4096 * 4096 * 4 / 2) == square
 
 
-def random_norm(channels, cls=nn.BatchNorm2d):
-    return randomise_norms(nn.ModuleList([cls(channels)])).eval()[0]
+# --- weights that change after deployment -------------------------------------------------------
 
 
-def test_folding_is_exact():
-    torch.manual_seed(0)
-    x, tokens = torch.randn(2, 6, 5, 7), torch.randn(9, 6)
-    for groups, bias in ((1, True), (2, False), (6, True)):
-        conv = nn.Conv2d(6, 12, (3, 2), 2, (1, 0), groups=groups, bias=bias)
-        norm = random_norm(12)
-        torch.testing.assert_close(fold_conv_norm(conv, norm)(x), norm(conv(x)))
-        norm = random_norm(6)
-        torch.testing.assert_close(fold_norm_conv(norm, conv)(x), conv(norm(x)))
-    linear, norm = nn.Linear(6, 4), random_norm(4, nn.BatchNorm1d)
-    torch.testing.assert_close(fold_linear_norm(linear, norm)(tokens), norm(linear(tokens)))
-    norm = random_norm(6, nn.BatchNorm1d)
-    torch.testing.assert_close(fold_norm_linear(norm, linear)(tokens), linear(norm(tokens)))
-    norm = nn.BatchNorm1d(6, affine=False).eval()
-    nn.init.uniform_(norm.running_mean)
-    torch.testing.assert_close(fold_norm_linear(norm, linear)(tokens), linear(norm(tokens)))
+def by_data(module, name, value):
+    getattr(module, name).data.copy_(value)
 
 
-@pytest.mark.parametrize('stride', [1, 2])
-@pytest.mark.parametrize('groups', [1, 16])
-@pytest.mark.parametrize(
-    'size', [(1, 1), (1, 5), (2, 3), (8, 8), (9, 7), (90, 83), (84, 90)], ids=str
-)
-@torch.no_grad()
-def test_shift_ends_at_the_padding(stride, groups, size):
-    """The norm stands in front of the padding: what is padded is zero, not the norm's shift."""
-    torch.manual_seed(0)
-    norm, conv = random_norm(16), nn.Conv2d(16, 16, 3, stride, 1, groups=groups)
-    norm.weight[3] = 0  # a channel that is nothing but shift
-    x = torch.randn(2, 16, *size)
-    folded, want = fold_norm_conv(norm, conv), conv(norm(x))
-    assert isinstance(folded, ShiftedConv2d)
-    for memory in (torch.contiguous_format, torch.channels_last):
-        for _ in range(2):
-            got = folded(x.contiguous(memory_format=memory))
-            torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
-    naive = folded.conv(x)  # scale in the weights, shift in the bias
-    assert (naive - want)[:, :, 0].abs().max() > 1e-2
-    if min(size) > 4:
-        torch.testing.assert_close(naive[:, :, 1:-1, 1:-1], want[:, :, 1:-1, 1:-1])
-
-
-@torch.no_grad()
-def test_edges_of_a_network_need_the_correction():
-    """Without it PSLT is wrong, and most so at the border: the tests above would see that."""
-    model = as_trained(CASES['PSLT'].build(out_indices=0))
-    want = model(images(64, 64))[0]
-    model.switch_to_deploy()
-    assert deviation(model(images(64, 64)), [want]) < 1e-4
-    for module in model.modules():
-        if isinstance(module, ShiftedConv2d):
-            module.taps.zero_()
-    error = (model(images(64, 64))[0] - want).abs().amax((0, 1))
-    assert error.max() > 1e-2 * want.abs().max()
-    assert error[0].max() > 2 * error[5:-5, 5:-5].max()
-
-
-def test_what_cannot_be_folded():
-    with pytest.raises(ValueError, match='running statistics'):
-        fold_conv_norm(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False))
-    for bad in (
-        nn.Conv2d(3, 3, 3, padding=1, padding_mode='reflect'),
-        nn.Conv2d(3, 3, 5, padding=2),
-        nn.Conv2d(3, 3, 3, padding='same'),
-    ):
-        with pytest.raises(ValueError, match='padding'):
-            fold_norm_conv(nn.BatchNorm2d(3), bad)
-
-
-@torch.no_grad()
-def test_norms_without_a_convolution_stay():
-    torch.manual_seed(0)
-    first = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.GELU(), nn.BatchNorm2d(4))
-    second = nn.Sequential(nn.Conv2d(4, 5, 1), nn.ReLU(), nn.BatchNorm2d(5))
-    for part in (first, second):
-        randomise_norms(part).eval()
-    x = torch.randn(2, 3, 8, 8)
-    want = second(first(x))
-    fold_batch_norms(first, second)
-    assert [type(m) for m in first] == [nn.Conv2d, nn.GELU]
-    assert [type(m) for m in second] == [nn.Conv2d, nn.ReLU, nn.BatchNorm2d]
-    torch.testing.assert_close(second(first(x)), want)
-
-
-@pytest.mark.parametrize(
-    'head',
-    [LeViTHead(12, 5), TokenHeads([4, 8], 5), DistilledHeads([6, 6], 5)],
-    ids=lambda head: type(head).__name__,
-)
-@torch.no_grad()
-def test_heads_become_one_layer(head):
-    torch.manual_seed(0)
-    head, x = randomise_norms(copy.deepcopy(head)).eval(), torch.randn(3, 12)
-    for parameter in head.parameters():
-        nn.init.uniform_(parameter)
-    want = head.logits(x)
-    for _ in range(2):
-        assert head.switch_to_deploy() is head
-        torch.testing.assert_close(head.logits(x), want)
-    (layer,) = (m for m in head.modules() if isinstance(m, nn.Linear))
-    assert (layer.in_features, layer.out_features) == (12, 5)
-    assert all(torch.equal(branch, head.logits(x)) for branch in head.branches(x))
-
-
-@torch.no_grad()
-def test_what_is_kept_is_of_the_present_weights(case):
-    """Converted there and back, weights are rounded, and lie where others lay before."""
-    deployed, x = build(case).switch_to_deploy(), images(*SIZES[0])
-    for _ in range(2):
-        deployed(x)
-    deployed.bfloat16().float()
-    fresh = copy.deepcopy(deployed)  # keeps nothing yet
-    assert deviation(deployed(x), fresh(x)) < 1e-5
-
-
-def test_cache_forgets_the_oldest_and_the_outdated():
-    cache, source, made = SizeCache(active=True, budget=100), nn.Parameter(torch.ones(3)), []
-
-    def get(size):
-        def compute():
-            made.append(size)
-            return source.sum() * torch.ones(size)
-
-        return cache.get(size, source, compute)
-
-    for size in (10, 11, 10, 10, 11):
-        assert get(size).shape == (size,)
-    assert made == [10, 11]
-    get(12)  # 132 bytes with the others: the oldest go
-    assert list(cache.entries) == [11, 12] or list(cache.entries) == [12]
-    get(26)
-    assert list(cache.entries) == []  # too large to be kept at all
-    get(5)
+def in_place(module, name, value):
     with torch.no_grad():
-        source.copy_(torch.zeros(3))
-    assert not get(5).any()
-    assert not get(5).requires_grad
-    cache.active = False
-    assert get(5).requires_grad
+        getattr(module, name).copy_(value)
 
 
-def test_cache_is_not_deceived_by_new_weights_in_old_memory():
-    cache, layer = SizeCache(active=True), nn.Linear(64, 64)
-    for _ in range(20):
-        assert cache.get((), layer.weight, lambda: layer.weight.sum()) == layer.weight.sum()
-        layer.weight.data = torch.empty(0)  # the old is free, for the next to take
-        layer.weight.data = torch.rand(64, 64)
+def replaced(module, name, value):
+    old = getattr(module, name)
+    setattr(module, name, nn.Parameter(value.clone()) if isinstance(old, nn.Parameter) else value)
+
+
+def name_of(change):
+    return getattr(change, '__name__', change)
+
+
+def every_tensor(model):
+    """``(module, name of its own, name in the state dict)`` of parameters and floating buffers."""
+    for path, module in model.named_modules():
+        own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+        for name, value in own:
+            if value.is_floating_point():
+                yield module, name, f'{path}.{name}'.removeprefix('.')
+
+
+def other_weights(model):
+    torch.manual_seed(5)
+    return {
+        name: value + 0.1 * value.std(correction=0) * torch.randn_like(value) + 0.01
+        if value.is_floating_point()
+        else value
+        for name, value in model.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize('change', [by_data, in_place, replaced, 'load_state_dict'], ids=name_of)
+@torch.no_grad()
+def test_new_weights_are_the_ones_that_count(case, change):
+    """Nothing that was made of the old ones outlives them."""
+    model = build(case).switch_to_deploy()
+    fresh, x = copy.deepcopy(model), images(64, 96)
+    for mode in (torch.no_grad, torch.inference_mode):
+        for _ in range(2):
+            with mode():
+                before = model(x)
+    new = other_weights(model)
+    fresh.load_state_dict(new)
+    if change == 'load_state_dict':
+        model.load_state_dict(new)
+    else:
+        tensors = list(every_tensor(model))
+        assert {path for *_, path in tensors} >= dict(model.named_parameters()).keys()
+        for module, name, path in tensors:
+            change(module, name, new[path])
+    want = fresh(x)
+    assert all(map(torch.equal, model(x), want))
+    assert deviation(model(x), before) > 1e-2
+
+
+@pytest.mark.parametrize(
+    'name', ['PSLT', 'CrossViT', 'LeViT', 'MViTv2', 'VisionTransformer castling']
+)
+@torch.no_grad()
+def test_each_new_weight_counts(name):
+    """One after another, by writing to ``.data``, of which autograd's counters know nothing."""
+    model = build(CASES[name]).switch_to_deploy()
+    fresh, x = copy.deepcopy(model), images(32, 32, batch=1)
+    new, state = other_weights(model), model.state_dict()
+    for module, name, path in every_tensor(model):
+        model(x)
+        by_data(module, name, new[path])
+        state = {**state, path: new[path]}
+        fresh.load_state_dict(state)
+        assert all(map(torch.equal, model(x), fresh(x))), path

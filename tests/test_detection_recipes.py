@@ -191,7 +191,9 @@ def test_a_detector_starts_from_a_classifier_of_ours(capsys):
     assert (out.out + out.err).count(line) == 1
     table = theirs.pop('stem.pos_embed')  # of 2 x 2 patches, wanted 14 x 14
     assert table.shape[1] == 1 + 4 and ours['stem.pos_embed'].shape[1] == 1 + 196
-    torch.testing.assert_close(ours.pop('stem.pos_embed'), resize_positions(table, 1, (14, 14)))
+    torch.testing.assert_close(
+        ours.pop('stem.pos_embed'), resize_positions(table, 1, (2, 2), (14, 14))
+    )
     for key, value in theirs.items():
         torch.testing.assert_close(ours[key], value, rtol=0, atol=1e-7, msg=key)
 

@@ -1,59 +1,190 @@
-"""The table of docs/add_attention.md: which host takes which mechanism."""
+"""Which network takes which attention mechanism: it builds, trains, deploys; or says why not."""
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from networks import (
+    CROSSVIT,
+    CROSSVIT_LINEAR,
+    LEVIT,
+    MVITV2,
+    PSLT_NARROW,
+    VIT,
+    SigmoidAttention,
+    as_trained,
+    deviation,
+    images,
+    randomise_norms,
+    tensors,
+)
 
 import effvit_mm
+from effvit_mm.attention import SoftmaxAttention
 from effvit_mm.attention.mechanism import MECHANISMS
 from effvit_mm.backbones import PSLT, CrossViT, LeViT, MViTv2, VisionTransformer
+from effvit_mm.heads import LinearHead, TokenHeads
+from effvit_mm.models import Classifier
+from effvit_mm.registry import MODELS
+
+HOSTS = {
+    'PSLT': (PSLT, PSLT_NARROW, {'shifts': (0, -2, 1), 'window_size': 4}),
+    'CrossViT': (CrossViT, CROSSVIT, {}),
+    'CrossViT dense': (CrossViT, CROSSVIT_LINEAR, {'mode': 'dense'}),
+    'CrossViT windows': (CrossViT, CROSSVIT_LINEAR, {'mode': 'dense', 'window_size': 3}),
+    'VisionTransformer': (VisionTransformer, VIT, {}),
+    'VisionTransformer windows': (VisionTransformer, VIT, {'window_size': 3}),
+    'LeViT': (LeViT, LEVIT, {}),
+    'MViTv2': (MViTv2, MVITV2, {}),
+}
+
+
+OURS = set(MECHANISMS)
+
+
+class RegisteredAttention(SigmoidAttention):
+    """A user's own, by the decorator."""
+
+
+class AttentionInOpenMMLab(SigmoidAttention):
+    """A user's own, in OpenMMLab's registry."""
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _registered():
+    effvit_mm.register_mechanism(RegisteredAttention)
+    MODELS.register_module(module=AttentionInOpenMMLab)
+    yield
+    del MECHANISMS['RegisteredAttention'], MODELS.module_dict['AttentionInOpenMMLab']
+
+
+EVERYWHERE = [
+    {'type': 'SoftmaxAttention'},
+    {'type': 'effvit_mm.LinearAttention', 'feature_map': 'relu'},
+    {'type': 'LinearAttention'},
+    {'type': 'LinearAngularAttention'},
+    {'type': 'RegisteredAttention', 'power': 0.5},
+    {'type': 'AttentionInOpenMMLab'},
+    {'type': 'effvit_mm.AttentionInOpenMMLab'},
+    {'type': SigmoidAttention},
+]
+SAMPLING = [
+    {'type': 'EAttention'},
+    {'type': 'EAttention', 'num_samples': 5, 'feature_map': 'elu'},
+    {'type': 'SampledSoftmaxAttention', 'num_samples': 8},
+]
+TAKEN = [
+    (host, attention)
+    for host in HOSTS
+    for attention in EVERYWHERE + SAMPLING * (host in ('CrossViT', 'VisionTransformer'))
+]
+SIZES = ((64, 96), (97, 75))
+
+
+def name_of(value):
+    if not isinstance(value, dict):
+        return value
+    kind, *options = value.values()
+    return ' '.join(map(str, [getattr(kind, '__name__', kind), *options]))
+
+
+def build(host, attention, **kwargs):
+    cls, arch, options = HOSTS[host]
+    torch.manual_seed(0)
+    model = cls(arch, attention=attention, drop_path_rate=0.0, **{**options, **kwargs})
+    return randomise_norms(model)  # LeViT's residual branches begin at scale 0
+
+
+def check(model):
+    """A step of training reaches every parameter; deployed outputs are those of before."""
+    x = images(64, 96, batch=3)
+    generator = torch.Generator().manual_seed(2)
+    outputs = tensors(model.train()(x))
+    sum((y * torch.randn(y.shape, generator=generator)).sum() for y in outputs).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        # A key's bias shifts all logits of a softmax alike: its gradient is zero but for rounding.
+        assert parameter.grad.any() or name.endswith('attn.k.bias'), name
+    deployed = copy.deepcopy(as_trained(model)).switch_to_deploy()
+    with torch.no_grad():
+        for size in SIZES:
+            assert deviation(deployed(images(*size)), model(images(*size))) < 1e-4, size
+
+
+@pytest.mark.parametrize(('host', 'attention'), TAKEN, ids=name_of)
+def test_maps(host, attention):
+    model = build(host, attention, out_indices=range(HOSTS[host][0].num_maps))
+    for size in SIZES:
+        maps = model.eval()(images(*size))
+        assert [tuple(m.shape[2:]) for m in maps] == [
+            model.map_size(size, i) for i in model.out_indices
+        ]
+    check(model)
+
+
+@pytest.mark.parametrize(
+    ('host', 'attention'), [(h, a) for h, a in TAKEN if h in ('PSLT', 'CrossViT')], ids=name_of
+)
+def test_classifiers(host, attention):
+    if host == 'PSLT':
+        backbone = build(host, attention)
+        head = LinearHead(backbone.out_channels[-1], 7)
+    else:
+        backbone = build(host, attention, out_type='cls_token')
+        head = TokenHeads(backbone.token_widths, 7)
+    check(Classifier(backbone, head))
+
+
+@pytest.mark.parametrize('host', HOSTS)
+def test_no_attention_is_softmax_attention(host):
+    plain, named = build(host, None), build(host, {'type': 'SoftmaxAttention'})
+    named.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        for a, b in zip(plain.eval()(images(64, 96)), named.eval()(images(64, 96)), strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize('host', HOSTS)
+def test_another_mechanism_stands_in_every_block(host):
+    model = build(host, {'type': SigmoidAttention})
+    assert not any(isinstance(m, SoftmaxAttention) for m in model.modules())
+    assert any(isinstance(m, SigmoidAttention) for m in model.modules())
+
+
+@pytest.mark.parametrize('attention', SAMPLING[1:], ids=name_of)
+@pytest.mark.parametrize(
+    'host', ['PSLT', 'CrossViT windows', 'VisionTransformer windows', 'LeViT', 'MViTv2']
+)
+def test_sampling_is_refused_where_the_map_must_be_whole(host, attention):
+    message = f"attention type '{attention['type']}' drops .* needs a class token"
+    with pytest.raises(ValueError, match=message):
+        build(host, attention)
+
+
+@pytest.mark.parametrize('host', HOSTS)
+def test_what_is_no_mechanism_is_refused(host):
+    with pytest.raises(ValueError, match=r"'SoftmaxAtention' is not registered; .*Softmax"):
+        build(host, {'type': 'SoftmaxAtention'})
+    with pytest.raises(TypeError, match=r"attention='SoftmaxAttention'.*'type'"):
+        build(host, 'SoftmaxAttention')
+
+
+def test_mask_padding_needs_a_mechanism_that_takes_a_mask():
+    assert build('PSLT', None, mask_padding=True)
+    with pytest.raises(ValueError, match=r"mask_padding=True: .*'LinearAttention' takes no"):
+        build('PSLT', {'type': 'LinearAttention'}, mask_padding=True)
+
+
+# --- the table of docs/add_attention.md ---------------------------------------------------------
 
 PAGE = Path(__file__).parents[1] / 'docs' / 'add_attention.md'
 OWN = 'your own'
+IN_WORDS = {'VisionTransformer windows': 'its windows'}
 
 
-class MeanAttention(nn.Module):
-    """Every query gets the mean of all values."""
-
-    def __init__(self, num_heads, key_dim, value_dim):
-        super().__init__()
-
-    def forward(self, q, k, v, layout, bias=None):
-        return v.mean(2, keepdim=True).expand(-1, -1, q.shape[2], -1)
-
-
-HOSTS = {
-    '`VisionTransformer`': lambda attention: VisionTransformer(
-        {'embed_dims': 24, 'depths': (1, 1, 1, 1), 'num_heads': 2, 'mlp_ratio': 2},
-        attention=attention, img_size=64,
-    ),
-    'its windows': lambda attention: VisionTransformer(
-        {'embed_dims': 24, 'depths': (2, 1, 1, 1), 'num_heads': 2, 'mlp_ratio': 2},
-        attention=attention, img_size=64, window_size=3, global_blocks=(),
-    ),
-    '`CrossViT`': lambda attention: CrossViT(
-        {'embed_dims': (16, 32), 'depth': 2, 'num_heads': 2, 'mlp_ratio': 2,
-         'patch_embed': 'linear', 'img_size': 64},
-        attention=attention,
-    ),
-    '`LeViT`': lambda attention: LeViT(
-        {'embed_dims': (32, 48, 64), 'num_heads': (2, 3, 4), 'depths': (1, 1, 1), 'key_dim': 8},
-        attention=attention, img_size=64,
-    ),
-    '`MViTv2`': lambda attention: MViTv2(
-        {'embed_dims': 16, 'num_heads': 1, 'depths': (1, 1, 1, 1)},
-        attention=attention, img_size=64,
-    ),
-    '`PSLT`': lambda attention: PSLT(
-        {'embed_dims': 12, 'depths': (1, 1, 2, 1), 'num_heads': (2, 2)}, attention=attention
-    ),
-}  # fmt: skip
-
-
-def read_table() -> dict[tuple[str, str], str]:
-    """``{(mechanism, host): cell}`` of the page's first table."""
+def read_table():
+    """``{(mechanism, host): cell}`` of the page's first table, under its names."""
     lines = [line for line in PAGE.read_text().splitlines() if line.startswith('|')]
     rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines]
     header, body = rows[0], rows[2:]
@@ -65,45 +196,21 @@ def read_table() -> dict[tuple[str, str], str]:
 
 
 TABLE = read_table()
+ON_PAGE = {IN_WORDS.get(host, f'`{host}`'): host for host in HOSTS}
 
 
 def test_table_has_every_mechanism_and_host():
-    assert {mechanism for mechanism, _ in TABLE} == {*MECHANISMS, OWN}
-    assert {host for _, host in TABLE} == set(HOSTS)
+    assert {mechanism for mechanism, _ in TABLE} == {*OURS, OWN}
+    assert {ON_PAGE[host].split()[0] for _, host in TABLE} == {host.split()[0] for host in HOSTS}
 
 
 @pytest.mark.parametrize(('mechanism', 'host'), TABLE)
 def test_cell_is_true(mechanism, host):
-    kind = MeanAttention if mechanism == OWN else mechanism
-    cell = TABLE[mechanism, host]
-    if cell != 'yes':
-        assert cell.startswith('no: ')
+    attention = {'type': SigmoidAttention if mechanism == OWN else mechanism}
+    if TABLE[mechanism, host] == 'yes':
+        kinds = [taken['type'] for name, taken in TAKEN if name == ON_PAGE[host]]
+        assert attention['type'] in kinds  # tried by the tests above
+    else:
+        assert TABLE[mechanism, host].startswith('no: ')
         with pytest.raises(ValueError, match=f'{mechanism}.*class token'):
-            HOSTS[host]({'type': kind})
-        return
-    torch.manual_seed(0)
-    network = HOSTS[host]({'type': kind}).train()
-    x = torch.randn(2, 3, 80, 70)
-    sum(m.float().square().mean() for m in network(x)).backward()
-    learns = [p.grad is not None for p in network.parameters()]
-    assert sum(learns) > 0.8 * len(learns)  # without queries and keys where only values count
-    network.eval()
-    with torch.no_grad():
-        before = network(x)
-        after = network.switch_to_deploy()(x)
-    for a, b in zip(before, after, strict=True):
-        assert (a - b).abs().max() <= 1e-4 * a.abs().max()
-    assert all(
-        isinstance(m, MECHANISMS.get(mechanism, MeanAttention))
-        for name, m in network.named_modules()
-        if name.endswith('.mechanism')
-    )
-
-
-def test_own_mechanism_by_name():
-    effvit_mm.register_mechanism(MeanAttention)
-    try:
-        network = HOSTS['`CrossViT`']({'type': 'MeanAttention'})
-        assert any(isinstance(m, MeanAttention) for m in network.modules())
-    finally:
-        del MECHANISMS['MeanAttention']
+            build(ON_PAGE[host], attention)

@@ -1,12 +1,16 @@
 """Window attention of the ladder against the definition, written out pixel by pixel."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import SigmoidAttention
 
 from effvit_mm.attention import PixelAdaptiveFusion, ShiftedWindowAttention
 from effvit_mm.attention.ladder import MASKED, window_mask
 from effvit_mm.attention.windows import window_partition, window_reverse
+from effvit_mm.deploy import switch_modules
 
 WINDOW, DIM, HEADS = 7, 12, 3
 
@@ -71,6 +75,45 @@ def test_equals_definition(size, shift, takes_value, mask_padding):
     for i in range(2):
         want = definition(module, x[i], None if value is None else value[i])
         torch.testing.assert_close(got[i], want, rtol=1e-4, atol=1e-5)
+
+
+def in_windows(module, alone, x, value):
+    """One window after another, of a map padded with zeros: what ``alone`` makes of each.
+
+    The map moves by the shift, to the bottom right where it is positive; the windows stay.
+    """
+    height, width = x.shape[1:3]
+    shift = module.shift if min(height, width) > WINDOW else 0
+    out = torch.full_like(x, torch.nan)
+    margin = 2 * WINDOW
+    padded = [F.pad(t, (0, 0, *[margin] * 4)) for t in (x, value) if t is not None]
+    starts = (range(-shift - WINDOW, n, WINDOW) for n in (height, width))
+    for top, left in itertools.product(*starts):
+        rows, columns = (slice(margin + n, margin + n + WINDOW) for n in (top, left))
+        y = alone(*(t[:, rows, columns] for t in padded))
+        for i, j in itertools.product(range(WINDOW), repeat=2):
+            if 0 <= top + i < height and 0 <= left + j < width:
+                out[:, top + i, left + j] = y[:, i, j]
+    return out
+
+
+@pytest.mark.parametrize('size', [(14, 14), (8, 4), (3, 5), (7, 7), (7, 10), (15, 9), (8, 20)])
+@pytest.mark.parametrize('shift', [0, -3, 3, 1, -6])
+@pytest.mark.parametrize('takes_value', [False, True])
+@pytest.mark.parametrize(
+    'kind', ['LinearAttention', 'LinearAngularAttention', SigmoidAttention], ids=str
+)
+@torch.no_grad()
+def test_mechanisms_without_a_mask_see_the_windows_of_a_padded_map(size, shift, takes_value, kind):
+    """The places of softmax attention's windows; but what these would mask is zeros here."""
+    kwargs = {'takes_value': takes_value, 'attention': {'type': kind}}
+    module, alone = attention(shift=shift, **kwargs), attention(**kwargs)
+    alone.load_state_dict(module.state_dict())
+    x, value = torch.randn(2, *size, DIM), torch.randn(2, *size, DIM)
+    value = value if takes_value else None
+    want = in_windows(module, alone, x, value)
+    for layer in (module, switch_modules(module)):
+        torch.testing.assert_close(layer(x, value), want, rtol=1e-4, atol=1e-5)
 
 
 def test_later_branches_take_their_values():

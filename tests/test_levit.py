@@ -4,9 +4,12 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from networks import LEVIT as SMALL
+from networks import images
 from torch import nn
 
 from effvit_mm.attention import Layout
+from effvit_mm.backbones.base import BatchNorm
 from effvit_mm.backbones.levit import Attention, DistanceBias, LeViT, SubsampleAttention
 from effvit_mm.flops import count_flops, count_parameters
 from effvit_mm.heads import LeViTHead
@@ -14,7 +17,6 @@ from effvit_mm.registry import MODELS
 from effvit_mm.weights.names.levit import RULES
 from effvit_mm.weights.names.rules import rename
 
-SMALL = {'embed_dims': (16, 24, 32), 'num_heads': (2, 3, 2), 'depths': (1, 1, 1), 'key_dim': 8}
 # The paper's figures as printed, multiply-adds (M) and parameters (M), and timm's exact ones.
 PUBLISHED = {
     '128s': (305, 7.8, 304_660_832, 7_777_058),
@@ -83,7 +85,7 @@ def calibrated_timm(arch, size=(224, 224)):
     """
     model = randomise(timm.create_model(f'levit_{arch}', img_size=size))
     for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, BatchNorm):
             module.momentum = 0.9
     with torch.no_grad():
         model.train()
@@ -93,10 +95,6 @@ def calibrated_timm(arch, size=(224, 224)):
 
 def converted(state):
     return {rename(name, RULES): value for name, value in state.items()}
-
-
-def images(*size, batch=2):
-    return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(1))
 
 
 def close(ours, theirs):

@@ -4,10 +4,11 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from networks import CASTLING, images
+from networks import MVITV2 as SMALL
 from timm.models.mvitv2 import cal_rel_pos_type
 
 import effvit_mm
-from effvit_mm.attention import SoftmaxAttention
 from effvit_mm.backbones.mvitv2 import (
     DecomposedRelativePosition,
     MViTv2,
@@ -17,7 +18,6 @@ from effvit_mm.backbones.mvitv2 import (
 from effvit_mm.flops import count_flops
 from effvit_mm.registry import MODELS
 
-SMALL = {'embed_dims': 12, 'num_heads': 1, 'depths': (1, 2, 2, 1)}
 # (parameters in millions, multiply-adds in billions) at 224, of the paper's table 1 (a).
 PUBLISHED = {'tiny': (24, 4.7), 'small': (35, 7.0), 'base': (52, 10.2)}
 
@@ -35,24 +35,6 @@ class MeanAttention(torch.nn.Module):
         assert q.shape[2] == layout.query_grid[0] * layout.query_grid[1]
         assert k.shape[2] == layout.key_grid[0] * layout.key_grid[1]
         return v.mean(2, keepdim=True).expand(*q.shape[:3], v.shape[-1])
-
-
-@MODELS.register_module(name='TestTrainedBias')
-class TrainedBias(SoftmaxAttention):
-    """Takes a bias while it trains alone."""
-
-    deployed = False
-
-    @property
-    def takes_bias(self):
-        return self.training and not self.deployed
-
-    def switch_to_deploy(self):
-        self.deployed = True
-
-
-def images(*size, batch=2):
-    return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(1))
 
 
 def pair(arch):
@@ -186,21 +168,15 @@ def test_a_mechanism_without_bias_has_no_relative_positions():
 
 
 def test_bias_of_a_training_branch_goes_with_it():
-    torch.manual_seed(0)
-    model = MViTv2(SMALL, attention={'type': 'effvit_mm.TestTrainedBias'})
+    model = MViTv2(SMALL, **CASTLING)
     assert any('rel_pos' in name for name in model.state_dict())
-    model.eval()
-    with torch.no_grad():
-        before = model(images(64, 96))[0]
-        for block in (block for stage in model.stages for block in stage):
-            block.attn.switch_to_deploy()
-        assert torch.equal(model(images(64, 96))[0], before)
-    assert not any('rel_pos' in name for name in model.state_dict())
+    assert not any('rel_pos' in name for name in model.switch_to_deploy().state_dict())
 
 
 def test_deploying_softmax_keeps_its_relative_positions():
-    attn = MViTv2(SMALL).stages[1][0].attn.switch_to_deploy()
-    assert attn.relative_position is not None
+    model = MViTv2(SMALL)
+    names = {name for name in model.state_dict() if 'rel_pos' in name}
+    assert names <= model.switch_to_deploy().state_dict().keys()
 
 
 def test_tables_follow_the_image_size():

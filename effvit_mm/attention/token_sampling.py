@@ -82,7 +82,7 @@ def sample_tokens(score: Tensor, num_samples: int, valid: Tensor | None = None) 
     points = first + (1 - first) * _steps(num_samples, score.device)  # B, num_samples; ascending
     # No padding: every point lies nearer to the lowest value, which is zero.
     picked = order.gather(-1, _nearest(cdf, points))
-    kept = torch.zeros_like(score, dtype=torch.bool).scatter_(-1, picked, True)
+    kept = torch.zeros_like(score, dtype=torch.bool).scatter_(-1, picked, 1)  # 1: jit.trace
     equal = ~(spread > 0)  # all scores of the image are: all its tokens stay
     return kept | (valid & equal)
 

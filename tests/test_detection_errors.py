@@ -9,8 +9,9 @@ import cv2
 import detections
 import numpy as np
 import pytest
-from test_detection_evaluation import load_tool, run_pycocotools
+from programs import load_tool
 
+from benchmarks.measure.coco_comparison import run_pycocotools
 from effvit_mm.errors import DataError
 from effvit_mm.evaluation.coco_results import box_overlaps, collect, to_coco_results
 from effvit_mm.evaluation.detection_errors import (
@@ -247,7 +248,7 @@ def files(tmp_path, monkeypatch):
 
 
 def run(*arguments):
-    return load_tool('detection_errors').main(['config.py', *arguments])
+    return load_tool('analysis_tools/detection_errors').main(['config.py', *arguments])
 
 
 def test_tool_prints_and_draws(files, capfd):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from effvit_mm.evaluation.coco import read_twelve, recorded_evaluations
+from effvit_mm.evaluation.coco import read_twelve
 from effvit_mm.evaluation.coco_results import to_coco_results
 
 
@@ -19,13 +19,12 @@ def run_metric(metric: Any, predictions: Sequence[Mapping]) -> dict[str, Any]:
     """The ``COCOeval`` objects by kind, when a metric of mmdet judges predictions from a file.
 
     Args:
-        metric: A ``CocoMetric`` with ``dataset_meta`` set.
+        metric: ``effvit_mm.CocoMetric`` with ``dataset_meta`` set.
         predictions: As ``test.py --out`` writes them.
     """
-    with recorded_evaluations() as found:
-        metric.process({}, [_to_sample(image) for image in predictions])
-        metric.evaluate(len(predictions))
-    return {evaluation.params.iouType: evaluation for evaluation in found}
+    metric.process({}, [_to_sample(image) for image in predictions])
+    metric.evaluate(len(predictions))
+    return metric.evaluations
 
 
 def _to_sample(image: Mapping) -> dict:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from effvit_mm.backbones import Deployable
 from effvit_mm.deploy import switch_modules
 from effvit_mm.errors import ConfigError
-from effvit_mm.evaluation.coco import CocoFigures, read_figures, recorded_evaluations
+from effvit_mm.evaluation.coco import CocoFigures, read_figures
 from effvit_mm.flops import count_flops, count_parameters, evaluation_mode
-from effvit_mm.openmm.engine.testing import DeployHook
+from effvit_mm.openmm.engine.testing import DeployHook, evaluations_of
 from effvit_mm.openmm.flops import TensorPass
 
 from .attention import AttentionCost, attention_flops
@@ -127,9 +127,9 @@ def measure_detector(name: str, runner) -> TrainedModel:
     ours = any(isinstance(module, Deployable) for module in model.modules())
     if ours:
         runner.register_hook(DeployHook())
-    with recorded_evaluations() as evaluations:
-        runner.test()
-    boxes = [one for one in evaluations if one.params.iouType == 'bbox']
+    runner.test()
+    coco, _ = evaluations_of(runner.test_evaluator)
+    boxes = [evaluation for evaluation in coco if evaluation.params.iouType == 'bbox']
     if not boxes:
         raise ConfigError(f'{name}: test_evaluator evaluates no boxes: CocoMetric is needed')
     loader = runner.test_dataloader  # not iterated: workers would stay behind

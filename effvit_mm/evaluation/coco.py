@@ -1,23 +1,17 @@
-"""COCO's figures, from the evaluation that a metric of mmdet has run anyway.
+"""COCO's figures by class and size, of an evaluation that was run.
 
-mmdet's ``CocoMetric`` keeps of an evaluation a few means rounded to three digits. The ``COCOeval``
-object behind it (of pycocotools, or of faster-coco-eval) knows the rest: its precision for each
-(IoU, recall, class, size, number of detections) and its recall for each (IoU, class, size, number).
+A ``COCOeval`` object (of pycocotools, or of faster-coco-eval) knows its precision for each (IoU,
+recall, class, size, number of detections) and its recall for each (IoU, class, size, number).
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from .tap import tapped
 
 MAX_DETECTIONS = 100  # an image and class, by which COCO ranks detectors
 # COCO's twelve: name, whether precision (else recall), IoU, size, detections an image and class.
@@ -115,8 +109,8 @@ def _row(evaluation: Any, name: str, count: int, which=slice(None), area: int = 
     limit = -1 if limit is None else limit
     precision = evaluation.eval['precision'][:, :, which, area, limit]
     recall = evaluation.eval['recall'][:, which, area, limit]
-    at = [_mean(precision[_iou_index(evaluation, iou)]) for iou in (0.5, 0.75)]
-    return Row(str(name), _mean(precision), *at, _mean(recall), count)
+    at = [mean_of(precision[_iou_index(evaluation, iou)]) for iou in (0.5, 0.75)]
+    return Row(str(name), mean_of(precision), *at, mean_of(recall), count)
 
 
 def _figure(evaluation: Any, is_precision: bool, iou: float | None, area: str, most: int) -> float:
@@ -126,7 +120,7 @@ def _figure(evaluation: Any, is_precision: bool, iou: float | None, area: str, m
         return float('nan')
     if iou is not None:
         values = values[_iou_index(evaluation, iou)]
-    return _mean(values[..., list(evaluation.params.areaRngLbl).index(area), limit])
+    return mean_of(values[..., list(evaluation.params.areaRngLbl).index(area), limit])
 
 
 def _limit(limits: Sequence[int], wanted: int) -> int | None:
@@ -139,46 +133,7 @@ def _iou_index(evaluation: Any, iou: float) -> slice:
     return slice(found[0], found[0] + 1) if len(found) else slice(0, 0)
 
 
-def _mean(values: np.ndarray) -> float:
-    """COCO marks what does not exist with -1."""
+def mean_of(values: np.ndarray) -> float:
+    """The mean of an evaluation's figures, NaN of none; COCO marks what does not exist with -1."""
     values = values[values > -1]
     return float(values.mean()) if values.size else float('nan')
-
-
-@contextlib.contextmanager
-def recorded_evaluations() -> Iterator[list]:
-    """Collect every ``COCOeval`` of detections that a metric runs in the block."""
-    found: list = []
-
-    def record(arguments: tuple, options: dict, result: Any) -> None:
-        evaluation = arguments[0]
-        if evaluation.params.useCats:  # without, it is an evaluation of proposals
-            found.append(evaluation)
-
-    with contextlib.ExitStack() as stack:
-        for cls in _evaluators():
-            stack.enter_context(tapped(cls, 'summarize', record))
-        yield found
-
-
-def _evaluators() -> list[type]:
-    """The evaluators that are loaded: a metric's module has imported the one that it uses."""
-    classes = []
-    for module, name in (
-        ('pycocotools.cocoeval', 'COCOeval'),
-        ('faster_coco_eval', 'COCOeval_faster'),
-    ):
-        if module in sys.modules:
-            classes.append(getattr(sys.modules[module], name))
-    return classes
-
-
-def silence_pycocotools() -> None:
-    """Drop pycocotools' lines of progress and its own table, for good."""
-    for name in ('coco', 'cocoeval'):
-        module = importlib.import_module(f'pycocotools.{name}')
-        module.print = _no_print  # found before the builtin, in that module alone
-
-
-def _no_print(*args, **kwargs) -> None:
-    pass

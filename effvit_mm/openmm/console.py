@@ -18,8 +18,6 @@ from pathlib import Path
 
 import cv2
 
-from ..evaluation.coco import silence_pycocotools
-
 PACKAGE = str(Path(__file__).resolve().parents[1])
 OPENCV_ERRORS = 2  # cv2.utils.logging.LOG_LEVEL_ERROR
 LOGGER_HOOK = os.path.join('mmengine', 'hooks', 'logger_hook.py')
@@ -80,8 +78,6 @@ def import_quietly(scope: str) -> None:
             importlib.import_module(f'{scope}.datasets')
             importlib.import_module(f'{scope}.models')
             importlib.import_module('effvit_mm.openmm.datasets')  # takes in mmpretrain's
-    if scope == 'mmdet':
-        silence_pycocotools()
 
 
 @contextlib.contextmanager

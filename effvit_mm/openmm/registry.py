@@ -29,17 +29,25 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
     return Registry(name, parent=parent, scope=SCOPE, locations=list(locations))
 
 
-class _DatasetRegistry(Registry):
-    """Imports the data sets for detection when one is asked for: importing mmdet takes seconds."""
+class _DetectionRegistry(Registry):
+    """Imports a module when one of its classes is asked for: mmdet, which it needs, takes seconds.
 
-    detection = ('CocoFolder', 'DigitScenes')
+    Args:
+        module: The module.
+        names: Of its classes.
+        **kwargs: Of mmengine's registry.
+    """
+
+    def __init__(self, name: str, module: str, names: tuple[str, ...], **kwargs) -> None:
+        super().__init__(name, scope=SCOPE, **kwargs)
+        self.module, self.names = module, names
 
     def get(self, key: str) -> type | None:
         """The class of this name, or None."""
         if find_spec('mmdet') and (
-            'mmdet.datasets' in sys.modules or key.rpartition('.')[2] in self.detection
+            'mmdet.datasets' in sys.modules or key.rpartition('.')[2] in self.names
         ):
-            import_module('effvit_mm.openmm.datasets.detection')
+            import_module(self.module)
         return super().get(key)
 
 
@@ -61,14 +69,21 @@ OPTIM_WRAPPERS = _child('optim_wrapper', root.OPTIM_WRAPPERS, 'effvit_mm.openmm.
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
     'optimizer wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS, 'effvit_mm.openmm.engine'
 )
-DATASETS = _DatasetRegistry(
+DATASETS = _DetectionRegistry(
     'dataset',
+    'effvit_mm.openmm.datasets.detection',
+    ('CocoFolder', 'DigitScenes'),
     parent=root.DATASETS,
-    scope=SCOPE,
     locations=['effvit_mm.openmm.datasets', 'effvit_mm.openmm.reid.datasets'],
 )
 DATA_SAMPLERS = _child('data sampler', root.DATA_SAMPLERS, 'effvit_mm.openmm.reid.sampler')
-METRICS = _child('metric', root.METRICS, 'effvit_mm.openmm.reid.metric')
+METRICS = _DetectionRegistry(
+    'metric',
+    'effvit_mm.openmm.metrics',
+    ('CocoMetric', 'FasterCocoMetric', 'VOCMetric'),
+    parent=root.METRICS,
+    locations=['effvit_mm.openmm.reid.metric'],
+)
 TRANSFORMS = _child('transform', root.TRANSFORMS, 'effvit_mm.openmm.datasets')
 
 

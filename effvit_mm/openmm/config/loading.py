@@ -24,6 +24,7 @@ from .data_root import (
     spread_data_root,
     spread_names,
 )
+from .evaluators import use_own_metrics
 
 AMP_WRAPPERS = {
     'OptimWrapper', 'AmpOptimWrapper', 'mmengine.OptimWrapper', 'mmengine.AmpOptimWrapper',
@@ -67,6 +68,7 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
     spread_data_root(cfg, data_root)
     spread_names(cfg, names)
     follow_annotation_files(cfg, annotation_files)
+    use_own_metrics(cfg)
     return cfg
 
 

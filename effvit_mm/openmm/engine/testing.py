@@ -14,8 +14,8 @@ from mmengine.hooks import Hook
 from ...backbones import Deployable
 from ...deploy import switch_modules
 from ...errors import ConfigError
-from ...evaluation.coco import read_figures, recorded_evaluations
-from ...evaluation.voc import recorded_voc
+from ...evaluation.coco import read_figures
+from ...evaluation.voc import VocFigures
 from ...utils.files import written_atomically
 from ..registry import HOOKS
 from .predictions import PredictionWriter
@@ -33,10 +33,10 @@ def run_test(runner, args: argparse.Namespace) -> dict:
         runner.register_hook(DeployHook())
     timer = ForwardTimer()
     runner.register_hook(timer)
-    with recorded_evaluations() as coco, recorded_voc() as voc:
-        metrics = runner.test()
+    metrics = runner.test()
     if is_main_process():
         classes = _meta(runner.test_dataloader.dataset).get('classes')
+        coco, voc = evaluations_of(evaluator)
         tables = [coco_table(read_figures(evaluation)) for evaluation in coco]
         tables += [voc_table(figures, classes) for figures in voc]
         in_tables = tuple(f'{evaluation.params.iouType}_mAP' for evaluation in coco)
@@ -52,6 +52,13 @@ def run_test(runner, args: argparse.Namespace) -> dict:
         rows = _rows(shown, timer, len(runner.test_dataloader.dataset), args)
         runner.logger.info(''.join([*tables, format_table(f'test of {args.checkpoint}', rows)]))
     return metrics
+
+
+def evaluations_of(evaluator) -> tuple[list, list[VocFigures]]:
+    """What COCO's and VOC's metrics kept of the last evaluation."""
+    kept = [getattr(metric, 'evaluations', ()) for metric in evaluator.metrics]
+    coco = [e for part in kept if isinstance(part, dict) for e in part.values()]
+    return coco, [e for part in kept if not isinstance(part, dict) for e in part]
 
 
 def _meta(dataset) -> dict:

@@ -1,0 +1,177 @@
+"""mmdet's detection metrics that keep what they computed, and print nothing themselves.
+
+They give the figures that mmdet's give, under the same names. mmdet's keep of an evaluation a few
+means rounded to three digits; tables by class and size need the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import mmdet.evaluation as mmdet
+import numpy as np
+from mmdet.datasets.api_wrappers import COCO, COCOeval, COCOevalMP
+from mmdet.evaluation.functional import eval_map
+from mmengine.fileio import load
+from mmengine.logging import MMLogger
+
+from ..evaluation.coco import mean_of
+from ..evaluation.voc import VocFigures
+from .registry import METRICS
+
+KINDS = ('bbox', 'segm')
+# Places in ``COCOeval.stats``, under mmdet's names.
+STATS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'AR@100', 'AR@300', 'AR@1000',
+         'AR_s@1000', 'AR_m@1000', 'AR_l@1000')  # fmt: skip
+
+
+@METRICS.register_module()
+class CocoMetric(mmdet.CocoMetric):
+    """COCO's figures of boxes and masks by pycocotools, the arguments being those of mmdet's.
+
+    Attributes:
+        evaluations: After an evaluation, ``{'bbox': COCOeval, 'segm': COCOeval}`` of the kinds that
+            were asked for, accumulated.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        self.evaluations: dict[str, Any] = {}
+        with redirect_stdout(StringIO()):
+            super().__init__(*args, **kwargs)
+        if unknown := set(self.metric_items or ()) - set(STATS):
+            raise KeyError(f'metric_items={sorted(unknown)}: allowed are {", ".join(STATS)}')
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """The figures, ``{'bbox_mAP': 0.3, ...}``, of what :meth:`process` collected."""
+        self.evaluations, figures, kinds = {}, {}, self.metrics
+        others = [kind for kind in kinds if kind not in KINDS]
+        with redirect_stdout(StringIO()):
+            if self.format_only or others:  # proposals are not shown in tables
+                self.metrics = others or kinds
+                figures = dict(super().compute_metrics(results))
+                self.metrics = kinds
+            if not self.format_only:
+                figures = {**self._evaluate(results), **figures}
+        return figures
+
+    def _evaluate(self, results: list) -> dict[str, float]:
+        truths, predictions = zip(*results, strict=True)
+        figures: dict[str, float] = {}
+        with TemporaryDirectory() as folder:
+            prefix = self.outfile_prefix or str(Path(folder) / 'results')
+            if self._coco_api is None:
+                self._coco_api = self.read_truth(self.gt_to_coco_json(truths, prefix))
+            if self.cat_ids is None:
+                self.cat_ids = self._coco_api.getCatIds(catNms=self.dataset_meta['classes'])
+            if self.img_ids is None:
+                self.img_ids = self._coco_api.getImgIds()
+            files = self.results2json(predictions, prefix)
+            for kind in (kind for kind in self.metrics if kind in KINDS):
+                if kind not in files:
+                    raise KeyError(f'{kind} is not in results')
+                boxes = load(files[kind])
+                if not boxes:
+                    MMLogger.get_current_instance().error(
+                        'The testing results of the whole dataset is empty.'
+                    )
+                    break
+                evaluation = self.evaluations[kind] = self._run(kind, boxes)
+                figures |= self._figures(kind, evaluation)
+        return figures
+
+    def _run(self, kind: str, predictions: list[dict]) -> Any:
+        if kind == 'segm':  # with a box, its area would count as the mask's
+            predictions = [{k: v for k, v in p.items() if k != 'bbox'} for p in predictions]
+        evaluation = self.evaluator(kind)(self._coco_api, self._coco_api.loadRes(predictions), kind)
+        evaluation.params.catIds, evaluation.params.imgIds = self.cat_ids, self.img_ids
+        evaluation.params.maxDets = list(self.proposal_nums)
+        evaluation.params.iouThrs = self.iou_thrs
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        return evaluation
+
+    def _figures(self, kind: str, evaluation: Any) -> dict[str, float]:
+        figures = {}
+        if self.classwise:
+            for index, number in enumerate(self.cat_ids):
+                name = self._coco_api.loadCats(number)[0]['name']
+                precision = evaluation.eval['precision'][:, :, index, 0, -1]
+                figures[f'{name}_precision'] = round(mean_of(precision), 3)
+        for name in self.metric_items or STATS[:6]:
+            figures[f'{kind}_{name}'] = round(float(evaluation.stats[STATS.index(name)]), 3)
+        return figures
+
+    def read_truth(self, path: str) -> Any:
+        """An annotation file as the evaluator wants it."""
+        return COCO(path)
+
+    def evaluator(self, kind: str) -> type:
+        """The class that evaluates."""
+        return COCOevalMP if self.use_mp_eval else COCOeval
+
+
+@METRICS.register_module()
+class FasterCocoMetric(CocoMetric, mmdet.FasterCocoMetric):
+    """COCO's figures by faster-coco-eval, the arguments being those of mmdet's.
+
+    Attributes:
+        evaluations: After an evaluation, ``{'bbox': COCOeval_faster, ...}``, accumulated.
+    """
+
+    def read_truth(self, path: str) -> Any:
+        """An annotation file as the evaluator wants it."""
+        import faster_coco_eval
+
+        return faster_coco_eval.COCO(path)
+
+    def evaluator(self, kind: str) -> type:
+        """The class that evaluates."""
+        import faster_coco_eval
+
+        return faster_coco_eval.COCOeval_faster
+
+
+@METRICS.register_module()
+class VOCMetric(mmdet.VOCMetric):
+    """VOC's average precision, the arguments being those of mmdet's.
+
+    Attributes:
+        evaluations: After an evaluation of ``'mAP'`` without ranges of sizes, one
+            :class:`VocFigures` for each IoU.
+    """
+
+    evaluations: Sequence[VocFigures] = ()
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """The figures, ``{'mAP': 0.5, 'AP50': 0.5}``, of what :meth:`process` collected."""
+        if self.metric != 'mAP' or self.scale_ranges is not None:
+            return super().compute_metrics(results)
+        truths, predictions = zip(*results, strict=True)
+        old = self.dataset_meta.get('dataset_type') in ('VOC2007', 'VOC2012')
+        self.evaluations = []
+        for iou in self.iou_thrs:
+            mean, classes = eval_map(
+                predictions,
+                truths,
+                iou_thr=iou,
+                dataset='voc' if old else self.dataset_meta['classes'],
+                logger='silent',
+                eval_mode=self.eval_mode,
+                use_legacy_coordinate=True,  # as VOC's own program counts pixels
+            )
+            rows = tuple(map(_voc_row, classes))
+            self.evaluations.append(VocFigures(float(iou), float(mean), rows))
+        by_iou = {f'AP{int(e.iou * 100):02d}': round(e.mean, 3) for e in self.evaluations}
+        return {'mAP': float(np.mean([e.mean for e in self.evaluations])), **by_iou}
+
+
+def _voc_row(figures: Mapping) -> tuple[float, float, int]:
+    """Average precision of a class, its recall with all predictions, and its objects."""
+    recall = np.asarray(figures['recall']).reshape(-1)
+    return float(figures['ap']), float(recall[-1]) if recall.size else 0.0, int(figures['num_gts'])

@@ -28,8 +28,8 @@ from effvit_mm.evaluation.coco import read_figures, read_twelve
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.config.loading import load_config, use_coco_limits
 from effvit_mm.openmm.engine.report import coco_table
-from effvit_mm.visualization.browse import GAP, MIN_SIDE
-from effvit_mm.visualization.predictions import LINE_HEIGHT, draw_detection, load_truth, read_rgb
+from effvit_mm.openmm.pictures import draw_detection, load_truth
+from effvit_mm.visualization.pictures import GAP, LINE_HEIGHT, MIN_SIDE, read_rgb
 
 IDS = tuple(detections.CATEGORIES)
 

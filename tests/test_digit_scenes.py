@@ -262,7 +262,8 @@ def test_an_unknown_split_is_refused(det, root):
 def test_objects_are_drawn_where_they_are(det, root, tmp_path):
     from mmdet.registry import DATASETS
 
-    from effvit_mm.visualization.browse import contact_sheet, draw_samples
+    from effvit_mm.openmm.pictures import draw_samples
+    from effvit_mm.visualization.pictures import contact_sheet
 
     cfg = loaded_config('digit_scenes_masks.py', root)
     config = cfg.train_dataloader.dataset
@@ -307,14 +308,14 @@ def test_the_browser_draws_any_configs_samples(tmp_path, capsys, monkeypatch):
 def test_normalised_inputs_are_shown_as_they_were():
     import torch
 
-    from effvit_mm.visualization.browse import to_picture
+    from effvit_mm.visualization.pictures import as_bytes
 
     image = np.random.RandomState(0).randint(0, 256, (4, 5, 3)).astype(np.uint8)
     mean, std = np.array([120.0, 110, 100]), np.array([60.0, 61, 62])
     inputs = torch.from_numpy((image - mean) / std).permute(2, 0, 1).float()
-    assert np.array_equal(to_picture(inputs, mean, std, is_rgb=True), image)
+    assert np.array_equal(as_bytes(inputs.numpy(), mean, std, is_rgb=True), image)
     raw = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)
-    assert np.array_equal(to_picture(raw), image)
+    assert np.array_equal(as_bytes(raw.numpy()), image)
 
 
 def test_classification_does_without_mmdet():

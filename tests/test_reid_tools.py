@@ -21,7 +21,7 @@ from effvit_mm.reid.features import load_features
 from effvit_mm.reid.ranking import evaluate
 from effvit_mm.visualization.activations import activation_maps, overlay
 from effvit_mm.visualization.feature_plot import draw_features, most_seen, project
-from effvit_mm.visualization.predictions import GREEN, RED, read_rgb
+from effvit_mm.visualization.pictures import GREEN, RED, read_rgb
 from effvit_mm.visualization.rank_lists import (
     FRAME,
     HEIGHT,

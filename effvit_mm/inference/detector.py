@@ -7,14 +7,12 @@ pictures in memory and knows no video: here its parts are put together anew.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
-from mmengine.structures import InstanceData
 from rich.console import Console
 from rich.progress import track
 
@@ -24,6 +22,7 @@ from ..openmm.config.loading import load_config
 from ..openmm.error_messages import one_line
 from ..openmm.trained import build_detector, build_pipeline, find_device, find_labels, load_trained
 from ..utils.images import load_image
+from ..visualization.pictures import draw_objects
 from .inputs import Image, Input, Video, find_images
 
 Result = dict[str, Any]
@@ -197,26 +196,21 @@ class DetInferencer:
         return result
 
     def draw(self, image: Image | str | Path | np.ndarray, result: Result) -> np.ndarray:
-        """The image with its objects drawn by mmdet's visualizer: ``(H, W, 3)`` uint8, BGR."""
-        from mmdet.structures import DetDataSample
-
+        """The image with its objects drawn: ``(H, W, 3)`` uint8, BGR."""
         if isinstance(image, Image):
             image = image.path if image.array is None else image.array
         array = image if isinstance(image, np.ndarray) else load_image(image)
-        fields = {key: result[key] for key in ('scores', 'labels', 'masks') if key in result}
-        objects = InstanceData(bboxes=result['boxes'], **fields)
-        sample = DetDataSample(pred_instances=objects.to_tensor())
-        rgb = np.ascontiguousarray(array[..., ::-1])
-        self._visualizer.add_datasample('', rgb, sample, draw_gt=False, pred_score_thr=0.0)
-        return np.ascontiguousarray(self._visualizer.get_image()[..., ::-1])
-
-    @cached_property
-    def _visualizer(self):
-        from mmdet.visualization import DetLocalVisualizer
-
-        visualizer = DetLocalVisualizer(line_width=2)
-        visualizer.dataset_meta = {'classes': self.classes, 'palette': self.palette or 'random'}
-        return visualizer
+        picture = draw_objects(
+            np.ascontiguousarray(array[..., ::-1]),
+            result['boxes'],
+            result['labels'],
+            result['scores'],
+            result.get('masks'),
+            self.classes,
+            self.palette if isinstance(self.palette, list | tuple) else None,
+            min_side=1,
+        )
+        return np.ascontiguousarray(picture[..., ::-1])
 
 
 def _frames(files: Iterable[Image | Video]) -> Iterator[Image]:

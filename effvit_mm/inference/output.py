@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..utils.files import check_writable, written_atomically
-from ..visualization.browse import encode_png
+from ..visualization.pictures import encode_png
 from .detector import DetInferencer, Result
 from .inputs import Image, Video
 

@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 
 from ..utils.files import written_atomically
-from .browse import GAP, encode_png
-from .predictions import BLACK, GREEN, LINE_HEIGHT, RED, read_rgb
+from .pictures import BLACK, GAP, GREEN, LINE_HEIGHT, RED, encode_png, read_rgb
 
 HEIGHT, WIDTH = 208, 104  # of an image; others are fitted in
 FRAME = 4

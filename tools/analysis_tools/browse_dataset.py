@@ -37,8 +37,9 @@ def work(args: argparse.Namespace, session) -> None:
 
     from effvit_mm.errors import ConfigError, DataError
     from effvit_mm.openmm.config.loading import load_config
+    from effvit_mm.openmm.pictures import draw_samples
     from effvit_mm.utils.files import check_writable, written_atomically
-    from effvit_mm.visualization.browse import contact_sheet, draw_samples, encode_png
+    from effvit_mm.visualization.pictures import contact_sheet, encode_png
 
     if args.number < 1:
         raise ConfigError(f'--number {args.number}: 1 or more is needed')

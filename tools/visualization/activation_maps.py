@@ -36,8 +36,7 @@ def work(args: argparse.Namespace, session) -> None:
     from effvit_mm.inference.reid import ReIDExtractor, find_people
     from effvit_mm.utils.files import check_writable, written_atomically
     from effvit_mm.visualization.activations import activation_maps, overlay
-    from effvit_mm.visualization.browse import encode_png
-    from effvit_mm.visualization.predictions import read_rgb
+    from effvit_mm.visualization.pictures import encode_png, read_rgb
 
     images = find_people(args.inputs)
     check_writable(args.out, '--out')

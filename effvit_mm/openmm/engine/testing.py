@@ -146,8 +146,8 @@ class DrawPredictionsHook(Hook):
         self.drawn: dict[int, str] = {}
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        from ...visualization.browse import encode_png
-        from ...visualization.predictions import read_image
+        from ...visualization.pictures import encode_png
+        from ..pictures import read_image
 
         rank, world_size = get_dist_info()
         size = runner.test_dataloader.batch_size or len(outputs)
@@ -166,19 +166,18 @@ class DrawPredictionsHook(Hook):
 
     def _draw(self, dataset, number: int, image: np.ndarray, sample) -> tuple[str, np.ndarray]:
         """What to put before the file's name, and the picture."""
-        from ...visualization.predictions import draw_classification, draw_detection, load_truth
+        from ..pictures import draw_detection, draw_prediction, load_truth
 
         if 'pred_instances' in sample:
             truth = load_truth(dataset, number, 'masks' in sample.pred_instances)
             return '', draw_detection(image, sample, _meta(dataset), truth)
-        right, picture = draw_classification(image, sample, _meta(dataset).get('classes'))
+        right, picture = draw_prediction(image, sample, _meta(dataset).get('classes'))
         return 'right_' if right else 'wrong_', picture
 
     def after_test_epoch(self, runner, metrics=None) -> None:
         if self.number is None:
             return
-        from ...visualization.browse import contact_sheet, encode_png
-        from ...visualization.predictions import read_rgb
+        from ...visualization.pictures import contact_sheet, encode_png, read_rgb
 
         names: dict[int, str] = {}
         for part in all_gather_object(self.drawn):

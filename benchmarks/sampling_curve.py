@@ -43,9 +43,9 @@ def make_parser() -> argparse.ArgumentParser:
 def work(args: argparse.Namespace, session) -> None:
     from benchmarks.measure.report import markdown_table
     from benchmarks.measure.sampling import measure_sampling, use_sampling
+    from benchmarks.measure.tradeoff import Point, draw_tradeoff
     from effvit_mm.errors import ConfigError
     from effvit_mm.openmm.config.loading import build_runner, prepare_testing
-    from effvit_mm.visualization import Point, draw_tradeoff
 
     if min(args.num_samples) < 1:
         raise ConfigError(f'--num-samples {args.num_samples}: 1 or more is needed')

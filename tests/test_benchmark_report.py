@@ -12,8 +12,8 @@ from benchmarks.measure.isolation import FailedError
 from benchmarks.measure.loading import BACKBONE, NETWORK, STEP, WHOLE
 from benchmarks.measure.results import Group, PartialResults, Row
 from benchmarks.measure.timing import Timing
+from benchmarks.measure.tradeoff import Point, pareto_front
 from benchmarks.measure.workload import GEMM, Workload
-from effvit_mm.visualization import Point, pareto_front
 
 PEAKS = {'float32': 1e12, 'bfloat16': 4e12}
 

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from effvit_mm.visualization.tradeoff import Point, draw_curves, draw_pareto
-
 from .loading import NETWORK
 from .published import published_accuracy
 from .report import markdown_table
 from .results import Group, Ratios, Row, plain
+from .tradeoff import Point, draw_curves, draw_pareto
 from .workload import CONFIG, EAGER, kind_of
 
 HEADER = (

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..utils.files import written_atomically
+from effvit_mm.utils.files import written_atomically
 
 
 class Point(NamedTuple):

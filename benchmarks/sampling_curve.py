@@ -44,7 +44,8 @@ def work(args: argparse.Namespace, session) -> None:
     from benchmarks.measure.report import markdown_table
     from benchmarks.measure.sampling import measure_sampling, use_sampling
     from effvit_mm.errors import ConfigError
-    from effvit_mm.openmm.config.loading import build_runner, prepare_testing
+    from effvit_mm.openmm.config.preparing import prepare_testing
+    from effvit_mm.openmm.engine.runner import build_runner
     from effvit_mm.visualization import Point, draw_tradeoff
 
     if min(args.num_samples) < 1:

@@ -3,12 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from effvit_mm.attention.eager import add, gelu, linear, runs_eagerly
 from test_contract import CASES, images, randomise_norms
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from effvit_mm.attention import eager, windows
-from effvit_mm.attention.eager import add, gelu, linear, runs_eagerly
 from effvit_mm.attention.windows import join_heads, split_heads
 from effvit_mm.backbones.pslt import InvertedResidual
 from effvit_mm.deploy import ConvGELU, PointwiseConv2d, convolution

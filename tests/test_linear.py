@@ -6,10 +6,10 @@ import io
 import pytest
 import torch
 import torch.nn.functional as F
+from effvit_mm.backbones.mlp import MLP
 from test_eager import calls
 from torch import nn
 
-from effvit_mm.backbones.mlp import MLP
 from effvit_mm.deploy import PackedWeight, linear_add, linear_gelu, packed_linear
 from effvit_mm.deploy import linear as steps
 

@@ -322,7 +322,7 @@ class Teacher:
         except UserError as error:
             raise type(error)(f'{name}: {error}') from error
         except Exception as error:  # constructors of other packages can raise anything
-            from ..error_messages import one_line
+            from ..config.building import one_line
 
             raise ConfigError(f'{name}: {one_line(error)}') from error
         self._check_classes(count_classes(built.model), num_classes)

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from ...errors import ConfigError
 from .arguments import find_class, known_names, parameters, suggest, unknown_argument
+from .building import BUILD_ERRORS
 
 # What mmengine's runner, OpenMMLab's tools and ours read at a config's top level.
 KNOWN_KEYS = {
@@ -45,11 +46,6 @@ MODEL_PARTS = (
 )  # fmt: skip
 # It takes one map, of which in_channels is the width.
 SINGLE_MAP_NECK = 'SimpleFeaturePyramid'
-# What constructors raise for values that they cannot work with.
-BUILD_ERRORS = (
-    TypeError, ValueError, LookupError, AssertionError, OSError, ImportError, AttributeError,
-    NotImplementedError, RuntimeError,
-)  # fmt: skip
 LOADER_EXTRAS = ('num_batch_per_epoch', 'disable_subprocess_warning')
 
 # Key -> (type, smallest value, whether the smallest itself is allowed, None is allowed).
@@ -77,9 +73,6 @@ NUMBERS: dict[str, tuple[type, float, bool, bool]] = {
 def check_config(cfg: Config, training: bool) -> None:
     """Check keys, types of values, completeness, and the arguments of what will be built."""
     check_top_level(cfg)
-    runner = cfg.get('runner_type', 'Runner')
-    if find_class(root.RUNNERS, runner) is None:
-        raise ConfigError(f"runner_type={runner!r}: no such runner; use 'effvit_mm.Runner'")
     if not isinstance(cfg.get('model'), Mapping):
         raise ConfigError(f'model: a dict with a type is needed, not {cfg.get("model")!r}')
     check_groups(cfg, training)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from .arguments import dataset_nodes
+
 EVALUATORS = ('val_evaluator', 'test_evaluator')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -36,7 +38,9 @@ def spread_data_root(cfg: dict, before: str | None) -> None:
         return
     for key in LOADERS:
         if isinstance(cfg.get(key), Mapping):
-            _replace(cfg[key].get('dataset'), before, after)
+            for _, dataset in dataset_nodes(cfg[key].get('dataset'), key):
+                if dataset.get('data_root') == before:
+                    dataset['data_root'] = after
 
 
 def spread_names(cfg: dict, before: Mapping[str, str]) -> None:
@@ -104,14 +108,3 @@ def _annotation_file(cfg: dict, evaluator: str) -> str | None:
     if not file and split and dataset.get('type') == 'effvit_mm.DigitScenes':
         file = f'annotations/{split}.json'
     return os.path.normpath(os.path.join(dataset.get('data_root') or '', file)) if file else None
-
-
-def _replace(dataset: object, before: str, after: str) -> None:
-    if isinstance(dataset, list | tuple):  # the parts of a ConcatDataset
-        for part in dataset:
-            _replace(part, before, after)
-    elif isinstance(dataset, Mapping):
-        if dataset.get('data_root') == before:
-            dataset['data_root'] = after
-        for key in ('dataset', 'datasets'):  # wrappers
-            _replace(dataset.get(key), before, after)

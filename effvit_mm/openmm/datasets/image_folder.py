@@ -11,6 +11,7 @@ from mmpretrain.datasets import BaseDataset
 
 from ...errors import DataError
 from ...utils.image_files import EXTENSIONS, list_images
+from ...utils.text import shorten
 from ..registry import DATASETS
 from .scan import SkipCorrupt
 
@@ -72,7 +73,7 @@ class _Folders(BaseDataset):
         if unknown:
             raise DataError(
                 f'{folder.absolute()} has the class folder {unknown[0]!r}, which is none of the '
-                f'{len(classes)} training classes ({_shorten(classes)})'
+                f'{len(classes)} training classes ({shorten(classes)})'
             )
         samples, empty = [], []
         for label, name in enumerate(classes):
@@ -101,7 +102,7 @@ class _Folders(BaseDataset):
             return
         message = f'{folder.absolute()}: no images of the class {empty[0]!r}'
         if len(empty) > 1:
-            message += f' and {len(empty) - 1} more ({_shorten(empty[1:])})'
+            message += f' and {len(empty) - 1} more ({shorten(empty[1:])})'
         if self.split == self.train_split and not self.allow_empty_classes:
             raise DataError(
                 f'{message}; remove the folder, or set allow_empty_classes=True in the data set'
@@ -131,7 +132,3 @@ class ImageFolder(SkipCorrupt, _Folders):
     def extra_repr(self) -> list[str]:
         """Lines for ``print(dataset)``."""
         return [f'Folder: \t{Path(self.data_root, self.split)}', f'Skipped: \t{self.num_skipped}']
-
-
-def _shorten(names: Sequence[str], limit: int = 5) -> str:
-    return ', '.join(names[:limit]) + (', ...' if len(names) > limit else '')

@@ -1,5 +1,6 @@
 """Mechanisms against their definitions and against the published modules."""
 
+import copy
 from math import pi
 from pathlib import Path
 
@@ -7,7 +8,15 @@ import golden
 import pytest
 import torch
 
-from effvit_mm.attention import Layout, LinearAngularAttention, LinearAttention, SoftmaxAttention
+from effvit_mm.attention import (
+    NO_GRID,
+    EAttention,
+    Layout,
+    LinearAngularAttention,
+    LinearAttention,
+    SampledSoftmaxAttention,
+    SoftmaxAttention,
+)
 from effvit_mm.attention.linear import (
     FEATURE_MAPS,
     cosformer_waves,
@@ -16,7 +25,8 @@ from effvit_mm.attention.linear import (
     normalised_product,
 )
 from effvit_mm.attention.linear_angular import at_queries, linear_attention_product, unit_length
-from effvit_mm.attention.token_sampling import compact, sample_tokens, significance
+from effvit_mm.attention.token_sampling import compact, full_state, sample_tokens, significance
+from effvit_mm.deploy import switch_modules
 
 DATA = Path(__file__).parent / 'data'
 SAME = Layout((4, 5), (4, 5), 1)
@@ -137,9 +147,41 @@ def test_masked_branch_trains_alone():
     module.train().threshold = 1.0  # nothing is above: train equals eval
     torch.testing.assert_close(module(q, k, v, SAME), evaluated, rtol=0, atol=0)
     assert module.density == 0
-    module.switch_to_deploy().threshold = 0.02
+    switch_modules(module).threshold = 0.02
     torch.testing.assert_close(module(q, k, v, SAME), evaluated, rtol=1e-5, atol=1e-6)
     assert not module.takes_bias
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {},
+        {'preset': 'miniature'},
+        {'constant': 'sum'},
+        {'norm': 'rowsum'},
+        {'norm': 'none'},
+        {'convolution': 'none'},
+        {'mean_over_tokens': True},
+        {'kernel_size': 3},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize('layout', [*LAYOUTS, Layout((9, 13), (9, 13), 2)], ids=str)
+@torch.no_grad()
+def test_linear_angular_deployed(layout, options):
+    torch.manual_seed(0)
+    module = LinearAngularAttention(3, 16, 16, **options).eval()
+    for dtype in (torch.float32, torch.float64):
+        q, k, v = (t.to(dtype) for t in qkv(layout, width=16, value_width=16))
+        q[:, :, 0] = 0  # no direction
+        k[:, :, -1] *= 1e-12
+        before = [part.clone() for part in (q, k, v)]
+        want = module.to(dtype)(q, k, v, layout)
+        deployed = switch_modules(copy.deepcopy(module))
+        got = deployed(q, k, v, layout)
+        assert got.dtype == dtype
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5 * float(want.abs().max()))
+        assert all(map(torch.equal, (q, k, v), before))
 
 
 @torch.no_grad()
@@ -178,12 +220,12 @@ def test_evaluation_builds_no_square_matrix():
     """4,096 tokens: the largest tensor allocated is far below 4,096 x 4,096."""
     grid = (64, 64)
     q, k, v = qkv(Layout(grid, grid), heads=1, width=16, value_width=16, batch=1)
-    for name in ('angular', 'linear cosformer'):
-        module = build(name, heads=1, width=16, value_width=16).eval()
+    modules = [build(name, 1, 16, 16).eval() for name in ('angular', 'linear cosformer')]
+    for module in (*modules, switch_modules(build('angular', 1, 16, 16).eval())):
         with torch.profiler.profile(profile_memory=True) as profile:
             module(q, k, v, Layout(grid, grid))
         largest = max(event.cpu_memory_usage for event in profile.events())
-        assert 0 < largest < 4096 * 4096 * 4 / 20, name
+        assert 0 < largest < 4096 * 4096 * 4 / 20, module
 
 
 @pytest.mark.parametrize(
@@ -307,3 +349,41 @@ def test_compact_lists_the_kept():
 def test_sampling_refuses():
     with pytest.raises(ValueError, match='num_samples=0'):
         sample_tokens(torch.ones(1, 3), 0)
+
+
+def test_states_of_all_tokens_are_no_padding():
+    state = full_state(2, 20, torch.device('cpu'))
+    assert state.valid.all() and state.position.tolist() == [list(range(20))] * 2
+    module = EAttention(3, 8, 8, sample=False)
+    q, k, v = qkv()
+    torch.testing.assert_close(module(q, k, v, SAME, tokens=state), module(q, k, v, SAME))
+
+
+# --- the class token alone ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'module',
+    [
+        SoftmaxAttention(3, 8, 8),
+        LinearAttention(3, 8, 8),
+        LinearAngularAttention(3, 8, 8),
+        LinearAngularAttention(3, 8, 8, preset='miniature', constant='sum', norm='rowsum'),
+        EAttention(3, 8, 8),
+        SampledSoftmaxAttention(3, 8, 8),
+    ],
+    ids=lambda module: type(module).__name__,
+)
+@torch.no_grad()
+def test_extra_tokens_alone(module):
+    """The same rows as when all tokens ask; the tokens that would be kept are told all the same."""
+    layout = Layout((9, 13), (9, 13), 2)
+    q, k, v = qkv(layout)
+    module.eval()
+    whole = module(q, k, v, layout)
+    alone = module(q[:, :, :2], k, v, layout._replace(query_grid=NO_GRID))
+    if getattr(module, 'samples_tokens', False):
+        assert torch.equal(alone.valid, whole.valid)
+        assert alone.index.tolist() == [[0, 1]] * 2
+        whole, alone = whole.values, alone.values
+    torch.testing.assert_close(alone, whole[:, :, :2])

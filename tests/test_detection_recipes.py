@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from coco_sets import make_coco
+from detectors import PLAIN, build, small_config
 from mmengine.config import Config
 from mmengine.logging import MessageHub
-from test_detectors import PLAIN, build, small_config
 from torch import nn
 from torch.nn.modules.module import (
     register_module_forward_hook,
@@ -17,7 +17,7 @@ from torch.nn.modules.module import (
 )
 from trainer import forget_runs, make_folder, write_config
 
-from effvit_mm.backbones.vision_transformer import resize_positions
+from effvit_mm.backbones.transformer import resize_positions
 from effvit_mm.flops import flops_by_module, flops_of, zeros
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.flops import TensorPass

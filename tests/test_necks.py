@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from effvit_mm.deploy.switch import switch_modules
-from test_contract import randomise_norms
+from networks import randomise_norms
 
 from effvit_mm.backbones import PSLT, CrossViT, LeViT, VisionTransformer
+from effvit_mm.deploy import switch_modules
 from effvit_mm.errors import ConfigError
 from effvit_mm.openmm.config.checks import check_neck
 from effvit_mm.openmm.necks import CSPPAN, CrossViTPyramid, SimpleFeaturePyramid

@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
-from test_contract import CASES
+from networks import CASES
 from torch import nn
 
 from effvit_mm.errors import ConfigError

@@ -40,13 +40,13 @@ def run(code):
 @pytest.mark.parametrize('package', ['mmengine', 'mmpretrain', 'mmdet'])
 def test_prefixed_type_builds_without_import(package):
     result = run(COMPILED + BUILD.format(package=package, name='effvit_mm.PSLT'))
-    assert result.stdout.split()[-1:] == ['effvit_mm.backbones.pslt'], result.stderr
+    assert result.stdout.split()[-1:] == ['effvit_mm.openmm.backbones'], result.stderr
 
 
 @pytest.mark.parametrize('package', ['mmengine', 'mmpretrain', 'mmdet'])
 def test_plain_type_builds_after_import(package):
     result = run('import effvit_mm' + BUILD.format(package=package, name='PSLT'))
-    assert result.stdout.split()[-1:] == ['effvit_mm.backbones.pslt'], result.stderr
+    assert result.stdout.split()[-1:] == ['effvit_mm.openmm.backbones'], result.stderr
 
 
 @pytest.mark.parametrize('then', ['', "effvit_mm.create_model('castling_levit_128s')"])

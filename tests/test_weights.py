@@ -16,8 +16,8 @@ from mmengine.logging import MMLogger
 from safetensors.torch import save, save_file
 
 import effvit_mm
-from effvit_mm.backbones import PSLT, VisionTransformer
 from effvit_mm.errors import CheckpointError
+from effvit_mm.openmm.backbones import PSLT, VisionTransformer
 from effvit_mm.weights import get_state_dict, load_checkpoint, read_checkpoint
 
 DATA = Path(__file__).parent / 'data'

@@ -47,7 +47,7 @@ class Sampled(NamedTuple):
 
 def rows(x: Tensor, index: Tensor) -> Tensor:
     """Rows of ``x: (B, ..., N, C)`` for each image: ``index: (B, K)`` gives ``(B, ..., K, C)``."""
-    image = torch.arange(len(index), device=index.device)[:, None]
+    image = torch.arange(index.shape[0], device=index.device)[:, None]
     return x.movedim(-2, 1)[image, index].movedim(1, -2)
 
 
@@ -155,7 +155,7 @@ def waves_of(k: Tensor, extra: int, tokens: TokenState | None) -> Tensor:
         return _wave_table(k.shape[-2], k.device)[None, : k.shape[-2]]
     total = tokens.total + extra
     table = _wave_table(total, k.device)
-    front = table[:extra].expand(len(tokens.position), -1, -1)
+    front = table[:extra].expand(tokens.position.shape[0], -1, -1)
     places = torch.where(tokens.valid, tokens.position + extra, total)
     return torch.cat([front, table[places]], 1)
 

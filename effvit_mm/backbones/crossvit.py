@@ -289,16 +289,15 @@ class CrossViT(Backbone):
     ) -> None:
         super().__init__(arch, out_indices, frozen_stages, norm_eval, with_cp)
         settings = self.settings(arch)
-        check_choice('mode', mode, MODES)
-        check_choice('out_type', out_type, OUT_TYPES)
+        self.mode = check_choice('mode', mode, MODES)
+        self.out_type = check_choice('out_type', out_type, OUT_TYPES)
         check_choice("arch['patch_embed']", settings['patch_embed'], PATCH_EMBEDDINGS)
         if len(patch_sizes) != 2 or not all(type(n) is int and n > 0 for n in patch_sizes):
             raise ValueError(f'patch_sizes={patch_sizes!r}: two positive ints, of S and L')
         if settings['patch_embed'] == 'conv' and tuple(patch_sizes) != PATCH_SIZES:
             raise ValueError(f"patch_sizes={patch_sizes!r}: patch_embed='conv' has {PATCH_SIZES}")
-        self.mode, self.out_type, self.patch_sizes = mode, out_type, tuple(patch_sizes)
+        self.patch_sizes, self.window_size = tuple(patch_sizes), window_size
         self.min_size = 2 * max(patch_sizes)
-        self.window_size = window_size
 
         dims, depth = settings['embed_dims'], settings['depth']
         image = (settings['img_size'], settings['img_size'])

@@ -198,7 +198,7 @@ def run_block(
         return tokens._replace(x=x)
     state, before = tokens.state, tokens.x[:, tokens.extra :]
     if state is None:
-        state = full_state(len(x), before.shape[1], x.device)
+        state = full_state(x.shape[0], before.shape[1], x.device)
     canvas = fill_canvas(tokens.canvas, before, state) if keep_dropped else None
     if extra_alone:
         return tokens._replace(x=x, state=TokenState(state.position, valid, state.total))

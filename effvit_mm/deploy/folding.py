@@ -109,58 +109,83 @@ class ShiftedConv2d(nn.Conv2d):
     """Convolution of ``x + shift``, a shift for each channel, whose zero padding stays zero.
 
     The shift adds a constant to every output, which is in the bias. Outputs at the border, some of
-    whose taps lie in the padding, get less of it: that is taken back there.
+    whose taps lie in the padding, get less of it: that is taken back there. They are the outermost
+    ones alone, as zero padding is at most the stride.
 
     Args:
-        conv: The convolution, with the shift's full constant in its bias. Zero padding of at most
-            the stride, so that only the outermost outputs see it.
+        conv: The convolution, with the shift's full constant in its bias.
         taps: ``(O, kh, kw)``, what the shift contributes to an output by way of each tap.
 
     Shapes:
-        ``(B, C, H, W)`` to what ``conv`` makes of it.
+        ``(B, C, H, W)`` to what ``conv`` makes of it. ``border``, ``(O, 4 sh, 4 sw)`` for strides sh
+        and sw, is what the bias has too much, negative, at each of :func:`border_places`.
     """
 
     def __init__(self, conv: nn.Conv2d, taps: Tensor) -> None:
         nn.Module.__init__(self)
         self.__dict__.update(copy(conv).__dict__)
-        self.register_buffer('taps', taps)
+        self.register_buffer('border', self.border_of(taps))
+
+    def border_of(self, taps: Tensor) -> Tensor:
+        """The buffer ``border`` for taps ``(O, kh, kw)``."""
+        geometry = zip(self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
+        rows, columns = (_taps_inside(*axis).to(taps.device) for axis in geometry)  # 4s k
+        exact = taps.double()
+        inside = rows @ exact @ columns.T
+        return (inside - exact.sum((1, 2), keepdim=True)).to(taps.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         y = super().forward(x)  # a new tensor, that nobody else has
-        height, width = y.shape[2:]
-        if torch.compiler.is_compiling() or min(height, width) < 3:
-            return y + self.excess((x.shape[2], x.shape[3])).to(y.dtype)
-        # All rows but the first and the last have the same excess, and so have the columns.
-        down, right = self.stride
-        size = (x.shape[2] - (height - 3) * down, x.shape[3] - (width - 3) * right)
-        edges = self.excess(size).to(y.dtype)  # 1 O 3 3
-        y[:, :, 1:-1, :: width - 1] += edges[:, :, 1:2, ::2]
-        y[:, :, :: height - 1, 1:-1] += edges[:, :, ::2, 1:2]
-        y[:, :, :: height - 1, :: width - 1] += edges[:, :, ::2, ::2]
+        lengths, outputs = x.shape[2:], y.shape[2:]
+        left = [self._left_over(length, axis) for axis, length in enumerate(lengths)]
+        if torch.compiler.is_compiling() or min(outputs) < 3:
+            rows, columns = (
+                border_places(n, over, y.device) for n, over in zip(outputs, left, strict=True)
+            )
+            return y + self.border.index_select(1, rows).index_select(2, columns)
+        border = self.border[:, 4 * left[0] : 4 * left[0] + 4, 4 * left[1] : 4 * left[1] + 4]
+        down, right = outputs[0] - 1, outputs[1] - 1
+        y[:, :, 1:-1, ::right] += border[:, :1, 1:3]
+        y[:, :, ::down, 1:-1] += border[:, 1:3, :1]
+        y[:, :, ::down, ::right] += border[:, 1:3, 1:3]
         return y
 
-    def prepare_state_dict(self, state: dict[str, Tensor], prefix: str = '') -> dict[str, Tensor]:
-        """``state`` with the names of before version 0.2, when the convolution was a part."""
-        old = f'{prefix}conv.'
-        return {f'{prefix}{k[len(old) :]}' if k.startswith(old) else k: v for k, v in state.items()}
+    def _left_over(self, length: int, axis: int) -> int:
+        """Inputs of an axis, padding included, behind the last output's taps."""
+        reach = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
+        return (length + 2 * self.padding[axis] - reach) % self.stride[axis]
 
-    def excess(self, size: tuple[int, int]) -> Tensor:
-        """What the bias has too much, negative: ``(1, O, H', W')`` for inputs of ``size``."""
-        axes = zip(size, self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
-        rows, columns = (taps_inside(*axis, self.taps.device) for axis in axes)  # H' kh, W' kw
-        taps = self.taps.float()
-        inside = rows @ taps @ columns.T  # O H' W'
-        return (inside - taps.sum((1, 2), keepdim=True))[None]
+    def prepare_state_dict(self, state: dict[str, Tensor], prefix: str = '') -> dict[str, Tensor]:
+        """``state``, also one of version 0.1, which had the convolution as a part, and taps."""
+        old, taps = f'{prefix}conv.', f'{prefix}taps'
+        state = {
+            f'{prefix}{k[len(old) :]}' if k.startswith(old) else k: v for k, v in state.items()
+        }
+        if taps in state:
+            state[f'{prefix}border'] = self.border_of(state.pop(taps))
+        return state
+
+
+def _taps_inside(kernel: int, stride: int, padding: int, dilation: int) -> Tensor:
+    """Which taps of an output lie within the input, on one axis: 0 or 1, ``(4 stride, kernel)``.
+
+    Rows as :func:`border_places` counts them.
+    """
+    tap = torch.arange(kernel) * dilation
+    front, whole = tap >= padding, torch.ones(kernel, dtype=torch.bool)
+    backs = [tap < tap[-1] + 1 - padding + over for over in range(stride)]
+    return torch.stack([t for back in backs for t in (whole, front, back, front & back)]).double()
 
 
 @cached_by_size
-def taps_inside(
-    length: int, kernel: int, stride: int, padding: int, dilation: int, device: torch.device
-) -> Tensor:
-    """Which taps of which output lie within an axis of the input: 0 or 1, ``(outputs, kernel)``."""
-    outputs = (length + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-    tap = torch.arange(outputs)[:, None] * stride - padding + torch.arange(kernel) * dilation
-    return ((tap >= 0) & (tap < length)).float().to(device)
+def border_places(outputs: int, left_over: int, device: torch.device) -> Tensor:
+    """Where an axis's outputs stand in a border table: ``(outputs,)``.
+
+    Four places for each number of inputs that are left over: an output in the middle, the first,
+    the last, and one that is both.
+    """
+    place = torch.arange(outputs)
+    return (4 * left_over + (place == 0).long() + 2 * (place == outputs - 1).long()).to(device)
 
 
 def fold_batch_norms(*parts: nn.Sequential) -> None:

@@ -132,8 +132,8 @@ def choose_weights(content: Mapping, use_ema: bool = True) -> tuple[Mapping, str
             write averages as ``state_dict_ema`` and ``model_ema``, beside those that were trained.
 
     Returns:
-        ``{name: tensor}``, perhaps with other things in it; ``' (averaged weights, ...)'`` where
-        there were two to choose from, else nothing.
+        ``{name: tensor}``, perhaps with other things in it; ``'averaged weights, key ...'`` where
+        there were two to choose from, else ``''``.
 
     Raises:
         CheckpointError: ``use_ema=False``, and there are averages alone.
@@ -152,7 +152,7 @@ def choose_weights(content: Mapping, use_ema: bool = True) -> tuple[Mapping, str
     if trained is None or averaged is None:
         return content[key], ''
     kind = 'averaged weights' if key == averaged else 'weights without averaging'
-    return content[key], f' ({kind}, key {key})'
+    return content[key], f'{kind}, key {key}'
 
 
 def get_state_dict(

@@ -130,13 +130,17 @@ def fit_checkpoint(
     Raises:
         CheckpointError: Nothing matches, or less than ``require``.
     """
-    source += choose_weights(content, use_ema)[1]
+    chosen = choose_weights(content, use_ema)[1]
     state = get_state_dict(content, source, use_ema)
     own = model.state_dict()
     state, notes = _in_names_of(model, own, state, source, prefix)
     state = _prepared(model, state, notes)
     meta = content.get('meta')
-    report = LoadReport(source, notes=notes, meta=meta if isinstance(meta, Mapping) else {})
+    report = LoadReport(
+        source,
+        notes=[chosen, *notes] if chosen else notes,
+        meta=meta if isinstance(meta, Mapping) else {},
+    )
     for name, value in own.items():
         if name not in state:
             report.missing.append(name)
@@ -231,7 +235,7 @@ def _prepared(model: nn.Module, state: State, notes: list[str]) -> State:
     for name, module in model.named_modules():
         if hasattr(module, 'prepare_state_dict'):
             state = module.prepare_state_dict(state, prefix=f'{name}.' if name else '')
-    resized = [n for n, v in state.items() if n not in before or before[n].shape != v.shape]
+    resized = [n for n, v in state.items() if n in before and before[n].shape != v.shape]
     if resized:
         notes.append(f'{len(resized)} resized: {", ".join(resized[:3])}')
     return state

@@ -5,13 +5,13 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from effvit_mm.backbones.crossvit_blocks import TokenGELU
 from test_crossvit import SMALL, images, randomise, tensors
 from test_eager import calls
 from torch.utils.flop_counter import FlopCounterMode
 
 from effvit_mm.attention import CrossAttention
 from effvit_mm.backbones import CrossViT, crossvit_stem
+from effvit_mm.backbones.crossvit_blocks import TokenGELU
 from effvit_mm.deploy import linear
 
 SIZES = ((32, 32), (97, 225), (240, 240))

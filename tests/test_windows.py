@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from effvit_mm.backbones.crossvit_blocks import SelfAttention
 
 import effvit_mm
 from effvit_mm.attention import tokens_to_windows, window_of, windows_to_tokens
 from effvit_mm.backbones import CrossViT, VisionTransformer
+from effvit_mm.backbones.crossvit_blocks import SelfAttention
 from effvit_mm.backbones.vision_transformer import Attention, Layout, WindowAttention
 
 VIT = {'embed_dims': 24, 'depths': (1, 2, 2, 1), 'num_heads': 3, 'mlp_ratio': 2}

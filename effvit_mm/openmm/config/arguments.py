@@ -38,7 +38,7 @@ def find_class(registry: Registry, name: str) -> Callable | None:
         return scoped.get(name)
 
 
-def known_names(registry: Registry) -> set[str]:
+def registered_names(registry: Registry) -> set[str]:
     """Names of the registry in the current scope and above it, for suggestions."""
     with registry.switch_scope_and_registry(None) as scoped:
         names: set[str] = set()

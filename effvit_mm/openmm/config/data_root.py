@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from .arguments import dataset_nodes
+from .arguments import dataset_nodes, mappings_of
 
 EVALUATORS = ('val_evaluator', 'test_evaluator')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -44,7 +44,9 @@ def spread_data_root(cfg: dict, before: str | None) -> None:
 
 
 def spread_names(cfg: dict, before: Mapping[str, str]) -> None:
-    """The same for the names of annotation files and image folders, see ``NAMES``.
+    """Give changed names of annotation files and image folders to the data sets that use them.
+
+    The names are those of ``NAMES``; a data set that was given a file of its own keeps it.
 
     Args:
         cfg: The config after the overrides; changed in place.
@@ -94,9 +96,7 @@ def follow_annotation_files(cfg: dict, before: Mapping[str, str]) -> None:
 
 
 def _evaluators(cfg: dict, key: str) -> list[tuple[str, dict]]:
-    value = cfg.get(key)
-    items = value if isinstance(value, list | tuple) else [value]
-    return [(f'{key}.{i}', item) for i, item in enumerate(items) if isinstance(item, Mapping)]
+    return [(f'{key}.{i}', item) for i, item in enumerate(mappings_of(cfg.get(key)))]
 
 
 def _annotation_file(cfg: dict, evaluator: str) -> str | None:

@@ -56,7 +56,8 @@ def work(args: argparse.Namespace, session) -> int:
         run_pycocotools,
     )
     from effvit_mm.errors import DataError
-    from effvit_mm.openmm.config.loading import load_config, use_coco_limits
+    from effvit_mm.openmm.config.loading import load_config
+    from effvit_mm.openmm.config.preparing import use_coco_limits
     from effvit_mm.openmm.data_checks.tested_set import find_tested_set
     from effvit_mm.openmm.engine.predictions import read_predictions
     from effvit_mm.openmm.engine.report import format_grid

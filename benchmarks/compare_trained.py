@@ -59,7 +59,7 @@ def work(args: argparse.Namespace, session) -> None:
 
 def kind_of(cfg) -> str:
     """What a config's model is."""
-    from effvit_mm.openmm.engine.reid_testing import is_reid
+    from effvit_mm.openmm.config.preparing import is_reid
 
     if is_reid(cfg):
         return 're-ID models'
@@ -73,7 +73,8 @@ def pairs(files: list[str]) -> list[tuple[str, str, int]]:
 
 def build(args: argparse.Namespace, session, config: str, checkpoint: str, number: int):
     """A runner that can test the checkpoint."""
-    from effvit_mm.openmm.config.loading import build_runner, prepare_testing
+    from effvit_mm.openmm.config.preparing import prepare_testing
+    from effvit_mm.openmm.engine.runner import build_runner
 
     work_dir = Path(args.work_dir or 'work_dirs/compare_trained')
     folder = str(work_dir / f'{Path(config).stem}_{number}')

@@ -45,7 +45,8 @@ def work(args: argparse.Namespace, session) -> None:
     from benchmarks.measure.sampling import measure_sampling, use_sampling
     from benchmarks.measure.tradeoff import Point, draw_tradeoff
     from effvit_mm.errors import ConfigError
-    from effvit_mm.openmm.config.loading import build_runner, prepare_testing
+    from effvit_mm.openmm.config.preparing import prepare_testing
+    from effvit_mm.openmm.engine.runner import build_runner
 
     if min(args.num_samples) < 1:
         raise ConfigError(f'--num-samples {args.num_samples}: 1 or more is needed')

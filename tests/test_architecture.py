@@ -189,3 +189,18 @@ assert not heavy, heavy
         [sys.executable, '-c', code], capture_output=True, text=True, cwd=PACKAGE.parent
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_reading_a_config_loads_no_trainer():
+    code = """
+import sys
+from effvit_mm.openmm.config.checks import check_config
+from effvit_mm.openmm.config.loading import load_config
+cfg = load_config('configs/pslt/pslt-tiny_digits.py', ['train_cfg.max_epochs=3'])
+check_config(cfg, training=True)
+assert 'effvit_mm.openmm.engine.runner' not in sys.modules
+"""
+    result = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, cwd=PACKAGE.parent
+    )
+    assert result.returncode == 0, result.stderr

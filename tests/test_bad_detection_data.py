@@ -13,7 +13,7 @@ from test_outside_project import MASK_RCNN
 from trainer import forget_runs
 
 from effvit_mm.errors import DataError
-from effvit_mm.openmm.datasets.loading import LoadImage
+from effvit_mm.openmm.datasets.transforms import LoadImage
 from effvit_mm.weights.checkpoint import read_checkpoint
 
 pytest.importorskip('mmdet')

@@ -9,7 +9,7 @@ from mmengine.logging import MessageHub
 
 import effvit_mm
 from effvit_mm.errors import ConfigError
-from effvit_mm.openmm.engine import MaskedSoftmaxHook
+from effvit_mm.openmm.engine.castling_hook import MaskedSoftmaxHook
 
 
 class Run:

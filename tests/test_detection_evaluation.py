@@ -26,7 +26,8 @@ from benchmarks.measure.coco_comparison import (
 )
 from effvit_mm.evaluation.coco import read_figures, read_twelve
 from effvit_mm.openmm import cli
-from effvit_mm.openmm.config.loading import load_config, use_coco_limits
+from effvit_mm.openmm.config.loading import load_config
+from effvit_mm.openmm.config.preparing import use_coco_limits
 from effvit_mm.openmm.engine.report import coco_table
 from effvit_mm.openmm.pictures import draw_detection, load_truth
 from effvit_mm.visualization.pictures import GAP, LINE_HEIGHT, MIN_SIDE, read_rgb

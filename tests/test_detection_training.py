@@ -22,8 +22,8 @@ from effvit_mm.weights.checkpoint import read_checkpoint
 
 pytest.importorskip('mmdet')
 from effvit_mm.openmm import cli
-from effvit_mm.openmm.engine import Runner
 from effvit_mm.openmm.engine.hooks import batch_files
+from effvit_mm.openmm.engine.runner import Runner
 
 # Scores of every height count, else a network that has learned nothing finds nothing.
 VALIDATION = """

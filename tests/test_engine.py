@@ -13,9 +13,9 @@ from trainer import REPOSITORY, forget_runs, make_folder, write_config
 
 from effvit_mm.errors import CheckpointError, ConfigError, UserError
 from effvit_mm.openmm import cli
-from effvit_mm.openmm.config import loading as configure
-from effvit_mm.openmm.engine import Runner
+from effvit_mm.openmm.config import preparing as configure
 from effvit_mm.openmm.engine.checkpoints import find_checkpoints
+from effvit_mm.openmm.engine.runner import Runner
 from effvit_mm.utils.files import remove_stale_temporaries, written_atomically
 from effvit_mm.weights.checkpoint import read_checkpoint
 
@@ -292,7 +292,7 @@ def test_amp_on_the_cpu(config, tmp_path):
 
 
 def test_amp_refuses_float16_on_the_cpu():
-    from effvit_mm.openmm.engine import CPUAmpOptimWrapper
+    from effvit_mm.openmm.engine.optim import CPUAmpOptimWrapper
 
     parameter = torch.nn.Parameter(torch.ones(1))
     with pytest.raises(ConfigError, match='bfloat16'):

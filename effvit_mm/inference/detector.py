@@ -18,8 +18,8 @@ from rich.progress import track
 
 from ..deploy import switch_modules
 from ..errors import ConfigError, DataError
+from ..openmm.config.building import one_line
 from ..openmm.config.loading import load_config
-from ..openmm.error_messages import one_line
 from ..openmm.trained import build_detector, build_pipeline, find_device, find_labels, load_trained
 from ..utils.images import load_image
 from ..visualization.pictures import draw_objects

@@ -13,7 +13,7 @@ from torch import nn
 from ..errors import ConfigError
 from ..models import MODEL_TABLE, create_model
 from ..openmm.config.loading import load_config
-from ..openmm.engine.reid_testing import is_reid
+from ..openmm.config.preparing import is_reid
 from ..openmm.trained import (
     build_classifier,
     build_detector,

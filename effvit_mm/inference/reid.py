@@ -12,8 +12,8 @@ from rich.progress import track
 from torch import Tensor
 
 from ..errors import ConfigError, DataError
+from ..openmm.config.building import one_line
 from ..openmm.config.loading import load_config
-from ..openmm.error_messages import one_line
 from ..openmm.trained import build_pipeline, build_reid, find_device, load_trained
 from ..reid.features import ReIDFeatures, model_identity
 from .inputs import Image, Input, Video, find_images

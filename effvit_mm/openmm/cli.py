@@ -141,7 +141,8 @@ class Session:
 
 
 def _train(args: argparse.Namespace, session: Session) -> None:
-    from .config.loading import build_runner, prepare_training
+    from .config.preparing import prepare_training
+    from .engine.runner import build_runner
 
     session.cfg = prepare_training(args)
     session.runner = build_runner(session.cfg)
@@ -149,7 +150,8 @@ def _train(args: argparse.Namespace, session: Session) -> None:
 
 
 def _test(args: argparse.Namespace, session: Session) -> None:
-    from .config.loading import build_runner, prepare_testing
+    from .config.preparing import prepare_testing
+    from .engine.runner import build_runner
     from .engine.testing import run_test
 
     if args.show_number is not None and args.show_dir is None:
@@ -186,7 +188,7 @@ def run_guarded(
     except Exception as error:
         from .error_messages import as_user_error
 
-        translated = as_user_error(error, session.cfg)
+        translated = as_user_error(error)
         if translated is None or debug:
             raise
         _print_error(str(translated), everywhere=session.runner is not None)

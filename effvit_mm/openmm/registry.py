@@ -62,12 +62,18 @@ MODELS = _child(
     *_CLASSIFIERS,
     *_REID,
 )
-RUNNERS = _child('runner', root.RUNNERS, 'effvit_mm.openmm.engine')
-LOOPS = _child('loop', root.LOOPS, 'effvit_mm.openmm.engine')
-HOOKS = _child('hook', root.HOOKS, 'effvit_mm.openmm.engine')
-OPTIM_WRAPPERS = _child('optim_wrapper', root.OPTIM_WRAPPERS, 'effvit_mm.openmm.engine')
+# By module: a hook can be looked up without the runner being loaded.
+_ENGINE = 'effvit_mm.openmm.engine'
+RUNNERS = _child('runner', root.RUNNERS, f'{_ENGINE}.runner')
+LOOPS = _child('loop', root.LOOPS)
+HOOKS = _child(
+    'hook',
+    root.HOOKS,
+    *(f'{_ENGINE}.{name}' for name in ('hooks', 'checkpoints', 'castling_hook', 'testing')),
+)
+OPTIM_WRAPPERS = _child('optim_wrapper', root.OPTIM_WRAPPERS, f'{_ENGINE}.optim')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
-    'optimizer wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS, 'effvit_mm.openmm.engine'
+    'optimizer wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS, f'{_ENGINE}.optim'
 )
 DATASETS = _DetectionRegistry(
     'dataset',

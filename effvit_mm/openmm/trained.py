@@ -19,8 +19,9 @@ from torch import nn
 from ..errors import CheckpointError, ConfigError
 from ..weights import load_checkpoint
 from .config.arguments import find_class
+from .config.building import building
+from .config.preparing import is_reid
 from .data_checks.labels import class_keys, head_classes
-from .engine.reid_testing import is_reid
 
 
 class Labels(NamedTuple):
@@ -73,7 +74,8 @@ def _build(model: dict[str, Any], cfg: Config) -> nn.Module:
     """As mmengine's runner builds it, but without a word, and with norms of a single process."""
     if 'data_preprocessor' in cfg:
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    with _quiet_scope(cfg.get('default_scope', 'mmpretrain')):
+    scope = cfg.get('default_scope', 'mmpretrain')
+    with _quiet_scope(scope), building({'model': model, 'default_scope': scope}, 'model'):
         return revert_sync_batchnorm(MODELS.build(model))
 
 

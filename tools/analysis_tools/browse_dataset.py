@@ -36,6 +36,7 @@ def work(args: argparse.Namespace, session) -> None:
     from mmengine.runner import set_random_seed
 
     from effvit_mm.errors import ConfigError, DataError
+    from effvit_mm.openmm.config.building import building
     from effvit_mm.openmm.config.loading import load_config
     from effvit_mm.openmm.pictures import draw_samples
     from effvit_mm.utils.files import check_writable, written_atomically
@@ -50,7 +51,8 @@ def work(args: argparse.Namespace, session) -> None:
     if not cfg.get(key):
         raise ConfigError(f'config {args.config} has no {key}')
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    dataset = DATASETS.build(cfg[key].dataset)
+    with building(cfg, key):
+        dataset = DATASETS.build(cfg[key].dataset)
     if len(dataset) == 0:
         raise DataError(f'{key}.dataset is empty')
     set_random_seed(args.seed)

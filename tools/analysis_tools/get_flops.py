@@ -38,6 +38,7 @@ def build_model(config: str, options: list[str], session):
 
     import effvit_mm
     from effvit_mm.errors import ConfigError
+    from effvit_mm.openmm.config.building import building
     from effvit_mm.openmm.config.loading import load_config
 
     if config in effvit_mm.list_models():
@@ -47,7 +48,8 @@ def build_model(config: str, options: list[str], session):
     cfg = session.cfg = load_config(config, options)
     MMLogger.get_current_instance().setLevel('WARNING')
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    return MODELS.build(cfg.model)
+    with building(cfg, 'model'):
+        return MODELS.build(cfg.model)
 
 
 def work(args: argparse.Namespace, session) -> None:

@@ -135,7 +135,7 @@ class DistilledClassifier(ImageClassifier):
         distillation: dict | None = None,
         **kwargs,
     ) -> None:
-        settings = TeacherSettings.from_config(teacher)
+        settings = TeacherSettings(teacher)
         chosen = Distillation.from_config(distillation)
         super().__init__(backbone=backbone, head=head, **kwargs)
         if not isinstance(self.head, ClsHead) or type(self.head).loss is not ClsHead.loss:
@@ -170,8 +170,8 @@ class DistilledClassifier(ImageClassifier):
         label, follower = self.branches(inputs)
         if answer.shape != follower.shape:
             raise ConfigError(
-                f'model.teacher ({self.teacher.settings.kind}={self.teacher.settings.name!r}) '
-                f'tells apart {answer.shape[1]} classes, the student {follower.shape[1]}'
+                f'{self.teacher.settings.title} tells apart {answer.shape[1]} classes, the student '
+                f'{follower.shape[1]}'
             )
         losses = self.head._get_loss(label, data_samples)
         weight = self.distillation.weight

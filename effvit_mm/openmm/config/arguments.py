@@ -4,9 +4,26 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from mmengine.registry import Registry
+
+
+def mappings_of(value: object) -> list[Mapping]:
+    """The dict, or the dicts of a list, that a key of a config holds; [] for None."""
+    items = value if isinstance(value, list | tuple) else [value]
+    return [item for item in items if isinstance(item, Mapping)]
+
+
+def dataset_nodes(value: object, path: str) -> Iterator[tuple[str, Mapping]]:
+    """``(path, dict)`` of the data sets in a part of a config, those in wrappers included."""
+    if isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from dataset_nodes(item, f'{path}[{index}]')
+    elif isinstance(value, Mapping):
+        yield path, value
+        for key in ('dataset', 'datasets'):
+            yield from dataset_nodes(value.get(key), f'{path}.{key}')
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -21,7 +38,7 @@ def find_class(registry: Registry, name: str) -> Callable | None:
         return scoped.get(name)
 
 
-def known_names(registry: Registry) -> set[str]:
+def registered_names(registry: Registry) -> set[str]:
     """Names of the registry in the current scope and above it, for suggestions."""
     with registry.switch_scope_and_registry(None) as scoped:
         names: set[str] = set()

@@ -19,10 +19,11 @@ from mmengine.registry import DefaultScope, Registry
 from torch.utils.data import DataLoader
 
 from ...errors import ConfigError
-from .arguments import find_class, known_names, parameters, suggest, unknown_argument
+from .arguments import find_class, parameters, registered_names, suggest, unknown_argument
+from .building import BUILD_ERRORS
 
 # What mmengine's runner, OpenMMLab's tools and ours read at a config's top level.
-KNOWN_KEYS = {
+TOP_LEVEL_KEYS = {
     'activation_checkpointing', 'auto_scale_lr', 'backend_args', 'compile', 'custom_hooks',
     'custom_imports', 'data_checks', 'data_preprocessor', 'data_root', 'dataset_type',
     'default_hooks', 'default_scope', 'efficient_conv_bn_eval', 'env_cfg', 'experiment_name',
@@ -45,11 +46,6 @@ MODEL_PARTS = (
 )  # fmt: skip
 # It takes one map, of which in_channels is the width.
 SINGLE_MAP_NECK = 'SimpleFeaturePyramid'
-# What constructors raise for values that they cannot work with.
-BUILD_ERRORS = (
-    TypeError, ValueError, LookupError, AssertionError, OSError, ImportError, AttributeError,
-    NotImplementedError, RuntimeError,
-)  # fmt: skip
 LOADER_EXTRAS = ('num_batch_per_epoch', 'disable_subprocess_warning')
 
 # Key -> (type, smallest value, whether the smallest itself is allowed, None is allowed).
@@ -77,9 +73,6 @@ NUMBERS: dict[str, tuple[type, float, bool, bool]] = {
 def check_config(cfg: Config, training: bool) -> None:
     """Check keys, types of values, completeness, and the arguments of what will be built."""
     check_top_level(cfg)
-    runner = cfg.get('runner_type', 'Runner')
-    if find_class(root.RUNNERS, runner) is None:
-        raise ConfigError(f"runner_type={runner!r}: no such runner; use 'effvit_mm.Runner'")
     if not isinstance(cfg.get('model'), Mapping):
         raise ConfigError(f'model: a dict with a type is needed, not {cfg.get("model")!r}')
     check_groups(cfg, training)
@@ -94,9 +87,9 @@ def check_config(cfg: Config, training: bool) -> None:
 def check_top_level(cfg: Config) -> None:
     """Refuse near misses of known keys; a config may define any other name for its own use."""
     for key in cfg:
-        if key in KNOWN_KEYS:
+        if key in TOP_LEVEL_KEYS:
             continue
-        near = difflib.get_close_matches(key, KNOWN_KEYS, n=1, cutoff=0.9)
+        near = difflib.get_close_matches(key, TOP_LEVEL_KEYS, n=1, cutoff=0.9)
         if near and (near[0] not in cfg or cfg[near[0]] is None):
             raise ConfigError(f'{key}: no such key; did you mean {near[0]!r}?')
 
@@ -104,9 +97,9 @@ def check_top_level(cfg: Config) -> None:
 def check_override(cfg: Config, key: str) -> None:
     """Refuse an override (``--cfg-options``) whose first part no config has."""
     first = key.split('.', 1)[0]
-    if first not in KNOWN_KEYS and first not in cfg:
+    if first not in TOP_LEVEL_KEYS and first not in cfg:
         raise ConfigError(
-            f'--cfg-options {key}: no such key{suggest(first, KNOWN_KEYS | set(cfg))}'
+            f'--cfg-options {key}: no such key{suggest(first, TOP_LEVEL_KEYS | set(cfg))}'
         )
 
 
@@ -116,7 +109,7 @@ def check_groups(cfg: Config, training: bool) -> None:
         given = [key for key in group if cfg.get(key) is not None]
         missing = [key for key in group if key not in given]
         if given and missing:
-            hint = suggest(missing[0], [key for key in cfg if key not in KNOWN_KEYS])
+            hint = suggest(missing[0], [key for key in cfg if key not in TOP_LEVEL_KEYS])
             raise ConfigError(f'{missing[0]} is missing, though {given[0]} is set{hint}')
     needed = 'train_dataloader' if training else 'test_dataloader'
     if cfg.get(needed) is None:
@@ -256,7 +249,7 @@ def check_node(path: str, node: Mapping, registry: Registry, injected: Sequence[
     if isinstance(target, str):
         found = find_class(registry, target)
         if found is None:
-            hint = suggest(target.rsplit('.', 1)[-1], known_names(registry))
+            hint = suggest(target.rsplit('.', 1)[-1], registered_names(registry))
             raise ConfigError(f'{path}.type={target!r}: there is no such {registry.name}{hint}')
         target = found
     wrong = unknown_argument(target, node, injected)

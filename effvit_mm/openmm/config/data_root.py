@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from .arguments import dataset_nodes, mappings_of
+
 EVALUATORS = ('val_evaluator', 'test_evaluator')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -36,11 +38,15 @@ def spread_data_root(cfg: dict, before: str | None) -> None:
         return
     for key in LOADERS:
         if isinstance(cfg.get(key), Mapping):
-            _replace(cfg[key].get('dataset'), before, after)
+            for _, dataset in dataset_nodes(cfg[key].get('dataset'), key):
+                if dataset.get('data_root') == before:
+                    dataset['data_root'] = after
 
 
 def spread_names(cfg: dict, before: Mapping[str, str]) -> None:
-    """The same for the names of annotation files and image folders, see ``NAMES``.
+    """Give changed names of annotation files and image folders to the data sets that use them.
+
+    The names are those of ``NAMES``; a data set that was given a file of its own keeps it.
 
     Args:
         cfg: The config after the overrides; changed in place.
@@ -90,9 +96,7 @@ def follow_annotation_files(cfg: dict, before: Mapping[str, str]) -> None:
 
 
 def _evaluators(cfg: dict, key: str) -> list[tuple[str, dict]]:
-    value = cfg.get(key)
-    items = value if isinstance(value, list | tuple) else [value]
-    return [(f'{key}.{i}', item) for i, item in enumerate(items) if isinstance(item, Mapping)]
+    return [(f'{key}.{i}', item) for i, item in enumerate(mappings_of(cfg.get(key)))]
 
 
 def _annotation_file(cfg: dict, evaluator: str) -> str | None:
@@ -104,14 +108,3 @@ def _annotation_file(cfg: dict, evaluator: str) -> str | None:
     if not file and split and dataset.get('type') == 'effvit_mm.DigitScenes':
         file = f'annotations/{split}.json'
     return os.path.normpath(os.path.join(dataset.get('data_root') or '', file)) if file else None
-
-
-def _replace(dataset: object, before: str, after: str) -> None:
-    if isinstance(dataset, list | tuple):  # the parts of a ConcatDataset
-        for part in dataset:
-            _replace(part, before, after)
-    elif isinstance(dataset, Mapping):
-        if dataset.get('data_root') == before:
-            dataset['data_root'] = after
-        for key in ('dataset', 'datasets'):  # wrappers
-            _replace(dataset.get(key), before, after)

@@ -20,7 +20,7 @@ import mmengine.registry as root
 
 from ...errors import DataError
 from ...utils.distributed import on_main_process
-from ..config.arguments import find_class
+from ..config.arguments import dataset_nodes, find_class
 
 if TYPE_CHECKING:  # else imported late: classification goes without
     from ..datasets.coco_check import CocoReport, CocoSource
@@ -137,18 +137,12 @@ def coco_sources(node: object, path: str) -> Iterator[tuple[str, CocoSource]]:
 
     Sets in a remote store are passed over, and those with a reader of their own.
     """
-    if isinstance(node, list | tuple):
-        for index, item in enumerate(node):
-            yield from coco_sources(item, f'{path}[{index}]')
-    if not isinstance(node, Mapping):
-        return
-    for key in ('dataset', 'datasets'):  # wrappers
-        yield from coco_sources(node.get(key), f'{path}.{key}')
-    cls = _coco_class(node)
-    if cls is not None:
-        source = _source(node, cls, training=path.startswith('train_dataloader'))
-        if source is not None:
-            yield path, source
+    for key, part in dataset_nodes(node, path):
+        cls = _coco_class(part)
+        if cls is not None:
+            source = _source(part, cls, training=path.startswith('train_dataloader'))
+            if source is not None:
+                yield key, source
 
 
 def _coco_class(node: Mapping) -> type | None:

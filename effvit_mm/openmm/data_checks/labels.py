@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
+import mmengine.registry as root
 import numpy as np
 from mmengine.fileio import list_from_file
 from torch import nn
-from torch.utils.data import Dataset
 
 from ...errors import DataError
 from ...utils.distributed import on_main_process
-
-MAX_NAMED = 5
+from ...utils.text import shorten
+from ..config.arguments import dataset_nodes, find_class
 
 
 def head_classes(model: nn.Module) -> int | None:
@@ -76,7 +77,7 @@ def check_dataset(dataset, model: nn.Module, key: str, allow_empty_classes: bool
         head = 'the head of the model' if head == 'model.head' else head
         what = 'persons' if head == 'model' else 'classes'
         raise DataError(
-            f'{key}.dataset has {len(names)} {what} ({_some(names)}), but {head} '
+            f'{key}.dataset has {len(names)} {what} ({shorten(names)}), but {head} '
             f'has num_classes={keys[wrong[0]]}; set {settings}'
         )
     if not hasattr(dataset, 'get_gt_labels'):
@@ -121,62 +122,64 @@ def _check_empty(labels: np.ndarray, names: Sequence[str], dataset, key: str) ->
     if empty:
         folder = getattr(dataset, 'img_prefix', '') or getattr(dataset, 'data_root', '')
         raise DataError(
-            f'{key}.dataset: no image of {len(empty)} of {len(names)} classes ({_some(empty)}) in '
-            f'{folder or "its files"}; remove it, or set data_checks.allow_empty_classes=True'
+            f'{key}.dataset: no image of {len(empty)} of {len(names)} classes ({shorten(empty)}) '
+            f'in {folder or "its files"}; remove it, or set data_checks.allow_empty_classes=True'
         )
 
 
-def _some(names: Sequence[str]) -> str:
-    more = ', ...' if len(names) > MAX_NAMED else ''
-    return ', '.join(map(str, names[:MAX_NAMED])) + more
+def check_voc_sets(loader: Mapping, key: str, options: Mapping) -> None:
+    """Raise where files of VOC-style sets are broken or have objects of unknown classes.
 
-
-def check_voc_sets(dataset: Dataset, key: str, options: Mapping) -> None:
-    """Raise where files of VOC-style sets have objects of classes that the config does not know.
-
-    mmdet leaves such objects out without a word, all of them where one's own classes were not
-    given; ``data_checks=dict(allow_unknown_categories=True)`` permits it.
+    mmdet names no file that it cannot parse, and leaves out objects of other classes than the
+    config's without a word, all of them where one's own classes were not given;
+    ``data_checks=dict(allow_unknown_categories=True)`` permits that. The main process reads.
 
     Args:
-        dataset: As built; wrappers are looked into.
-        key: The config key of the loader, for messages.
+        loader: A loader's part of the config.
+        key: Its key, for messages.
         options: ``data_checks`` of the config.
 
     Raises:
-        DataError: Naming a file, the classes, and how many objects there are.
+        DataError: Naming the file, or the classes and how many objects there are.
     """
-    if 'mmdet.datasets' not in sys.modules or options.get('allow_unknown_categories'):
+    if 'mmdet.datasets' not in sys.modules:
         return
     from mmdet.datasets import XMLDataset
 
-    for part in _parts(dataset):
-        if isinstance(part, XMLDataset) and not part.backend_args:
-            on_main_process(lambda part=part: _check_voc_classes(part, key))
+    for path, node in dataset_nodes(loader.get('dataset'), f'{key}.dataset'):
+        kind = node.get('type')
+        cls = find_class(root.DATASETS, kind) if isinstance(kind, str) else kind
+        if isinstance(cls, type) and issubclass(cls, XMLDataset) and not node.get('backend_args'):
+            on_main_process(lambda node=node, path=path: _check_voc(node, path, options))
 
 
-def _parts(dataset: Dataset) -> Iterator[Dataset]:
-    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
-    for part in inner:
-        if part is not None:
-            yield from _parts(part)
-    yield dataset
-
-
-def _check_voc_classes(dataset: Dataset, key: str) -> None:
-    known = dataset.metainfo['classes']
+def _check_voc(node: Mapping, path: str, options: Mapping) -> None:
+    dataset = root.DATASETS.build({**copy.deepcopy(node), 'lazy_init': True})
+    classes = dataset.metainfo.get('classes') or ()
     first = ''
     unknown: Counter = Counter()
     for number in list_from_file(dataset.ann_file):
-        path = os.path.join(dataset.sub_data_root, dataset.ann_subdir, f'{number}.xml')
-        for node in ElementTree.parse(path).getroot().iterfind('object/name'):
-            if node.text not in known:
-                unknown[node.text] += 1
-                first = first or path
-    if unknown:
-        names = _some(list(unknown))
+        file = os.path.join(dataset.sub_data_root, dataset.ann_subdir, f'{number}.xml')
+        for name in _object_names(file):
+            if name not in classes:
+                unknown[name] += 1
+                first = first or file
+    if unknown and not options.get('allow_unknown_categories'):
         raise DataError(
-            f'{key}.dataset: objects of classes that the config does not know: {unknown.total()} '
-            f'({names}; the first in {first}); it knows {_some(known)}. '
+            f'{path}: objects of classes that the config does not know: {unknown.total()} '
+            f'({shorten(list(unknown))}; the first in {first}); it knows {shorten(classes)}. '
             'Give all in metainfo.classes, or, to leave such boxes out, set '
             'data_checks.allow_unknown_categories=True'
         )
+
+
+def _object_names(file: str) -> list[str]:
+    """Names of a VOC file's objects, each of which must have a box."""
+    try:
+        objects = ElementTree.parse(file).getroot().findall('object')
+        for item in objects:
+            for side in ('xmin', 'ymin', 'xmax', 'ymax'):
+                float(item.findtext(f'bndbox/{side}') or 'nothing')
+    except (ElementTree.ParseError, ValueError) as error:
+        raise DataError(f'annotation file {file}: {error}') from error
+    return [str(item.findtext('name')) for item in objects]

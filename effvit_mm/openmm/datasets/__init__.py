@@ -10,9 +10,8 @@ from io import StringIO
 
 from ...sample_data.folders import make_once
 from ...utils.images import load_image
-from .loading import LoadImage
-from .on_texture import OnTexture
 from .scan import SkipCorrupt, find_corrupt
+from .transforms import LoadImage, OnTexture
 
 __all__ = ['LoadImage', 'OnTexture', 'SkipCorrupt', 'find_corrupt', 'load_image', 'make_once']
 
@@ -20,9 +19,6 @@ __all__ = ['LoadImage', 'OnTexture', 'SkipCorrupt', 'find_corrupt', 'load_image'
 if find_spec('mmpretrain'):
     with redirect_stdout(StringIO()):  # it prints that OneDL's platform is not installed
         import_module('mmpretrain.datasets')
-    from .digits import Digits
-    from .fashion_mnist import FashionMNIST
-    from .image_folder import ImageFolder
-    from .imagenet import ImageNet
+    from .classification import Digits, FashionMNIST, ImageFolder, ImageNet
 
     __all__ += ['Digits', 'FashionMNIST', 'ImageFolder', 'ImageNet']

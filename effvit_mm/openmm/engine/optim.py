@@ -1,4 +1,4 @@
-"""Mixed precision on the CPU."""
+"""Optimizers: mixed precision on the CPU, few parameter groups, layer-wise learning rates."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from mmengine.optim import OptimWrapper
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
 from ...errors import ConfigError
-from ..registry import OPTIM_WRAPPERS
+from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 LOW_PRECISION = {'bfloat16': torch.bfloat16, torch.bfloat16: torch.bfloat16, None: torch.bfloat16}
 
@@ -40,3 +40,88 @@ class CPUAmpOptimWrapper(OptimWrapper):
         """Autocast around the forward pass, within what accumulation needs."""
         with super().optim_context(model), torch.autocast('cpu', dtype=self.cast_dtype):
             yield
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class MergedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """mmengine's parameter groups, those of equal settings joined.
+
+    With ``paramwise_cfg`` mmengine makes a group of each parameter, of which PSLT-tiny with a
+    detector's head has 1,400. Joined, they are two or three, over which the optimizer takes a few
+    large operations instead of thousands of small ones.
+    """
+
+    def add_params(
+        self, params: list[dict], module: nn.Module, prefix: str = '', is_dcn_module=None
+    ) -> None:
+        """mmengine's groups, one a parameter; at the end of the recursion merged."""
+        super().add_params(params, module, prefix, is_dcn_module)
+        if prefix:
+            return
+        merged: dict[tuple, dict] = {}
+        for group in params:
+            (parameter,) = group.pop('params')
+            key = self.settings_of(parameter, group, module)
+            merged.setdefault(key, {'params': [], **group})['params'].append(parameter)
+        params[:] = merged.values()
+
+    def settings_of(self, parameter: nn.Parameter, group: dict, model: nn.Module) -> tuple:
+        """What parameters must have in common to share a group; may change ``group``."""
+        return tuple(sorted(group.items(), key=lambda item: item[0]))
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class LayerDecayOptimWrapperConstructor(MergedOptimWrapperConstructor):
+    """Merged parameter groups, with layer-wise decay of the learning rate.
+
+    Clark et al., "ELECTRA", ICLR 2020, section 3.1, and every ViT detector since: a layer's rate is
+    ``layer_decay_rate`` times that of the layer above it. The backbone is asked which layer a
+    parameter belongs to, so one constructor serves classifiers, detectors and re-identification;
+    what lies outside the backbone keeps the full rate. All of mmengine's ``paramwise_cfg`` works
+    besides.
+
+    Args:
+        optim_wrapper_cfg: As in mmengine; ``optimizer.lr`` is the rate of the last layer.
+        paramwise_cfg: ``layer_decay_rate``, above 0 and at most 1, and mmengine's options.
+
+    Raises:
+        ConfigError: The rate is missing or out of range, the optimizer has no ``lr``, or the model
+            has no backbone with ``get_layer_depth(name, prefix)``.
+    """
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
+        super().__init__(optim_wrapper_cfg, paramwise_cfg)
+        rate = self.paramwise_cfg.get('layer_decay_rate')
+        if not isinstance(rate, int | float) or not 0 < rate <= 1:
+            raise ConfigError(
+                f'optim_wrapper.paramwise_cfg.layer_decay_rate={rate!r}: a number above 0 and at '
+                'most 1 is needed'
+            )
+        if self.base_lr is None:
+            raise ConfigError('optim_wrapper.optimizer.lr is missing: layers get fractions of it')
+        self.rate = rate
+        self.scales: dict[nn.Parameter, tuple[float, int]] | None = None
+
+    def settings_of(self, parameter: nn.Parameter, group: dict, model: nn.Module) -> tuple:
+        """Equal settings of the same layer; the group's rate becomes the layer's."""
+        if self.scales is None:
+            self.scales = self._scales(model)
+        scale, depth = self.scales[parameter]
+        group['lr'] = group.get('lr', self.base_lr) * scale
+        return (depth, *super().settings_of(parameter, group, model))
+
+    def _scales(self, model: nn.Module) -> dict[nn.Parameter, tuple[float, int]]:
+        """The factor of each parameter's rate, and its layer."""
+        backbones = [n for n, m in model.named_modules() if hasattr(m, 'get_layer_depth') and n]
+        if not backbones:
+            raise ConfigError(
+                'optim_wrapper.constructor: layer-wise decay needs a backbone that knows its '
+                f'layers (get_layer_depth); {type(model).__name__} has none'
+            )
+        prefix = f'{backbones[0]}.'
+        backbone = model.get_submodule(backbones[0])
+        scales = {}
+        for name, parameter in model.named_parameters():
+            depth, count = backbone.get_layer_depth(name, prefix)
+            scales[parameter] = (self.rate ** (count - 1 - depth), depth)
+        return scales

@@ -6,12 +6,13 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS
 
 from ...errors import ConfigError
+from ..config.preparing import has_type
 from .report import format_grid
 
 if TYPE_CHECKING:
@@ -19,29 +20,8 @@ if TYPE_CHECKING:
     from ...reid.ranking import RankLists, ReIDResults
     from ..reid.metric import ReIDMetric
 
-MODEL, METRIC = 'ReIDModel', 'ReIDMetric'
-# Zhong et al.'s, "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR 2017.
-RERANK = {'k1': 20, 'k2': 6, 'lambda_value': 0.3}
-NUM_LISTS = 8
-FEATURE_SUFFIXES = ('.npz', '.parquet')
 FIGURES = ('mAP', 'rank_1', 'rank_5', 'rank_10', 'mINP')
 HEADERS = ('', 'mAP', 'rank-1', 'rank-5', 'rank-10', 'mINP')
-
-
-def is_reid(cfg: Mapping) -> bool:
-    """Whether a config's model is for re-identification."""
-    model = cfg.get('model')
-    wrapped = model.get('module') if isinstance(model, Mapping) else None  # by augmentation
-    return _named(model, MODEL) or _named(wrapped, MODEL)
-
-
-def is_features(path: str) -> bool:
-    """Whether a file is one of features, by its name."""
-    return path.endswith(FEATURE_SUFFIXES)
-
-
-def _named(node: Any, name: str) -> bool:
-    return isinstance(node, Mapping) and str(node.get('type')).rpartition('.')[2] == name
 
 
 def with_persons(model: Mapping, train_dataloader: Mapping | None) -> Mapping:
@@ -50,8 +30,8 @@ def with_persons(model: Mapping, train_dataloader: Mapping | None) -> Mapping:
     The model has to be whole before it is wrapped for several processes and before an optimizer is
     made of it, so the set is read once more, ahead of its time.
     """
-    open_ = _named(model, MODEL) and model.get('classifier') and model.get('num_classes') is None
-    if not open_ or not isinstance(train_dataloader, Mapping):
+    counted = model.get('num_classes') is not None or not model.get('classifier')
+    if counted or not has_type(model, 'ReIDModel') or not isinstance(train_dataloader, Mapping):
         return model
     dataset = train_dataloader['dataset']
     if isinstance(dataset, Mapping):
@@ -65,30 +45,11 @@ def with_persons(model: Mapping, train_dataloader: Mapping | None) -> Mapping:
     return ConfigDict({**model, 'num_classes': int(persons)})
 
 
-def prepare_test(cfg: Config, args: argparse.Namespace) -> None:
-    """What ``tools/test.py``'s flags mean for a re-ID config; changes it in place."""
-    # Persons of the training have no part in a test, which may be on another set.
-    cfg.model.num_classes = None
-    metrics = [node for node in _evaluators(cfg) if _named(node, METRIC)]
-    if not metrics:
-        raise ConfigError("test_evaluator: dict(type='effvit_mm.ReIDMetric') is needed")
-    for node in metrics:
-        if args.rerank:
-            node['rerank'] = node.get('rerank') or dict(RERANK)
-        if args.show_dir is not None:
-            node['num_lists'] = args.show_number or NUM_LISTS
-
-
-def _evaluators(cfg: Config) -> list:
-    evaluators = cfg.get('test_evaluator')
-    return list(evaluators) if isinstance(evaluators, list | tuple) else [evaluators]
-
-
 def report_reid(runner, args: argparse.Namespace) -> str:
     """The table of a re-ID test; writes features and rank lists where they were asked for."""
     from ...reid.features import model_identity, save_features
 
-    metric = next(m for m in runner.test_evaluator.metrics if type(m).__name__ == METRIC)
+    metric = next(m for m in runner.test_evaluator.metrics if type(m).__name__ == 'ReIDMetric')
     query, gallery = metric.features
     if args.out is not None:
         model = getattr(runner.bare_model, 'module', runner.bare_model)  # test-time augmentation

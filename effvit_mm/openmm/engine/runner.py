@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine import registry as root
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import master_only
 from mmengine.logging import MMLogger
@@ -19,8 +21,11 @@ from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner as _Runner
 from torch.distributed import init_process_group, is_initialized
 
+from ...errors import ConfigError
 from ...utils.files import check_writable, temporary_name, written_atomically
 from ...weights import fit_checkpoint, read_checkpoint
+from ..config.arguments import find_class
+from ..config.building import building
 from ..console import quiet_standard_error, quieten
 from ..data_checks.coco import check_coco_sets
 from ..data_checks.labels import check_dataset, check_voc_sets, class_keys
@@ -55,8 +60,8 @@ class Runner(_Runner):
 
     Of the config it reads besides: ``trust_checkpoint`` (unpickle anything in checkpoint files),
     ``use_ema`` (False: start from, or test, weights without averaging where a checkpoint has both)
-    and ``data_checks=dict(allow_empty_classes=False)``; for more of its keys see
-    :mod:`.coco_checks`.
+    and ``data_checks``: a dict of ``allow_empty_classes``, ``allow_unknown_categories`` (both False
+    by default) and ``coco`` (True: check COCO-style sets).
     """
 
     def __init__(
@@ -123,10 +128,28 @@ class Runner(_Runner):
     def build_model(self, model) -> torch.nn.Module:
         """mmengine's; a re-ID model without a number of persons gets the training set's."""
         if isinstance(model, dict):
-            given, model = model, with_persons(model, self._train_dataloader)
+            with building(self.cfg, 'train_dataloader'):
+                given, model = model, with_persons(model, self._train_dataloader)
             if model is not given and 'model' in self.cfg:  # the config is written down
                 self.cfg.model.num_classes = model['num_classes']
-        return super().build_model(model)
+        with building(self.cfg, 'model'):
+            return super().build_model(model)
+
+    def build_visualizer(self, visualizer=None):
+        with building(self.cfg, 'visualizer'):
+            return super().build_visualizer(visualizer)
+
+    def build_optim_wrapper(self, optim_wrapper):
+        with building(self.cfg, 'optim_wrapper'):
+            return super().build_optim_wrapper(optim_wrapper)
+
+    def build_param_scheduler(self, scheduler):
+        with building(self.cfg, 'param_scheduler'):
+            return super().build_param_scheduler(scheduler)
+
+    def register_hooks(self, default_hooks=None, custom_hooks=None) -> None:
+        with building(self.cfg, 'default_hooks', 'custom_hooks'):
+            super().register_hooks(default_hooks, custom_hooks)
 
     def _log_env(self, env_cfg: dict) -> None:
         with quiet_standard_error():  # mmengine asks a compiler for its version
@@ -202,25 +225,32 @@ class Runner(_Runner):
         if isinstance(self._train_dataloader, dict):
             # Persistent workers carry their generators from epoch to epoch: no exact resume.
             self._train_dataloader = {**self._train_dataloader, 'persistent_workers': False}
-        check_coco_sets(self._train_dataloader, 'train_dataloader', self._data_checks)
-        return self._checked(super().build_train_loop(loop), 'train_dataloader')
+        return self._build_loop('train', super().build_train_loop, loop)
 
     def build_val_loop(self, loop):
-        check_coco_sets(
-            self._val_dataloader, 'val_dataloader', self._data_checks, self._val_evaluator
-        )
-        return self._checked(super().build_val_loop(loop), 'val_dataloader')
+        return self._build_loop('val', super().build_val_loop, loop)
 
     def build_test_loop(self, loop):
-        check_coco_sets(
-            self._test_dataloader, 'test_dataloader', self._data_checks, self._test_evaluator
-        )
-        return self._checked(super().build_test_loop(loop), 'test_dataloader')
+        return self._build_loop('test', super().build_test_loop, loop)
 
-    def _checked(self, loop, key: str):
-        allow_empty = key != 'train_dataloader' or self._data_checks.get('allow_empty_classes')
+    def _build_loop(self, split: str, build: Callable, loop):
+        """Check the data, then build loader and evaluator ahead of mmengine, which names no key."""
+        key, judge = f'{split}_dataloader', f'{split}_evaluator'
+        loader, evaluator = getattr(self, f'_{key}'), getattr(self, f'_{judge}', None)
+        if isinstance(loader, dict):
+            check_coco_sets(loader, key, self._data_checks, evaluator)
+            check_voc_sets(loader, key, self._data_checks)
+            ranks_differ = self._randomness_cfg.get('diff_rank_seed', False)
+            with building(self.cfg, key):
+                loader = self.build_dataloader(loader, self.seed, ranks_differ)
+            setattr(self, f'_{key}', loader)
+        if isinstance(evaluator, dict | list):
+            with building(self.cfg, judge):
+                setattr(self, f'_{judge}', self.build_evaluator(evaluator))
+        with building(self.cfg, f'{split}_cfg'):
+            loop = build(loop)
+        allow_empty = split != 'train' or self._data_checks.get('allow_empty_classes')
         check_dataset(loop.dataloader.dataset, self.bare_model, key, bool(allow_empty))
-        check_voc_sets(loop.dataloader.dataset, key, self._data_checks)
         return loop
 
     # Checkpoints -------------------------------------------------------------------------------
@@ -309,6 +339,19 @@ class Runner(_Runner):
             ('curves', _short_path(Path(self.work_dir) / 'curves.png')),
         ]
         self.logger.info(format_table('training done', rows))
+
+
+def build_runner(cfg: Config) -> _Runner:
+    """The runner that the config names.
+
+    Raises:
+        ConfigError: There is no such runner, or what it builds at once cannot be built.
+    """
+    if find_class(root.RUNNERS, cfg.runner_type) is None:
+        raise ConfigError(
+            f"runner_type={cfg.runner_type!r}: no such runner; use 'effvit_mm.Runner'"
+        )
+    return root.RUNNERS.build(cfg)
 
 
 def _short_path(path: str | Path) -> str:

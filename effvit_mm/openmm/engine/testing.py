@@ -17,9 +17,10 @@ from ...errors import ConfigError
 from ...evaluation.coco import read_figures
 from ...evaluation.voc import VocFigures
 from ...utils.files import written_atomically
+from ..config.preparing import FEATURE_SUFFIXES, is_reid
 from ..registry import HOOKS
 from .predictions import PredictionWriter
-from .reid_testing import FIGURES, is_features, is_reid, report_reid
+from .reid_testing import FIGURES, report_reid
 from .report import coco_table, format_duration, format_metrics, format_table, voc_table
 
 
@@ -77,7 +78,9 @@ def _rows(
         ('model alone', f'{count / timer.forward_seconds:.1f} images/s'),
     ]
     if args.out is not None:
-        rows.append(('features' if is_features(args.out) else 'predictions', args.out))
+        rows.append(
+            ('features' if args.out.endswith(FEATURE_SUFFIXES) else 'predictions', args.out)
+        )
     if args.show_dir is not None:
         rows.append(('pictures', args.show_dir))
     return rows

@@ -1,0 +1,99 @@
+"""Building parts of a config: what a constructor refuses becomes an error that names the key."""
+
+from __future__ import annotations
+
+import copy
+import re
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import mmengine.registry as root
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from ...errors import ConfigError, UserError
+
+# What constructors raise for values that they cannot work with.
+BUILD_ERRORS = (
+    TypeError, ValueError, LookupError, AssertionError, OSError, ImportError, AttributeError,
+    NotImplementedError, RuntimeError,
+)  # fmt: skip
+IN_WORKER = re.compile(r'^Caught (\w+) in DataLoader worker process')
+
+
+@contextmanager
+def building(cfg: Mapping | Config, *keys: str) -> Iterator[None]:
+    """Around code that builds what stands below keys of a config.
+
+    Frameworks build nested dicts themselves, and their errors do not say which was at fault: the
+    parts are built anew one by one, from within, until one fails in the same way.
+
+    Args:
+        cfg: The config.
+        keys: Top-level keys, as ``'model'`` and ``'custom_hooks'``.
+
+    Raises:
+        ConfigError: A constructor refused its arguments; names the path and type of the dict.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except BUILD_ERRORS as error:
+        with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+            parts = [part for key in keys for part in _parts(cfg.get(key), key)]
+            path, node = next((p for p in parts if _fails_alike(*p, error)), (keys[0], {}))
+        kind = node.get('type', '')
+        kind = f' (type {kind if isinstance(kind, str) else kind.__name__})' if kind else ''
+        raise ConfigError(f'{path}{kind}: {one_line(error)}') from error
+
+
+def _parts(value: Any, path: str) -> Iterator[tuple[str, Mapping]]:
+    """Dicts with a type, the inner ones before those that hold them."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _parts(item, f'{path}.{key}')
+        if 'type' in value:
+            yield path, value
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _parts(item, f'{path}[{index}]')
+
+
+def _fails_alike(path: str, node: Mapping, error: Exception) -> bool:
+    """Whether this part, built alone, raises the same error."""
+    key = path.partition('.')[0].partition('[')[0]
+    arguments: dict = {}
+    if key == 'model':
+        registry = root.MODELS
+    elif key.endswith('_dataloader'):
+        registry = root.TRANSFORMS if 'pipeline' in path or 'transforms' in path else root.DATASETS
+    elif key == 'optim_wrapper':
+        registry = root.OPTIMIZERS
+        arguments = {'params': [torch.nn.Parameter(torch.zeros(1))]}
+    else:
+        registry = root.METRICS if key.endswith('_evaluator') else root.HOOKS
+    node = {name: value for name, value in node.items() if name != 'priority'}
+    try:
+        registry.build(copy.deepcopy(node), default_args=arguments)
+    except Exception as other:  # whatever another part raises is compared
+        return type(other) is type(error) and one_line(other) == one_line(error)
+    return False
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message on one line, without the wrappers' additions."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if match := IN_WORKER.match(text):
+        # PyTorch packs a worker's whole traceback into the message; its end is the message.
+        text = text.rsplit(f'{match[1]}: ', 1)[-1]
+    text = re.sub(r'^class `?\w+`? in \S+: ', '', text)  # mmengine before 0.10.8
+    text = re.sub(r'\. Please check whether the value of .*', '', text, flags=re.DOTALL)
+    text = ' '.join(text.split())
+    if text:
+        return text
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f'{type(error).__name__} at `{last.line}` ({last.filename}:{last.lineno})'

@@ -1,0 +1,289 @@
+"""Data sets of labelled images, built on mmpretrain's classes."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import mmpretrain.datasets as theirs
+import numpy as np
+from mmengine.logging import print_log
+
+from ...errors import DataError
+from ...sample_data.digit_images import (
+    CLASSES,
+    GREY_LEVELS,
+    SPLITS,
+    load_digit_images,
+    split_indices,
+)
+from ...sample_data.folders import make_once
+from ...utils.image_files import EXTENSIONS, list_images
+from ...utils.text import shorten
+from ..registry import DATASETS
+from .scan import SkipCorrupt
+
+IDX_UINT8 = 8
+
+
+def check_split(dataset: object, split: str) -> None:
+    """Raise a DataError where ``split`` is neither ``'train'`` nor ``'test'``."""
+    if split not in SPLITS:
+        name = type(dataset).__name__
+        raise DataError(f"{name} has the splits 'train' and 'test', not {split!r}")
+
+
+def list_classes(folder: Path) -> list[str]:
+    """The sorted names of the class folders in ``folder``; hidden ones are none."""
+    if not folder.is_dir():
+        raise DataError(
+            f'data folder {folder.absolute()} does not exist; expected are class folders with '
+            'images, as in data_root/train/<class>/*.jpg'
+        )
+    names = sorted(
+        entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != '.'
+    )
+    if not names:
+        raise DataError(
+            f'{folder.absolute()} has no class folders; expected is one folder with images for '
+            'each class'
+        )
+    return names
+
+
+class _Folders(theirs.BaseDataset):
+    """The plain data set below :class:`ImageFolder`: finds classes and images."""
+
+    def __init__(
+        self,
+        data_root: str,
+        split: str = 'train',
+        train_split: str = 'train',
+        classes: str | Sequence[str] | None = None,
+        allow_empty_classes: bool = False,
+        lazy_init: bool = False,
+        **kwargs,
+    ) -> None:
+        if not data_root:
+            raise DataError('data_root is empty: it must name the folder with the images')
+        self.split = split
+        self.train_split = train_split
+        self.allow_empty_classes = allow_empty_classes
+        # Later than the base class would, which sets nothing of ours before it loads.
+        super().__init__(
+            ann_file='',
+            data_root=os.path.expanduser(data_root),
+            data_prefix=split,
+            classes=classes,
+            lazy_init=True,
+            **kwargs,
+        )
+        if not lazy_init:
+            self.full_init()
+
+    def load_data_list(self) -> list[dict]:
+        """Samples in the order of classes and file names; sets ``classes`` on the way."""
+        folder = Path(self.data_root, self.split)
+        found = list_classes(folder)
+        classes = self._class_names()
+        unknown = [name for name in found if name not in classes]
+        if unknown:
+            raise DataError(
+                f'{folder.absolute()} has the class folder {unknown[0]!r}, which is none of the '
+                f'{len(classes)} training classes ({shorten(classes)})'
+            )
+        samples, empty = [], []
+        for label, name in enumerate(classes):
+            images = list_images(folder / name)
+            samples += [{'img_path': path, 'gt_label': label} for path in images]
+            if not images:
+                empty.append(name)
+        if not samples:
+            raise DataError(
+                f'{folder.absolute()} has no images in its class folders; read are files that end '
+                f'in {", ".join(EXTENSIONS)}'
+            )
+        self._judge_empty(folder, empty)
+        self._metainfo['classes'] = tuple(classes)
+        return samples
+
+    def _class_names(self) -> list[str]:
+        """Given ones, or those of the training folder: the same order for every split."""
+        if self.CLASSES is not None:
+            return list(self.CLASSES)
+        return list_classes(Path(self.data_root, self.train_split))
+
+    def _judge_empty(self, folder: Path, empty: list[str]) -> None:
+        """A class without images cannot be learned: an error in training, else a remark."""
+        if not empty:
+            return
+        message = f'{folder.absolute()}: no images of the class {empty[0]!r}'
+        if len(empty) > 1:
+            message += f' and {len(empty) - 1} more ({shorten(empty[1:])})'
+        if self.split == self.train_split and not self.allow_empty_classes:
+            raise DataError(
+                f'{message}; remove the folder, or set allow_empty_classes=True in the data set'
+            )
+        print_log(message, 'current')
+
+
+@DATASETS.register_module()
+class ImageFolder(SkipCorrupt, _Folders):
+    """Images in class folders: ``data_root/<split>/<class>/*.jpg``, sub-folders included.
+
+    Classes are the sorted names of the training split's folders, for every split.
+
+    Args:
+        data_root: The folder that holds the splits.
+        split: The split's folder, ``'train'`` or ``'val'``.
+        train_split: The folder whose class folders define the classes.
+        classes: Their names instead, or a file with one name a line.
+        allow_empty_classes: Accept class folders without images in the training split.
+        skip_corrupt: Leave out images that cannot be decoded, see :class:`SkipCorrupt`.
+        **kwargs: ``pipeline``, ``test_mode``, ``indices`` ... of mmpretrain's ``BaseDataset``.
+
+    Raises:
+        DataError: A folder is missing, a class has no images, or a split has a class of its own.
+    """
+
+    def extra_repr(self) -> list[str]:
+        """Lines for ``print(dataset)``."""
+        return [f'Folder: \t{Path(self.data_root, self.split)}', f'Skipped: \t{self.num_skipped}']
+
+
+@DATASETS.register_module()
+class ImageNet(SkipCorrupt, theirs.ImageNet):
+    """mmpretrain's ImageNet: ``data_root/{train,val}/<wnid>/*.JPEG``, or annotation files.
+
+    Args:
+        skip_corrupt: Leave out images that cannot be decoded, see :class:`SkipCorrupt`.
+        **kwargs: ``data_root``, ``split``, ``ann_file``, ``pipeline`` ... of mmpretrain's class.
+    """
+
+    def load_data_list(self) -> list[dict]:
+        """The samples, after a look whether there are any."""
+        folder = Path(self.img_prefix)
+        if not folder.is_dir():
+            raise DataError(
+                f'ImageNet: the folder {folder.absolute()} does not exist; expected are '
+                'data_root/train and data_root/val with one folder for each of the 1000 classes'
+            )
+        if not self.ann_file and self.with_label:
+            found = sum(entry.is_dir() for entry in folder.iterdir())
+            if found != len(self.CLASSES):
+                raise DataError(
+                    f'ImageNet: {folder.absolute()} has {found} class folders instead of '
+                    f'{len(self.CLASSES)}; sort the validation images into one folder for each '
+                    'class, or give ann_file; for a data set of your own take effvit_mm.ImageFolder'
+                )
+        return super().load_data_list()
+
+
+def build_digits(folder: Path) -> None:
+    """Write ``train/<digit>/*.png`` and ``test/<digit>/*.png``, 8x8 grey, into ``folder``."""
+    images, labels = load_digit_images()
+    images = np.round(images * (255 / GREY_LEVELS)).astype(np.uint8)
+    for split in SPLITS:
+        for digit in CLASSES:
+            place = folder / split / digit
+            place.mkdir(parents=True)
+            for index in split_indices(labels, int(digit), split):
+                file = place / f'{index:04d}.png'
+                if not cv2.imwrite(str(file), images[index]):
+                    raise DataError(f'{file} cannot be written')
+
+
+@DATASETS.register_module()
+class Digits(ImageFolder):
+    """Handwritten digits, 8x8 grey, 10 classes: 1,442 for training and 355 for testing.
+
+    The files are made under ``data_root`` on first use. Upscaling is left to the pipeline.
+
+    Args:
+        data_root: Where the files are, or shall be.
+        split: ``'train'`` or ``'test'``.
+        **kwargs: See :class:`ImageFolder`.
+    """
+
+    METAINFO = {'classes': CLASSES}
+
+    def __init__(self, data_root: str = 'data/digits', split: str = 'train', **kwargs) -> None:
+        check_split(self, split)
+        super().__init__(data_root=data_root, split=split, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """The samples; makes the files if they are not there yet."""
+        make_once(self.data_root, build_digits)
+        return super().load_data_list()
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Read an IDX file of bytes, packed (``path`` with ``.gz``) or not.
+
+    The format: two zero bytes, the type, the number of dimensions, the dimensions as big-endian
+    32-bit integers, the values.
+    """
+    packed = path.with_name(path.name + '.gz')
+    try:
+        data = path.read_bytes() if path.is_file() else gzip.decompress(packed.read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(
+            f'neither {packed.absolute()} nor {path.name} exists: data_root must name the folder '
+            'with the four published files'
+        ) from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f'{packed} cannot be read: {error}') from error
+    if len(data) < 4 or data[:3] != bytes((0, 0, IDX_UINT8)):
+        raise DataError(f'{path} is no IDX file of bytes')
+    start = 4 + 4 * data[3]
+    shape = [int.from_bytes(data[i : i + 4], 'big') for i in range(4, start, 4)]
+    if len(data) - start != np.prod(shape):
+        raise DataError(
+            f'{path} holds {len(data) - start} values instead of {np.prod(shape)}: cut short?'
+        )
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+@DATASETS.register_module()
+class FashionMNIST(theirs.FashionMNIST):
+    """Fashion-MNIST: 60,000 training and 10,000 test images, 28x28, 10 classes.
+
+    mmpretrain's class insists on unpacked copies beside the files and on a download; this one
+    reads a read-only folder. Images come as three equal channels.
+
+    Args:
+        data_root: The folder with ``train-images-idx3-ubyte.gz`` and the other three.
+        split: ``'train'`` or ``'test'``.
+        **kwargs: ``pipeline``, ``indices`` ... of mmpretrain's ``BaseDataset``.
+    """
+
+    def __init__(self, data_root: str, split: str = 'train', **kwargs) -> None:
+        check_split(self, split)
+        kwargs.setdefault('test_mode', split == 'test')
+        super().__init__(data_root=data_root, split=split, download=False, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """``{'img': (28, 28) uint8, 'gt_label': int}`` for each image."""
+        names = self.train_list if self.split == 'train' else self.test_list
+        files = [Path(self.data_prefix['root'], name.removesuffix('.gz')) for name, _ in names]
+        images, labels = (read_idx(file) for file in files)
+        if images.ndim != 3 or len(images) != len(labels):
+            raise DataError(
+                f'{files[0]} holds {images.shape} values for {len(labels)} labels: not the '
+                'published files'
+            )
+        return [
+            {'img': image, 'gt_label': int(label)}
+            for image, label in zip(images, labels, strict=True)
+        ]
+
+    def get_data_info(self, idx: int) -> dict:
+        """A sample with its image as (28, 28, 3); kept as one channel, for memory."""
+        info = super().get_data_info(idx)
+        info['img'] = np.repeat(info['img'][..., None], 3, axis=2)
+        info['img_shape'] = info['ori_shape'] = info['img'].shape[:2]
+        return info

@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from coco_sets import SIZE, make_coco, write, write_config
-from test_detection_training import make_config
-from test_outside_project import MASK_RCNN
+from coco_sets import SIZE, make_coco, make_config, write, write_config
+from programs import load_tool
+from projects import MASK_RCNN
 from trainer import forget_runs
 
 from effvit_mm.errors import DataError
@@ -312,12 +312,8 @@ def test_voc_with_a_broken_file(voc, tmp_path, capfd):
 
 
 def test_the_tool_checks_the_sets_of_a_config(tmp_path, capsys):
-    import importlib.util
 
-    tool = Path(__file__).resolve().parents[1] / 'tools' / 'analysis_tools' / 'check_dataset.py'
-    spec = importlib.util.spec_from_file_location('check_dataset', tool)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_tool('analysis_tools/check_dataset')
     data = make_coco(tmp_path / 'data')
     config = str(write_config(tmp_path / 'small.py', tmp_path / 'data'))
     assert module.main([config]) == 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from coco_sets import NAMES, SIZE, make_coco, write
+from programs import load_tool
 
 from effvit_mm.errors import DataError
 from effvit_mm.openmm.datasets.coco_check import KINDS, CocoSource, check_coco
@@ -270,10 +270,7 @@ def test_only_the_first_are_listed(root):
 
 @pytest.fixture
 def tool():
-    spec = importlib.util.spec_from_file_location('check_dataset', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return load_tool('analysis_tools/check_dataset').main
 
 
 def test_exit_codes_of_the_tool(tool, root, capsys, tmp_path):

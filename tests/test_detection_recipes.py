@@ -1,7 +1,6 @@
 """Pieces of a detector's recipe, put together by config or command line: precision, averaged
 weights, several scales, weights from classification, the light detector and what it costs."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from coco_sets import make_coco
 from detectors import PLAIN, build, small_config
 from mmengine.config import Config
 from mmengine.logging import MessageHub
+from programs import load_tool
 from torch import nn
 from torch.nn.modules.module import (
     register_module_forward_hook,
@@ -311,10 +311,7 @@ def test_two_stages_are_counted_with_all_boxes():
 
 
 def test_the_tool_prints_a_detectors_parts(capsys):
-    path = CONFIGS.parent / 'tools' / 'analysis_tools' / 'get_flops.py'
-    spec = importlib.util.spec_from_file_location('get_flops', path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_tool('analysis_tools/get_flops')
     small_config('pslt/{}_pslt-tiny', 'retinanet').dump('small.py')
     assert tool.main(['small.py', '--shape', '64', '96']) == 0
     rows = dict(

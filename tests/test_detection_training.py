@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from coco_sets import make_coco, write_config
 from trainer import REPOSITORY, forget_runs
 
 from effvit_mm.errors import DataError
@@ -24,37 +23,6 @@ pytest.importorskip('mmdet')
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.engine.hooks import batch_files
 from effvit_mm.openmm.engine.runner import Runner
-
-# Scores of every height count, else a network that has learned nothing finds nothing.
-VALIDATION = """
-_base_ = './small.py'
-resize = dict(type='Resize', scale=(96, 72), keep_ratio=True)
-val_pipeline = [_base_.pipeline[0], resize, *_base_.pipeline[1:]]
-val_dataloader = dict(
-    batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='effvit_mm.CocoFolder', data_root={data!r}, ann_file='val.json',
-        data_prefix=dict(img='images'), test_mode=True, pipeline=val_pipeline,
-    ),
-)
-test_dataloader = val_dataloader
-val_evaluator = dict(type='CocoMetric', ann_file={data!r} + '/val.json', metric='bbox')
-test_evaluator = val_evaluator
-val_cfg = test_cfg = dict()
-model = dict(test_cfg=dict(score_thr=0.0))
-randomness = dict(seed=1)
-train_dataloader = dict(batch_size=1)
-"""
-
-
-def make_config(folder: Path, extra: str = '') -> Path:
-    """A config with validation, on 5 images: two processes do not share them evenly."""
-    data = folder / 'data'
-    make_coco(data, images=5, splits=('train', 'val'))
-    write_config(folder / 'small.py', data)
-    path = folder / 'detector.py'
-    path.write_text(VALIDATION.format(data=str(data)) + extra)
-    return path
 
 
 def run_script(name: str, *arguments: object, cwd: Path) -> str:

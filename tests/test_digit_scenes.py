@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import load_tool
 
 from effvit_mm.errors import DataError
 from effvit_mm.openmm.datasets import OnTexture
@@ -283,16 +284,12 @@ def test_objects_are_drawn_where_they_are(det, root, tmp_path):
 
 
 def test_the_browser_draws_any_configs_samples(tmp_path, capsys, monkeypatch):
-    import importlib.util
 
     import cv2
 
     pytest.importorskip('mmpretrain')
     monkeypatch.chdir(tmp_path)
-    path = ROOT / 'tools' / 'analysis_tools' / 'browse_dataset.py'
-    spec = importlib.util.spec_from_file_location('browse_dataset', path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_tool('analysis_tools/browse_dataset')
     config = [str(ROOT / 'configs' / '_base_' / 'datasets' / 'digits.py')]
     options = ['--cfg-options', 'default_scope=mmpretrain']
     assert tool.main([*config, '--number', '4', '--out', 'sheet.png', *options]) == 0

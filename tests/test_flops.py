@@ -1,11 +1,11 @@
 """Parameters and multiply-adds are the published ones, fused attention counted."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from programs import load_tool
 from torch import nn
 
 import effvit_mm
@@ -90,11 +90,7 @@ def test_bad_shape(shape):
 
 @pytest.fixture(scope='module')
 def tool():
-    path = ROOT / 'tools' / 'analysis_tools' / 'get_flops.py'
-    spec = importlib.util.spec_from_file_location('get_flops', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool('analysis_tools/get_flops')
 
 
 def test_tool_counts_a_config(tool, capsys):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -15,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from programs import load_tool
 from trainer import forget_runs
 
 import effvit_mm
@@ -334,10 +334,7 @@ def test_frames_of_a_video_are_read_as_they_are_needed(tmp_path, detector, monke
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location('detect', ROOT / 'tools' / 'detect.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool('detect')
 
 
 def test_the_tool_writes_detections_pictures_and_videos(trained, tool, tmp_path, capsys):

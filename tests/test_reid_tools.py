@@ -1,6 +1,5 @@
 """Re-ID for people: training and testing by the tools, search, pictures."""
 
-import importlib.util
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from people import FAMILIES, REPOSITORY, build_model, make_people, write_people_config
+from programs import load_tool
 from trainer import forget_runs
 
 import effvit_mm
@@ -191,9 +191,7 @@ def test_what_cannot_be_projected_is_refused():
 
 def run_tool(path, *arguments):
     """A tool's main, in this process."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, REPOSITORY / 'tools' / path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_tool(path)
     forget_runs()
     return module.main([str(argument) for argument in arguments])
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_reid_data import make_market, market_name, put
+from reid_folders import make_market, market_name, put
 
 import effvit_mm
 from effvit_mm.errors import CheckpointError, ConfigError, DataError

@@ -1,6 +1,5 @@
 """Names of published weights, safe reading, and loads that say what they did."""
 
-import importlib.util
 import pickle
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 import timm
 import torch
 from mmengine.logging import MMLogger
+from programs import load_tool
 from safetensors.torch import save, save_file
 
 import effvit_mm
@@ -49,10 +49,7 @@ def published():
 
 @pytest.fixture(scope='module')
 def converter():
-    spec = importlib.util.spec_from_file_location('convert', CONVERTER)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool('model_converters/convert')
 
 
 class Malicious:

@@ -12,7 +12,7 @@ import torch
 from mmengine.registry import MODELS, DefaultScope
 from students import CASTLING, CROSSVIT, LEVIT, MVITV2, PSLT, SAMPLING, TOKEN, VIT
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 SIZE = (64, 32)
 SOFTMAX = {'type': 'effvit_mm.SoftmaxLoss'}
 TRIPLET = {'type': 'effvit_mm.TripletLoss'}

@@ -157,6 +157,6 @@ STAGES = ('c2', 'c3', 'c4', 'c5')  # names of the maps in the fixtures of PSLT
 
 def read_fixture(name: str):
     """Reference outputs, input and published state dict of a fixture of ``data/``."""
-    spec, reference = golden.load(Path(__file__).parent / 'data' / f'{name}.npz')
+    spec, reference = golden.load(Path(__file__).parents[1] / 'data' / f'{name}.npz')
     state = {k: torch.from_numpy(v) for k, v in golden.golden_state(spec['keys']).items()}
     return reference, torch.from_numpy(golden.golden_input(**spec['inputs']['x'])), state

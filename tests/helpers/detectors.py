@@ -8,7 +8,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 from effvit_mm.openmm.config.checks import returned_maps
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PLAIN = {'embed_dims': 24, 'depths': (1, 2, 1, 1), 'num_heads': 3, 'mlp_ratio': 2}
 # A config of each family, and what makes its network small.
 FAMILIES = {

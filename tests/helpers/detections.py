@@ -135,7 +135,7 @@ test_dataloader = dict(
 test_evaluator = dict(type='CocoMetric', ann_file={root!r} + '/truth.json', metric={metric!r})
 test_cfg = dict()
 """
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def write_config(folder: Path, metric: object = ('bbox', 'segm'), names=NAMES) -> Path:

@@ -61,7 +61,7 @@ randomness = dict(seed=3)
 auto_scale_lr = dict(base_batch_size=8)
 """
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def draw(kind: int, generator: np.random.Generator, size: int = 32) -> np.ndarray:

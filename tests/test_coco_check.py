@@ -15,8 +15,6 @@ from effvit_mm.openmm.datasets.coco_check import KINDS, CocoSource, check_coco
 from effvit_mm.openmm.datasets.coco_format import read_coco
 from effvit_mm.openmm.datasets.coco_report import format_report, to_dict, to_markdown
 
-TOOL = Path(__file__).resolve().parents[1] / 'tools' / 'analysis_tools' / 'check_dataset.py'
-
 
 @pytest.fixture
 def root(tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from coco_sets import make_config
 from trainer import REPOSITORY, forget_runs
 
 from effvit_mm.errors import DataError

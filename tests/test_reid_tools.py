@@ -191,7 +191,7 @@ def test_what_cannot_be_projected_is_refused():
 
 def run_tool(path, *arguments):
     """A tool's main, in this process."""
-    module = load_tool(path)
+    module = load_tool(path.removesuffix('.py'))
     forget_runs()
     return module.main([str(argument) for argument in arguments])
 

@@ -21,7 +21,6 @@ from effvit_mm.openmm.backbones import PSLT, VisionTransformer
 from effvit_mm.weights import get_state_dict, load_checkpoint, read_checkpoint
 
 DATA = Path(__file__).parent / 'data'
-CONVERTER = Path(__file__).parents[1] / 'tools' / 'model_converters' / 'convert.py'
 
 # A model of each family that timm has, by timm's name.
 TIMM = {

@@ -78,6 +78,10 @@ def run_openvino(session, x):
     return [torch.from_numpy(a) for a in session(x)]
 
 
+def run_tool(arguments):
+    return load_tool('deployment/export').main(arguments)
+
+
 # --- Numbers ----------------------------------------------------------------------------------
 
 
@@ -286,12 +290,7 @@ def test_the_feature_of_a_reid_model(tmp_path, capsys):
     model = as_trained(build_reid(load(config), 'people'))
     torch.save({'state_dict': model.state_dict()}, tmp_path / 'epoch_1.pth')
     out = tmp_path / 'people.onnx'
-    assert (
-        load_tool('deployment/export').main(
-            [str(config), str(tmp_path / 'epoch_1.pth'), '--out', str(out)]
-        )
-        == 0
-    )
+    assert run_tool([str(config), str(tmp_path / 'epoch_1.pth'), '--out', str(out)]) == 0
     x = noise(3, 3, 64, 32)  # the config's test images
     got = run_onnx(out, x)
     assert deviation(got, [model(x)]) < 1e-4
@@ -404,7 +403,7 @@ def test_eight_bits_of_a_config(tmp_path, capsys):
     torch.save({'state_dict': model.state_dict()}, tmp_path / 'epoch_1.pth')
     out = tmp_path / 'int8.onnx'
     arguments = [str(config), str(tmp_path / 'epoch_1.pth'), '--format', 'int8', '--out', str(out)]
-    assert load_tool('deployment/export').main([*arguments, '--images', '20']) == 0
+    assert run_tool([*arguments, '--images', '20']) == 0
     output = capsys.readouterr().out
     loaded = load_network(str(config), tmp_path / 'epoch_1.pth')
     _, others = find_calibration(loaded, (32, 32), 1)
@@ -465,16 +464,14 @@ INT8 = ['pslt_tiny', '--out', 'a.onnx', '--format', 'int8']
 )
 def test_arguments_that_cannot_be_used(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert load_tool('deployment/export').main(arguments) == 2
+    assert run_tool(arguments) == 2
     assert capsys.readouterr().err.startswith(f'error: {message}')
     assert not list(tmp_path.glob('*.onnx'))
 
 
 def test_a_folder_is_no_target(tmp_path, capsys):
     (tmp_path / 'a.onnx').mkdir()
-    assert (
-        load_tool('deployment/export').main(['pslt_tiny', '--out', str(tmp_path / 'a.onnx')]) == 2
-    )
+    assert run_tool(['pslt_tiny', '--out', str(tmp_path / 'a.onnx')]) == 2
     assert 'a.onnx: it is a folder' in capsys.readouterr().err
 
 
@@ -484,12 +481,9 @@ def test_checkpoints_with_code_must_be_trusted(tmp_path, capsys):
     torch.save({'state_dict': state, 'meta': tmp_path}, weights)
     arguments = ['deit_tiny', str(weights), '--out', str(out), '--format', 'torch']
     arguments += ['--shape', '32', '32']
-    assert load_tool('deployment/export').main(arguments) == 2
+    assert run_tool(arguments) == 2
     assert '--trust-checkpoint' in capsys.readouterr().err
-    assert (
-        load_tool('deployment/export').main([*arguments, '--trust-checkpoint']) == 0
-        and out.is_file()
-    )
+    assert run_tool([*arguments, '--trust-checkpoint']) == 0 and out.is_file()
 
 
 def test_boxes_of_detectors_are_left_to_mmdet(tmp_path):

@@ -40,7 +40,7 @@ HOSTS = {
 }
 
 
-OURS = set(MECHANISMS)
+OURS = dict(MECHANISMS)
 
 
 class RegisteredAttention(SigmoidAttention):
@@ -59,18 +59,17 @@ def _registered():
     del MECHANISMS['RegisteredAttention'], MODELS.module_dict['AttentionInOpenMMLab']
 
 
+# A new mechanism of ours is tried in every host by being in the table of mechanisms.
 EVERYWHERE = [
-    {'type': 'SoftmaxAttention'},
+    *({'type': name} for name, cls in OURS.items() if not getattr(cls, 'samples_tokens', False)),
     {'type': 'effvit_mm.LinearAttention', 'feature_map': 'relu'},
-    {'type': 'LinearAttention'},
-    {'type': 'LinearAngularAttention'},
     {'type': 'RegisteredAttention', 'power': 0.5},
     {'type': 'AttentionInOpenMMLab'},
     {'type': 'effvit_mm.AttentionInOpenMMLab'},
     {'type': SigmoidAttention},
 ]
 SAMPLING = [
-    {'type': 'EAttention'},
+    *({'type': name} for name, cls in OURS.items() if getattr(cls, 'samples_tokens', False)),
     {'type': 'EAttention', 'num_samples': 5, 'feature_map': 'elu'},
     {'type': 'SampledSoftmaxAttention', 'num_samples': 8},
 ]

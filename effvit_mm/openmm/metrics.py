@@ -53,8 +53,10 @@ class CocoMetric(mmdet.CocoMetric):
         with redirect_stdout(StringIO()):
             if self.format_only or others:  # proposals are not shown in tables
                 self.metrics = others or kinds
-                figures = dict(super().compute_metrics(results))
-                self.metrics = kinds
+                try:
+                    figures = dict(super().compute_metrics(results))
+                finally:
+                    self.metrics = kinds
             if not self.format_only:
                 figures = {**self._evaluate(results), **figures}
         return figures

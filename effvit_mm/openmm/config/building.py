@@ -6,7 +6,8 @@ import copy
 import re
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from typing import Any
 
 import mmengine.registry as root
@@ -39,7 +40,8 @@ def building(cfg: Mapping | Config, *keys: str) -> Iterator[None]:
         ConfigError: A constructor refused its arguments; names the path and type of the dict.
     """
     try:
-        yield
+        with redirect_stdout(StringIO()):  # pycocotools tells of every file that it reads
+            yield
     except UserError:
         raise
     except BUILD_ERRORS as error:

@@ -6,8 +6,7 @@ import copy
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
-from io import StringIO
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -215,8 +214,7 @@ class Runner(_Runner):
             if seed is not None and not dataloader.get('num_workers'):
                 dataloader.pop('persistent_workers', None)  # PyTorch refuses it without workers
             dataloader.setdefault('worker_init_fn', {'type': seed_worker})
-        with redirect_stdout(StringIO()):  # pycocotools tells of every file that it reads
-            loader = _Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        loader = _Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         if hasattr(loader.sampler, 'check_batch_size'):  # it plans whole batches
             loader.sampler.check_batch_size(loader.batch_size)
         return loader

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from numbers import Real
 
 from mmengine.registry import Registry
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a finite number, True and False excepted."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def node_class(registry: Registry, node: Mapping) -> type | None:
+    """The class that a dict of a config builds, its ``type`` a name or the class itself."""
+    kind = node.get('type')
+    cls = find_class(registry, kind) if isinstance(kind, str) else kind
+    return cls if isinstance(cls, type) else None
 
 
 def mappings_of(value: object) -> list[Mapping]:

@@ -67,36 +67,21 @@ def spread_names(cfg: dict, before: Mapping[str, str]) -> None:
                     node[last] = new
 
 
-def evaluated_files(cfg: dict) -> dict[str, str]:
-    """The evaluators whose ``ann_file`` is that of the data set they judge, with that file."""
-    files = {}
-    for key in EVALUATORS:
-        own = _annotation_file(cfg, key)
-        for name, evaluator in _evaluators(cfg, key):
-            given = evaluator.get('ann_file')
-            if own and isinstance(given, str) and os.path.normpath(given) == own:
-                files[name] = given
-    return files
-
-
-def follow_annotation_files(cfg: dict, before: Mapping[str, str]) -> None:
+def follow_annotation_files(cfg: dict, before: Mapping) -> None:
     """Give evaluators the annotation file of a data set that was overridden.
 
-    Those that were given a file of their own keep it.
+    Those whose ``ann_file`` was another than that of the data set they judge keep it.
 
     Args:
         cfg: The config after the overrides; changed in place.
-        before: What :func:`evaluated_files` gave for the config as the file had it.
+        before: The config as the file had it.
     """
     for key in EVALUATORS:
-        own = _annotation_file(cfg, key)
-        for name, evaluator in _evaluators(cfg, key):
-            if own and name in before and evaluator.get('ann_file') == before[name]:
-                evaluator['ann_file'] = own
-
-
-def _evaluators(cfg: dict, key: str) -> list[tuple[str, dict]]:
-    return [(f'{key}.{i}', item) for i, item in enumerate(mappings_of(cfg.get(key)))]
+        old, new = _annotation_file(before, key), _annotation_file(cfg, key)
+        judged = [str(e.get('ann_file')) for e in mappings_of(before.get(key))]
+        for evaluator, file in zip(mappings_of(cfg.get(key)), judged, strict=False):
+            if old and new and os.path.normpath(file) == old and evaluator.get('ann_file') == file:
+                evaluator['ann_file'] = new
 
 
 def _annotation_file(cfg: dict, evaluator: str) -> str | None:

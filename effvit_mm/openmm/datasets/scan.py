@@ -136,16 +136,12 @@ class SkipCorrupt:
         if len(faults) == len(samples):
             raise DataError(f'{name}: none of its {len(samples)} images can be decoded')
         if faults and dist.is_main_process():
-            self._report(name, faults, len(samples))
+            logger = MMLogger.get_current_instance()
+            for message in list(faults.values())[:MAX_NAMED]:
+                logger.warning(f'skipped: {message}')
+            more = f', the first {MAX_NAMED} of them named above' if len(faults) > MAX_NAMED else ''
+            logger.warning(f'{name}: skipped {len(faults)} corrupt images of {len(samples)}{more}')
         return [sample for sample in samples if sample['img_path'] not in faults]
 
     def _place(self) -> str:
         return (self.data_prefix or {}).get('img_path') or self.data_root
-
-    @staticmethod
-    def _report(name: str, faults: dict[str, str], total: int) -> None:
-        logger = MMLogger.get_current_instance()
-        for message in list(faults.values())[:MAX_NAMED]:
-            logger.warning(f'skipped: {message}')
-        more = f', the first {MAX_NAMED} of them named above' if len(faults) > MAX_NAMED else ''
-        logger.warning(f'{name}: skipped {len(faults)} corrupt images of {total}{more}')

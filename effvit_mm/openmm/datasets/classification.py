@@ -25,16 +25,9 @@ from ...sample_data.folders import make_once
 from ...utils.image_files import EXTENSIONS, list_images
 from ...utils.text import shorten
 from ..registry import DATASETS
-from .scan import SkipCorrupt
+from .scan import SkipCorrupt, check_split
 
 IDX_UINT8 = 8
-
-
-def check_split(dataset: object, split: str) -> None:
-    """Raise a DataError where ``split`` is neither ``'train'`` nor ``'test'``."""
-    if split not in SPLITS:
-        name = type(dataset).__name__
-        raise DataError(f"{name} has the splits 'train' and 'test', not {split!r}")
 
 
 def list_classes(folder: Path) -> list[str]:
@@ -142,8 +135,7 @@ class ImageFolder(SkipCorrupt, _Folders):
         skip_corrupt: Leave out images that cannot be decoded, see :class:`SkipCorrupt`.
         **kwargs: ``pipeline``, ``test_mode``, ``indices`` ... of mmpretrain's ``BaseDataset``.
 
-    Raises:
-        DataError: A folder is missing, a class has no images, or a split has a class of its own.
+    A split must not have a class of its own.
     """
 
     def extra_repr(self) -> list[str]:
@@ -208,7 +200,7 @@ class Digits(ImageFolder):
     METAINFO = {'classes': CLASSES}
 
     def __init__(self, data_root: str = 'data/digits', split: str = 'train', **kwargs) -> None:
-        check_split(self, split)
+        check_split('Digits', split)
         super().__init__(data_root=data_root, split=split, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -258,7 +250,7 @@ class FashionMNIST(theirs.FashionMNIST):
     """
 
     def __init__(self, data_root: str, split: str = 'train', **kwargs) -> None:
-        check_split(self, split)
+        check_split('FashionMNIST', split)
         kwargs.setdefault('test_mode', split == 'test')
         super().__init__(data_root=data_root, split=split, download=False, **kwargs)
 

@@ -20,6 +20,7 @@ from mmengine import dist
 from mmengine.logging import MMLogger, print_log
 
 from ...errors import DataError, UserError
+from ...sample_data.digit_images import SPLITS
 from ...utils.files import write_text
 from ...utils.images import load_image
 
@@ -107,6 +108,12 @@ def _write_cache(file: Path, faults: dict[str, str]) -> None:
         write_text(file, json.dumps(faults))
     except (OSError, UserError) as error:
         print_log(f'the check for corrupt images cannot be kept in {file}: {error}', 'current')
+
+
+def check_split(dataset: str, split: str) -> None:
+    """Raise a DataError where ``split`` is neither ``'train'`` nor ``'test'``."""
+    if split not in SPLITS:
+        raise DataError(f"{dataset} has the splits 'train' and 'test', not {split!r}")
 
 
 class SkipCorrupt:

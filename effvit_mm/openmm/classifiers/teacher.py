@@ -58,11 +58,7 @@ class Conversion(nn.Module):
     What is the same for both costs nothing. Mixup and CutMix are linear in the pixels, so it does
     not matter that they came before.
 
-    Args:
-        student: The student's normalisation.
-        teacher: The teacher's.
-        size: (H, W) to resize to; None leaves the size.
-        interpolation: ``'bilinear'`` or ``'bicubic'``, both with antialiasing.
+    Resizes to ``size``, (H, W), with antialiasing; None leaves the size.
     """
 
     def __init__(
@@ -97,10 +93,6 @@ class Conversion(nn.Module):
         return x
 
 
-def _is_bool(value: Any) -> bool:
-    return type(value) is bool
-
-
 def _are_channels(value: Any) -> bool:
     listed = isinstance(value, Sequence) and not isinstance(value, str)
     return listed and len(value) in (1, 3) and all(map(is_number, value))
@@ -114,7 +106,10 @@ def _is_size(value: Any) -> bool:
 # Key -> (whether a value can be, what is needed).
 OPTIONS = {
     'checkpoint': (lambda value: isinstance(value, str | Path), 'a file'),
-    **dict.fromkeys(('pretrained', 'untrained', 'trust', 'to_rgb'), (_is_bool, 'True or False')),
+    **dict.fromkeys(
+        ('pretrained', 'untrained', 'trust', 'to_rgb'),
+        (lambda value: type(value) is bool, 'True or False'),
+    ),
     'mean': (_are_channels, 'a list of 3 numbers (or 1)'),
     'std': (lambda v: _are_channels(v) and min(v) > 0, 'a list of 3 numbers (or 1) above 0'),
     'input_size': (_is_size, 'pixels, or (H, W), above 0'),
@@ -299,10 +294,10 @@ class Teacher:
                 f'{title} tells apart {classes} classes, the student (model.head.num_classes) '
                 f'{num_classes}'
             )
-        size = self.settings.options.get('input_size')
+        options = self.settings.options
+        size = options.get('input_size')
         size = (size, size) if isinstance(size, int) else size and tuple(size)
-        interpolation = self.settings.options.get('interpolation', 'bicubic')
-        self.conversion = Conversion(student, own, size, interpolation)
+        self.conversion = Conversion(student, own, size, options.get('interpolation', 'bicubic'))
         self.model = model
 
     @torch.no_grad()

@@ -18,15 +18,7 @@ from mmengine.registry import DefaultScope, Registry
 from torch.utils.data import DataLoader
 
 from ...errors import ConfigError
-from .arguments import (
-    find_class,
-    is_number,
-    node_class,
-    parameters,
-    registered_names,
-    suggest,
-    unknown_argument,
-)  # fmt: skip
+from .arguments import check_node, has_type, is_number, node_class, parameters, suggest
 from .building import BUILD_ERRORS
 
 # What mmengine's runner, OpenMMLab's tools and ours read at a config's top level.
@@ -237,24 +229,6 @@ def _check_loader(loader: Mapping, key: str) -> None:
         raise ConfigError(f"{key}.sampler is missing: dict(type='DefaultSampler', shuffle=...)")
 
 
-def check_node(path: str, node: Mapping, registry: Registry, injected: Sequence[str]) -> None:
-    """The type must exist in the registry and take the arguments that are given."""
-    target = node['type']
-    if isinstance(target, str):
-        found = find_class(registry, target)
-        if found is None:
-            hint = suggest(target.rsplit('.', 1)[-1], registered_names(registry))
-            raise ConfigError(f'{path}.type={target!r}: there is no such {registry.name}{hint}')
-        target = found
-    wrong = unknown_argument(target, node, injected)
-    if wrong is not None:
-        names = parameters(target)[0] - set(injected)
-        raise ConfigError(
-            f'{path}.{wrong}={node[wrong]!r}: {target.__name__} has no such argument'
-            f'{suggest(wrong, names) or "; it takes " + ", ".join(sorted(names))}'
-        )
-
-
 def check_neck(model: Mapping) -> None:
     """``in_channels`` of the neck must be what the backbone, if it is ours, returns."""
     backbone, neck = model.get('backbone'), model.get('neck')
@@ -271,7 +245,7 @@ def check_neck(model: Mapping) -> None:
         return
     channels, strides = maps
     if isinstance(given, int):  # of one map, which a pooling neck takes from the last
-        single = str(neck.get('type')).rpartition('.')[2] == SINGLE_MAP_NECK
+        single = has_type(neck, SINGLE_MAP_NECK)
         fits = given == channels[-1] and (len(channels) == 1 or not single)
         wanted: Any = channels[-1]
     else:

@@ -28,10 +28,7 @@ def spread_data_root(cfg: dict, before: str | None) -> None:
 
     A config file's variable is used up when the file is read, so changing it afterwards would have
     no effect, and tell nobody. A data set that was given a root of its own keeps it.
-
-    Args:
-        cfg: The config after the overrides; changed in place.
-        before: Its ``data_root`` as the file had it.
+    ``cfg`` is the config after the overrides, ``before`` its ``data_root`` as the file had it.
     """
     after = cfg.get('data_root')
     if before is None or after is None or after == before:
@@ -46,11 +43,8 @@ def spread_data_root(cfg: dict, before: str | None) -> None:
 def spread_names(cfg: dict, before: Mapping[str, str]) -> None:
     """Give changed names of annotation files and image folders to the data sets that use them.
 
-    The names are those of ``NAMES``; a data set that was given a file of its own keeps it.
-
-    Args:
-        cfg: The config after the overrides; changed in place.
-        before: Its top level as the file had it.
+    The names are those of ``NAMES``; a data set that was given a file of its own keeps it. ``cfg``
+    is the config after the overrides, ``before`` as the file had it.
     """
     for name, places in NAMES.items():
         old, new = before.get(name), cfg.get(name)
@@ -70,11 +64,8 @@ def spread_names(cfg: dict, before: Mapping[str, str]) -> None:
 def follow_annotation_files(cfg: dict, before: Mapping) -> None:
     """Give evaluators the annotation file of a data set that was overridden.
 
-    Those whose ``ann_file`` was another than that of the data set they judge keep it.
-
-    Args:
-        cfg: The config after the overrides; changed in place.
-        before: The config as the file had it.
+    Those whose ``ann_file`` was another than that of the data set they judge keep it. ``cfg`` is
+    the config after the overrides, ``before`` as the file had it.
     """
     for key in EVALUATORS:
         old, new = _annotation_file(before, key), _annotation_file(cfg, key)

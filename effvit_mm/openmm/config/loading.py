@@ -22,9 +22,7 @@ OWN_METRICS = ('CocoMetric', 'FasterCocoMetric', 'VOCMetric')
 def load_config(path: str, overrides: Sequence[str]) -> Config:
     """Read a config file and apply ``key=value`` overrides.
 
-    Raises:
-        ConfigError: The file is missing or no config; an override is malformed or names a key that
-            there cannot be.
+    The file's faults, and overrides of keys that there cannot be, are ConfigErrors.
     """
     if not Path(path).is_file():
         raise ConfigError(f'config {path}: no such file')

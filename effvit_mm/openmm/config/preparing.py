@@ -6,7 +6,6 @@ import argparse
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import mmengine.registry as root
 import torch
@@ -15,7 +14,7 @@ from mmengine.registry import DefaultScope
 
 from ...errors import ConfigError
 from ...utils.files import check_writable
-from .arguments import mappings_of, node_class
+from .arguments import has_type, mappings_of, node_class
 from .checks import check_config
 from .loading import load_config
 
@@ -162,11 +161,10 @@ def use_coco_limits(cfg: Config) -> None:
     mmdet's metric takes limits for proposals by default, and AP50 of up to 1,000 detections.
     """
     for evaluator in mappings_of(cfg.get('test_evaluator')):
-        if not isinstance(evaluator.get('type'), str):
-            continue
         kinds = evaluator.get('metric', 'bbox')
         kinds = [kinds] if isinstance(kinds, str) else kinds
-        if evaluator['type'].split('.')[-1] in COCO_METRICS and set(kinds) <= {'bbox', 'segm'}:
+        is_coco = any(has_type(evaluator, name) for name in COCO_METRICS)
+        if is_coco and set(kinds) <= {'bbox', 'segm'}:
             evaluator.setdefault('proposal_nums', COCO_LIMITS)
 
 
@@ -192,11 +190,6 @@ def is_reid(cfg: Mapping) -> bool:
     model = cfg.get('model')
     wrapped = model.get('module') if isinstance(model, Mapping) else None  # by augmentation
     return has_type(model, 'ReIDModel') or has_type(wrapped, 'ReIDModel')
-
-
-def has_type(node: Any, name: str) -> bool:
-    """Whether this is a config dict whose ``type`` is this class, of whatever package."""
-    return isinstance(node, Mapping) and str(node.get('type')).rpartition('.')[2] == name
 
 
 def _prepare_reid_test(cfg: Config, args: argparse.Namespace) -> None:

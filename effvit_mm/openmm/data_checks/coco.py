@@ -19,7 +19,7 @@ import mmengine.registry as root
 
 from ...errors import DataError
 from ...utils.distributed import on_main_process
-from ..config.arguments import dataset_nodes, node_class
+from ..config.arguments import dataset_nodes, has_type, node_class
 from ..datasets.coco_check import KINDS, CocoReport, CocoSource, check_coco
 from ..datasets.coco_format import category_names, read_coco
 
@@ -32,13 +32,9 @@ def check_coco_sets(loader: object, key: str, options: Mapping, evaluators: obje
     Called by all processes together: the main one reads the files, for all.
 
     Args:
-        loader: A loader's part of the config; what is already built has been checked.
-        key: Its key, for messages.
+        loader: A loader's part of the config, whose key is ``key``; none where it is built already.
         options: ``data_checks`` of the config.
         evaluators: The part of the config with what judges that loader's set.
-
-    Raises:
-        DataError: Naming file, fault, and how many there are.
     """
     if 'mmdet.datasets' not in sys.modules or not options.get('coco', True):
         return
@@ -186,8 +182,6 @@ def _source(node: Mapping, cls: type, training: bool) -> CocoSource | None:
 def _mask_loading(pipeline: list[Mapping]) -> tuple[bool, bool]:
     """Whether masks are loaded, and whether as polygons."""
     for step in pipeline:
-        name = step.get('type')
-        name = name if isinstance(name, str) else getattr(name, '__name__', '')
-        if name.rpartition('.')[2] == 'LoadAnnotations' and step.get('with_mask'):
+        if has_type(step, 'LoadAnnotations') and step.get('with_mask'):
             return True, not step.get('poly2mask', True)
     return False, False

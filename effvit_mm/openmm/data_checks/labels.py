@@ -51,9 +51,6 @@ def check_dataset(dataset, model: nn.Module, key: str, allow_empty_classes: bool
         model: Whose head's number of classes must be the data set's.
         key: The config key of the loader, for messages.
         allow_empty_classes: A class without a single image passes.
-
-    Raises:
-        DataError: Empty; another number of classes; labels out of range; an empty class.
     """
     if len(dataset) == 0:
         hint = ': no image has an object of its classes' if hasattr(dataset, 'filter_cfg') else ''

@@ -78,8 +78,6 @@ KINDS = {
     for kinds, fatal in ((_FATAL, True), (_HARMLESS, False))
     for name, texts in kinds.items()
 }
-# What `no_objects` means depends on filter_cfg.filter_empty_gt.
-EMPTY_LEFT_OUT, EMPTY_KEPT = 'are left out', 'are trained on, as nothing but background'
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ class CocoReport:
     def effect(self, kind: str) -> str:
         if kind == 'no_objects':
             dropped = self.source.training and self.source.filter_empty
-            return EMPTY_LEFT_OUT if dropped else EMPTY_KEPT
+            return 'are left out' if dropped else 'are trained on, as nothing but background'
         return KINDS[kind].effect
 
 
@@ -308,22 +306,18 @@ def _box_faults(annotation: Mapping, image: Mapping, labels: dict) -> Iterator[t
     if annotation.get('ignore'):
         yield 'ignored', 'ignore=1'
     x, y, width, height = annotation['bbox']
-    text = f'box {_short(x)}, {_short(y)}, {_short(width)} x {_short(height)}'
+    text = f'box {x:.6g}, {y:.6g}, {width:.6g} x {height:.6g}'
     size = f'in {image["width"]}x{image["height"]}'
     if width < 0 or height < 0:
         yield 'inverted_box', text
     if width < 1 or height < 1 or annotation['area'] <= 0:
-        yield 'empty_box', f'{text}, area {_short(annotation["area"])}'
+        yield 'empty_box', f'{text}, area {annotation["area"]:.6g}'
     inner_width = min(x + width, image['width']) - max(x, 0)
     inner_height = min(y + height, image['height']) - max(y, 0)
     if inner_width <= 0 or inner_height <= 0:
         yield 'outside_box', f'{text} {size}'
     if inner_width < width - TOLERANCE or inner_height < height - TOLERANCE:
         yield 'crossing_box', f'{text} {size}'
-
-
-def _short(value: float) -> str:
-    return f'{value:.6g}'
 
 
 def _check_mask(annotation: Mapping, image: Mapping, report: CocoReport) -> None:

@@ -20,6 +20,7 @@ from mmengine import dist
 from mmengine.logging import MMLogger, print_log
 
 from ...errors import DataError, UserError
+from ...sample_data.digit_images import SPLITS
 from ...utils.files import write_text
 from ...utils.images import load_image
 
@@ -109,6 +110,12 @@ def _write_cache(file: Path, faults: dict[str, str]) -> None:
         print_log(f'the check for corrupt images cannot be kept in {file}: {error}', 'current')
 
 
+def check_split(dataset: str, split: str) -> None:
+    """Raise a DataError where ``split`` is neither ``'train'`` nor ``'test'``."""
+    if split not in SPLITS:
+        raise DataError(f"{dataset} has the splits 'train' and 'test', not {split!r}")
+
+
 class SkipCorrupt:
     """Gives an mmengine data set of image files the option ``skip_corrupt``.
 
@@ -136,16 +143,12 @@ class SkipCorrupt:
         if len(faults) == len(samples):
             raise DataError(f'{name}: none of its {len(samples)} images can be decoded')
         if faults and dist.is_main_process():
-            self._report(name, faults, len(samples))
+            logger = MMLogger.get_current_instance()
+            for message in list(faults.values())[:MAX_NAMED]:
+                logger.warning(f'skipped: {message}')
+            more = f', the first {MAX_NAMED} of them named above' if len(faults) > MAX_NAMED else ''
+            logger.warning(f'{name}: skipped {len(faults)} corrupt images of {len(samples)}{more}')
         return [sample for sample in samples if sample['img_path'] not in faults]
 
     def _place(self) -> str:
         return (self.data_prefix or {}).get('img_path') or self.data_root
-
-    @staticmethod
-    def _report(name: str, faults: dict[str, str], total: int) -> None:
-        logger = MMLogger.get_current_instance()
-        for message in list(faults.values())[:MAX_NAMED]:
-            logger.warning(f'skipped: {message}')
-        more = f', the first {MAX_NAMED} of them named above' if len(faults) > MAX_NAMED else ''
-        logger.warning(f'{name}: skipped {len(faults)} corrupt images of {total}{more}')

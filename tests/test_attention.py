@@ -84,8 +84,10 @@ def test_half_precision_has_no_nan(name, scale, dtype):
 def test_product_orders_agree(tokens):
     q, k, v = torch.randn(2, 3, tokens[0], 8), torch.randn(2, 3, tokens[1], 8), None
     v = torch.randn(2, 3, tokens[1], 16)
-    want = (q @ k.mT) @ v
-    torch.testing.assert_close(linear_attention_product(q, k, v), want, rtol=1e-5, atol=1e-4)
+    own = torch.randn(2, 3, tokens[0], 16)
+    want = own / 2 + 0.3 * (q @ k.mT) @ v
+    got = linear_attention_product(q, k, v, own, 0.3)
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-4)
 
 
 # --- linear-angular -----------------------------------------------------------------------------

@@ -36,16 +36,22 @@ def unit_length(x: Tensor, eps: float = 1e-6) -> Tensor:
     return F.normalize(x.float(), dim=-1, eps=eps).to(x.dtype)
 
 
-def linear_attention_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """``Q K^T V`` in the cheaper order: ``(..., N, d), (..., M, d), (..., M, e) -> (..., N, e)``.
+def linear_attention_product(q: Tensor, k: Tensor, v: Tensor, own: Tensor, scale: float) -> Tensor:
+    """``own / 2 + scale Q K^T V`` in the cheaper order: ``(B, heads, N, e)``.
 
     Keys and values first costs (N + M) d e multiply-adds and no N x M matrix; the other order,
-    N M (d + e), is taken where tokens are known to be fewer than channels.
+    N M (d + e), is taken where tokens are known to be fewer than channels. q: ``(B, heads, N, d)``,
+    k: ``(B, heads, M, d)``, v: ``(B, heads, M, e)``, own: ``(B, heads, N or 1, e)``.
     """
     n, m, d, e = q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]
+    shape = (*q.shape[:-1], e)
+    own = own.expand(shape).flatten(0, 1)
+    q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
     if not is_open(n, m) and n * m * (d + e) < (n + m) * d * e:
-        return (q @ k.mT) @ v
-    return q @ (k.mT @ v)
+        q = q @ k.mT
+    else:
+        v = k.mT @ v
+    return torch.baddbmm(own, q, v, beta=0.5, alpha=scale).view(shape)
 
 
 def masked_softmax(q: Tensor, k: Tensor, threshold: float, bias: Tensor | None = None) -> Tensor:
@@ -194,14 +200,14 @@ class LinearAngularAttention(nn.Module):
         self, q: Tensor, k: Tensor, v: Tensor, layout: Layout, bias: Tensor | None = None
     ) -> Tensor:
         scale = 1 / (pi * k.shape[-2]) if self.mean_over_tokens else 1 / pi
-        q_unit, k_unit = unit_length(q) * scale, unit_length(k)
+        q_unit, k_unit = (unit_length(t.contiguous()) for t in (q, k))
         own = at_queries(v, layout) if self.constant == 'identity' else v.sum(-2, keepdim=True)
-        y = torch.add(linear_attention_product(q_unit, k_unit, v), own, alpha=0.5)
+        y = linear_attention_product(q_unit, k_unit, v, own, scale)
         if self.masked_softmax and self.training:
             weights = masked_softmax(q, k, self.threshold, bias)
             self.density = (weights.detach() > 0).float().mean()
             y = y + weights.to(v.dtype) @ v
-        y = self._normed(y, q_unit, k_unit)
+        y = self._normed(y, q_unit * scale if self.norm == 'rowsum' else q_unit, k_unit)
         if hasattr(self, 'value_conv') and self.value_conv.reaches(layout):
             y = y + at_queries(self.value_conv(v, layout), layout)
         return y

@@ -71,8 +71,7 @@ class Mechanism(Protocol):
 
 # Class name: class. A new mechanism is one file and one ``@register_mechanism``.
 MECHANISMS: dict[str, type[nn.Module]] = {}
-# Asked for names that are not in the table, in turn: ``name -> class or None``. OpenMMLab's
-# registry comes in here, for mechanisms that users register there.
+# Asked in turn for names that are not in the table: OpenMMLab's registry comes in here.
 LOOKUPS: list[Callable[[str], type | None]] = []
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..attention import CrossAttention, ShiftedWindowAttention
 from ..attention.mechanism import Size
 from ..backbones.pslt import InvertedResidual
+from .folding import ShiftedConv2d
 
 # Bytes of the widest map that is made at once. Larger ones fall out of the caches, and from 32 MiB
 # on the C library fetches fresh pages for each.
@@ -34,6 +35,36 @@ class PixelLinear(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         y = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
         return y.permute(0, 3, 1, 2)
+
+
+class GELUWrittenOver(nn.Conv2d):
+    """A convolution and the exact GELU, which is written over what the convolution gave.
+
+    To be named before a class of convolutions. Its result is a new tensor that nobody else has, a
+    hook neither: the two are one module.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        nn.Module.__init__(self)
+        self.__dict__.update(copy(conv).__dict__)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.aten.gelu_(super().forward(x))
+
+
+class PixelLinearGELU(GELUWrittenOver, PixelLinear):
+    """A 1x1 convolution as a linear layer of the pixels, and GELU: ``(B, C', H, W)``."""
+
+
+class ShiftedConvGELU(GELUWrittenOver, ShiftedConv2d):
+    """A convolution of ``x + shift`` whose zero padding stays zero, and GELU."""
+
+
+def join_gelu(part: nn.Sequential) -> None:
+    """Make one module of a convolution and the GELU behind it, the first two of a sequence."""
+    kinds = {PixelLinear: PixelLinearGELU, ShiftedConv2d: ShiftedConvGELU}
+    part[0] = kinds.get(type(part[0]), GELUWrittenOver)(part[0])
+    del part[1]
 
 
 class GatheredWindowAttention(ShiftedWindowAttention):

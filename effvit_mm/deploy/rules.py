@@ -16,6 +16,7 @@ from .modules import (
     GatheredWindowAttention,
     OneQueryAttention,
     PixelLinear,
+    join_gelu,
 )
 from .table import deployed_as
 
@@ -44,6 +45,8 @@ def _fold_bottleneck(block: pslt.InvertedResidual | pslt.ConvFFN) -> None:
     fold_batch_norms(block.expand, block.depthwise, block.project)
     for part in (block.expand, block.project):
         part[0] = PixelLinear(part[0])
+    for part in (block.expand, block.depthwise):
+        join_gelu(part)
 
 
 @deployed_as(ShiftedWindowAttention)
@@ -59,6 +62,8 @@ def _shifted_window_attention(layer: ShiftedWindowAttention) -> nn.Module:
 def _pslt(network: PSLT) -> nn.Module:
     # The stem's last norm has no one behind it but the first stage's first convolution.
     fold_batch_norms(*network.stem, network.stages[0][0].expand)
+    for part in network.stem:
+        join_gelu(part)
     return network
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
@@ -20,75 +20,50 @@ from .weights.published import Shapes, to_ours, to_published
 logger = logging.getLogger(__name__)
 
 
-def _linear_head(backbone: Backbone, num_classes: int) -> Head:
-    return LinearHead(backbone.out_channels[-1], num_classes)
-
-
-def _token_heads(backbone: Backbone, num_classes: int) -> Head:
-    return TokenHeads(backbone.token_widths, num_classes)
-
-
-def _distilled_heads(backbone: Backbone, num_classes: int) -> Head:
-    return DistilledHeads(backbone.token_widths, num_classes)
-
-
-def _levit_head(backbone: Backbone, num_classes: int) -> Head:
-    return LeViTHead(backbone.out_channels[-1], num_classes)
-
-
 class Family(NamedTuple):
     """How models of a backbone are built.
 
     Attributes:
         backbone: Its class.
-        head: Makes the classification head.
+        head: Class of the classification head.
         classifier: Arguments of the backbone in a classifier.
         dense: Arguments of the backbone for feature maps.
     """
 
     backbone: type[Backbone]
-    head: Callable[[Backbone, int], Head] = _linear_head
+    head: type[LinearHead | TokenHeads | LeViTHead] = LinearHead
     classifier: Mapping = {}
     dense: Mapping = {}
 
 
+_JOINED = {'out_type': 'cls_token'}
 _PSLT = Family(PSLT, dense={'final_norm': False})
-_CROSSVIT = Family(CrossViT, _token_heads, classifier={'out_type': 'cls_token'})
-_LEVIT = Family(LeViT, _levit_head)
+_CROSSVIT = Family(CrossViT, TokenHeads, classifier=_JOINED)
+_LEVIT = Family(LeViT, LeViTHead)
 _MVITV2 = Family(MViTv2, dense={'final_norm': False})
-_DEIT = Family(VisionTransformer, classifier={'out_type': 'cls_token'}, dense={'final_norm': False})
-_DEIT_DISTILLED = _DEIT._replace(head=_distilled_heads)
+_DEIT = Family(VisionTransformer, classifier=_JOINED, dense={'final_norm': False})
 _CASTLING = {'attention': {'type': 'LinearAngularAttention'}}
 # The first blocks see all tokens: their class token cannot tell yet which of them matter.
 _E_ATTENTION = {'attention': {'type': 'EAttention'}, 'sampled_blocks': tuple(range(3, 12))}
 
+# Names of models, for each size of a backbone; their family, and the backbone's other arguments.
+_ROWS: tuple[tuple[str, Family, dict], ...] = (
+    ('pslt_{}', _PSLT, {}),
+    ('crossvit_{}', _CROSSVIT, {}),
+    ('levit_{}', _LEVIT, {}),
+    ('mvitv2_{}', _MVITV2, {}),
+    ('deit_{}', _DEIT, {}),
+    ('deit_{}_distilled', _DEIT._replace(head=DistilledHeads), {'distilled': True}),
+    ('castling_deit_{}', _DEIT, _CASTLING),
+    ('lightweight_vit_{}', _DEIT, _E_ATTENTION),
+    ('castling_levit_{}', _LEVIT, _CASTLING),
+    ('castling_mvitv2_{}', _MVITV2, _CASTLING),
+)
 # Name of a model: its family, and the backbone's arguments.
 MODEL_TABLE: dict[str, tuple[Family, dict]] = {
-    **{f'pslt_{arch}': (_PSLT, {'arch': arch}) for arch in PSLT.arch_settings},
-    **{f'crossvit_{arch}': (_CROSSVIT, {'arch': arch}) for arch in CrossViT.arch_settings},
-    **{f'levit_{arch}': (_LEVIT, {'arch': arch}) for arch in LeViT.arch_settings},
-    **{f'mvitv2_{arch}': (_MVITV2, {'arch': arch}) for arch in MViTv2.arch_settings},
-    **{f'deit_{arch}': (_DEIT, {'arch': arch}) for arch in VisionTransformer.arch_settings},
-    **{
-        f'deit_{arch}_distilled': (_DEIT_DISTILLED, {'arch': arch, 'distilled': True})
-        for arch in VisionTransformer.arch_settings
-    },
-    **{
-        f'castling_deit_{arch}': (_DEIT, {'arch': arch, **_CASTLING})
-        for arch in VisionTransformer.arch_settings
-    },
-    **{
-        f'lightweight_vit_{arch}': (_DEIT, {'arch': arch, **_E_ATTENTION})
-        for arch in VisionTransformer.arch_settings
-    },
-    **{
-        f'castling_levit_{arch}': (_LEVIT, {'arch': arch, **_CASTLING})
-        for arch in LeViT.arch_settings
-    },
-    **{
-        f'castling_mvitv2_{arch}': (_MVITV2, {'arch': arch, **_CASTLING})
-        for arch in MViTv2.arch_settings
-    },
+    name.format(arch): (family, {'arch': arch, **options})
+    for name, family, options in _ROWS
+    for arch in family.backbone.arch_settings
 }
 
 
@@ -170,7 +145,9 @@ def create_model(
         chosen = family.classifier
     model: nn.Module = family.backbone(**{**preset, **chosen, **kwargs})
     if not features_only:
-        model = Classifier(model, family.head(model, num_classes) if num_classes else None)
+        by_token = issubclass(family.head, TokenHeads)
+        widths = model.token_widths if by_token else model.out_channels[-1]
+        model = Classifier(model, family.head(widths, num_classes) if num_classes else None)
     if content is not None:
         report = load_checkpoint(model, content, source=str(checkpoint), use_ema=use_ema)
         partial = report.missing or report.mismatched

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 
 from ..errors import DataError
+from ..openmm.engine.predictions import encode_masks
 from ..utils.files import check_writable, written_atomically
-from ..visualization.pictures import encode_png
+from ..visualization.pictures import save_png
 from .detector import DetInferencer, Result
 from .inputs import Image, Video
 
@@ -42,8 +43,7 @@ def detect_into(
     names = Names(folder / 'pictures', paths)
     for image, result in detector.stream(images, **options) if images else ():
         if pictures:
-            with written_atomically(names.take(image.path, '.png')) as temporary:
-                temporary.write_bytes(encode_png(detector.draw(image, result)[..., ::-1]))
+            save_png(detector.draw(image, result)[..., ::-1], names.take(image.path, '.png'))
         yield result
     names = Names(folder / 'videos', paths)
     for video in videos:
@@ -51,9 +51,9 @@ def detect_into(
         if not pictures:
             yield from (result for _, result in results)
             continue
-        with written_video(names.take(video.path, '.mp4'), video) as sink:
+        with written_video(names.take(video.path, '.mp4'), video) as write:
             for image, result in results:
-                sink.write(detector.draw(image, result))
+                write(detector.draw(image, result))
                 yield result
 
 
@@ -67,13 +67,6 @@ def to_json(result: Result) -> str:
     if 'masks' in result:
         plain['masks'] = encode_masks(result['masks'])
     return json.dumps(plain)
-
-
-def encode_masks(masks: np.ndarray) -> list[dict]:
-    """``(N, H, W)`` bool as ``{'size': [H, W], 'counts': text}``."""
-    from mmdet.structures.mask import encode_mask_results
-
-    return [{**m, 'counts': m['counts'].decode('ascii')} for m in encode_mask_results(masks)]
 
 
 class Names:
@@ -95,38 +88,22 @@ class Names:
         return path
 
 
-class VideoSink:
-    """Writes frames of one size into an MP4 file that does not exist yet."""
-
-    def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
-        self.size = size
-        code = cv2.VideoWriter_fourcc(*'mp4v')
-        self._writer = cv2.VideoWriter(str(path), code, fps, size[::-1])
-        if not self._writer.isOpened():
-            raise DataError(f'video {path}: OpenCV cannot write MP4 files of {size[1]}x{size[0]}')
-
-    def write(self, frame: np.ndarray) -> None:
-        """One frame: ``(H, W, 3)`` uint8, BGR."""
-        if frame.shape[:2] != self.size:  # a stream may change its size
-            frame = cv2.resize(frame, self.size[::-1])
-        self._writer.write(frame)
-
-    def close(self) -> None:
-        """Write what is left."""
-        self._writer.release()
-
-
 @contextmanager
-def written_video(path: Path, like: Video) -> Iterator[VideoSink]:
-    """An MP4 file as fast and as large as another video; it is there when the block ends well."""
+def written_video(path: Path, like: Video) -> Iterator[Callable[[np.ndarray], None]]:
+    """Gives what writes a frame, ``(H, W, 3)`` uint8 in BGR, into an MP4 file as fast and as large
+    as another video; the file is there when the block ends well."""
+    size = like.size[::-1]
     with written_atomically(path) as temporary:
         # OpenCV takes the kind of file from the name.
         named = temporary.with_name(f'{temporary.name}.mp4')
-        sink = VideoSink(named, like.fps, like.size)
+        writer = cv2.VideoWriter(str(named), cv2.VideoWriter_fourcc(*'mp4v'), like.fps, size)
+        if not writer.isOpened():
+            raise DataError(f'video {path}: OpenCV cannot write MP4 files of {size[0]}x{size[1]}')
         try:
-            yield sink
-            sink.close()
+            # A stream may change its size.
+            yield lambda frame: writer.write(cv2.resize(frame, size))
+            writer.release()
             named.replace(temporary)
         finally:
-            sink.close()
+            writer.release()
             named.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from ..evaluation.detection_errors import CAUSES, RECALLS, ErrorAnalysis
 from ..utils.files import written_atomically
@@ -33,20 +34,11 @@ def draw_analysis(analysis: ErrorAnalysis, classes: Sequence[str], folder: Path)
     return [folder / name for name in files]
 
 
-def _figure(width: float, height: float):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout='constrained')
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _confusion(analysis: ErrorAnalysis, classes: Sequence[str]):
+def _confusion(analysis: ErrorAnalysis, classes: Sequence[str]) -> Figure:
     """Counts as numbers, shares of a row as colours: classes differ in how often they occur."""
     matrix = analysis.confusion
     side = min(3.5 + 0.35 * len(matrix), 16)
-    figure = _figure(side + 1, side)
+    figure = Figure(figsize=(side + 1, side), layout='constrained')
     axis = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     image = axis.imshow(shares, cmap='Blues', vmin=0, vmax=1)
@@ -73,9 +65,9 @@ def _plain(name: str) -> str:
     return name.replace('$', r'\$')
 
 
-def _curves(analysis: ErrorAnalysis, classes: Sequence[str]):
+def _curves(analysis: ErrorAnalysis, classes: Sequence[str]) -> Figure:
     """A line for each class; many classes in grey, with their mean."""
-    figure = _figure(10, 4.2)
+    figure = Figure(figsize=(10, 4.2), layout='constrained')
     for axis, (iou, curves) in zip(figure.subplots(1, 2), analysis.curves.items(), strict=True):
         seen = np.flatnonzero(analysis.counts)
         values = analysis.average_precision(iou)
@@ -96,9 +88,9 @@ def _curves(analysis: ErrorAnalysis, classes: Sequence[str]):
     return figure
 
 
-def _errors(analysis: ErrorAnalysis):
+def _errors(analysis: ErrorAnalysis) -> Figure:
     """How many errors of a cause, and what they cost."""
-    figure = _figure(9.5, 3.4)
+    figure = Figure(figsize=(9.5, 3.4), layout='constrained')
     left, right = figure.subplots(1, 2, sharey=True)
     places = np.arange(len(CAUSES))
     confident = [analysis.confident[cause] for cause in CAUSES]

@@ -50,11 +50,9 @@ def draw_features(
 ) -> None:
     """Draw points ``(N, 2)``, a colour for each person and a marker for each camera, as PNG."""
     from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 6), layout='constrained')
-    FigureCanvasAgg(figure)
     axis = figure.subplots()
     persons = np.unique(pids)
     palette = colormaps['tab20' if len(persons) <= NAMED else 'hsv']

@@ -10,13 +10,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..utils.files import written_atomically
 from ..utils.images import load_image
 
 MIN_SIDE = 160  # below which a picture is enlarged before something is written on it
 MIN_WIDTH = 224  # of a picture with text below
 GAP, LINE_HEIGHT = 6, 18
 BLACK, GREEN, RED, WHITE = (0, 0, 0), (0, 120, 0), (200, 0, 0), (255, 255, 255)
-FONT = cv2.FONT_HERSHEY_SIMPLEX
+FONT, FONT_SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
 MASK_OPACITY = 0.6
 
 
@@ -25,9 +26,10 @@ def read_rgb(path: str | Path) -> np.ndarray:
     return np.ascontiguousarray(load_image(path)[..., ::-1])
 
 
-def encode_png(picture: np.ndarray) -> bytes:
-    """An RGB picture as the bytes of a PNG file."""
-    return cv2.imencode('.png', picture[..., ::-1])[1].tobytes()
+def save_png(picture: np.ndarray, path: str | Path) -> None:
+    """Write an RGB picture, (H, W, 3) uint8, into a PNG file, atomically."""
+    with written_atomically(path) as temporary:
+        temporary.write_bytes(cv2.imencode('.png', picture[..., ::-1])[1].tobytes())
 
 
 def as_bytes(inputs: np.ndarray, mean=0.0, std=1.0, is_rgb: bool = False) -> np.ndarray:
@@ -53,12 +55,19 @@ def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
     return np.ascontiguousarray(image.repeat(factor, 0).repeat(factor, 1))
 
 
-def with_text(image: np.ndarray, lines: Sequence[str], color: tuple[int, ...]) -> np.ndarray:
-    """The picture with lines of text on a band below."""
-    band = np.full((LINE_HEIGHT * len(lines) + 8, image.shape[1], 3), 255, np.uint8)
+def text_band(lines: Sequence[str], rows: int, width: int, color: Sequence[int]) -> np.ndarray:
+    """Lines of text on white, with room for ``rows`` of them; long ones are written smaller."""
+    band = np.full((LINE_HEIGHT * rows + GAP, width, 3), 255, np.uint8)
     for row, line in enumerate(lines, start=1):
-        cv2.putText(band, line, (6, LINE_HEIGHT * row), FONT, 0.42, color, 1, cv2.LINE_AA)
-    return np.concatenate([image, band])
+        needed = cv2.getTextSize(line, FONT, FONT_SIZE, 1)[0][0]
+        size = FONT_SIZE * min(1.0, (width - 4) / max(needed, 1))
+        cv2.putText(band, line, (2, LINE_HEIGHT * row), FONT, size, color, 1, cv2.LINE_AA)
+    return band
+
+
+def with_text(image: np.ndarray, lines: Sequence[str], color: Sequence[int]) -> np.ndarray:
+    """The picture with lines of text on a band below."""
+    return np.concatenate([image, text_band(lines, len(lines), image.shape[1], color)])
 
 
 def label_color(label: int) -> tuple[int, int, int]:

@@ -39,8 +39,8 @@ def work(args: argparse.Namespace, session) -> None:
     from effvit_mm.openmm.config.building import building
     from effvit_mm.openmm.config.loading import load_config
     from effvit_mm.openmm.pictures import draw_samples
-    from effvit_mm.utils.files import check_writable, written_atomically
-    from effvit_mm.visualization.pictures import contact_sheet, encode_png
+    from effvit_mm.utils.files import check_writable
+    from effvit_mm.visualization.pictures import contact_sheet, save_png
 
     if args.number < 1:
         raise ConfigError(f'--number {args.number}: 1 or more is needed')
@@ -62,8 +62,7 @@ def work(args: argparse.Namespace, session) -> None:
     if one_sheet:
         files = {Path(args.out): contact_sheet([picture for _, picture in drawn])}
     for file, picture in files.items():
-        with written_atomically(file) as temporary:
-            temporary.write_bytes(encode_png(picture))
+        save_png(picture, file)
     print(f'wrote {len(drawn)} of {len(dataset)} samples to {args.out}')
 
 

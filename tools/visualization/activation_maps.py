@@ -34,9 +34,9 @@ def work(args: argparse.Namespace, session) -> None:
     import_quietly('mmpretrain')
     from effvit_mm.inference.output import Names
     from effvit_mm.inference.reid import ReIDExtractor, find_people
-    from effvit_mm.utils.files import check_writable, written_atomically
+    from effvit_mm.utils.files import check_writable
     from effvit_mm.visualization.activations import activation_maps, overlay
-    from effvit_mm.visualization.pictures import encode_png, read_rgb
+    from effvit_mm.visualization.pictures import read_rgb, save_png
 
     images = find_people(args.inputs)
     check_writable(args.out, '--out')
@@ -52,8 +52,7 @@ def work(args: argparse.Namespace, session) -> None:
     for image in images:
         maps = activation_maps(extractor.model, extractor.normalised([extractor.load(image)]))
         picture = overlay(read_rgb(image.path), maps[0].cpu().numpy())
-        with written_atomically(names.take(image.path, '.png')) as temporary:
-            temporary.write_bytes(encode_png(picture))
+        save_png(picture, names.take(image.path, '.png'))
     print(f'{len(images)} images; wrote {args.out}')
 
 

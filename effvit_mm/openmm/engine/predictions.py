@@ -52,19 +52,19 @@ def _plain(value: Any) -> Any:
         return _plain(value.to_dict())
     if isinstance(value, dict):
         kept = {key: item for key, item in value.items() if key not in LEFT_OUT}
-        return {key: _masks(v) if key == 'masks' else _plain(v) for key, v in kept.items()}
+        return {key: encode_masks(v) if key == 'masks' else _plain(v) for key, v in kept.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value.detach().cpu() if isinstance(value, torch.Tensor) else value
 
 
-def _masks(masks: torch.Tensor | Sequence) -> list[dict]:
+def encode_masks(masks: torch.Tensor | np.ndarray | Sequence) -> list[dict]:
     """``(N, H, W)`` as ``{'size': [H, W], 'counts': text}``; what is encoded already is kept."""
     from pycocotools.mask import encode
 
     if isinstance(masks, torch.Tensor):
-        masks = masks.detach().cpu().numpy().astype(np.uint8)
-    encoded = [m if isinstance(m, dict) else encode(np.asfortranarray(m)) for m in masks]
+        masks = masks.detach().cpu().numpy()
+    encoded = [m if isinstance(m, dict) else encode(np.asfortranarray(m, np.uint8)) for m in masks]
     for mask in encoded:
         if isinstance(mask['counts'], bytes):
             mask['counts'] = mask['counts'].decode('ascii')

@@ -30,13 +30,11 @@ def draw_curves(history: Sequence[dict], path: Path, unit: str = 'epoch') -> Non
     """
     if not history:
         return
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     names = sorted({name for entry in history for name in entry.get('metrics', {})})
     panels = 2 if names else 1
     figure = Figure(figsize=(5 * panels, 3.6), layout='constrained')
-    FigureCanvasAgg(figure)
     axes = figure.subplots(1, panels, squeeze=False)[0]
     losses = [(entry['step'], entry['loss']) for entry in history if 'loss' in entry]
     axes[0].plot(*zip(*losses, strict=True), marker='.', color='tab:red') if losses else None

@@ -16,8 +16,9 @@ from ...deploy import switch_modules
 from ...errors import ConfigError
 from ...evaluation.coco import read_figures
 from ...evaluation.voc import VocFigures
-from ...utils.files import written_atomically
+from ...visualization.pictures import contact_sheet, read_rgb, save_png
 from ..config.preparing import FEATURE_SUFFIXES, is_reid
+from ..pictures import draw_detection, draw_prediction, load_truth, read_image
 from ..registry import HOOKS
 from .predictions import PredictionWriter
 from .reid_testing import FIGURES, report_reid
@@ -142,16 +143,11 @@ class DrawPredictionsHook(Hook):
 
     def before_test_epoch(self, runner) -> None:
         count = len(runner.test_dataloader.dataset)
-        wanted = range(count)
-        if self.number is not None:
-            wanted = np.linspace(0, count - 1, self.number).round().astype(int).tolist()
-        self.wanted = set(wanted)
+        number = count if self.number is None else self.number
+        self.wanted = set(np.linspace(0, count - 1, number).round().astype(int).tolist())
         self.drawn: dict[int, str] = {}
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        from ...visualization.pictures import encode_png
-        from ..pictures import read_image
-
         rank, world_size = get_dist_info()
         size = runner.test_dataloader.batch_size or len(outputs)
         for index, sample in enumerate(outputs):
@@ -164,13 +160,10 @@ class DrawPredictionsHook(Hook):
             verdict, picture = self._draw(runner.test_dataloader.dataset, number, image, sample)
             stem = Path(str(sample.get('img_path') or 'image')).stem
             self.drawn[number] = f'{verdict}{number:06d}_{stem}.png'
-            with written_atomically(self.folder / self.drawn[number]) as temporary:
-                temporary.write_bytes(encode_png(picture))
+            save_png(picture, self.folder / self.drawn[number])
 
     def _draw(self, dataset, number: int, image: np.ndarray, sample) -> tuple[str, np.ndarray]:
         """What to put before the file's name, and the picture."""
-        from ..pictures import draw_detection, draw_prediction, load_truth
-
         if 'pred_instances' in sample:
             truth = load_truth(dataset, number, 'masks' in sample.pred_instances)
             return '', draw_detection(image, sample, _meta(dataset), truth)
@@ -180,12 +173,7 @@ class DrawPredictionsHook(Hook):
     def after_test_epoch(self, runner, metrics=None) -> None:
         if self.number is None:
             return
-        from ...visualization.pictures import contact_sheet, encode_png, read_rgb
-
-        names: dict[int, str] = {}
-        for part in all_gather_object(self.drawn):
-            names.update(part)
+        names = {n: name for part in all_gather_object(self.drawn) for n, name in part.items()}
         if is_main_process():
             pictures = [read_rgb(self.folder / names[number]) for number in sorted(names)]
-            with written_atomically(self.folder / 'sheet.png') as temporary:
-                temporary.write_bytes(encode_png(contact_sheet(pictures)))
+            save_png(contact_sheet(pictures), self.folder / 'sheet.png')

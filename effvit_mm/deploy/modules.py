@@ -60,6 +60,17 @@ class ShiftedConvGELU(GELUWrittenOver, ShiftedConv2d):
     """A convolution of ``x + shift`` whose zero padding stays zero, and GELU."""
 
 
+class LinearGELU(nn.Linear):
+    """A linear layer and the exact GELU, which is written over what the layer gave."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        nn.Module.__init__(self)
+        self.__dict__.update(copy(layer).__dict__)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.aten.gelu_(super().forward(x))
+
+
 def join_gelu(part: nn.Sequential) -> None:
     """Make one module of a convolution and the GELU behind it, the first two of a sequence."""
     kinds = {PixelLinear: PixelLinearGELU, ShiftedConv2d: ShiftedConvGELU}

@@ -9,11 +9,13 @@ from torchvision.ops import StochasticDepth
 
 from ..attention import CrossAttention, LinearAngularAttention, ShiftedWindowAttention, has
 from ..backbones import PSLT, VisionTransformer, levit, mvitv2, pslt
+from ..backbones.transformer import MLP
 from ..heads import LeViTHead, NormLinear, TokenHeads
 from .folding import fold_batch_norms, fold_linear_norm, fold_norm_linear, mean_linear
 from .modules import (
     BandedInvertedResidual,
     GatheredWindowAttention,
+    LinearGELU,
     OneQueryAttention,
     PixelLinear,
     join_gelu,
@@ -77,6 +79,11 @@ def _vision_transformer(network: VisionTransformer) -> nn.Module:
     if whole_map and has(attention.mechanism, 'takes_extra_queries'):
         network.extra_alone = True
     return network
+
+
+@deployed_as(MLP)
+def _mlp(layers: MLP) -> nn.Module:
+    return nn.Sequential(OrderedDict(fc1=LinearGELU(layers.fc1), fc2=layers.fc2))
 
 
 @deployed_as(CrossAttention)

@@ -28,10 +28,12 @@ def head_classes(model: nn.Module) -> int | None:
 
 def class_keys(model: nn.Module) -> dict[str, int]:
     """The config keys that hold the number of classes, with their values."""
+    from ..reid.model import ReIDModel
+
     model = getattr(model, 'module', model)  # test-time augmentation wraps the model
     roi_head = getattr(model, 'roi_head', None)
     heads = {
-        'model': model if type(model).__name__ == 'ReIDModel' else None,
+        'model': model if isinstance(model, ReIDModel) else None,
         'model.head': getattr(model, 'head', None),
         'model.bbox_head': getattr(model, 'bbox_head', None),
         'model.roi_head.bbox_head': getattr(roi_head, 'bbox_head', None),

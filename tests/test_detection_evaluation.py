@@ -21,10 +21,11 @@ from benchmarks import compare_pycocotools
 from benchmarks.measure.coco_comparison import (
     compare,
     largest_difference,
+    read_twelve,
     run_metric,
     run_pycocotools,
 )
-from effvit_mm.evaluation.coco import read_figures, read_twelve
+from effvit_mm.evaluation.coco import read_figures
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.config.loading import load_config
 from effvit_mm.openmm.config.preparing import use_coco_limits

@@ -11,8 +11,40 @@ from typing import Any
 import numpy as np
 import torch
 
-from effvit_mm.evaluation.coco import read_twelve
+from effvit_mm.evaluation.coco import mean_of
 from effvit_mm.evaluation.coco_results import to_coco_results
+
+# COCO's twelve: name, whether precision (else recall), IoU, size, detections an image and class.
+TWELVE = (
+    ('AP', True, None, 'all', 100),
+    ('AP50', True, 0.5, 'all', 100),
+    ('AP75', True, 0.75, 'all', 100),
+    ('APs', True, None, 'small', 100),
+    ('APm', True, None, 'medium', 100),
+    ('APl', True, None, 'large', 100),
+    ('AR@1', False, None, 'all', 1),
+    ('AR@10', False, None, 'all', 10),
+    ('AR@100', False, None, 'all', 100),
+    ('ARs', False, None, 'small', 100),
+    ('ARm', False, None, 'medium', 100),
+    ('ARl', False, None, 'large', 100),
+)
+
+
+def read_twelve(evaluation: Any) -> dict[str, float]:
+    """COCO's twelve figures by name; NaN where the evaluation does not have one."""
+    return {name: _figure(evaluation, *which) for name, *which in TWELVE}
+
+
+def _figure(evaluation: Any, is_precision: bool, iou: float | None, area: str, most: int) -> float:
+    params = evaluation.params
+    if most not in params.maxDets:
+        return float('nan')
+    values = evaluation.eval['precision' if is_precision else 'recall']
+    if iou is not None:
+        values = values[np.isclose(params.iouThrs, iou)]
+    where = list(params.areaRngLbl).index(area), list(params.maxDets).index(most)
+    return mean_of(values[(..., *where)])
 
 
 def run_metric(metric: Any, predictions: Sequence[Mapping]) -> dict[str, Any]:

@@ -14,21 +14,6 @@ from typing import Any
 import numpy as np
 
 MAX_DETECTIONS = 100  # an image and class, by which COCO ranks detectors
-# COCO's twelve: name, whether precision (else recall), IoU, size, detections an image and class.
-TWELVE = (
-    ('AP', True, None, 'all', MAX_DETECTIONS),
-    ('AP50', True, 0.5, 'all', MAX_DETECTIONS),
-    ('AP75', True, 0.75, 'all', MAX_DETECTIONS),
-    ('APs', True, None, 'small', MAX_DETECTIONS),
-    ('APm', True, None, 'medium', MAX_DETECTIONS),
-    ('APl', True, None, 'large', MAX_DETECTIONS),
-    ('AR@1', False, None, 'all', 1),
-    ('AR@10', False, None, 'all', 10),
-    ('AR@100', False, None, 'all', MAX_DETECTIONS),
-    ('ARs', False, None, 'small', MAX_DETECTIONS),
-    ('ARm', False, None, 'medium', MAX_DETECTIONS),
-    ('ARl', False, None, 'large', MAX_DETECTIONS),
-)
 
 
 @dataclass(frozen=True)
@@ -86,11 +71,6 @@ def read_figures(evaluation: Any) -> CocoFigures:
     )
 
 
-def read_twelve(evaluation: Any) -> dict[str, float]:
-    """COCO's twelve figures by name; NaN where the evaluation does not have one."""
-    return {name: _figure(evaluation, *which) for name, *which in TWELVE}
-
-
 def _truths(evaluation: Any) -> list[dict]:
     """The annotations that shall be found."""
     coco, params = evaluation.cocoGt, evaluation.params
@@ -111,16 +91,6 @@ def _row(evaluation: Any, name: str, count: int, which=slice(None), area: int = 
     recall = evaluation.eval['recall'][:, which, area, limit]
     at = [mean_of(precision[_iou_index(evaluation, iou)]) for iou in (0.5, 0.75)]
     return Row(str(name), mean_of(precision), *at, mean_of(recall), count)
-
-
-def _figure(evaluation: Any, is_precision: bool, iou: float | None, area: str, most: int) -> float:
-    values = evaluation.eval['precision' if is_precision else 'recall']
-    limit = _limit(evaluation.params.maxDets, most)
-    if limit is None:
-        return float('nan')
-    if iou is not None:
-        values = values[_iou_index(evaluation, iou)]
-    return mean_of(values[..., list(evaluation.params.areaRngLbl).index(area), limit])
 
 
 def _limit(limits: Sequence[int], wanted: int) -> int | None:

@@ -30,12 +30,9 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
 
 
 class _DetectionRegistry(Registry):
-    """Imports a module when one of its classes is asked for: mmdet, which it needs, takes seconds.
+    """Imports ``module`` when one of its classes, ``names``, is asked for.
 
-    Args:
-        module: The module.
-        names: Of its classes.
-        **kwargs: Of mmengine's registry.
+    It needs mmdet, which takes seconds.
     """
 
     def __init__(self, name: str, module: str, names: tuple[str, ...], **kwargs) -> None:
@@ -54,18 +51,11 @@ class _DetectionRegistry(Registry):
 # Detection goes without mmpretrain.
 _CLASSIFIERS = ['effvit_mm.openmm.classifiers'] if find_spec('mmpretrain') else []
 _REID = [f'effvit_mm.openmm.reid.{n}' for n in ('model', 'losses', 'tta', 'torchreid_backbone')]
-MODELS = _child(
-    'model',
-    root.MODELS,
-    'effvit_mm.openmm.backbones',
-    'effvit_mm.openmm.necks',
-    *_CLASSIFIERS,
-    *_REID,
-)
+_LAYERS = ('effvit_mm.openmm.backbones', 'effvit_mm.openmm.necks')
+MODELS = _child('model', root.MODELS, *_LAYERS, *_CLASSIFIERS, *_REID)
 # By module: a hook can be looked up without the runner being loaded.
 _ENGINE = 'effvit_mm.openmm.engine'
 RUNNERS = _child('runner', root.RUNNERS, f'{_ENGINE}.runner')
-LOOPS = _child('loop', root.LOOPS)
 HOOKS = _child(
     'hook',
     root.HOOKS,
@@ -97,7 +87,6 @@ __all__ = [
     'DATASETS',
     'DATA_SAMPLERS',
     'HOOKS',
-    'LOOPS',
     'METRICS',
     'MODELS',
     'OPTIM_WRAPPERS',

@@ -9,6 +9,7 @@ compiled operators; here they have no effect.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -30,6 +31,16 @@ class Geometry(NamedTuple):
     groups: int
     offset_groups: int
 
+    @classmethod
+    def of(cls, sizes: Mapping[str, int]) -> Geometry:
+        """From the keyword arguments of mmcv's operators, plain or modulated."""
+        names = MODULATED if 'stride_h' in sizes else PLAIN
+        return cls(*(int(sizes[name]) for name in names))
+
+
+PLAIN = ('dH', 'dW', 'padH', 'padW', 'dilationH', 'dilationW', 'group', 'deformable_group')
+MODULATED = ('stride_h', 'stride_w', 'pad_h', 'pad_w', 'dilation_h', 'dilation_w', *PLAIN[-2:])
+
 
 def deform_conv_forward(
     input: Tensor,
@@ -38,17 +49,7 @@ def deform_conv_forward(
     output: Tensor,
     columns: Tensor,
     ones: Tensor,
-    kW: int,  # noqa: N803 (mmcv's names)
-    kH: int,  # noqa: N803
-    dW: int,  # noqa: N803
-    dH: int,  # noqa: N803
-    padW: int,  # noqa: N803
-    padH: int,  # noqa: N803
-    dilationW: int,  # noqa: N803
-    dilationH: int,  # noqa: N803
-    group: int,
-    deformable_group: int,
-    im2col_step: int,
+    **sizes: int,
 ) -> None:
     """Write the convolution of ``input`` at displaced points into ``output``.
 
@@ -57,38 +58,26 @@ def deform_conv_forward(
         weight: (O, C / group, kH, kW).
         offset: (B, deformable_group * kH * kW * 2, H', W').
         output: (B, O, H', W').
-        kW, kH: kernel size, which ``weight`` has, too.
-        dW, dH: strides.
-        padW, padH, dilationW, dilationH: padding and dilation.
-        group, deformable_group: groups of channels, for the weight and for the offsets.
+        columns, ones: Scratch space.
+        **sizes: kW and kH, which ``weight`` has, too; strides dW, dH; padW, padH, dilationW,
+            dilationH; group and deformable_group, groups of channels for the weight and for the
+            offsets; im2col_step.
     """
-    geometry = Geometry(dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
-    output.copy_(_forward(input, weight, offset, None, None, geometry))
+    output.copy_(_forward(input, weight, offset, None, None, Geometry.of(sizes)))
 
 
 def deform_conv_backward_input(
     input: Tensor,
     offset: Tensor,
-    gradOutput: Tensor,  # noqa: N803
+    gradOutput: Tensor,  # noqa: N803 (mmcv's names)
     gradInput: Tensor,  # noqa: N803
     gradOffset: Tensor,  # noqa: N803
     weight: Tensor,
     columns: Tensor,
-    kW: int,  # noqa: N803
-    kH: int,  # noqa: N803
-    dW: int,  # noqa: N803
-    dH: int,  # noqa: N803
-    padW: int,  # noqa: N803
-    padH: int,  # noqa: N803
-    dilationW: int,  # noqa: N803
-    dilationH: int,  # noqa: N803
-    group: int,
-    deformable_group: int,
-    im2col_step: int,
+    **sizes: int,
 ) -> None:
     """Write the derivatives of :func:`deform_conv_forward` into ``gradInput``, ``gradOffset``."""
-    geometry = Geometry(dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
-    grads = _backward(gradOutput, input, weight, offset, None, geometry)
+    grads = _backward(gradOutput, input, weight, offset, None, Geometry.of(sizes))
     gradInput.copy_(grads.input)
     gradOffset.copy_(grads.offset)
 
@@ -100,23 +89,12 @@ def deform_conv_backward_parameters(
     gradWeight: Tensor,  # noqa: N803
     columns: Tensor,
     ones: Tensor,
-    kW: int,  # noqa: N803
-    kH: int,  # noqa: N803
-    dW: int,  # noqa: N803
-    dH: int,  # noqa: N803
-    padW: int,  # noqa: N803
-    padH: int,  # noqa: N803
-    dilationW: int,  # noqa: N803
-    dilationH: int,  # noqa: N803
-    group: int,
-    deformable_group: int,
     scale: float,
-    im2col_step: int,
+    **sizes: int,
 ) -> None:
     """Add ``scale`` times the derivative by the weight to ``gradWeight``."""
-    geometry = Geometry(dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
     # The derivative by the weight does not depend on its values.
-    grads = _backward(gradOutput, input, gradWeight, offset, None, geometry)
+    grads = _backward(gradOutput, input, gradWeight, offset, None, Geometry.of(sizes))
     gradWeight.add_(grads.weight.to(gradWeight), alpha=scale)
 
 
@@ -129,17 +107,8 @@ def modulated_deform_conv_forward(
     mask: Tensor,
     output: Tensor,
     columns: Tensor,
-    kernel_h: int,
-    kernel_w: int,
-    stride_h: int,
-    stride_w: int,
-    pad_h: int,
-    pad_w: int,
-    dilation_h: int,
-    dilation_w: int,
-    group: int,
-    deformable_group: int,
     with_bias: bool,
+    **sizes: int,
 ) -> None:
     """Write the modulated convolution of ``input`` at displaced points into ``output``.
 
@@ -148,13 +117,16 @@ def modulated_deform_conv_forward(
         weight: (O, C / group, kernel_h, kernel_w).
         bias: (O,), read if ``with_bias``.
         offset: (B, deformable_group * kernel_h * kernel_w * 2, H', W').
-        mask: factors of the sampled values (B, deformable_group * kernel_h * kernel_w, H', W').
+        mask: Factors of the sampled values (B, deformable_group * kernel_h * kernel_w, H', W').
         output: (B, O, H', W').
+        ones, columns: Scratch space.
+        with_bias: Whether there is one.
+        **sizes: kernel_h, kernel_w, which ``weight`` has, too; stride_h, stride_w, pad_h, pad_w,
+            dilation_h, dilation_w; group and deformable_group, groups of channels for the weight
+            and for the offsets.
     """
-    geometry = Geometry(
-        stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
-    )
-    output.copy_(_forward(input, weight, offset, mask, bias if with_bias else None, geometry))
+    bias = bias if with_bias else None
+    output.copy_(_forward(input, weight, offset, mask, bias, Geometry.of(sizes)))
 
 
 def modulated_deform_conv_backward(
@@ -171,23 +143,11 @@ def modulated_deform_conv_backward(
     grad_offset: Tensor,
     grad_mask: Tensor,
     grad_output: Tensor,
-    kernel_h: int,
-    kernel_w: int,
-    stride_h: int,
-    stride_w: int,
-    pad_h: int,
-    pad_w: int,
-    dilation_h: int,
-    dilation_w: int,
-    group: int,
-    deformable_group: int,
     with_bias: bool,
+    **sizes: int,
 ) -> None:
     """Write the derivatives of :func:`modulated_deform_conv_forward` into the ``grad_...``."""
-    geometry = Geometry(
-        stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
-    )
-    grads = _backward(grad_output, input, weight, offset, mask, geometry)
+    grads = _backward(grad_output, input, weight, offset, mask, Geometry.of(sizes))
     grad_input.copy_(grads.input)
     grad_weight.copy_(grads.weight)
     grad_offset.copy_(grads.offset)

@@ -7,8 +7,7 @@ Touvron et al., "Training data-efficient image transformers & distillation throu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from mmpretrain.models import ImageClassifier
@@ -17,10 +16,9 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from ...errors import ConfigError
+from ..config.arguments import is_number
 from ..registry import MODELS
-from .teacher import Normalisation, Teacher, TeacherSettings, count_classes, is_number
-
-MODES = ('hard', 'soft')
+from .teacher import Normalisation, Teacher, TeacherSettings, check_values, count_classes
 
 
 def distillation_loss(
@@ -34,11 +32,7 @@ def distillation_loss(
     the temperature. It is summed over the classes, as in the paper; DeiT's code divides it by their
     number as well, which makes it a thousand times weaker on ImageNet.
 
-    Args:
-        student: Logits ``(B, num_classes)``.
-        teacher: Logits ``(B, num_classes)``; no gradient flows into them.
-        mode: ``'hard'`` or ``'soft'``.
-        temperature: Of ``soft``; ``hard`` has none.
+    Logits are ``(B, num_classes)``; no gradient flows into the teacher's.
     """
     student, teacher = student.float(), teacher.detach().float()
     if mode == 'hard':
@@ -52,8 +46,15 @@ def distillation_loss(
     return divergence * temperature**2
 
 
-@dataclass(frozen=True)
-class Distillation:
+# Key -> (whether a value can be, what is needed).
+OPTIONS = {
+    'mode': (('hard', 'soft').__contains__, "'hard' or 'soft'"),
+    'weight': (lambda v: is_number(v) and 0 <= v <= 1, 'a number from 0 to 1'),
+    'temperature': (lambda v: is_number(v) and v > 0, 'a number above 0'),
+}
+
+
+class Distillation(NamedTuple):
     """How a student learns from its teacher.
 
     Attributes:
@@ -66,33 +67,17 @@ class Distillation:
     weight: float = 0.5
     temperature: float = 1.0
 
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ConfigError(f"model.distillation.mode={self.mode!r}: 'hard' or 'soft' is needed")
-        if not is_number(self.weight) or not 0 <= self.weight <= 1:
-            raise ConfigError(
-                f'model.distillation.weight={self.weight!r}: a number from 0 to 1 is needed'
-            )
-        if not is_number(self.temperature) or self.temperature <= 0:
-            raise ConfigError(
-                f'model.distillation.temperature={self.temperature!r}: a number above 0 is needed'
-            )
-
     @classmethod
     def from_config(cls, config: Any) -> Distillation:
         """The settings of ``dict(mode='soft', weight=0.1, temperature=3.0)``, for one."""
+        path, known = 'model.distillation', ', '.join(OPTIONS)
         config = {} if config is None else config
-        known = cls.__dataclass_fields__
         if not isinstance(config, Mapping):
-            raise ConfigError(
-                f'model.distillation={config!r}: a dict is needed, of {", ".join(known)}'
-            )
-        for key in config:
-            if key not in known:
-                raise ConfigError(
-                    f'model.distillation.{key}={config[key]!r}: no such key; there are '
-                    f'{", ".join(known)}'
-                )
+            raise ConfigError(f'{path}={config!r}: a dict is needed, of {known}')
+        for key, value in config.items():
+            if key not in OPTIONS:
+                raise ConfigError(f'{path}.{key}={value!r}: no such key; there are {known}')
+        check_values(path, config, OPTIONS)
         return cls(**config)
 
 
@@ -122,8 +107,8 @@ class DistilledClassifier(ImageClassifier):
             ``head``, to be merged into it. ``mean``, ``std`` (of pixels of 0 to 255) and ``to_rgb``
             replace what the teacher itself says of its images; ``input_size`` and
             ``interpolation`` (``'bicubic'``, ``'bilinear'``) resize them.
-        distillation: ``mode`` (``'hard'``, ``'soft'``), ``weight`` and, for soft, ``temperature``;
-            see :class:`Distillation`.
+        distillation: ``mode`` (``'hard'``, ``'soft'``), ``weight`` (the teacher's, from 0 to 1)
+            and, for soft, ``temperature``.
         **kwargs: Of ``ImageClassifier``: ``neck``, ``train_cfg``, ``data_preprocessor`` ...
     """
 
@@ -135,8 +120,7 @@ class DistilledClassifier(ImageClassifier):
         distillation: dict | None = None,
         **kwargs,
     ) -> None:
-        settings = TeacherSettings(teacher)
-        chosen = Distillation.from_config(distillation)
+        settings, chosen = TeacherSettings(teacher), Distillation.from_config(distillation)
         super().__init__(backbone=backbone, head=head, **kwargs)
         if not isinstance(self.head, ClsHead) or type(self.head).loss is not ClsHead.loss:
             raise ConfigError(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +17,7 @@ from torch import Tensor, nn
 from ...errors import ConfigError, UserError
 from ...models import create_model, list_models
 from ...weights import load_checkpoint
-from ..config.arguments import suggest
+from ..config.arguments import is_number, suggest
 from ..config.building import one_line
 from ..config.loading import load_config
 from ..data_checks.labels import head_classes
@@ -32,9 +30,9 @@ PARTS = ('backbone', 'neck', 'head')
 class Normalisation(NamedTuple):
     """What was done to the pixels (0 to 255) that a network takes.
 
+    ``mean`` and ``std`` are those of each channel, in the network's order.
+
     Attributes:
-        mean: Of each channel, in the network's order.
-        std: Of each channel.
         to_rgb: The channels were flipped from the order of the data set's loader, which is BGR.
     """
 
@@ -60,11 +58,7 @@ class Conversion(nn.Module):
     What is the same for both costs nothing. Mixup and CutMix are linear in the pixels, so it does
     not matter that they came before.
 
-    Args:
-        student: The student's normalisation.
-        teacher: The teacher's.
-        size: (H, W) to resize to; None leaves the size.
-        interpolation: ``'bilinear'`` or ``'bicubic'``, both with antialiasing.
+    Resizes to ``size``, (H, W), with antialiasing; None leaves the size.
     """
 
     def __init__(
@@ -99,15 +93,6 @@ class Conversion(nn.Module):
         return x
 
 
-def is_number(value: Any) -> bool:
-    """Whether this is a finite number, True and False excepted."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_bool(value: Any) -> bool:
-    return type(value) is bool
-
-
 def _are_channels(value: Any) -> bool:
     listed = isinstance(value, Sequence) and not isinstance(value, str)
     return listed and len(value) in (1, 3) and all(map(is_number, value))
@@ -121,7 +106,10 @@ def _is_size(value: Any) -> bool:
 # Key -> (whether a value can be, what is needed).
 OPTIONS = {
     'checkpoint': (lambda value: isinstance(value, str | Path), 'a file'),
-    **dict.fromkeys(('pretrained', 'untrained', 'trust', 'to_rgb'), (_is_bool, 'True or False')),
+    **dict.fromkeys(
+        ('pretrained', 'untrained', 'trust', 'to_rgb'),
+        (lambda value: type(value) is bool, 'True or False'),
+    ),
     'mean': (_are_channels, 'a list of 3 numbers (or 1)'),
     'std': (lambda v: _are_channels(v) and min(v) > 0, 'a list of 3 numbers (or 1) above 0'),
     'input_size': (_is_size, 'pixels, or (H, W), above 0'),
@@ -129,11 +117,18 @@ OPTIONS = {
 }
 
 
+def check_values(path: str, values: Mapping, options: Mapping) -> None:
+    """Raise a ConfigError at the first value that ``options``, a dict like ``OPTIONS``, refuses."""
+    for key, value in values.items():
+        is_possible, needed = options[key]
+        if not is_possible(value):
+            raise ConfigError(f'{path}.{key}={value!r}: {needed} is needed')
+
+
 class TeacherSettings:
     """The dict that names a teacher, checked as far as that goes without building it.
 
-    Args:
-        config: As ``dict(timm='regnety_160.deit_in1k', pretrained=True)``.
+    For one, ``dict(timm='regnety_160.deit_in1k', pretrained=True)``.
 
     Raises:
         ConfigError: No kind or several; no weights or several; a key or value that cannot be.
@@ -156,13 +151,11 @@ class TeacherSettings:
         self.title = f'model.teacher ({self.kind}={self.name!r})'
         self.options = {key: further.pop(key) for key in OPTIONS if key in further}
         self.further = further
-        self._check_further()
+        self._check_name_and_further()
         self._check_options()
 
     def _check_options(self) -> None:
-        for key, value in self.options.items():
-            if not OPTIONS[key][0](value):
-                raise ConfigError(f'model.teacher.{key}={value!r}: {OPTIONS[key][1]} is needed')
+        check_values('model.teacher', self.options, OPTIONS)
         if ('mean' in self.options) != ('std' in self.options):
             raise ConfigError('model.teacher: mean and std come together, in pixels of 0 to 255')
         weights = [k for k in ('checkpoint', 'pretrained', 'untrained') if self.options.get(k)]
@@ -178,7 +171,7 @@ class TeacherSettings:
                 'sense, untrained=True'
             )
 
-    def _check_further(self) -> None:
+    def _check_name_and_further(self) -> None:
         """The name, and keys for a constructor, which may be misspelt ones of ours."""
         if not isinstance(self.name, str) or not self.name:
             raise ConfigError(f'model.teacher.{self.kind}={self.name!r}: a name is needed')
@@ -233,10 +226,8 @@ def build_network(
 ) -> tuple[nn.Module, Normalisation]:
     """A teacher's network with its weights, and what its images are like.
 
-    Args:
-        settings: Which.
-        num_classes: The student's classes, for a network that is made to measure; None: not known.
-        student: What the student's images are like; those of a network that does not say.
+    A network that is made to measure gets the student's ``num_classes``, where they are known; one
+    that does not say what its images are like takes the student's.
     """
     options, weights, own = settings.options, settings.options.get('checkpoint'), student
     pretrained = options.get('pretrained', False)
@@ -256,13 +247,8 @@ def build_network(
         if weights is None:
             raise ConfigError('mmpretrain has no published weights for it; name a checkpoint')
     if weights is not None:
-        report = load_checkpoint(
-            model,
-            weights,
-            source=f'checkpoint {weights}',
-            require='all',
-            trust=options.get('trust', False),
-        )
+        source, trust = f'checkpoint {weights}', options.get('trust', False)
+        report = load_checkpoint(model, weights, source=source, require='all', trust=trust)
         MMLogger.get_current_instance().info(f'teacher {settings.name}: {report}')
     given = {key: options[key] for key in Normalisation._fields if key in options}
     return model.eval().requires_grad_(False), own._replace(**given)
@@ -290,13 +276,8 @@ class Teacher:
     def build(self, student: Normalisation, num_classes: int | None) -> None:
         """Build the network and load its weights, unless that was done before.
 
-        Args:
-            student: What the student's images are like.
-            num_classes: The student's classes, which must be the teacher's; None: not known.
-
-        Raises:
-            ConfigError: It cannot be built, or tells apart another number of classes.
-            CheckpointError: The weights cannot be read or are another network's.
+        ``student`` is what the student's images are like; its ``num_classes``, where they are
+        known, must be the teacher's.
         """
         if self.model is not None:
             return
@@ -313,10 +294,10 @@ class Teacher:
                 f'{title} tells apart {classes} classes, the student (model.head.num_classes) '
                 f'{num_classes}'
             )
-        size = self.settings.options.get('input_size')
+        options = self.settings.options
+        size = options.get('input_size')
         size = (size, size) if isinstance(size, int) else size and tuple(size)
-        interpolation = self.settings.options.get('interpolation', 'bicubic')
-        self.conversion = Conversion(student, own, size, interpolation)
+        self.conversion = Conversion(student, own, size, options.get('interpolation', 'bicubic'))
         self.model = model
 
     @torch.no_grad()

@@ -4,9 +4,31 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from numbers import Real
 
 from mmengine.registry import Registry
+
+from ...errors import ConfigError
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a finite number, True and False excepted."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def node_class(registry: Registry, node: Mapping) -> type | None:
+    """The class that a dict of a config builds, its ``type`` a name or the class itself."""
+    kind = node.get('type')
+    cls = find_class(registry, kind) if isinstance(kind, str) else kind
+    return cls if isinstance(cls, type) else None
+
+
+def has_type(node: object, name: str) -> bool:
+    """Whether this is a config dict whose ``type`` is this class, of whatever package."""
+    kind = node.get('type') if isinstance(node, Mapping) else None
+    return getattr(kind, '__name__', str(kind)).rpartition('.')[2] == name
 
 
 def mappings_of(value: object) -> list[Mapping]:
@@ -55,35 +77,22 @@ def parameters(target: Callable) -> tuple[set[str], bool]:
     ``**kwargs`` usually goes to the base class's constructor, so those are looked through; it may
     also be meant for something else, then the list is not certain.
     """
-    if not inspect.isclass(target):
-        return _own_parameters(target)
+    functions = [target]
+    if inspect.isclass(target):
+        bases = target.__mro__[:-1]  # without object
+        functions = [vars(cls)['__init__'] for cls in bases if '__init__' in vars(cls)]
     names: set[str] = set()
-    certain = True
-    for cls in target.__mro__:
-        if '__init__' not in vars(cls):
+    for function in functions:
+        try:
+            arguments = inspect.signature(function).parameters.values()
+        except (TypeError, ValueError):  # built in, without a signature
             continue
-        if cls is object:
-            break
-        own, closed = _own_parameters(cls.__init__)
-        names |= own
-        if closed:
-            return names - {'self'}, certain
-        certain = False
-    return names - {'self'}, False
-
-
-def _own_parameters(function: Callable) -> tuple[set[str], bool]:
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # built in, without a signature
-        return set(), False
-    kinds = [parameter.kind for parameter in signature.parameters.values()]
-    names = {
-        name
-        for name, parameter in signature.parameters.items()
-        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    }
-    return names, inspect.Parameter.VAR_KEYWORD not in kinds
+        kinds = {argument.kind for argument in arguments}
+        variable = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+        names |= {a.name for a in arguments if a.kind not in variable} - {'self'}
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            return names, function is functions[0]
+    return names, False
 
 
 def unknown_argument(target: Callable, given: Iterable[str], injected: Iterable[str]) -> str | None:
@@ -99,3 +108,21 @@ def unknown_argument(target: Callable, given: Iterable[str], injected: Iterable[
         if certain or difflib.get_close_matches(name, names, n=1, cutoff=0.8):
             return name
     return None
+
+
+def check_node(path: str, node: Mapping, registry: Registry, injected: Sequence[str]) -> None:
+    """The type must exist in the registry and take the arguments that are given."""
+    target = node['type']
+    if isinstance(target, str):
+        found = find_class(registry, target)
+        if found is None:
+            hint = suggest(target.rsplit('.', 1)[-1], registered_names(registry))
+            raise ConfigError(f'{path}.type={target!r}: there is no such {registry.name}{hint}')
+        target = found
+    wrong = unknown_argument(target, node, injected)
+    if wrong is not None:
+        names = parameters(target)[0] - set(injected)
+        raise ConfigError(
+            f'{path}.{wrong}={node[wrong]!r}: {target.__name__} has no such argument'
+            f'{suggest(wrong, names) or "; it takes " + ", ".join(sorted(names))}'
+        )

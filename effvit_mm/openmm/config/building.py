@@ -32,12 +32,7 @@ def building(cfg: Mapping | Config, *keys: str) -> Iterator[None]:
     Frameworks build nested dicts themselves, and their errors do not say which was at fault: the
     parts are built anew one by one, from within, until one fails in the same way.
 
-    Args:
-        cfg: The config.
-        keys: Top-level keys, as ``'model'`` and ``'custom_hooks'``.
-
-    Raises:
-        ConfigError: A constructor refused its arguments; names the path and type of the dict.
+    ``keys`` are top-level ones, as ``'model'``. The ConfigError names path and type of the dict.
     """
     try:
         with without_progress():
@@ -49,7 +44,7 @@ def building(cfg: Mapping | Config, *keys: str) -> Iterator[None]:
             parts = [part for key in keys for part in _parts(cfg.get(key), key)]
             path, node = next((p for p in parts if _fails_alike(*p, error)), (keys[0], {}))
         kind = node.get('type', '')
-        kind = f' (type {kind if isinstance(kind, str) else kind.__name__})' if kind else ''
+        kind = f' (type {getattr(kind, "__name__", kind)})' if kind else ''
         raise ConfigError(f'{path}{kind}: {one_line(error)}') from error
 
 

@@ -7,7 +7,6 @@ frameworks notice late, in a deep traceback, or not at all.
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -19,7 +18,7 @@ from mmengine.registry import DefaultScope, Registry
 from torch.utils.data import DataLoader
 
 from ...errors import ConfigError
-from .arguments import find_class, parameters, registered_names, suggest, unknown_argument
+from .arguments import check_node, has_type, is_number, node_class, parameters, suggest
 from .building import BUILD_ERRORS
 
 # What mmengine's runner, OpenMMLab's tools and ours read at a config's top level.
@@ -73,14 +72,12 @@ NUMBERS: dict[str, tuple[type, float, bool, bool]] = {
 def check_config(cfg: Config, training: bool) -> None:
     """Check keys, types of values, completeness, and the arguments of what will be built."""
     check_top_level(cfg)
-    if not isinstance(cfg.get('model'), Mapping):
-        raise ConfigError(f'model: a dict with a type is needed, not {cfg.get("model")!r}')
+    _need_type(cfg.get('model'), 'model')
     check_groups(cfg, training)
     check_numbers(cfg)
-    scope = cfg.get('default_scope', 'mmengine')
-    with DefaultScope.overwrite_default_scope(scope):
-        for path, node, registry, injected in buildable_nodes(cfg):
-            check_node(path, node, registry, injected)
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+        for buildable in buildable_nodes(cfg):
+            check_node(*buildable)
         check_neck(cfg.model)
 
 
@@ -116,17 +113,10 @@ def check_groups(cfg: Config, training: bool) -> None:
         raise ConfigError(
             f'{needed} is missing: the config cannot be used to {"train" if training else "test"}'
         )
-    for group in GROUPS:
-        if cfg.get(group[0]) is not None:
-            _need_mapping(cfg, group[0])
-            _need_mapping(cfg, group[1])
-    if cfg.get('optim_wrapper') is not None:
-        _need_mapping(cfg, 'optim_wrapper')
-
-
-def _need_mapping(cfg: Config, key: str) -> None:
-    if not isinstance(cfg[key], Mapping):
-        raise ConfigError(f'{key}={cfg[key]!r}: a dict is needed, not {type(cfg[key]).__name__}')
+    dicts = [key for group in GROUPS for key in group if not key.endswith('_evaluator')]
+    for key, value in ((key, cfg.get(key)) for key in dicts):
+        if value is not None and not isinstance(value, Mapping):
+            raise ConfigError(f'{key}={value!r}: a dict is needed, not {type(value).__name__}')
 
 
 def check_numbers(cfg: Config) -> None:
@@ -137,13 +127,8 @@ def check_numbers(cfg: Config) -> None:
             continue
         word = 'a whole number' if kind is int else 'a number'
         bound = f'{"of at least" if inclusive else "above"} {low:g}'
-        right_type = isinstance(value, kind) and not isinstance(value, bool)
-        if (
-            not right_type
-            or not math.isfinite(value)
-            or value < low
-            or (value == low and not inclusive)
-        ):
+        possible = is_number(value) and isinstance(value, kind)
+        if not possible or value < low or (value == low and not inclusive):
             raise ConfigError(f'{path}={value!r}: {word} {bound} is needed')
 
 
@@ -160,18 +145,17 @@ def buildable_nodes(cfg: Config) -> Iterator[tuple[str, Mapping, Registry, tuple
     """``(path, dict, registry, arguments that the framework adds)`` of what will be built."""
     yield from _model_nodes(cfg['model'], 'model')
     for split in SPLITS:
-        loader = cfg.get(f'{split}_dataloader')
+        key = f'{split}_dataloader'
+        loader = cfg.get(key)
         if loader is None:
             continue
-        key = f'{split}_dataloader'
         _check_loader(loader, key)
         yield from _dataset_nodes(loader.get('dataset'), f'{key}.dataset')
         for part in ('sampler', 'batch_sampler'):
             extra = ('dataset', 'seed', 'sampler', 'batch_size')
             yield from _nodes(loader.get(part), f'{key}.{part}', root.DATA_SAMPLERS, *extra)
         yield from _nodes(cfg.get(f'{split}_evaluator'), f'{split}_evaluator', root.METRICS)
-        loop = cfg[f'{split}_cfg']
-        yield from _loop_nodes(loop, f'{split}_cfg')
+        yield _loop_node(cfg[f'{split}_cfg'], f'{split}_cfg')
     wrapper = cfg.get('optim_wrapper')
     if wrapper is not None:
         node = {'type': 'OptimWrapper', **wrapper}
@@ -198,9 +182,12 @@ def _nodes(
             yield from _nodes(item, f'{path}[{index}]', registry, *injected)
 
 
-def _model_nodes(node: Any, path: str) -> Iterator[tuple]:
+def _need_type(node: Any, path: str) -> None:
     if not isinstance(node, Mapping) or 'type' not in node:
         raise ConfigError(f'{path}: a dict with a type is needed, not {node!r}')
+
+
+def _model_nodes(node: Mapping, path: str) -> Iterator[tuple]:
     yield path, node, root.MODELS, ('data_preprocessor',)
     for part in MODEL_PARTS:
         if isinstance(node.get(part), (str, int, float)):
@@ -210,8 +197,7 @@ def _model_nodes(node: Any, path: str) -> Iterator[tuple]:
 
 
 def _dataset_nodes(node: Any, path: str) -> Iterator[tuple]:
-    if not isinstance(node, Mapping) or 'type' not in node:
-        raise ConfigError(f'{path}: a dict with a type is needed, not {node!r}')
+    _need_type(node, path)
     yield path, node, root.DATASETS, ()
     yield from _nodes(node.get('pipeline'), f'{path}.pipeline', root.TRANSFORMS)
     if 'dataset' in node:
@@ -220,14 +206,14 @@ def _dataset_nodes(node: Any, path: str) -> Iterator[tuple]:
         yield from _dataset_nodes(inner, f'{path}.datasets[{index}]')
 
 
-def _loop_nodes(loop: Mapping, path: str) -> Iterator[tuple]:
+def _loop_node(loop: Mapping, path: str) -> tuple:
     """mmengine chooses the loop by ``by_epoch`` where no type is given."""
     node = dict(loop)
     by_epoch = node.pop('by_epoch', True)
     if 'type' not in node:
         train = 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop'
         node['type'] = {'train_cfg': train, 'val_cfg': 'ValLoop', 'test_cfg': 'TestLoop'}[path]
-    yield path, node, root.LOOPS, ('runner', 'dataloader', 'evaluator')
+    return path, node, root.LOOPS, ('runner', 'dataloader', 'evaluator')
 
 
 def _check_loader(loader: Mapping, key: str) -> None:
@@ -241,24 +227,6 @@ def _check_loader(loader: Mapping, key: str) -> None:
         raise ConfigError(f'{key}.batch_size is missing')
     if 'sampler' not in loader:
         raise ConfigError(f"{key}.sampler is missing: dict(type='DefaultSampler', shuffle=...)")
-
-
-def check_node(path: str, node: Mapping, registry: Registry, injected: Sequence[str]) -> None:
-    """The type must exist in the registry and take the arguments that are given."""
-    target = node['type']
-    if isinstance(target, str):
-        found = find_class(registry, target)
-        if found is None:
-            hint = suggest(target.rsplit('.', 1)[-1], registered_names(registry))
-            raise ConfigError(f'{path}.type={target!r}: there is no such {registry.name}{hint}')
-        target = found
-    wrong = unknown_argument(target, node, injected)
-    if wrong is not None:
-        names = parameters(target)[0] - set(injected)
-        raise ConfigError(
-            f'{path}.{wrong}={node[wrong]!r}: {target.__name__} has no such argument'
-            f'{suggest(wrong, names) or "; it takes " + ", ".join(sorted(names))}'
-        )
 
 
 def check_neck(model: Mapping) -> None:
@@ -277,7 +245,7 @@ def check_neck(model: Mapping) -> None:
         return
     channels, strides = maps
     if isinstance(given, int):  # of one map, which a pooling neck takes from the last
-        single = str(neck.get('type')).rpartition('.')[2] == SINGLE_MAP_NECK
+        single = has_type(neck, SINGLE_MAP_NECK)
         fits = given == channels[-1] and (len(channels) == 1 or not single)
         wanted: Any = channels[-1]
     else:
@@ -300,8 +268,8 @@ def returned_maps(backbone: Mapping) -> tuple[list[int], list[float]] | None:
     """
     from ...backbones import Backbone
 
-    cls = find_class(root.MODELS, backbone['type']) if 'type' in backbone else None
-    if not isinstance(cls, type) or not issubclass(cls, Backbone):
+    cls = node_class(root.MODELS, backbone)
+    if cls is None or not issubclass(cls, Backbone):
         return None
     arguments = {key: value for key, value in backbone.items() if key not in ('type', 'init_cfg')}
     try:

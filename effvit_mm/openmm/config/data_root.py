@@ -28,10 +28,7 @@ def spread_data_root(cfg: dict, before: str | None) -> None:
 
     A config file's variable is used up when the file is read, so changing it afterwards would have
     no effect, and tell nobody. A data set that was given a root of its own keeps it.
-
-    Args:
-        cfg: The config after the overrides; changed in place.
-        before: Its ``data_root`` as the file had it.
+    ``cfg`` is the config after the overrides, ``before`` its ``data_root`` as the file had it.
     """
     after = cfg.get('data_root')
     if before is None or after is None or after == before:
@@ -46,11 +43,8 @@ def spread_data_root(cfg: dict, before: str | None) -> None:
 def spread_names(cfg: dict, before: Mapping[str, str]) -> None:
     """Give changed names of annotation files and image folders to the data sets that use them.
 
-    The names are those of ``NAMES``; a data set that was given a file of its own keeps it.
-
-    Args:
-        cfg: The config after the overrides; changed in place.
-        before: Its top level as the file had it.
+    The names are those of ``NAMES``; a data set that was given a file of its own keeps it. ``cfg``
+    is the config after the overrides, ``before`` as the file had it.
     """
     for name, places in NAMES.items():
         old, new = before.get(name), cfg.get(name)
@@ -67,36 +61,18 @@ def spread_names(cfg: dict, before: Mapping[str, str]) -> None:
                     node[last] = new
 
 
-def evaluated_files(cfg: dict) -> dict[str, str]:
-    """The evaluators whose ``ann_file`` is that of the data set they judge, with that file."""
-    files = {}
-    for key in EVALUATORS:
-        own = _annotation_file(cfg, key)
-        for name, evaluator in _evaluators(cfg, key):
-            given = evaluator.get('ann_file')
-            if own and isinstance(given, str) and os.path.normpath(given) == own:
-                files[name] = given
-    return files
-
-
-def follow_annotation_files(cfg: dict, before: Mapping[str, str]) -> None:
+def follow_annotation_files(cfg: dict, before: Mapping) -> None:
     """Give evaluators the annotation file of a data set that was overridden.
 
-    Those that were given a file of their own keep it.
-
-    Args:
-        cfg: The config after the overrides; changed in place.
-        before: What :func:`evaluated_files` gave for the config as the file had it.
+    Those whose ``ann_file`` was another than that of the data set they judge keep it. ``cfg`` is
+    the config after the overrides, ``before`` as the file had it.
     """
     for key in EVALUATORS:
-        own = _annotation_file(cfg, key)
-        for name, evaluator in _evaluators(cfg, key):
-            if own and name in before and evaluator.get('ann_file') == before[name]:
-                evaluator['ann_file'] = own
-
-
-def _evaluators(cfg: dict, key: str) -> list[tuple[str, dict]]:
-    return [(f'{key}.{i}', item) for i, item in enumerate(mappings_of(cfg.get(key)))]
+        old, new = _annotation_file(before, key), _annotation_file(cfg, key)
+        judged = [str(e.get('ann_file')) for e in mappings_of(before.get(key))]
+        for evaluator, file in zip(mappings_of(cfg.get(key)), judged, strict=False):
+            if old and new and os.path.normpath(file) == old and evaluator.get('ann_file') == file:
+                evaluator['ann_file'] = new
 
 
 def _annotation_file(cfg: dict, evaluator: str) -> str | None:

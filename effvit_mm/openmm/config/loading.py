@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,23 +10,19 @@ from mmengine.config import Config, DictAction
 
 from ...errors import ConfigError
 from ..console import import_quietly
+from .arguments import mappings_of
+from .building import one_line
 from .checks import check_override
-from .data_root import (
-    NAMES,
-    evaluated_files,
-    follow_annotation_files,
-    spread_data_root,
-    spread_names,
-)
-from .evaluators import use_own_metrics
+from .data_root import EVALUATORS, follow_annotation_files, spread_data_root, spread_names
+
+# mmdet's metrics of which effvit_mm has its own, which keep what they computed.
+OWN_METRICS = ('CocoMetric', 'FasterCocoMetric', 'VOCMetric')
 
 
 def load_config(path: str, overrides: Sequence[str]) -> Config:
     """Read a config file and apply ``key=value`` overrides.
 
-    Raises:
-        ConfigError: The file is missing or no config; an override is malformed or names a key that
-            there cannot be.
+    The file's faults, and overrides of keys that there cannot be, are ConfigErrors.
     """
     if not Path(path).is_file():
         raise ConfigError(f'config {path}: no such file')
@@ -38,23 +35,29 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
             f'config {path}, line {error.lineno}: {error.msg}: {(error.text or "").strip()}'
         ) from error
     except Exception as error:  # a config is a program: it can raise anything
-        text = ' '.join(str(error).split())
-        raise ConfigError(f'config {path}: {type(error).__name__}: {text}') from error
+        text = f'{type(error).__name__}: {error}'
+        raise ConfigError(f'config {path}: {" ".join(text.split())}') from error
     import_quietly(cfg.get('default_scope', 'mmengine'))
-    data_root, annotation_files = cfg.get('data_root'), evaluated_files(cfg)
-    names = {name: cfg.get(name) for name in NAMES}
+    before = copy.deepcopy(cfg)
     for key, value in parse_overrides(overrides).items():
         check_override(cfg, key)
         try:
             cfg.merge_from_dict({key: value})
         except (KeyError, TypeError, AssertionError, IndexError, AttributeError) as error:
-            text = ' '.join(str(error.args[0] if error.args else error).split())
-            raise ConfigError(f'--cfg-options {key}={value}: {text}') from error
-    spread_data_root(cfg, data_root)
-    spread_names(cfg, names)
-    follow_annotation_files(cfg, annotation_files)
+            raise ConfigError(f'--cfg-options {key}={value}: {one_line(error)}') from error
+    spread_data_root(cfg, before.get('data_root'))
+    spread_names(cfg, before)
+    follow_annotation_files(cfg, before)
     use_own_metrics(cfg)
     return cfg
+
+
+def use_own_metrics(cfg: Config) -> None:
+    """Let ``effvit_mm``'s detection metrics stand for mmdet's of the same names and figures."""
+    for node in (node for key in EVALUATORS for node in mappings_of(cfg.get(key))):
+        scope, _, name = str(node.get('type')).rpartition('.')
+        if name in OWN_METRICS and (scope or cfg.get('default_scope')) == 'mmdet':
+            node['type'] = f'effvit_mm.{name}'
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict:

@@ -6,7 +6,6 @@ import argparse
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import mmengine.registry as root
 import torch
@@ -15,7 +14,7 @@ from mmengine.registry import DefaultScope
 
 from ...errors import ConfigError
 from ...utils.files import check_writable
-from .arguments import find_class, mappings_of
+from .arguments import has_type, mappings_of, node_class
 from .checks import check_config
 from .loading import load_config
 
@@ -23,7 +22,6 @@ AMP_WRAPPERS = {
     'OptimWrapper', 'AmpOptimWrapper', 'mmengine.OptimWrapper', 'mmengine.AmpOptimWrapper',
     'effvit_mm.CPUAmpOptimWrapper', 'CPUAmpOptimWrapper',
 }  # fmt: skip
-CPU_WRAPPER = 'effvit_mm.CPUAmpOptimWrapper'
 COCO_METRICS, COCO_LIMITS = ('CocoMetric', 'FasterCocoMetric'), (1, 10, 100)
 OUT_SUFFIXES, FEATURE_SUFFIXES = ('.pkl', '.pickle', '.json'), ('.npz', '.parquet')
 # Zhong et al.'s, "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR 2017.
@@ -75,7 +73,11 @@ def prepare_testing(args: argparse.Namespace) -> Config:
             raise ConfigError(f'--show-number {args.show_number}: 1 or more is needed')
         check_writable(args.show_dir, '--show-dir')
         if not reid:  # rank lists are drawn when all features are known
-            _enable_drawing(cfg, args.show_dir, args.show_number)
+            cfg.setdefault('default_hooks', ConfigDict()).visualization = {
+                'type': 'effvit_mm.DrawPredictionsHook',
+                'folder': str(Path(args.show_dir).absolute()),
+                'number': args.show_number,
+            }
     if args.tta:
         _enable_tta(cfg)
     # Only what tests is built: a training's data or pretrained weights need not be there.
@@ -119,15 +121,14 @@ def _choose_precision(cfg: Config, amp: bool) -> None:
     """Mixed precision where asked for, by the wrapper that the machine can use."""
     wrapper = cfg.optim_wrapper
     kind = wrapper.get('type', 'OptimWrapper')
-    wanted = amp or kind in ('AmpOptimWrapper', 'mmengine.AmpOptimWrapper')
-    if not wanted:
+    if not amp and kind not in ('AmpOptimWrapper', 'mmengine.AmpOptimWrapper'):
         return
     if kind not in AMP_WRAPPERS:
         raise ConfigError(f'--amp: optim_wrapper.type={kind!r} has no mixed-precision counterpart')
     if torch.cuda.is_available():
         wrapper.type = 'AmpOptimWrapper'
     else:
-        wrapper.type = CPU_WRAPPER
+        wrapper.type = 'effvit_mm.CPUAmpOptimWrapper'
         for key in ('loss_scale', 'use_fsdp'):
             wrapper.pop(key, None)
 
@@ -141,7 +142,7 @@ def _check_save_best(cfg: Config) -> None:
     prefixes = set()
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         for evaluator in mappings_of(cfg.val_evaluator):
-            metric = find_class(root.METRICS, evaluator['type']) if 'type' in evaluator else None
+            metric = node_class(root.METRICS, evaluator)
             prefix = evaluator.get('prefix') or getattr(metric, 'default_prefix', None)
             if prefix is None:
                 return  # its names are known only after an evaluation
@@ -160,21 +161,11 @@ def use_coco_limits(cfg: Config) -> None:
     mmdet's metric takes limits for proposals by default, and AP50 of up to 1,000 detections.
     """
     for evaluator in mappings_of(cfg.get('test_evaluator')):
-        if not isinstance(evaluator.get('type'), str):
-            continue
         kinds = evaluator.get('metric', 'bbox')
         kinds = [kinds] if isinstance(kinds, str) else kinds
-        if evaluator['type'].split('.')[-1] in COCO_METRICS and set(kinds) <= {'bbox', 'segm'}:
+        is_coco = any(has_type(evaluator, name) for name in COCO_METRICS)
+        if is_coco and set(kinds) <= {'bbox', 'segm'}:
             evaluator.setdefault('proposal_nums', COCO_LIMITS)
-
-
-def _enable_drawing(cfg: Config, folder: str, number: int | None) -> None:
-    hooks = cfg.setdefault('default_hooks', ConfigDict())
-    hooks.visualization = {
-        'type': 'effvit_mm.DrawPredictionsHook',
-        'folder': str(Path(folder).absolute()),
-        'number': number,
-    }
 
 
 def _enable_tta(cfg: Config) -> None:
@@ -199,11 +190,6 @@ def is_reid(cfg: Mapping) -> bool:
     model = cfg.get('model')
     wrapped = model.get('module') if isinstance(model, Mapping) else None  # by augmentation
     return has_type(model, 'ReIDModel') or has_type(wrapped, 'ReIDModel')
-
-
-def has_type(node: Any, name: str) -> bool:
-    """Whether this is a config dict whose ``type`` is this class, of whatever package."""
-    return isinstance(node, Mapping) and str(node.get('type')).rpartition('.')[2] == name
 
 
 def _prepare_reid_test(cfg: Config, args: argparse.Namespace) -> None:

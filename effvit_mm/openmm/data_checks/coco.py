@@ -14,16 +14,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import mmengine.registry as root
 
 from ...errors import DataError
 from ...utils.distributed import on_main_process
-from ..config.arguments import dataset_nodes, find_class
-
-if TYPE_CHECKING:  # else imported late: classification goes without
-    from ..datasets.coco_check import CocoReport, CocoSource
+from ..config.arguments import dataset_nodes, has_type, node_class
+from ..datasets.coco_check import KINDS, CocoReport, CocoSource, check_coco
+from ..datasets.coco_format import category_names, read_coco
 
 ALLOWABLE = ('unknown_category', 'unused_category')
 
@@ -34,13 +32,9 @@ def check_coco_sets(loader: object, key: str, options: Mapping, evaluators: obje
     Called by all processes together: the main one reads the files, for all.
 
     Args:
-        loader: A loader's part of the config; what is already built has been checked.
-        key: Its key, for messages.
+        loader: A loader's part of the config, whose key is ``key``; none where it is built already.
         options: ``data_checks`` of the config.
         evaluators: The part of the config with what judges that loader's set.
-
-    Raises:
-        DataError: Naming file, fault, and how many there are.
     """
     if 'mmdet.datasets' not in sys.modules or not options.get('coco', True):
         return
@@ -59,8 +53,6 @@ def _check_sets(loader: Mapping, key: str, options: Mapping, evaluators: object)
 
 
 def _check_source(source: CocoSource, path: str, options: Mapping) -> None:
-    from ..datasets.coco_check import check_coco
-
     report = check_coco(source)
     for kind in report.fatal():
         if kind not in ALLOWABLE or not options.get('allow_unknown_categories'):
@@ -76,10 +68,9 @@ def _evaluated_files(evaluators: object, key: str) -> Iterator[tuple[str, str]]:
             yield from _evaluated_files(item, f'{key}[{index}]')
     if not isinstance(evaluators, Mapping) or evaluators.get('backend_args'):
         return
-    kind, file = evaluators.get('type'), evaluators.get('ann_file')
-    cls = find_class(root.METRICS, kind) if isinstance(kind, str) else kind
+    cls, file = node_class(root.METRICS, evaluators), evaluators.get('ann_file')
     local = isinstance(file, str) and '://' not in file
-    if local and isinstance(cls, type) and issubclass(cls, CocoMetric):
+    if local and cls is not None and issubclass(cls, CocoMetric):
         yield f'{key}.ann_file', file
 
 
@@ -91,8 +82,6 @@ def _check_evaluated(
     mmdet stops after all predictions where images are unknown; others it takes for ones in which
     nothing was found.
     """
-    from ..datasets.coco_format import category_names, read_coco
-
     data = read_coco(source.ann_file)
     classes = source.classes or category_names(data, source.ann_file)
     judged = replace(source, ann_file=file, image_folder=None, with_masks=False, classes=classes)
@@ -114,8 +103,6 @@ def _check_evaluated(
 
 def describe(report: CocoReport, kind: str, path: str) -> str:
     """One line for a kind of fault: where, how many, an example, what to do."""
-    from ..datasets.coco_check import KINDS
-
     found = report.by_kind()[kind]
     first = found[0]
     file = '' if first.file == str(report.source.ann_file) else f'{first.file}, '
@@ -137,25 +124,23 @@ def coco_sources(node: object, path: str) -> Iterator[tuple[str, CocoSource]]:
 
     Sets in a remote store are passed over, and those with a reader of their own.
     """
+    training = path.startswith('train_dataloader')
     for key, part in dataset_nodes(node, path):
         cls = _coco_class(part)
-        if cls is not None:
-            source = _source(part, cls, training=path.startswith('train_dataloader'))
-            if source is not None:
-                yield key, source
+        if cls is not None and (source := _source(part, cls, training)) is not None:
+            yield key, source
 
 
 def _coco_class(node: Mapping) -> type | None:
     """The class, if it reads COCO files as mmdet's ``CocoDataset`` does."""
-    if 'type' not in node or 'mmdet.datasets' not in sys.modules:
+    if 'mmdet.datasets' not in sys.modules:
         return None
     from mmdet.datasets import CocoDataset
 
     from ..datasets.detection import CocoFolder, DigitScenes
 
-    kind = node['type']
-    cls = find_class(root.DATASETS, kind) if isinstance(kind, str) else kind
-    if not isinstance(cls, type) or not issubclass(cls, CocoDataset):
+    cls = node_class(root.DATASETS, node)
+    if cls is None or not issubclass(cls, CocoDataset):
         return None
     plain = (
         cls.load_data_list is CocoDataset.load_data_list
@@ -165,8 +150,6 @@ def _coco_class(node: Mapping) -> type | None:
 
 
 def _source(node: Mapping, cls: type, training: bool) -> CocoSource | None:
-    from ..datasets.coco_check import CocoSource
-    from ..datasets.coco_format import category_names, read_coco
     from ..datasets.detection import CocoFolder, DigitScenes
 
     node = copy.deepcopy(dict(node))
@@ -199,8 +182,6 @@ def _source(node: Mapping, cls: type, training: bool) -> CocoSource | None:
 def _mask_loading(pipeline: list[Mapping]) -> tuple[bool, bool]:
     """Whether masks are loaded, and whether as polygons."""
     for step in pipeline:
-        name = step.get('type')
-        name = name if isinstance(name, str) else getattr(name, '__name__', '')
-        if name.rpartition('.')[2] == 'LoadAnnotations' and step.get('with_mask'):
+        if has_type(step, 'LoadAnnotations') and step.get('with_mask'):
             return True, not step.get('poly2mask', True)
     return False, False

@@ -17,13 +17,12 @@ from torch import nn
 from ...errors import DataError
 from ...utils.distributed import on_main_process
 from ...utils.text import shorten
-from ..config.arguments import dataset_nodes, find_class
+from ..config.arguments import dataset_nodes, node_class
 
 
 def head_classes(model: nn.Module) -> int | None:
     """How many classes a classifier's or detector's head tells apart, where it says so."""
-    keys = class_keys(model)
-    return next(iter(keys.values()), None)
+    return next(iter(class_keys(model).values()), None)
 
 
 def class_keys(model: nn.Module) -> dict[str, int]:
@@ -32,14 +31,10 @@ def class_keys(model: nn.Module) -> dict[str, int]:
 
     model = getattr(model, 'module', model)  # test-time augmentation wraps the model
     roi_head = getattr(model, 'roi_head', None)
-    heads = {
-        'model': model if isinstance(model, ReIDModel) else None,
-        'model.head': getattr(model, 'head', None),
-        'model.bbox_head': getattr(model, 'bbox_head', None),
-        'model.roi_head.bbox_head': getattr(roi_head, 'bbox_head', None),
-        'model.roi_head.mask_head': getattr(roi_head, 'mask_head', None),
-        'model.mask_head': getattr(model, 'mask_head', None),
-    }
+    heads = {'model': model if isinstance(model, ReIDModel) else None}
+    for part in ('head', 'bbox_head', 'roi_head.bbox_head', 'roi_head.mask_head', 'mask_head'):
+        owner, _, name = part.rpartition('.')
+        heads[f'model.{part}'] = getattr(roi_head if owner else model, name, None)
     found = {}
     for path, head in heads.items():
         stages = isinstance(head, nn.ModuleList)  # of a cascade
@@ -58,9 +53,6 @@ def check_dataset(dataset, model: nn.Module, key: str, allow_empty_classes: bool
         model: Whose head's number of classes must be the data set's.
         key: The config key of the loader, for messages.
         allow_empty_classes: A class without a single image passes.
-
-    Raises:
-        DataError: Empty; another number of classes; labels out of range; an empty class.
     """
     if len(dataset) == 0:
         hint = ': no image has an object of its classes' if hasattr(dataset, 'filter_cfg') else ''
@@ -71,7 +63,8 @@ def check_dataset(dataset, model: nn.Module, key: str, allow_empty_classes: bool
     if isinstance(meta, list):  # mmdet's ConcatDataset of sets that differ in it
         meta = meta[0]
     names = meta.get('classes')
-    keys, count = class_keys(model), head_classes(model)
+    keys = class_keys(model)
+    count = next(iter(keys.values()), None)
     wrong = [path for path, number in keys.items() if names is not None and number != len(names)]
     if wrong:
         settings = ' '.join(f'{path}={len(names)}' for path in wrong)
@@ -82,24 +75,19 @@ def check_dataset(dataset, model: nn.Module, key: str, allow_empty_classes: bool
             f'{key}.dataset has {len(names)} {what} ({shorten(names)}), but {head} '
             f'has num_classes={keys[wrong[0]]}; set {settings}'
         )
-    if not hasattr(dataset, 'get_gt_labels'):
-        return
-    labels = _single_labels(dataset)
-    if labels is None:
-        return
-    total = count or (len(names) if names else None)
-    if total is None:
+    labels, total = _single_labels(dataset), count or len(names or ())
+    if labels is None or not total:
         return
     _check_range(labels, total, dataset, key)
-    if (
-        names is not None
-        and not allow_empty_classes
-        and not getattr(dataset, 'allow_empty_classes', False)
-    ):
+    allowed = allow_empty_classes or getattr(dataset, 'allow_empty_classes', False)
+    if names is not None and not allowed:
         _check_empty(labels, names, dataset, key)
 
 
 def _single_labels(dataset) -> np.ndarray | None:
+    """The label of each sample; None where there are none, or several a sample."""
+    if not hasattr(dataset, 'get_gt_labels'):
+        return None
     try:
         labels = np.asarray(dataset.get_gt_labels())
     except KeyError:  # a data set without labels: to predict on
@@ -137,21 +125,16 @@ def check_voc_sets(loader: Mapping, key: str, options: Mapping) -> None:
     ``data_checks=dict(allow_unknown_categories=True)`` permits that. The main process reads.
 
     Args:
-        loader: A loader's part of the config.
-        key: Its key, for messages.
+        loader: A loader's part of the config, whose key is ``key``.
         options: ``data_checks`` of the config.
-
-    Raises:
-        DataError: Naming the file, or the classes and how many objects there are.
     """
     if 'mmdet.datasets' not in sys.modules:
         return
     from mmdet.datasets import XMLDataset
 
     for path, node in dataset_nodes(loader.get('dataset'), f'{key}.dataset'):
-        kind = node.get('type')
-        cls = find_class(root.DATASETS, kind) if isinstance(kind, str) else kind
-        if isinstance(cls, type) and issubclass(cls, XMLDataset) and not node.get('backend_args'):
+        cls = node_class(root.DATASETS, node)
+        if cls is not None and issubclass(cls, XMLDataset) and not node.get('backend_args'):
             on_main_process(lambda node=node, path=path: _check_voc(node, path, options))
 
 

@@ -10,20 +10,14 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from ...errors import ConfigError
+from ..config.arguments import mappings_of
 from ..datasets.coco_format import category_names, read_coco
 from .coco import coco_sources
 
 
 @dataclass(frozen=True)
 class TestedSet:
-    """An annotation file as the metric reads it.
-
-    Attributes:
-        file: The file.
-        data: Its content.
-        classes: Names by label.
-        category_ids: Ids of the file by label.
-    """
+    """An annotation file as the metric reads it: names and ids of its categories by label."""
 
     __test__ = False  # for pytest, which takes the name for a test's
 
@@ -49,10 +43,8 @@ def find_tested_set(cfg: Config) -> TestedSet:
             f'test_dataloader.dataset (type {kind}): one COCO-style set is needed, as CocoDataset, '
             f'CocoFolder or DigitScenes; found {len(sources)}'
         )
-    evaluators = cfg.get('test_evaluator') or []
-    evaluators = evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
-    files = [evaluator['ann_file'] for evaluator in evaluators if evaluator.get('ann_file')]
-    file = Path(files[0]) if files else sources[0].ann_file
+    files = [evaluator.get('ann_file') for evaluator in mappings_of(cfg.get('test_evaluator'))]
+    file = Path(next(filter(None, files), sources[0].ann_file))
     data = read_coco(file)
     names = category_names(data, file)
     classes = sources[0].classes or names

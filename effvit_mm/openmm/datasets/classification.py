@@ -25,16 +25,9 @@ from ...sample_data.folders import make_once
 from ...utils.image_files import EXTENSIONS, list_images
 from ...utils.text import shorten
 from ..registry import DATASETS
-from .scan import SkipCorrupt
+from .scan import SkipCorrupt, check_split
 
 IDX_UINT8 = 8
-
-
-def check_split(dataset: object, split: str) -> None:
-    """Raise a DataError where ``split`` is neither ``'train'`` nor ``'test'``."""
-    if split not in SPLITS:
-        name = type(dataset).__name__
-        raise DataError(f"{name} has the splits 'train' and 'test', not {split!r}")
 
 
 def list_classes(folder: Path) -> list[str]:
@@ -70,8 +63,7 @@ class _Folders(theirs.BaseDataset):
     ) -> None:
         if not data_root:
             raise DataError('data_root is empty: it must name the folder with the images')
-        self.split = split
-        self.train_split = train_split
+        self.split, self.train_split = split, train_split
         self.allow_empty_classes = allow_empty_classes
         # Later than the base class would, which sets nothing of ours before it loads.
         super().__init__(
@@ -89,33 +81,30 @@ class _Folders(theirs.BaseDataset):
         """Samples in the order of classes and file names; sets ``classes`` on the way."""
         folder = Path(self.data_root, self.split)
         found = list_classes(folder)
-        classes = self._class_names()
+        classes = self.CLASSES
+        if classes is None:  # the training folder's: the same order for every split
+            classes = list_classes(Path(self.data_root, self.train_split))
         unknown = [name for name in found if name not in classes]
         if unknown:
             raise DataError(
                 f'{folder.absolute()} has the class folder {unknown[0]!r}, which is none of the '
                 f'{len(classes)} training classes ({shorten(classes)})'
             )
-        samples, empty = [], []
-        for label, name in enumerate(classes):
-            images = list_images(folder / name)
-            samples += [{'img_path': path, 'gt_label': label} for path in images]
-            if not images:
-                empty.append(name)
+        images = [list_images(folder / name) for name in classes]
+        samples = [
+            {'img_path': path, 'gt_label': label}
+            for label, paths in enumerate(images)
+            for path in paths
+        ]
         if not samples:
             raise DataError(
                 f'{folder.absolute()} has no images in its class folders; read are files that end '
                 f'in {", ".join(EXTENSIONS)}'
             )
+        empty = [name for name, paths in zip(classes, images, strict=True) if not paths]
         self._judge_empty(folder, empty)
         self._metainfo['classes'] = tuple(classes)
         return samples
-
-    def _class_names(self) -> list[str]:
-        """Given ones, or those of the training folder: the same order for every split."""
-        if self.CLASSES is not None:
-            return list(self.CLASSES)
-        return list_classes(Path(self.data_root, self.train_split))
 
     def _judge_empty(self, folder: Path, empty: list[str]) -> None:
         """A class without images cannot be learned: an error in training, else a remark."""
@@ -146,8 +135,7 @@ class ImageFolder(SkipCorrupt, _Folders):
         skip_corrupt: Leave out images that cannot be decoded, see :class:`SkipCorrupt`.
         **kwargs: ``pipeline``, ``test_mode``, ``indices`` ... of mmpretrain's ``BaseDataset``.
 
-    Raises:
-        DataError: A folder is missing, a class has no images, or a split has a class of its own.
+    A split must not have a class of its own.
     """
 
     def extra_repr(self) -> list[str]:
@@ -206,13 +194,13 @@ class Digits(ImageFolder):
     Args:
         data_root: Where the files are, or shall be.
         split: ``'train'`` or ``'test'``.
-        **kwargs: See :class:`ImageFolder`.
+        **kwargs: Those of ``ImageFolder``.
     """
 
     METAINFO = {'classes': CLASSES}
 
     def __init__(self, data_root: str = 'data/digits', split: str = 'train', **kwargs) -> None:
-        check_split(self, split)
+        check_split('Digits', split)
         super().__init__(data_root=data_root, split=split, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -262,7 +250,7 @@ class FashionMNIST(theirs.FashionMNIST):
     """
 
     def __init__(self, data_root: str, split: str = 'train', **kwargs) -> None:
-        check_split(self, split)
+        check_split('FashionMNIST', split)
         kwargs.setdefault('test_mode', split == 'test')
         super().__init__(data_root=data_root, split=split, download=False, **kwargs)
 

@@ -6,104 +6,78 @@ Knows nothing of mmdet: what is said of it was found by reading ``CocoDataset.pa
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from numbers import Real
 from pathlib import Path
+from typing import NamedTuple
 
-from ...errors import DataError
-from ...utils.images import load_image
+from ...utils.text import shorten
+from ..config.arguments import is_number
 from .coco_format import category_names, compare_classes, read_coco
+from .scan import decode_all
 
 TOLERANCE = 1e-3  # pixels, of rounding in a file
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A sort of fault: its title, what training does with it, and whether that is a failure."""
 
     title: str
     effect: str
-    fatal: bool = False
+    fatal: bool
 
 
+_STOPS_READING = 'stops while the annotations are read'
+_STOPS_LATER = 'stops when their turn comes'
+_BACKGROUND = 'boxes are left out; what they show is learned as background'
+_HALF_GREY = f'{_STOPS_LATER}; a cut JPEG read by LoadImageFromFile is trained on half grey'
+_FATAL = {
+    'bad_record': ('records without what they need', _STOPS_READING),
+    'duplicate_image_id': ('image ids used twice',
+                           'the last image gets the boxes of all, the others are lost'),
+    'duplicate_annotation_id': ('annotation ids used twice', _STOPS_READING),
+    'duplicate_category': ('categories listed twice', 'labels beyond the number of classes'),
+    'wrong_classes': ('categories that do not fit the classes', 'labels are shifted or swapped'),
+    'unknown_category': ('category ids that the file does not list', _BACKGROUND),
+    'unused_category': ('boxes of categories that the config does not know', _BACKGROUND),
+    'missing_image': ('image files that do not exist', _STOPS_LATER),
+    'empty_file': ('image files of zero bytes', _STOPS_LATER),
+    'unreadable_image': ('image files that cannot be decoded', _HALF_GREY),
+    'missing_mask': ('objects without a mask', _STOPS_LATER),
+    'mask_size': ('masks of another size than their image', _STOPS_LATER),
+    'nothing_to_learn': ('no image has an object', 'stops, or learns nothing but background'),
+}  # fmt: skip
+_HARMLESS = {
+    'no_iscrowd': ('annotations without iscrowd',
+                   'taken as 0; evaluation with this file stops with KeyError'),
+    'zero_id': ('annotations with id 0',
+                "trained on; COCO's evaluation never counts them as found"),
+    'unknown_image': ('annotations of images that the file does not list', 'are left out'),
+    'duplicate_file': ('image files listed twice',
+                       'are trained on twice, each time with a part of the boxes'),
+    'inverted_box': ('boxes of negative width or height', 'are left out'),
+    'empty_box': ('boxes below one pixel, or of no area', 'are left out'),
+    'outside_box': ('boxes outside of their image', 'are left out'),
+    'crossing_box': ('boxes that reach beyond their image',
+                     'are cut off by Resize; evaluation takes them whole'),
+    'crowd': ('crowd regions',
+              'are not learned, nor spared as background; evaluation ignores them'),
+    'ignored': ('annotations marked ignore', 'are left out'),
+    'invalid_mask': ('masks of no use', 'their objects are ignored'),
+    'no_objects': ('images without objects', ''),
+    'no_usable_objects': ('images whose every box is left out',
+                          'are kept, as nothing but background'),
+    'small_image': ('images below filter_cfg.min_size', 'are left out'),
+    'other_size': ('images of another size than the file says',
+                   'boxes are taken as they are, and may not fit the image'),
+}  # fmt: skip
 KINDS = {
-    'bad_record': Kind(
-        'records without what they need', 'stops while the annotations are read', True
-    ),
-    'duplicate_image_id': Kind(
-        'image ids used twice', 'the last image gets the boxes of all, the others are lost', True
-    ),
-    'duplicate_annotation_id': Kind(
-        'annotation ids used twice', 'stops while the annotations are read', True
-    ),
-    'duplicate_category': Kind(
-        'categories listed twice', 'labels beyond the number of classes', True
-    ),
-    'wrong_classes': Kind(
-        'categories that do not fit the classes', 'labels are shifted or swapped', True
-    ),
-    'unknown_category': Kind(
-        'category ids that the file does not list',
-        'boxes are left out; what they show is learned as background',
-        True,
-    ),
-    'unused_category': Kind(
-        'boxes of categories that the config does not know',
-        'boxes are left out; what they show is learned as background',
-        True,
-    ),
-    'missing_image': Kind('image files that do not exist', 'stops when their turn comes', True),
-    'empty_file': Kind('image files of zero bytes', 'stops when their turn comes', True),
-    'unreadable_image': Kind(
-        'image files that cannot be decoded',
-        'stops when their turn comes; a cut JPEG read by LoadImageFromFile is trained on half grey',
-        True,
-    ),
-    'missing_mask': Kind('objects without a mask', 'stops when their turn comes', True),
-    'mask_size': Kind(
-        'masks of another size than their image', 'stops when their turn comes', True
-    ),
-    'nothing_to_learn': Kind(
-        'no image has an object', 'stops, or learns nothing but background', True
-    ),
-    'no_iscrowd': Kind(
-        'annotations without iscrowd', 'taken as 0; evaluation with this file stops with KeyError'
-    ),
-    'zero_id': Kind(
-        'annotations with id 0', "trained on; COCO's evaluation never counts them as found"
-    ),
-    'unknown_image': Kind('annotations of images that the file does not list', 'are left out'),
-    'duplicate_file': Kind(
-        'image files listed twice', 'are trained on twice, each time with a part of the boxes'
-    ),
-    'inverted_box': Kind('boxes of negative width or height', 'are left out'),
-    'empty_box': Kind('boxes below one pixel, or of no area', 'are left out'),
-    'outside_box': Kind('boxes outside of their image', 'are left out'),
-    'crossing_box': Kind(
-        'boxes that reach beyond their image', 'are cut off by Resize; evaluation takes them whole'
-    ),
-    'crowd': Kind(
-        'crowd regions', 'are not learned, nor spared as background; evaluation ignores them'
-    ),
-    'ignored': Kind('annotations marked ignore', 'are left out'),
-    'invalid_mask': Kind('masks of no use', 'their objects are ignored'),
-    'no_objects': Kind('images without objects', ''),
-    'no_usable_objects': Kind(
-        'images whose every box is left out', 'are kept, as nothing but background'
-    ),
-    'small_image': Kind('images below filter_cfg.min_size', 'are left out'),
-    'other_size': Kind(
-        'images of another size than the file says',
-        'boxes are taken as they are, and may not fit the image',
-    ),
+    name: Kind(*texts, fatal)
+    for kinds, fatal in ((_FATAL, True), (_HARMLESS, False))
+    for name, texts in kinds.items()
 }
-# What `no_objects` means depends on filter_cfg.filter_empty_gt.
-EMPTY_LEFT_OUT, EMPTY_KEPT = 'are left out', 'are trained on, as nothing but background'
 
 
 @dataclass(frozen=True)
@@ -174,7 +148,7 @@ class CocoReport:
     def effect(self, kind: str) -> str:
         if kind == 'no_objects':
             dropped = self.source.training and self.source.filter_empty
-            return EMPTY_LEFT_OUT if dropped else EMPTY_KEPT
+            return 'are left out' if dropped else 'are trained on, as nothing but background'
         return KINDS[kind].effect
 
 
@@ -193,8 +167,9 @@ def check_coco(source: CocoSource, read_images: bool = False) -> CocoReport:
     report.num_images, report.num_annotations = len(data['images']), len(data['annotations'])
     labels = _check_categories(data, report)
     images = _check_images(data, report)
-    objects = _check_annotations(data, images, labels, report)
-    _check_objects(data, images, labels, objects, report)
+    annotations = list(_sound_records(data, 'annotation', ANNOTATION_FIELDS, report))
+    objects = _check_annotations(annotations, images, labels, report)
+    _check_objects(annotations, images, labels, objects, report)
     _check_files(images, report, read_images)
     return report
 
@@ -220,12 +195,7 @@ def _check_images(data: dict, report: CocoReport) -> dict:
     """The sound records of images by id."""
     images: dict = {}
     names: Counter = Counter()
-    where = str(report.source.ann_file)
-    for position, image in enumerate(data['images']):
-        fault = _image_fault(image)
-        if fault:
-            report.add('bad_record', where, f'image {position} of the list: {fault}')
-            continue
+    for image in _sound_records(data, 'image', IMAGE_FIELDS, report):
         name = image['file_name']
         if image['id'] in images:
             other = images[image['id']]['file_name']
@@ -240,36 +210,64 @@ def _check_images(data: dict, report: CocoReport) -> dict:
     return images
 
 
-def _image_fault(image: object) -> str:
-    if not isinstance(image, Mapping):
-        return f'{image!r} is no record'
-    for key in ('id', 'file_name', 'width', 'height'):
-        if key not in image:
+def _is_id(value: object) -> bool:
+    return isinstance(value, int | str)
+
+
+def _is_length(value: object) -> bool:
+    return is_number(value) and value > 0
+
+
+def _is_box(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
+
+
+# What records must have, and whether a value can be.
+IMAGE_FIELDS = {
+    'id': _is_id,
+    'file_name': lambda value: isinstance(value, str) and value != '',
+    'width': _is_length,
+    'height': _is_length,
+}
+ANNOTATION_FIELDS = {
+    **dict.fromkeys(('id', 'image_id', 'category_id'), _is_id),
+    'bbox': _is_box,
+    'area': is_number,
+}
+
+
+def _sound_records(
+    data: dict, what: str, fields: Mapping[str, Callable[[object], bool]], report: CocoReport
+) -> Iterator[dict]:
+    """The images or annotations that have all they need; a ``bad_record`` of each other."""
+    for position, record in enumerate(data[f'{what}s']):
+        fault = _record_fault(record, fields)
+        if fault:
+            detail = f'{what} {position} of the list: {fault}'
+            report.add('bad_record', str(report.source.ann_file), detail)
+        else:
+            yield record
+
+
+def _record_fault(record: object, fields: Mapping[str, Callable[[object], bool]]) -> str:
+    """What a record lacks, in words; nothing where it is sound."""
+    if not isinstance(record, Mapping):
+        return f'{record!r} is no record'
+    for key, is_sound in fields.items():
+        if key not in record:
             return f'it has no {key}'
-    if not isinstance(image['id'], int | str):
-        return f'id={image["id"]!r}'
-    if not isinstance(image['file_name'], str) or not image['file_name']:
-        return f'file_name={image["file_name"]!r}'
-    for key in ('width', 'height'):
-        if not _is_number(image[key]) or image[key] <= 0:
-            return f'{key}={image[key]!r}'
+        if not is_sound(record[key]):
+            return f'{key}={record[key]!r}' + ' is not four numbers' * (key == 'bbox')
     return ''
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _check_annotations(data: dict, images: dict, labels: dict, report: CocoReport) -> Counter:
+def _check_annotations(
+    annotations: list[dict], images: dict, labels: dict, report: CocoReport
+) -> Counter:
     """How many usable objects each image id has."""
     objects: Counter = Counter()
     seen: set = set()
-    for position, annotation in enumerate(data['annotations']):
-        fault = _annotation_fault(annotation)
-        if fault:
-            place = f'annotation {position} of the list'
-            report.add('bad_record', str(report.source.ann_file), f'{place}: {fault}')
-            continue
+    for annotation in annotations:
         number, image = annotation['id'], images.get(annotation['image_id'])
         name = image['file_name'] if image else str(report.source.ann_file)
         if number in seen:
@@ -298,22 +296,6 @@ def _check_annotations(data: dict, images: dict, labels: dict, report: CocoRepor
     return objects
 
 
-def _annotation_fault(annotation: object) -> str:
-    if not isinstance(annotation, Mapping):
-        return f'{annotation!r} is no record'
-    for key in ('id', 'image_id', 'category_id', 'bbox', 'area'):
-        if key not in annotation:
-            return f'it has no {key}'
-        if key.endswith('id') and not isinstance(annotation[key], int | str):
-            return f'{key}={annotation[key]!r}'
-    box = annotation['bbox']
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        return f'bbox={box!r} is not four numbers'
-    if not _is_number(annotation['area']):
-        return f'area={annotation["area"]!r}'
-    return ''
-
-
 def _box_faults(annotation: Mapping, image: Mapping, labels: dict) -> Iterator[tuple[str, str]]:
     """Why mmdet leaves a box out or cuts it, in words."""
     category = annotation['category_id']
@@ -324,22 +306,18 @@ def _box_faults(annotation: Mapping, image: Mapping, labels: dict) -> Iterator[t
     if annotation.get('ignore'):
         yield 'ignored', 'ignore=1'
     x, y, width, height = annotation['bbox']
-    text = f'box {_short(x)}, {_short(y)}, {_short(width)} x {_short(height)}'
+    text = f'box {x:.6g}, {y:.6g}, {width:.6g} x {height:.6g}'
     size = f'in {image["width"]}x{image["height"]}'
     if width < 0 or height < 0:
         yield 'inverted_box', text
     if width < 1 or height < 1 or annotation['area'] <= 0:
-        yield 'empty_box', f'{text}, area {_short(annotation["area"])}'
+        yield 'empty_box', f'{text}, area {annotation["area"]:.6g}'
     inner_width = min(x + width, image['width']) - max(x, 0)
     inner_height = min(y + height, image['height']) - max(y, 0)
     if inner_width <= 0 or inner_height <= 0:
         yield 'outside_box', f'{text} {size}'
     if inner_width < width - TOLERANCE or inner_height < height - TOLERANCE:
         yield 'crossing_box', f'{text} {size}'
-
-
-def _short(value: float) -> str:
-    return f'{value:.6g}'
 
 
 def _check_mask(annotation: Mapping, image: Mapping, report: CocoReport) -> None:
@@ -356,33 +334,25 @@ def _check_mask(annotation: Mapping, image: Mapping, report: CocoReport) -> None
         report.add('invalid_mask', name, f'{where}: run lengths, but poly2mask=False')
     else:
         report.with_run_lengths.add(name)
-        _check_mask_size(mask, image, where, report)
-
-
-def _check_mask_size(mask: Mapping, image: Mapping, where: str, report: CocoReport) -> None:
-    if list(mask['size']) != [image['height'], image['width']]:
-        size = 'x'.join(map(str, reversed(mask['size'])))
-        detail = f'{where}: {size}, image {image["width"]}x{image["height"]}'
-        report.add('mask_size', image['file_name'], detail)
+        if list(mask['size']) != [image['height'], image['width']]:
+            size = 'x'.join(map(str, reversed(mask['size'])))
+            detail = f'{where}: {size}, image {image["width"]}x{image["height"]}'
+            report.add('mask_size', name, detail)
 
 
 def _check_objects(
-    data: dict, images: dict, labels: dict, objects: Counter, report: CocoReport
+    annotations: list[dict], images: dict, labels: dict, objects: Counter, report: CocoReport
 ) -> None:
     """Images that have nothing to learn from."""
-    annotated = {
-        annotation['image_id']
-        for annotation in data['annotations']
-        if not _annotation_fault(annotation) and labels.get(annotation['category_id'])
-    }
+    annotated = {a['image_id'] for a in annotations if labels.get(a['category_id'])}
     for number, image in images.items():
         if not objects[number]:
             kind = 'no_usable_objects' if number in annotated else 'no_objects'
             report.add(kind, image['file_name'], f'{image["width"]}x{image["height"]}')
     if report.source.training and not any(objects[number] for number in images):
         detail = (
-            f'{len(images)} images, {len(data["annotations"])} annotations, classes '
-            f'{", ".join(report.classes[:5])}{", ..." if len(report.classes) > 5 else ""}'
+            f'{len(images)} images, {report.num_annotations} annotations, classes '
+            f'{shorten(report.classes)}'
         )
         report.add('nothing_to_learn', str(report.source.ann_file), detail)
 
@@ -404,28 +374,15 @@ def _check_files(images: dict, report: CocoReport, read_images: bool) -> None:
         else:
             sound.append((path, image))
     if read_images:
-        # Threads do: decoding leaves Python's lock free.
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for (_, image), fault in zip(sound, pool.map(_decode, sound), strict=True):
-                if isinstance(fault, str):
-                    report.add('unreadable_image', image['file_name'], fault)
-                elif fault != (image['height'], image['width']):
-                    _add_other_size(image, fault, report)
-
-
-def _decode(item: tuple[str, Mapping]) -> str | tuple[int, int]:
-    """An image's height and width, or what is wrong with it."""
-    try:
-        return load_image(item[0]).shape[:2]
-    except DataError as error:
-        return str(error)
-
-
-def _add_other_size(image: Mapping, shape: tuple[int, int], report: CocoReport) -> None:
-    height, width = shape
-    detail = f'{width}x{height}, the annotation file has {image["width"]}x{image["height"]}'
-    if (width, height) == (image['height'], image['width']):
-        detail += ' (turned by its EXIF orientation?)'
-    # Masks in run lengths are of one size; polygons are drawn at any.
-    kind = 'mask_size' if image['file_name'] in report.with_run_lengths else 'other_size'
-    report.add(kind, image['file_name'], detail)
+        sizes = decode_all([path for path, _ in sound])
+        for (_, image), size in zip(sound, sizes, strict=True):
+            if isinstance(size, str):
+                report.add('unreadable_image', image['file_name'], size)
+            elif size != (image['height'], image['width']):
+                said = f'{image["width"]}x{image["height"]}'
+                detail = f'{size[1]}x{size[0]}, the annotation file has {said}'
+                if size == (image['width'], image['height']):
+                    detail += ' (turned by its EXIF orientation?)'
+                # Masks in run lengths are of one size; polygons are drawn at any.
+                masks = image['file_name'] in report.with_run_lengths
+                report.add('mask_size' if masks else 'other_size', image['file_name'], detail)

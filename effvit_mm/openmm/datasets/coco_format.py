@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import DataError
+from ...utils.text import shorten
 
 LISTS = ('images', 'annotations', 'categories')
-MAX_NAMED = 5
 
 
 def read_coco(path: str | Path) -> dict:
@@ -38,7 +37,7 @@ def read_coco(path: str | Path) -> dict:
         if not isinstance(data.get(key), list):
             raise DataError(
                 f'annotation file {path} is not COCO-style: it has no list {key!r}, but '
-                f'{some(list(data)) or "nothing"}'
+                f'{shorten(list(data)) or "nothing"}'
             )
     return data
 
@@ -63,19 +62,13 @@ def compare_classes(classes: tuple[str, ...], own: tuple[str, ...]) -> str:
     lacking = [name for name in classes if name not in own]
     if lacking:
         return (
-            f'its categories ({some(own)}) lack {len(lacking)} of {len(classes)} classes '
-            f'({some(lacking)}), which shifts the labels of the others'
+            f'its categories ({shorten(own)}) lack {len(lacking)} of {len(classes)} classes '
+            f'({shorten(lacking)}), which shifts the labels of the others'
         )
     order = [name for name in own if name in classes]
     if order != list(classes):
         return (
-            f'its categories come in another order ({some(order)}) than the classes '
-            f'({some(classes)}); labels go by the order of the file'
+            f'its categories come in another order ({shorten(order)}) than the classes '
+            f'({shorten(classes)}); labels go by the order of the file'
         )
     return ''
-
-
-def some(names: Sequence[object]) -> str:
-    """The first few names, for a message."""
-    more = ', ...' if len(names) > MAX_NAMED else ''
-    return ', '.join(map(str, names[:MAX_NAMED])) + more

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 
-from .coco_check import KINDS, CocoReport, Finding
-
-VERDICT = {True: 'breaks', False: 'passes'}
+from ...utils.text import shorten
+from .coco_check import KINDS, CocoReport
 
 
 def format_report(report: CocoReport, name: str, first: int = 5) -> str:
@@ -16,39 +15,35 @@ def format_report(report: CocoReport, name: str, first: int = 5) -> str:
     from rich.table import Table
 
     console = Console(file=io.StringIO(), width=160, color_system=None)
-    console.print(f'{name}: {summary(report)}', markup=False, highlight=False, soft_wrap=True)
-    if not report.findings:
-        console.print('no faults found')
-        return console.file.getvalue().rstrip()
-    table = Table(box=box.ROUNDED)
-    for title, side in (('fault', 'left'), ('count', 'right'), ('', 'left'), ('training', 'left')):
-        table.add_column(title, justify=side, overflow='fold')
-    groups = report.by_kind()
-    for kind, found in groups.items():
-        verdict = 'breaks' if report.is_fatal(kind) else ''
-        table.add_row(KINDS[kind].title, str(len(found)), verdict, report.effect(kind))
-    console.print(table)
-    for kind, found in groups.items():
-        lines = '\n  '.join([f'{KINDS[kind].title}:', *_lines(found, first)])
-        console.print(lines, markup=False, highlight=False, soft_wrap=True)
-    return console.file.getvalue().rstrip()
+    faults = faults_by_kind(report)
+    lines = [f'{name}: {summary(report)}', 'no faults found']
+    if faults:
+        table = Table('fault', box=box.ROUNDED)
+        table.add_column('count', justify='right')
+        table.add_column('')
+        table.add_column('training', overflow='fold')
+        for fault in faults:
+            verdict = 'breaks' if fault['verdict'] == 'breaks' else ''
+            table.add_row(fault['title'], str(fault['count']), verdict, fault['training'])
+        console.print(table)
+        lines[1] = console.file.getvalue().rstrip()
+        lines += ['\n  '.join([f'{f["title"]}:', *_first_lines(f, first)]) for f in faults]
+    return '\n'.join(lines)
 
 
 def summary(report: CocoReport) -> str:
     """Counts of images, boxes and classes in a line."""
-    boxes = ', '.join(f'{name} {report.boxes[name]}' for name in report.classes[:10])
-    more = ', ...' if len(report.classes) > 10 else ''
+    boxes = [f'{name} {report.boxes[name]}' for name in report.classes]
     return (
         f'{report.num_images} images, {report.num_annotations} annotations; usable boxes: '
-        f'{boxes}{more}'
+        f'{shorten(boxes, 10)}'
     )
 
 
-def _lines(found: list[Finding], first: int) -> list[str]:
-    lines = [f'{finding.file}: {finding.detail}' for finding in found[:first]]
-    if len(found) > first:
-        lines.append(f'... and {len(found) - first} more')
-    return lines
+def _first_lines(fault: dict, first: int) -> list[str]:
+    lines = ['{file}: {detail}'.format(**place) for place in fault['found'][:first]]
+    more = fault['count'] - len(lines)
+    return lines + [f'... and {more} more'] * (more > 0)
 
 
 def to_markdown(reports: dict[str, CocoReport], first: int = 20) -> str:
@@ -56,20 +51,34 @@ def to_markdown(reports: dict[str, CocoReport], first: int = 20) -> str:
     parts = ['# Check of COCO-style data\n']
     for name, report in reports.items():
         parts.append(f'## {name}\n\n`{report.source.ann_file}`: {summary(report)}\n')
-        if not report.findings:
+        faults = faults_by_kind(report)
+        if not faults:
             parts.append('No faults found.\n')
             continue
         parts.append('| fault | count | breaks | what training does |\n| --- | --: | --- | --- |')
-        groups = report.by_kind()
-        for kind, found in groups.items():
-            verdict = 'yes' if report.is_fatal(kind) else 'no'
-            title = KINDS[kind].title
-            parts.append(f'| {title} | {len(found)} | {verdict} | {report.effect(kind)} |')
-        for kind, found in groups.items():
-            parts.append(f'\n### {KINDS[kind].title}\n')
-            parts += [f'- {line}' for line in _lines(found, first)]
+        for fault in faults:
+            verdict = 'yes' if fault['verdict'] == 'breaks' else 'no'
+            parts.append('| {title} | {count} | {} | {training} |'.format(verdict, **fault))
+        for fault in faults:
+            lines = [f'- {line}' for line in _first_lines(fault, first)]
+            parts += [f'\n### {fault["title"]}\n', *lines]
         parts.append('')
     return '\n'.join(parts)
+
+
+def faults_by_kind(report: CocoReport) -> list[dict]:
+    """Each kind of fault that was found: what it is, what it does, how many and where."""
+    return [
+        {
+            'kind': kind,
+            'title': KINDS[kind].title,
+            'verdict': 'breaks' if report.is_fatal(kind) else 'passes',
+            'training': report.effect(kind),
+            'count': len(found),
+            'found': [{'file': f.file, 'detail': f.detail} for f in found],
+        }
+        for kind, found in report.by_kind().items()
+    ]
 
 
 def to_dict(reports: dict[str, CocoReport]) -> dict:
@@ -81,17 +90,7 @@ def to_dict(reports: dict[str, CocoReport]) -> dict:
             'annotations': report.num_annotations,
             'classes': list(report.classes),
             'usable_boxes': {name: report.boxes[name] for name in report.classes},
-            'faults': [
-                {
-                    'kind': kind,
-                    'title': KINDS[kind].title,
-                    'verdict': VERDICT[report.is_fatal(kind)],
-                    'training': report.effect(kind),
-                    'count': len(found),
-                    'found': [{'file': f.file, 'detail': f.detail} for f in found],
-                }
-                for kind, found in report.by_kind().items()
-            ],
+            'faults': faults_by_kind(report),
         }
         for name, report in reports.items()
     }

@@ -7,12 +7,12 @@ from contextlib import redirect_stdout
 from io import StringIO
 
 from ...errors import DataError
-from ...sample_data.digit_images import CLASSES, SPLITS
+from ...sample_data.digit_images import CLASSES
 from ...sample_data.folders import make_once
 from ...sample_data.scenes import build_digit_scenes
 from ..registry import DATASETS
 from .coco_format import category_names, compare_classes, read_coco
-from .scan import SkipCorrupt
+from .scan import SkipCorrupt, check_split
 
 with redirect_stdout(StringIO()):  # it prints that OneDL's platform is not installed
     from mmdet.datasets import CocoDataset
@@ -85,8 +85,7 @@ class DigitScenes(CocoDataset):
     def place(data_root: str | None, split: str | None) -> dict:
         """Where annotations and images are: arguments of ``CocoDataset``; None: the default."""
         split = split or 'train'
-        if split not in SPLITS:
-            raise DataError(f"DigitScenes has the splits 'train' and 'test', not {split!r}")
+        check_split('DigitScenes', split)
         return {
             'data_root': data_root or 'data/digit_scenes',
             'ann_file': f'annotations/{split}.json',

@@ -12,14 +12,16 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mmengine import dist
 from mmengine.logging import MMLogger, print_log
 
-from ...errors import DataError
+from ...errors import DataError, UserError
+from ...sample_data.digit_images import SPLITS
+from ...utils.files import write_text
 from ...utils.images import load_image
 
 PROGRESS_SECONDS = 30
@@ -45,30 +47,36 @@ def find_corrupt(paths: Sequence[str], name: str = 'data set') -> dict[str, str]
     return {path: faults[path] for path in paths if path in faults}
 
 
-def _fault(path: str) -> tuple[str, str] | None:
+def decode_all(paths: Sequence[str]) -> Iterator[tuple[int, int] | str]:
+    """Height and width of each image, or what is wrong with its file."""
+    # Threads do: decoding leaves Python's lock free.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for begin in range(0, len(paths), CHUNK):
+            yield from pool.map(_decode, paths[begin : begin + CHUNK])
+
+
+def _decode(path: str) -> tuple[int, int] | str:
     try:
-        load_image(path)
+        return load_image(path).shape[:2]
     except DataError as error:
-        return path, str(error)
-    return None
+        return str(error)
 
 
 def _scan(paths: Sequence[str], name: str) -> dict[str, str]:
     faults: dict[str, str] = {}
     start = last = time.monotonic()
-    # Threads do: decoding leaves Python's lock free.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for begin in range(0, len(paths), CHUNK):
-            faults.update(filter(None, pool.map(_fault, paths[begin : begin + CHUNK])))
-            done, now = min(begin + CHUNK, len(paths)), time.monotonic()
-            if now - last > PROGRESS_SECONDS:
-                left = (now - start) / done * (len(paths) - done)
-                print_log(
-                    f'{name}: {done} of {len(paths)} images checked, {len(faults)} corrupt, '
-                    f'{left / 60:.0f} min left',
-                    'current',
-                )
-                last = now
+    for done, (path, fault) in enumerate(zip(paths, decode_all(paths), strict=True), 1):
+        if isinstance(fault, str):
+            faults[path] = fault
+        now = time.monotonic()
+        if now - last > PROGRESS_SECONDS:
+            left = (now - start) / done * (len(paths) - done)
+            print_log(
+                f'{name}: {done} of {len(paths)} images checked, {len(faults)} corrupt, '
+                f'{left / 60:.0f} min left',
+                'current',
+            )
+            last = now
     return faults
 
 
@@ -95,13 +103,17 @@ def _read_cache(file: Path) -> dict[str, str] | None:
 
 
 def _write_cache(file: Path, faults: dict[str, str]) -> None:
-    temporary = file.with_suffix(f'.{os.getpid()}.tmp')
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(faults))
-        temporary.replace(file)
-    except OSError as error:
+        write_text(file, json.dumps(faults))
+    except (OSError, UserError) as error:
         print_log(f'the check for corrupt images cannot be kept in {file}: {error}', 'current')
+
+
+def check_split(dataset: str, split: str) -> None:
+    """Raise a DataError where ``split`` is neither ``'train'`` nor ``'test'``."""
+    if split not in SPLITS:
+        raise DataError(f"{dataset} has the splits 'train' and 'test', not {split!r}")
 
 
 class SkipCorrupt:
@@ -131,16 +143,12 @@ class SkipCorrupt:
         if len(faults) == len(samples):
             raise DataError(f'{name}: none of its {len(samples)} images can be decoded')
         if faults and dist.is_main_process():
-            self._report(name, faults, len(samples))
+            logger = MMLogger.get_current_instance()
+            for message in list(faults.values())[:MAX_NAMED]:
+                logger.warning(f'skipped: {message}')
+            more = f', the first {MAX_NAMED} of them named above' if len(faults) > MAX_NAMED else ''
+            logger.warning(f'{name}: skipped {len(faults)} corrupt images of {len(samples)}{more}')
         return [sample for sample in samples if sample['img_path'] not in faults]
 
     def _place(self) -> str:
         return (self.data_prefix or {}).get('img_path') or self.data_root
-
-    @staticmethod
-    def _report(name: str, faults: dict[str, str], total: int) -> None:
-        logger = MMLogger.get_current_instance()
-        for message in list(faults.values())[:MAX_NAMED]:
-            logger.warning(f'skipped: {message}')
-        more = f', the first {MAX_NAMED} of them named above' if len(faults) > MAX_NAMED else ''
-        logger.warning(f'{name}: skipped {len(faults)} corrupt images of {total}{more}')

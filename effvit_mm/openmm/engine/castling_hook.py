@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from mmengine.hooks import Hook
-from torch import nn
 
 from ...attention import LinearAngularAttention
 from ...errors import ConfigError
@@ -40,7 +39,11 @@ class MaskedSoftmaxHook(Hook):
         self.layers: dict[str, LinearAngularAttention] = {}
 
     def before_train(self, runner) -> None:
-        self.layers = find_layers(runner.model)
+        self.layers = {
+            name.removeprefix('module.'): module
+            for name, module in runner.model.named_modules()
+            if isinstance(module, LinearAngularAttention) and module.masked_softmax
+        }
         if not self.layers:
             raise ConfigError(
                 'custom_hooks: MaskedSoftmaxHook finds no LinearAngularAttention with a masked '
@@ -76,12 +79,3 @@ class MaskedSoftmaxHook(Hook):
                 f'epoch {runner.epoch + 1}: masked softmax keeps {overall:.2%} of its entries '
                 f'({low:.2%} to {high:.2%} by layer)'
             )
-
-
-def find_layers(model: nn.Module) -> dict[str, LinearAngularAttention]:
-    """The linear-angular layers of a model that have the masked branch, by name."""
-    return {
-        name.removeprefix('module.'): module
-        for name, module in model.named_modules()
-        if isinstance(module, LinearAngularAttention) and module.masked_softmax
-    }

@@ -102,28 +102,27 @@ class CheckpointHook(_CheckpointHook):
                 raise ConfigError(unknown_metric_message(key, metrics))
         self._old_best = self._best_paths()
         # With no path to an old best, mmengine has nothing to delete before it saves.
-        if hasattr(self, 'best_ckpt_path'):
-            self.best_ckpt_path = None
-        else:
-            self.best_ckpt_path_dict = dict.fromkeys(self.best_ckpt_path_dict)
+        self._set_best_paths(dict.fromkeys(self._old_best))
         super()._save_best_checkpoint(runner, metrics)
-        self._restore_unbeaten()
+        unbeaten = {
+            key: path or self._old_best.get(key) for key, path in self._best_paths().items()
+        }
+        self._set_best_paths(unbeaten)
         if is_main_process():
             self._delete(self._outdated_best())
         self._old_best = {}
 
     def _best_paths(self) -> dict[str, str | None]:
+        """The best checkpoint by metric; mmengine has an attribute of its own for a single one."""
         if hasattr(self, 'best_ckpt_path'):
             return {'': self.best_ckpt_path}
         return dict(self.best_ckpt_path_dict)
 
-    def _restore_unbeaten(self) -> None:
-        for key, path in self._best_paths().items():
-            if path is None and self._old_best.get(key) is not None:
-                if hasattr(self, 'best_ckpt_path'):
-                    self.best_ckpt_path = self._old_best[key]
-                else:
-                    self.best_ckpt_path_dict[key] = self._old_best[key]
+    def _set_best_paths(self, paths: dict[str, str | None]) -> None:
+        if hasattr(self, 'best_ckpt_path'):
+            self.best_ckpt_path = paths['']
+        else:
+            self.best_ckpt_path_dict = paths
 
     def _outdated_best(self) -> list[str]:
         """Best checkpoints that better ones have taken the place of in this validation."""
@@ -154,10 +153,11 @@ def find_checkpoints(folder: str | Path, by_epoch: bool = True) -> list[Path]:
     Goes by the number in the name (times change when a folder is copied); where both kinds lie,
     the kind that the training writes comes first.
     """
-    found: list[tuple[bool, int, Path]] = []
-    for path in Path(folder).glob('*.pth'):
-        if match := re.fullmatch(r'(epoch|iter)_(\d+)\.pth', path.name):
-            found.append(((match[1] == 'epoch') == by_epoch, int(match[2]), path))
+    found = [
+        ((match[1] == 'epoch') == by_epoch, int(match[2]), path)
+        for path in Path(folder).glob('*.pth')
+        if (match := re.fullmatch(r'(epoch|iter)_(\d+)\.pth', path.name))
+    ]
     return [path for *_, path in sorted(found, reverse=True)]
 
 

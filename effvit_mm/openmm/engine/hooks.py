@@ -37,8 +37,7 @@ class ReseedHook(Hook):
     priority = 'HIGHEST'
 
     def before_train_epoch(self, runner) -> None:
-        by_epoch = _by_epoch(runner)
-        seed_everything(runner.seed, runner.epoch if by_epoch else runner.iter, get_rank())
+        seed_everything(runner.seed, _steps_done(runner), get_rank())
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if not _by_epoch(runner):
@@ -46,11 +45,13 @@ class ReseedHook(Hook):
 
 
 def _by_epoch(runner) -> bool:
-    return (
-        runner.log_processor.by_epoch
-        if runner.train_loop is None
-        else (hasattr(runner.train_loop, 'run_epoch'))
-    )
+    loop = runner.train_loop
+    return runner.log_processor.by_epoch if loop is None else hasattr(loop, 'run_epoch')
+
+
+def _steps_done(runner) -> int:
+    """Epochs, or iterations in a training by iteration."""
+    return runner.epoch if _by_epoch(runner) else runner.iter
 
 
 def seed_everything(*entropy: int) -> None:
@@ -85,9 +86,7 @@ class NonFiniteLossHook(Hook):
 def check_finite_weights(model: nn.Module, path: Path) -> None:
     """Raise before useless weights are saved: a finite loss can still give a gradient that is not.
 
-    Raises:
-        UserError: Parameters are NaN or infinite; names the file that is not written and the last
-            one that was.
+    The error names ``path``, which is not written, and the last checkpoint that was.
     """
     broken = [name for name, value in model.named_parameters() if not value.isfinite().all()]
     if broken:
@@ -144,7 +143,7 @@ class RecordHook(Hook):
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
         if not hasattr(self, 'history'):  # a validation outside of a training
             return
-        step = runner.epoch if _by_epoch(runner) else runner.iter
+        step = _steps_done(runner)
         self._entry(step)['metrics'] = {
             name: float(value)
             for name, value in (metrics or {}).items()
@@ -158,11 +157,10 @@ class RecordHook(Hook):
         self._draw(runner)
 
     def _entry(self, step: int) -> dict:
-        for entry in self.history:
-            if entry['step'] == step:
-                return entry
-        self.history.append({'step': step})
-        return self.history[-1]
+        entry = next((entry for entry in self.history if entry['step'] == step), None)
+        if entry is None:
+            self.history.append(entry := {'step': step})
+        return entry
 
     def _store(self, runner) -> None:
         # Copies: what is in the hub must not change under a checkpoint being written.
@@ -188,12 +186,11 @@ class ValidateOnResumeHook(Hook):
 
     def before_train(self, runner) -> None:
         loop = runner.train_loop
-        step = runner.epoch if _by_epoch(runner) else runner.iter
+        step = _steps_done(runner)
         last = runner.max_epochs if _by_epoch(runner) else runner.max_iters
         if step == 0 or runner.val_loop is None or step < loop.val_begin:
             return
-        if step % loop.val_interval and step != last:
-            return
-        if runner.message_hub.runtime_info.get(VALIDATED) != step:
+        due = step % loop.val_interval == 0 or step == last
+        if due and runner.message_hub.runtime_info.get(VALIDATED) != step:
             runner.logger.info(f'the run before was stopped in the validation at {step}: repeat it')
             runner.val_loop.run()

@@ -12,8 +12,6 @@ from torch import nn
 from ...errors import ConfigError
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
-LOW_PRECISION = {'bfloat16': torch.bfloat16, torch.bfloat16: torch.bfloat16, None: torch.bfloat16}
-
 
 @OPTIM_WRAPPERS.register_module()
 class CPUAmpOptimWrapper(OptimWrapper):
@@ -28,17 +26,16 @@ class CPUAmpOptimWrapper(OptimWrapper):
     """
 
     def __init__(self, dtype: str | torch.dtype | None = None, **kwargs) -> None:
-        if dtype not in LOW_PRECISION:
+        if dtype not in (None, 'bfloat16', torch.bfloat16):
             raise ConfigError(
                 f"optim_wrapper.dtype={dtype!r}: on the CPU mixed precision is 'bfloat16' only"
             )
         super().__init__(**kwargs)
-        self.cast_dtype = LOW_PRECISION[dtype]
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast around the forward pass, within what accumulation needs."""
-        with super().optim_context(model), torch.autocast('cpu', dtype=self.cast_dtype):
+        with super().optim_context(model), torch.autocast('cpu', dtype=torch.bfloat16):
             yield
 
 
@@ -67,7 +64,7 @@ class MergedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def settings_of(self, parameter: nn.Parameter, group: dict, model: nn.Module) -> tuple:
         """What parameters must have in common to share a group; may change ``group``."""
-        return tuple(sorted(group.items(), key=lambda item: item[0]))
+        return tuple(sorted(group.items()))
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -83,10 +80,6 @@ class LayerDecayOptimWrapperConstructor(MergedOptimWrapperConstructor):
     Args:
         optim_wrapper_cfg: As in mmengine; ``optimizer.lr`` is the rate of the last layer.
         paramwise_cfg: ``layer_decay_rate``, above 0 and at most 1, and mmengine's options.
-
-    Raises:
-        ConfigError: The rate is missing or out of range, the optimizer has no ``lr``, or the model
-            has no backbone with ``get_layer_depth(name, prefix)``.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
@@ -112,16 +105,16 @@ class LayerDecayOptimWrapperConstructor(MergedOptimWrapperConstructor):
 
     def _scales(self, model: nn.Module) -> dict[nn.Parameter, tuple[float, int]]:
         """The factor of each parameter's rate, and its layer."""
-        backbones = [n for n, m in model.named_modules() if hasattr(m, 'get_layer_depth') and n]
-        if not backbones:
+        layered = (n for n, m in model.named_modules() if hasattr(m, 'get_layer_depth') and n)
+        path = next(layered, None)
+        if path is None:
             raise ConfigError(
                 'optim_wrapper.constructor: layer-wise decay needs a backbone that knows its '
                 f'layers (get_layer_depth); {type(model).__name__} has none'
             )
-        prefix = f'{backbones[0]}.'
-        backbone = model.get_submodule(backbones[0])
+        backbone = model.get_submodule(path)
         scales = {}
         for name, parameter in model.named_parameters():
-            depth, count = backbone.get_layer_depth(name, prefix)
+            depth, count = backbone.get_layer_depth(name, f'{path}.')
             scales[parameter] = (self.rate ** (count - 1 - depth), depth)
         return scales

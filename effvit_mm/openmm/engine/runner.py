@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
+import random
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +44,6 @@ def seed_worker(worker_id: int) -> None:
     mmengine's own function seeds all epochs alike: the same augmentations again and again. A signal
     is the main process's affair: workers are ended by it.
     """
-    import random
-
     seed = torch.initial_seed()
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -166,33 +164,23 @@ class Runner(_Runner):
         """On CPUs DDP takes no device ids, which mmengine always passes, and no SyncBatchNorm."""
         if not self.distributed or torch.cuda.is_available():
             return super().wrap_model(model_wrapper_cfg, model)
-        model_wrapper_cfg = dict(
-            model_wrapper_cfg
-            or {
-                'broadcast_buffers': False,
-                'find_unused_parameters': self.cfg.get('find_unused_parameters', False),
-            }
-        )
-        model_wrapper_cfg.setdefault('type', 'MMDistributedDataParallel')
-        model_wrapper_cfg['device_ids'] = None
-        with self._without_sync_bn():
-            return super().wrap_model(model_wrapper_cfg, revert_sync_batchnorm(model))
-
-    @contextmanager
-    def _without_sync_bn(self) -> Iterator[None]:
-        """The key is put back: the config that is written down is to serve on GPUs too."""
+        unused = self.cfg.get('find_unused_parameters', False)
+        wrapper = model_wrapper_cfg or {
+            'broadcast_buffers': False,
+            'find_unused_parameters': unused,
+        }
+        wrapper = {'type': 'MMDistributedDataParallel', **wrapper, 'device_ids': None}
         wanted = self.cfg.get('sync_bn')
         if wanted is None:
-            yield
-            return
+            return super().wrap_model(wrapper, revert_sync_batchnorm(model))
         self.logger.info(
             f'sync_bn={wanted!r} is left out: SyncBatchNorm does not run on CPUs; batch norms take '
             "the statistics of their own process's images"
         )
         self.cfg.sync_bn = None
         try:
-            yield
-        finally:
+            return super().wrap_model(wrapper, revert_sync_batchnorm(model))
+        finally:  # the config that is written down is to serve on GPUs too
             self.cfg.sync_bn = wanted
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
@@ -286,9 +274,8 @@ class Runner(_Runner):
         To resume and to test everything must fit. To start a training from pretrained weights
         another number of classes is the usual case: those tensors are left out, and named.
         """
-        content, self._content = self._content, None
-        if content is None:
-            content = read_checkpoint(filename, trust=self._trust)
+        content = self._content or read_checkpoint(filename, trust=self._trust)
+        self._content = None
         training = self._train_loop is not None and not isinstance(self._train_loop, dict)
         model = getattr(self.bare_model, 'module', self.bare_model)  # test-time augmentation
         report = fit_checkpoint(
@@ -348,11 +335,7 @@ class Runner(_Runner):
 
 
 def build_runner(cfg: Config) -> _Runner:
-    """The runner that the config names.
-
-    Raises:
-        ConfigError: There is no such runner, or what it builds at once cannot be built.
-    """
+    """The runner that the config names, with what it builds at once."""
     if find_class(root.RUNNERS, cfg.runner_type) is None:
         raise ConfigError(
             f"runner_type={cfg.runner_type!r}: no such runner; use 'effvit_mm.Runner'"

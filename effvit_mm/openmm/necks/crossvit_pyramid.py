@@ -14,16 +14,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from .levels import (
-    ConvNorm,
-    ExtraLevels,
-    Size,
-    check_channels,
-    check_levels,
-    level_size,
-    level_strides,
-    upsampling,
-)
+from .levels import ConvNorm, ExtraLevels, Size, check_channels, level_size, upsampling
 
 STRIDES = (4, 8, 16, 32)
 
@@ -79,9 +70,8 @@ class CrossViTPyramid(BaseModule):
         if start_level == 0:
             self.fine = upsampling(small, 1).append(ConvNorm(small // 2, out_channels, 1))
         self.smooth = nn.ModuleList(ConvNorm(out_channels, out_channels, 3) for _ in self.strides)
-        extra = check_levels(num_outs, len(self.strides))
-        self.extra = ExtraLevels(out_channels, extra, add_extra_convs)
-        self.out_strides = level_strides(self.strides, num_outs)
+        self.extra = ExtraLevels(out_channels, self.strides, num_outs, add_extra_convs)
+        self.out_strides = self.extra.strides
 
     def forward(self, inputs: Sequence[Tensor], size: Size | None = None) -> tuple[Tensor, ...]:
         check_channels(inputs, self.in_channels, type(self).__name__)
@@ -89,17 +79,17 @@ class CrossViTPyramid(BaseModule):
         if size is None:
             size = (16 * large.shape[2], 16 * large.shape[3])
         sizes = {stride: level_size(size, stride) for stride in STRIDES}
-        small, large = resize(small, sizes[8]), resize(large, sizes[16])
+        small, large = _resize(small, sizes[8]), _resize(large, sizes[16])
         levels = [self.small(small), self.large(large), self.coarse(large)]
         if len(self.strides) == 4:
-            levels.insert(0, resize(self.fine(small), sizes[4]))
+            levels.insert(0, _resize(self.fine(small), sizes[4]))
         for i in range(len(levels) - 2, -1, -1):
             coarser = F.interpolate(levels[i + 1], size=levels[i].shape[2:], mode='nearest')
             levels[i] = levels[i] + coarser
         return self.extra([conv(x) for conv, x in zip(self.smooth, levels, strict=True)])
 
 
-def resize(x: Tensor, size: Size) -> Tensor:
+def _resize(x: Tensor, size: Size) -> Tensor:
     """A map ``(B, C, h, w)`` as ``(B, C, H, W)``, bilinear, where its size is another."""
     if x.shape[2:] == size:
         return x

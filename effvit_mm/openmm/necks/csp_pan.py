@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ...deploy import deployed_as, fold_batch_norms
 from ..registry import MODELS
-from .levels import check_channels, check_levels, level_strides
+from .levels import check_channels, level_strides
 
 
 class ConvBN(nn.Sequential):
@@ -110,15 +110,15 @@ class CSPPAN(BaseModule):
         if type(kernel) is not int or kernel < 1 or kernel % 2 == 0:
             raise ValueError(f'kernel={kernel!r}: an odd number is needed')
         steps = range(len(in_channels) - 1)
-        extra = check_levels(num_outs, len(in_channels))
         self.in_channels, self.out_channels = tuple(in_channels), out_channels
         self.narrow = nn.ModuleList(ConvBN(width, out_channels, 1) for width in in_channels)
         self.top_down = nn.ModuleList(CSPFusion(out_channels, kernel) for _ in steps)
         self.halve = nn.ModuleList(separable(out_channels, kernel, stride=2) for _ in steps)
         self.bottom_up = nn.ModuleList(CSPFusion(out_channels, kernel) for _ in steps)
-        self.extra = nn.ModuleList(separable(out_channels, kernel, stride=2) for _ in range(extra))
         strides = [in_stride * 2**i for i in range(len(in_channels))]
         self.out_strides = level_strides(strides, num_outs)
+        extra = range(num_outs - len(strides))
+        self.extra = nn.ModuleList(separable(out_channels, kernel, stride=2) for _ in extra)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         check_channels(inputs, self.in_channels, type(self).__name__)

@@ -47,15 +47,17 @@ class ExtraLevels(nn.Module):
 
     Args:
         channels: Of the pyramid.
-        count: Levels to add.
+        strides: Of the pyramid's levels; the attribute ``strides`` has the added ones too.
+        num_outs: Levels in all.
         convs: By 3 x 3 convolutions, a ReLU between two, as RetinaNet has it (Lin et al., "Focal
             Loss for Dense Object Detection", 2017); otherwise every second cell is taken, a max
             pooling of one cell, as Mask R-CNN has it.
     """
 
-    def __init__(self, channels: int, count: int, convs: bool) -> None:
+    def __init__(self, channels: int, strides: Sequence[float], num_outs: int, convs: bool) -> None:
         super().__init__()
-        self.count = count
+        self.strides = level_strides(strides, num_outs)
+        self.count = count = num_outs - len(strides)
         self.convs = nn.ModuleList(
             nn.Conv2d(channels, channels, 3, 2, 1) for _ in range(count if convs else 0)
         )
@@ -72,7 +74,13 @@ class ExtraLevels(nn.Module):
 
 
 def level_strides(strides: Sequence[float], num_outs: int) -> tuple[float, ...]:
-    """``strides`` and those of extra levels, each twice the one before; ints where they are."""
+    """``strides`` and those of extra levels, each twice the one before; ints where they are.
+
+    Raises:
+        ValueError: ``num_outs`` is no int, or less than there are strides.
+    """
+    if type(num_outs) is not int or num_outs < len(strides):
+        raise ValueError(f'num_outs={num_outs!r}: an int of {len(strides)} or more is needed')
     every = [*strides, *(strides[-1] * 2 ** (i + 1) for i in range(num_outs - len(strides)))]
     return tuple(int(stride) if stride == int(stride) else stride for stride in every)
 
@@ -81,17 +89,6 @@ def level_size(size: Size, stride: float) -> Size:
     """(H, W) of the map of a stride for an image of ``size`` pixels, rounded up."""
     height, width = (-int(-side // stride) for side in size)
     return height, width
-
-
-def check_levels(num_outs: int, levels: int) -> int:
-    """How many extra levels make ``num_outs`` of ``levels``.
-
-    Raises:
-        ValueError: ``num_outs`` is no int, or less than ``levels``.
-    """
-    if type(num_outs) is not int or num_outs < levels:
-        raise ValueError(f'num_outs={num_outs!r}: an int of {levels} or more is needed')
-    return num_outs - levels
 
 
 def check_channels(maps: Sequence[Tensor], channels: Sequence[int], name: str) -> None:

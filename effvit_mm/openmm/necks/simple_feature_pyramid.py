@@ -13,16 +13,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from .levels import (
-    ConvNorm,
-    ExtraLevels,
-    Size,
-    check_channels,
-    check_levels,
-    level_size,
-    level_strides,
-    upsampling,
-)
+from .levels import ConvNorm, ExtraLevels, Size, check_channels, level_size, upsampling
 
 # Scale of a level -> how often the map is doubled (positive) or halved (negative).
 SCALES = {4: 2, 2: 1, 1: 0, 0.5: -1, 0.25: -2}
@@ -77,9 +68,9 @@ class SimpleFeaturePyramid(BaseModule):
             )
         self.in_channels, self.out_channels, self.scales = in_channels, out_channels, scales
         self.levels = nn.ModuleList(self._level(SCALES[scale]) for scale in scales)
-        extra = check_levels(num_outs, len(scales))
-        self.extra = ExtraLevels(out_channels, extra, add_extra_convs)
-        self.out_strides = level_strides([in_stride / scale for scale in scales], num_outs)
+        strides = [in_stride / scale for scale in scales]
+        self.extra = ExtraLevels(out_channels, strides, num_outs, add_extra_convs)
+        self.out_strides = self.extra.strides
 
     def _level(self, doublings: int) -> nn.Sequential:
         up = max(doublings, 0)

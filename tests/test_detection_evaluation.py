@@ -163,6 +163,22 @@ def test_figures_by_class_and_size(tmp_path):
     assert everything.count == len(real) == sum(row.count for row in sizes)
 
 
+def test_precision_by_class_bears_the_name_of_its_class(tmp_path):
+    """The file lists its categories in another order than that of their ids."""
+    data, predictions = as_they_are(detections.random_truth())
+    detections.write(tmp_path, data, predictions)
+    metric = build_metric(tmp_path, metric='bbox', classwise=True)
+    keys = ('bboxes', 'labels', 'scores')
+    for image in predictions:
+        values = {key: torch.tensor(image['pred_instances'][key]) for key in keys}
+        values['bboxes'] = values['bboxes'].reshape(-1, 4)
+        metric.process({}, [{**image, 'pred_instances': values}])
+    figures = metric.evaluate(len(predictions))
+    for row in read_figures(metric.evaluations['bbox']).classes:
+        got = figures[f'coco/{row.name}_precision']
+        assert got == pytest.approx(row.ap, abs=5e-4, nan_ok=True), row.name
+
+
 def run_pycocotools_of(truth, predictions, number):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval

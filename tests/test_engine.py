@@ -14,6 +14,7 @@ from trainer import REPOSITORY, forget_runs, make_folder, write_config
 from effvit_mm.errors import CheckpointError, ConfigError, UserError
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.config import preparing as configure
+from effvit_mm.openmm.config.building import building
 from effvit_mm.openmm.engine.checkpoints import find_checkpoints
 from effvit_mm.openmm.engine.runner import Runner
 from effvit_mm.utils.files import remove_stale_temporaries, written_atomically
@@ -428,3 +429,11 @@ def test_test_of_the_deployed_form(trained, data, tmp_path, capfd):
     common = [str(config), str(work / 'epoch_3.pth'), '--work-dir', str(tmp_path / 't')]
     assert cli.test([*common, '--deploy']) == 2
     assert 'no part of ImageClassifier has a deployed form' in capfd.readouterr().err
+
+
+def test_what_data_sets_print_is_seen_but_for_the_progress_of_pycocotools(capsys):
+    with building({}, 'train_dataloader'):
+        print('creating index...')
+        print('read', 3, 'files')
+        print('index created!')
+    assert capsys.readouterr().out == 'read 3 files\n'

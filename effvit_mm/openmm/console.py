@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TextIO
 
 import cv2
 
@@ -78,6 +79,33 @@ def import_quietly(scope: str) -> None:
             importlib.import_module(f'{scope}.datasets')
             importlib.import_module(f'{scope}.models')
             importlib.import_module('effvit_mm.openmm.datasets')  # takes in mmpretrain's
+
+
+class _WithoutProgress:
+    """A text stream that leaves out pycocotools' lines of progress."""
+
+    lines = re.compile(
+        r'loading annotations into memory|creating index|index created!|Loading and preparing'
+        r'|D(one|ONE) \(t='
+    )
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._left_out = stream, False
+
+    def write(self, text: str) -> int:
+        """Pass text on, unless it is such a line; ``print`` writes a line's end by itself."""
+        line_end, self._left_out = self._left_out and text == '\n', bool(self.lines.match(text))
+        return len(text) if line_end or self._left_out else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def without_progress() -> Iterator[None]:
+    """Leave pycocotools' lines of progress out of what is printed in the block, nothing else."""
+    with contextlib.redirect_stdout(_WithoutProgress(sys.stdout)):
+        yield
 
 
 @contextlib.contextmanager

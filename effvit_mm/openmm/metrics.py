@@ -101,8 +101,8 @@ class CocoMetric(mmdet.CocoMetric):
     def _figures(self, kind: str, evaluation: Any) -> dict[str, float]:
         figures = {}
         if self.classwise:
-            for index, number in enumerate(self.cat_ids):
-                name = self._coco_api.loadCats(number)[0]['name']
+            for index, number in enumerate(evaluation.params.catIds):  # sorted, as precision is
+                name = self._coco_api.loadCats(int(number))[0]['name']
                 precision = evaluation.eval['precision'][:, :, index, 0, -1]
                 figures[f'{name}_precision'] = round(mean_of(precision), 3)
         for name in self.metric_items or STATS[:6]:

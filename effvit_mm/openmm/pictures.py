@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from mmcv.transforms import Normalize
 from mmengine.structures import BaseDataElement, InstanceData
 
 from ..visualization.pictures import (
@@ -51,9 +52,8 @@ def draw_samples(dataset: Any, indices: Sequence[int]) -> Iterator[tuple[str, np
 def normalization(pipeline: Sequence[object]) -> dict[str, Any]:
     """Mean, standard deviation and channel order that a pipeline has applied."""
     for step in pipeline:
-        if type(step).__name__ == 'Normalize' and hasattr(step, 'mean'):
-            rgb = bool(getattr(step, 'to_rgb', False))
-            return {'mean': step.mean, 'std': step.std, 'is_rgb': rgb}
+        if isinstance(step, Normalize):
+            return {'mean': step.mean, 'std': step.std, 'is_rgb': bool(step.to_rgb)}
     return {}
 
 

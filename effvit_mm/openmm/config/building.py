@@ -6,16 +6,16 @@ import copy
 import re
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
-from io import StringIO
+from contextlib import contextmanager
 from typing import Any
 
 import mmengine.registry as root
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+from mmengine.registry import DefaultScope, Registry
 
 from ...errors import ConfigError, UserError
+from ..console import without_progress
 
 # What constructors raise for values that they cannot work with.
 BUILD_ERRORS = (
@@ -35,7 +35,7 @@ def building(cfg: Mapping | Config, *keys: str) -> Iterator[None]:
     ``keys`` are top-level ones, as ``'model'``. The ConfigError names path and type of the dict.
     """
     try:
-        with redirect_stdout(StringIO()):  # pycocotools tells of every file that it reads
+        with without_progress():
             yield
     except UserError:
         raise
@@ -62,23 +62,34 @@ def _parts(value: Any, path: str) -> Iterator[tuple[str, Mapping]]:
 
 def _fails_alike(path: str, node: Mapping, error: Exception) -> bool:
     """Whether this part, built alone, raises the same error."""
-    key = path.partition('.')[0].partition('[')[0]
-    arguments: dict = {}
-    if key == 'model':
-        registry = root.MODELS
-    elif key.endswith('_dataloader'):
-        registry = root.TRANSFORMS if 'pipeline' in path or 'transforms' in path else root.DATASETS
-    elif key == 'optim_wrapper':
-        registry = root.OPTIMIZERS
-        arguments = {'params': [torch.nn.Parameter(torch.zeros(1))]}
-    else:
-        registry = root.METRICS if key.endswith('_evaluator') else root.HOOKS
+    registry, arguments = _registry_of(path)
     node = {name: value for name, value in node.items() if name != 'priority'}
     try:
         registry.build(copy.deepcopy(node), default_args=arguments)
     except Exception as other:  # whatever another part raises is compared
         return type(other) is type(error) and one_line(other) == one_line(error)
     return False
+
+
+def _registry_of(path: str) -> tuple[Registry, dict[str, Any]]:
+    """What builds a part, and stand-ins for what frameworks add to its own arguments."""
+    key = re.split(r'[.[]', path)[0]
+    parameters = [torch.nn.Parameter(torch.zeros(1))]
+    optimizer = torch.optim.SGD(parameters, lr=1.0)
+    if key == 'model':
+        return root.MODELS, {}
+    if key.endswith('_dataloader'):
+        if 'sampler' in path:
+            return root.DATA_SAMPLERS, {'dataset': range(64)}
+        is_step = 'pipeline' in path or 'transforms' in path
+        return (root.TRANSFORMS if is_step else root.DATASETS), {}
+    if key == 'optim_wrapper':
+        if path == key:
+            return root.OPTIM_WRAPPERS, {'optimizer': optimizer}
+        return root.OPTIMIZERS, {'params': parameters}
+    if key == 'param_scheduler':
+        return root.PARAM_SCHEDULERS, {'optimizer': optimizer, 'epoch_length': 1}
+    return (root.METRICS if key.endswith('_evaluator') else root.HOOKS), {}
 
 
 def one_line(error: BaseException) -> str:

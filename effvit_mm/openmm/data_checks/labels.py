@@ -27,9 +27,11 @@ def head_classes(model: nn.Module) -> int | None:
 
 def class_keys(model: nn.Module) -> dict[str, int]:
     """The config keys that hold the number of classes, with their values."""
+    from ..reid.model import ReIDModel
+
     model = getattr(model, 'module', model)  # test-time augmentation wraps the model
     roi_head = getattr(model, 'roi_head', None)
-    heads = {'model': model if type(model).__name__ == 'ReIDModel' else None}
+    heads = {'model': model if isinstance(model, ReIDModel) else None}
     for part in ('head', 'bbox_head', 'roi_head.bbox_head', 'roi_head.mask_head', 'mask_head'):
         owner, _, name = part.rpartition('.')
         heads[f'model.{part}'] = getattr(roi_head if owner else model, name, None)

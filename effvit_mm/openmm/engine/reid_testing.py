@@ -48,8 +48,9 @@ def with_persons(model: Mapping, train_dataloader: Mapping | None) -> Mapping:
 def report_reid(runner, args: argparse.Namespace) -> str:
     """The table of a re-ID test; writes features and rank lists where they were asked for."""
     from ...reid.features import model_identity, save_features
+    from ..reid.metric import ReIDMetric
 
-    metric = next(m for m in runner.test_evaluator.metrics if type(m).__name__ == 'ReIDMetric')
+    metric = next(m for m in runner.test_evaluator.metrics if isinstance(m, ReIDMetric))
     query, gallery = metric.features
     if args.out is not None:
         model = getattr(runner.bare_model, 'module', runner.bare_model)  # test-time augmentation

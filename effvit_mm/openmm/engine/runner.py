@@ -30,7 +30,7 @@ from ..data_checks.coco import check_coco_sets
 from ..data_checks.labels import check_dataset, check_voc_sets, class_keys
 from ..registry import RUNNERS
 from .checkpoints import check_resumable, newest_complete_checkpoint
-from .hooks import HISTORY, check_finite_weights
+from .hooks import HISTORY, RecordHook, check_finite_weights
 from .reid_testing import with_persons
 from .report import format_duration, format_metrics, format_table
 
@@ -147,6 +147,14 @@ class Runner(_Runner):
     def register_hooks(self, default_hooks=None, custom_hooks=None) -> None:
         with building(self.cfg, 'default_hooks', 'custom_hooks'):
             super().register_hooks(default_hooks, custom_hooks)
+
+    def call_hook(self, fn_name: str, **kwargs) -> None:
+        """mmengine's; what hooks build before a run, as an averaged model, is of the config."""
+        if fn_name != 'before_run':
+            super().call_hook(fn_name, **kwargs)
+            return
+        with building(self.cfg, 'custom_hooks', 'default_hooks'):
+            super().call_hook(fn_name, **kwargs)
 
     def _log_env(self, env_cfg: dict) -> None:
         with quiet_standard_error():  # mmengine asks a compiler for its version
@@ -316,7 +324,7 @@ class Runner(_Runner):
             when = ' '.join(Path(best).stem.split('_')[-2:])  # best_<metric>_epoch_3.pth
             rows.append(('best', f'{float(hub["best_score"]):.4g} at {when}'))
             rows.append(('best weights', _short_path(best)))
-        record = next(hook for hook in self.hooks if type(hook).__name__ == 'RecordHook')
+        record = next(hook for hook in self.hooks if isinstance(hook, RecordHook))
         rows += [
             ('time', format_duration(record.elapsed)),
             ('last weights', _short_path(hub.get('last_ckpt', 'none'))),

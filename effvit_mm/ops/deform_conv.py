@@ -3,13 +3,15 @@
 Dai et al., Deformable Convolutional Networks, ICCV 2017, and Zhu et al., Deformable ConvNets v2,
 CVPR 2019. Offsets are pairs (y, x), one for each kernel element and group of channels.
 
-``columns``, ``ones``, ``bufs`` and ``im2col_step`` are scratch space and chunk size of the
-compiled operators; here they have no effect.
+``mmcv.ops`` passes numbers by name: strides, padding, dilation, ``group`` and
+``deformable_group`` (of channels, for the weight and for the offsets). The kernel's size, which the
+weight has too, and the compiled operators' scratch space (``columns``, ``ones``) and
+``im2col_step`` have no effect here.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import torch
 import torchvision  # noqa: F401 (registers torch.ops.torchvision)
@@ -17,18 +19,12 @@ from torch import Tensor
 
 from .precision import working_dtype
 
-
-class Geometry(NamedTuple):
-    """What the operator needs beside tensors, in the order of its arguments."""
-
-    stride_h: int
-    stride_w: int
-    pad_h: int
-    pad_w: int
-    dilation_h: int
-    dilation_w: int
-    groups: int
-    offset_groups: int
+# The numbers that torchvision's operator takes, in its order, by the names that mmcv gives them.
+PLAIN = ('dH', 'dW', 'padH', 'padW', 'dilationH', 'dilationW', 'group', 'deformable_group')
+MODULATED = (
+    'stride_h', 'stride_w', 'pad_h', 'pad_w', 'dilation_h', 'dilation_w', 'group',
+    'deformable_group',
+)  # fmt: skip
 
 
 def deform_conv_forward(
@@ -38,17 +34,7 @@ def deform_conv_forward(
     output: Tensor,
     columns: Tensor,
     ones: Tensor,
-    kW: int,  # noqa: N803 (mmcv's names)
-    kH: int,  # noqa: N803
-    dW: int,  # noqa: N803
-    dH: int,  # noqa: N803
-    padW: int,  # noqa: N803
-    padH: int,  # noqa: N803
-    dilationW: int,  # noqa: N803
-    dilationH: int,  # noqa: N803
-    group: int,
-    deformable_group: int,
-    im2col_step: int,
+    **numbers: int,
 ) -> None:
     """Write the convolution of ``input`` at displaced points into ``output``.
 
@@ -57,40 +43,28 @@ def deform_conv_forward(
         weight: (O, C / group, kH, kW).
         offset: (B, deformable_group * kH * kW * 2, H', W').
         output: (B, O, H', W').
-        kW, kH: kernel size, which ``weight`` has, too.
-        dW, dH: strides.
-        padW, padH, dilationW, dilationH: padding and dilation.
-        group, deformable_group: groups of channels, for the weight and for the offsets.
+        columns, ones: of no effect.
+        **numbers: those of :data:`PLAIN`.
     """
-    geometry = Geometry(dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
-    output.copy_(_forward(input, weight, offset, None, None, geometry))
+    operands = _operands(input, weight, offset, None, None, numbers, PLAIN)
+    output.copy_(torch.ops.torchvision.deform_conv2d(*operands))
 
 
 def deform_conv_backward_input(
     input: Tensor,
     offset: Tensor,
-    gradOutput: Tensor,  # noqa: N803
+    gradOutput: Tensor,  # noqa: N803 (mmcv's names)
     gradInput: Tensor,  # noqa: N803
     gradOffset: Tensor,  # noqa: N803
     weight: Tensor,
     columns: Tensor,
-    kW: int,  # noqa: N803
-    kH: int,  # noqa: N803
-    dW: int,  # noqa: N803
-    dH: int,  # noqa: N803
-    padW: int,  # noqa: N803
-    padH: int,  # noqa: N803
-    dilationW: int,  # noqa: N803
-    dilationH: int,  # noqa: N803
-    group: int,
-    deformable_group: int,
-    im2col_step: int,
+    **numbers: int,
 ) -> None:
     """Write the derivatives of :func:`deform_conv_forward` into ``gradInput``, ``gradOffset``."""
-    geometry = Geometry(dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
-    grads = _backward(gradOutput, input, weight, offset, None, geometry)
-    gradInput.copy_(grads.input)
-    gradOffset.copy_(grads.offset)
+    operands = _operands(input, weight, offset, None, None, numbers, PLAIN)
+    by_input, _, by_offset, _, _ = _derivatives(gradOutput, operands)
+    gradInput.copy_(by_input)
+    gradOffset.copy_(by_offset)
 
 
 def deform_conv_backward_parameters(
@@ -100,24 +74,14 @@ def deform_conv_backward_parameters(
     gradWeight: Tensor,  # noqa: N803
     columns: Tensor,
     ones: Tensor,
-    kW: int,  # noqa: N803
-    kH: int,  # noqa: N803
-    dW: int,  # noqa: N803
-    dH: int,  # noqa: N803
-    padW: int,  # noqa: N803
-    padH: int,  # noqa: N803
-    dilationW: int,  # noqa: N803
-    dilationH: int,  # noqa: N803
-    group: int,
-    deformable_group: int,
     scale: float,
-    im2col_step: int,
+    **numbers: int,
 ) -> None:
     """Add ``scale`` times the derivative by the weight to ``gradWeight``."""
-    geometry = Geometry(dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
     # The derivative by the weight does not depend on its values.
-    grads = _backward(gradOutput, input, gradWeight, offset, None, geometry)
-    gradWeight.add_(grads.weight.to(gradWeight), alpha=scale)
+    operands = _operands(input, gradWeight, offset, None, None, numbers, PLAIN)
+    by_weight = _derivatives(gradOutput, operands)[1]
+    gradWeight.add_(by_weight.to(gradWeight), alpha=scale)
 
 
 def modulated_deform_conv_forward(
@@ -129,17 +93,8 @@ def modulated_deform_conv_forward(
     mask: Tensor,
     output: Tensor,
     columns: Tensor,
-    kernel_h: int,
-    kernel_w: int,
-    stride_h: int,
-    stride_w: int,
-    pad_h: int,
-    pad_w: int,
-    dilation_h: int,
-    dilation_w: int,
-    group: int,
-    deformable_group: int,
     with_bias: bool,
+    **numbers: int,
 ) -> None:
     """Write the modulated convolution of ``input`` at displaced points into ``output``.
 
@@ -150,11 +105,14 @@ def modulated_deform_conv_forward(
         offset: (B, deformable_group * kernel_h * kernel_w * 2, H', W').
         mask: factors of the sampled values (B, deformable_group * kernel_h * kernel_w, H', W').
         output: (B, O, H', W').
+        ones, columns: of no effect.
+        with_bias: whether there is a bias.
+        **numbers: those of :data:`MODULATED`.
     """
-    geometry = Geometry(
-        stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
+    operands = _operands(
+        input, weight, offset, mask, bias if with_bias else None, numbers, MODULATED
     )
-    output.copy_(_forward(input, weight, offset, mask, bias if with_bias else None, geometry))
+    output.copy_(torch.ops.torchvision.deform_conv2d(*operands))
 
 
 def modulated_deform_conv_backward(
@@ -171,72 +129,33 @@ def modulated_deform_conv_backward(
     grad_offset: Tensor,
     grad_mask: Tensor,
     grad_output: Tensor,
-    kernel_h: int,
-    kernel_w: int,
-    stride_h: int,
-    stride_w: int,
-    pad_h: int,
-    pad_w: int,
-    dilation_h: int,
-    dilation_w: int,
-    group: int,
-    deformable_group: int,
     with_bias: bool,
+    **numbers: int,
 ) -> None:
     """Write the derivatives of :func:`modulated_deform_conv_forward` into the ``grad_...``."""
-    geometry = Geometry(
-        stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
-    )
-    grads = _backward(grad_output, input, weight, offset, mask, geometry)
-    grad_input.copy_(grads.input)
-    grad_weight.copy_(grads.weight)
-    grad_offset.copy_(grads.offset)
-    grad_mask.copy_(grads.mask)
-    if with_bias:
-        grad_bias.copy_(grads.bias)
+    operands = _operands(input, weight, offset, mask, None, numbers, MODULATED)
+    buffers = [grad_input, grad_weight, grad_offset, grad_mask, grad_bias][: 5 if with_bias else 4]
+    for buffer, derivative in zip(buffers, _derivatives(grad_output, operands), strict=False):
+        buffer.copy_(derivative)
 
 
-class _Gradients(NamedTuple):
-    """What torchvision's backward operator returns, in its order."""
-
-    input: Tensor
-    weight: Tensor
-    offset: Tensor
-    mask: Tensor
-    bias: Tensor
-
-
-def _forward(
+def _operands(
     input: Tensor,
     weight: Tensor,
     offset: Tensor,
     mask: Tensor | None,
     bias: Tensor | None,
-    geometry: Geometry,
-) -> Tensor:
+    numbers: Mapping[str, int],
+    names: tuple[str, ...],
+) -> tuple[Tensor | int | bool, ...]:
+    """The arguments of torchvision's operator, which its backward operator takes, too."""
     dtype = working_dtype(input, weight, offset)
-    input, weight, offset = input.to(dtype), weight.to(dtype), offset.to(dtype)
-    mask_values = offset.new_zeros(len(input), 1) if mask is None else mask.to(dtype)
-    bias = weight.new_zeros(len(weight)) if bias is None else bias.to(dtype)
-    return torch.ops.torchvision.deform_conv2d(
-        input, weight, offset, mask_values, bias, *geometry, mask is not None
-    )
+    factors = offset.new_zeros(len(input), 1) if mask is None else mask
+    bias = weight.new_zeros(len(weight)) if bias is None else bias
+    tensors = (tensor.to(dtype) for tensor in (input, weight, offset, factors, bias))
+    return (*tensors, *(numbers[name] for name in names), mask is not None)
 
 
-def _backward(
-    grad: Tensor,
-    input: Tensor,
-    weight: Tensor,
-    offset: Tensor,
-    mask: Tensor | None,
-    geometry: Geometry,
-) -> _Gradients:
-    dtype = working_dtype(input, weight, offset)
-    input, weight, offset = input.to(dtype), weight.to(dtype), offset.to(dtype)
-    mask_values = offset.new_zeros(len(input), 1) if mask is None else mask.to(dtype)
-    bias = weight.new_zeros(len(weight))
-    return _Gradients(
-        *torch.ops.torchvision._deform_conv2d_backward(
-            grad.to(dtype), input, weight, offset, mask_values, bias, *geometry, mask is not None
-        )
-    )
+def _derivatives(grad: Tensor, operands: tuple) -> tuple[Tensor, ...]:
+    """Derivatives by input, weight, offset, mask and bias."""
+    return torch.ops.torchvision._deform_conv2d_backward(grad.to(operands[0]), *operands)

@@ -3,14 +3,15 @@
 Dai et al., Deformable Convolutional Networks, ICCV 2017, and Zhu et al., Deformable ConvNets v2,
 CVPR 2019. Offsets are pairs (y, x), one for each kernel element and group of channels.
 
-``columns``, ``ones``, ``bufs`` and ``im2col_step`` are scratch space and chunk size of the
-compiled operators; here they have no effect.
+``mmcv.ops`` passes numbers by name: strides, padding, dilation, ``group`` and
+``deformable_group`` (of channels, for the weight and for the offsets). The kernel's size, which the
+weight has too, and the compiled operators' scratch space (``columns``, ``ones``) and
+``im2col_step`` have no effect here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 import torchvision  # noqa: F401 (registers torch.ops.torchvision)
@@ -18,28 +19,12 @@ from torch import Tensor
 
 from .precision import working_dtype
 
-
-class Geometry(NamedTuple):
-    """What the operator needs beside tensors, in the order of its arguments."""
-
-    stride_h: int
-    stride_w: int
-    pad_h: int
-    pad_w: int
-    dilation_h: int
-    dilation_w: int
-    groups: int
-    offset_groups: int
-
-    @classmethod
-    def of(cls, sizes: Mapping[str, int]) -> Geometry:
-        """From the keyword arguments of mmcv's operators, plain or modulated."""
-        names = MODULATED if 'stride_h' in sizes else PLAIN
-        return cls(*(int(sizes[name]) for name in names))
-
-
+# The numbers that torchvision's operator takes, in its order, by the names that mmcv gives them.
 PLAIN = ('dH', 'dW', 'padH', 'padW', 'dilationH', 'dilationW', 'group', 'deformable_group')
-MODULATED = ('stride_h', 'stride_w', 'pad_h', 'pad_w', 'dilation_h', 'dilation_w', *PLAIN[-2:])
+MODULATED = (
+    'stride_h', 'stride_w', 'pad_h', 'pad_w', 'dilation_h', 'dilation_w', 'group',
+    'deformable_group',
+)  # fmt: skip
 
 
 def deform_conv_forward(
@@ -49,7 +34,7 @@ def deform_conv_forward(
     output: Tensor,
     columns: Tensor,
     ones: Tensor,
-    **sizes: int,
+    **numbers: int,
 ) -> None:
     """Write the convolution of ``input`` at displaced points into ``output``.
 
@@ -58,12 +43,11 @@ def deform_conv_forward(
         weight: (O, C / group, kH, kW).
         offset: (B, deformable_group * kH * kW * 2, H', W').
         output: (B, O, H', W').
-        columns, ones: Scratch space.
-        **sizes: kW and kH, which ``weight`` has, too; strides dW, dH; padW, padH, dilationW,
-            dilationH; group and deformable_group, groups of channels for the weight and for the
-            offsets; im2col_step.
+        columns, ones: of no effect.
+        **numbers: those of :data:`PLAIN`.
     """
-    output.copy_(_forward(input, weight, offset, None, None, Geometry.of(sizes)))
+    operands = _operands(input, weight, offset, None, None, numbers, PLAIN)
+    output.copy_(torch.ops.torchvision.deform_conv2d(*operands))
 
 
 def deform_conv_backward_input(
@@ -74,12 +58,13 @@ def deform_conv_backward_input(
     gradOffset: Tensor,  # noqa: N803
     weight: Tensor,
     columns: Tensor,
-    **sizes: int,
+    **numbers: int,
 ) -> None:
     """Write the derivatives of :func:`deform_conv_forward` into ``gradInput``, ``gradOffset``."""
-    grads = _backward(gradOutput, input, weight, offset, None, Geometry.of(sizes))
-    gradInput.copy_(grads.input)
-    gradOffset.copy_(grads.offset)
+    operands = _operands(input, weight, offset, None, None, numbers, PLAIN)
+    by_input, _, by_offset, _, _ = _derivatives(gradOutput, operands)
+    gradInput.copy_(by_input)
+    gradOffset.copy_(by_offset)
 
 
 def deform_conv_backward_parameters(
@@ -90,12 +75,13 @@ def deform_conv_backward_parameters(
     columns: Tensor,
     ones: Tensor,
     scale: float,
-    **sizes: int,
+    **numbers: int,
 ) -> None:
     """Add ``scale`` times the derivative by the weight to ``gradWeight``."""
     # The derivative by the weight does not depend on its values.
-    grads = _backward(gradOutput, input, gradWeight, offset, None, Geometry.of(sizes))
-    gradWeight.add_(grads.weight.to(gradWeight), alpha=scale)
+    operands = _operands(input, gradWeight, offset, None, None, numbers, PLAIN)
+    by_weight = _derivatives(gradOutput, operands)[1]
+    gradWeight.add_(by_weight.to(gradWeight), alpha=scale)
 
 
 def modulated_deform_conv_forward(
@@ -108,7 +94,7 @@ def modulated_deform_conv_forward(
     output: Tensor,
     columns: Tensor,
     with_bias: bool,
-    **sizes: int,
+    **numbers: int,
 ) -> None:
     """Write the modulated convolution of ``input`` at displaced points into ``output``.
 
@@ -117,16 +103,16 @@ def modulated_deform_conv_forward(
         weight: (O, C / group, kernel_h, kernel_w).
         bias: (O,), read if ``with_bias``.
         offset: (B, deformable_group * kernel_h * kernel_w * 2, H', W').
-        mask: Factors of the sampled values (B, deformable_group * kernel_h * kernel_w, H', W').
+        mask: factors of the sampled values (B, deformable_group * kernel_h * kernel_w, H', W').
         output: (B, O, H', W').
-        ones, columns: Scratch space.
-        with_bias: Whether there is one.
-        **sizes: kernel_h, kernel_w, which ``weight`` has, too; stride_h, stride_w, pad_h, pad_w,
-            dilation_h, dilation_w; group and deformable_group, groups of channels for the weight
-            and for the offsets.
+        ones, columns: of no effect.
+        with_bias: whether there is a bias.
+        **numbers: those of :data:`MODULATED`.
     """
-    bias = bias if with_bias else None
-    output.copy_(_forward(input, weight, offset, mask, bias, Geometry.of(sizes)))
+    operands = _operands(
+        input, weight, offset, mask, bias if with_bias else None, numbers, MODULATED
+    )
+    output.copy_(torch.ops.torchvision.deform_conv2d(*operands))
 
 
 def modulated_deform_conv_backward(
@@ -144,59 +130,32 @@ def modulated_deform_conv_backward(
     grad_mask: Tensor,
     grad_output: Tensor,
     with_bias: bool,
-    **sizes: int,
+    **numbers: int,
 ) -> None:
     """Write the derivatives of :func:`modulated_deform_conv_forward` into the ``grad_...``."""
-    grads = _backward(grad_output, input, weight, offset, mask, Geometry.of(sizes))
-    grad_input.copy_(grads.input)
-    grad_weight.copy_(grads.weight)
-    grad_offset.copy_(grads.offset)
-    grad_mask.copy_(grads.mask)
-    if with_bias:
-        grad_bias.copy_(grads.bias)
+    operands = _operands(input, weight, offset, mask, None, numbers, MODULATED)
+    buffers = [grad_input, grad_weight, grad_offset, grad_mask, grad_bias][: 5 if with_bias else 4]
+    for buffer, derivative in zip(buffers, _derivatives(grad_output, operands), strict=False):
+        buffer.copy_(derivative)
 
 
-class _Gradients(NamedTuple):
-    """What torchvision's backward operator returns, in its order."""
-
-    input: Tensor
-    weight: Tensor
-    offset: Tensor
-    mask: Tensor
-    bias: Tensor
-
-
-def _forward(
+def _operands(
     input: Tensor,
     weight: Tensor,
     offset: Tensor,
     mask: Tensor | None,
     bias: Tensor | None,
-    geometry: Geometry,
-) -> Tensor:
+    numbers: Mapping[str, int],
+    names: tuple[str, ...],
+) -> tuple[Tensor | int | bool, ...]:
+    """The arguments of torchvision's operator, which its backward operator takes, too."""
     dtype = working_dtype(input, weight, offset)
-    input, weight, offset = input.to(dtype), weight.to(dtype), offset.to(dtype)
-    mask_values = offset.new_zeros(len(input), 1) if mask is None else mask.to(dtype)
-    bias = weight.new_zeros(len(weight)) if bias is None else bias.to(dtype)
-    return torch.ops.torchvision.deform_conv2d(
-        input, weight, offset, mask_values, bias, *geometry, mask is not None
-    )
+    factors = offset.new_zeros(len(input), 1) if mask is None else mask
+    bias = weight.new_zeros(len(weight)) if bias is None else bias
+    tensors = (tensor.to(dtype) for tensor in (input, weight, offset, factors, bias))
+    return (*tensors, *(numbers[name] for name in names), mask is not None)
 
 
-def _backward(
-    grad: Tensor,
-    input: Tensor,
-    weight: Tensor,
-    offset: Tensor,
-    mask: Tensor | None,
-    geometry: Geometry,
-) -> _Gradients:
-    dtype = working_dtype(input, weight, offset)
-    input, weight, offset = input.to(dtype), weight.to(dtype), offset.to(dtype)
-    mask_values = offset.new_zeros(len(input), 1) if mask is None else mask.to(dtype)
-    bias = weight.new_zeros(len(weight))
-    return _Gradients(
-        *torch.ops.torchvision._deform_conv2d_backward(
-            grad.to(dtype), input, weight, offset, mask_values, bias, *geometry, mask is not None
-        )
-    )
+def _derivatives(grad: Tensor, operands: tuple) -> tuple[Tensor, ...]:
+    """Derivatives by input, weight, offset, mask and bias."""
+    return torch.ops.torchvision._deform_conv2d_backward(grad.to(operands[0]), *operands)

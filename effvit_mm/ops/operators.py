@@ -1,6 +1,6 @@
 """The table of covered operators: mmcv's name, our function, what it runs on.
 
-Signatures are those of mmcv's Python bindings (``mmcv/ops/csrc/pytorch/pybind.cpp``).
+They take what ``mmcv.ops`` passes: the arguments of ``mmcv/ops/csrc/pytorch/pybind.cpp``.
 """
 
 from __future__ import annotations

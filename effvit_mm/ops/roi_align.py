@@ -22,18 +22,39 @@ MAXIMUM, AVERAGE = 0, 1
 SAMPLES_AT_ONCE = 2**24  # bounds the memory of the maximum
 
 
+class Bins(NamedTuple):
+    """How regions are sampled: what ``mmcv.ops`` passes by name.
+
+    Attributes:
+        aligned_height, aligned_width: bins of a region along each side.
+        spatial_scale: size of the feature map over the image's.
+        sampling_ratio: samples a bin along each side; 0 chooses by the region's size.
+        pool_mode: 0 maximum, 1 average.
+        aligned: a pixel's centre lies at half-integers, and regions may be smaller than a pixel.
+    """
+
+    aligned_height: int
+    aligned_width: int
+    spatial_scale: float
+    sampling_ratio: int
+    pool_mode: int
+    aligned: bool
+
+    @property
+    def averaged(self) -> bool:
+        """Whether the average is wanted, not the maximum."""
+        if self.pool_mode not in (MAXIMUM, AVERAGE):
+            raise ValueError(f'pool_mode must be 0 (maximum) or 1 (average), got {self.pool_mode}')
+        return self.pool_mode == AVERAGE
+
+
 def roi_align_forward(
     input: Tensor,
     rois: Tensor,
     output: Tensor,
     argmax_y: Tensor,
     argmax_x: Tensor,
-    aligned_height: int,
-    aligned_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    pool_mode: int,
-    aligned: bool,
+    **settings: float,
 ) -> None:
     """Write the resampled regions into ``output``.
 
@@ -43,29 +64,24 @@ def roi_align_forward(
         output: (R, C, aligned_height, aligned_width).
         argmax_y, argmax_x: shaped like ``output``, for the maximum only: where the largest sample
             lies on the feature map; -1 in a bin without samples, whose output is 0.
-        spatial_scale: size of the feature map over the image's.
-        sampling_ratio: samples a bin along each side; 0 chooses by the region's size.
-        pool_mode: 0 maximum, 1 average.
-        aligned: a pixel's centre lies at half-integers, and regions may be smaller than a pixel.
+        **settings: those of :class:`Bins`.
     """
-    if pool_mode not in (MAXIMUM, AVERAGE):
-        raise ValueError(f'pool_mode must be 0 (maximum) or 1 (average), got {pool_mode}')
+    bins = Bins(**settings)
+    averaged = bins.averaged
     if output.numel() == 0:
         return
     dtype = working_dtype(input, rois)
     feature, rois = input.to(dtype), rois.to(dtype)
-    size = (aligned_height, aligned_width)
-    if pool_mode == AVERAGE:
+    if averaged:
+        height, width, scale, sampling, _, aligned = bins
         output.copy_(
-            torch.ops.torchvision.roi_align(
-                feature, rois, spatial_scale, *size, sampling_ratio, aligned
-            )
+            torch.ops.torchvision.roi_align(feature, rois, scale, height, width, sampling, aligned)
         )
         return
     output.zero_()
     argmax_y.fill_(-1)
     argmax_x.fill_(-1)
-    for part, y, x in _samples(rois, size, spatial_scale, sampling_ratio, aligned, feature):
+    for part, y, x in _samples(rois, bins, feature.size(1)):
         value, where = _bilinear(feature, rois[part, 0].long(), y, x).max(-1)
         output[part] = value.to(output)
         for buffer, place in ((argmax_y, y), (argmax_x, x)):
@@ -80,30 +96,24 @@ def roi_align_backward(
     argmax_y: Tensor,
     argmax_x: Tensor,
     grad_input: Tensor,
-    aligned_height: int,
-    aligned_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    pool_mode: int,
-    aligned: bool,
+    **settings: float,
 ) -> None:
     """Write the derivative of :func:`roi_align_forward` by ``input`` into ``grad_input``."""
-    if pool_mode not in (MAXIMUM, AVERAGE):
-        raise ValueError(f'pool_mode must be 0 (maximum) or 1 (average), got {pool_mode}')
+    height, width, scale, sampling, _, aligned = bins = Bins(**settings)
+    averaged = bins.averaged
     if grad_output.numel() == 0:
         grad_input.zero_()
         return
     dtype = working_dtype(grad_output, rois)
     grad, rois = grad_output.to(dtype), rois.to(dtype)
-    if pool_mode == AVERAGE:
-        size = (aligned_height, aligned_width)
-        grad_input.copy_(
-            torch.ops.torchvision._roi_align_backward(
-                grad, rois, spatial_scale, *size, *grad_input.shape, sampling_ratio, aligned
-            )
+    shape = grad_input.shape
+    if averaged:
+        derivative = torch.ops.torchvision._roi_align_backward(
+            grad, rois, scale, height, width, *shape, sampling, aligned
         )
-        return
-    grad_input.copy_(_scatter_to_corners(grad, rois, argmax_y, argmax_x, grad_input.shape))
+    else:
+        derivative = _scatter_to_corners(grad, rois, argmax_y, argmax_x, shape)
+    grad_input.copy_(derivative)
 
 
 class _Corners(NamedTuple):
@@ -125,28 +135,22 @@ def _corners(y: Tensor, x: Tensor, height: int, width: int) -> _Corners:
     return _Corners(index.long(), weight * inside)
 
 
-def _samples(
-    rois: Tensor,
-    size: tuple[int, int],
-    spatial_scale: float,
-    sampling_ratio: int,
-    aligned: bool,
-    feature: Tensor,
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _samples(rois: Tensor, bins: Bins, channels: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Sampling points, for parts of the regions that have equally many in a bin.
 
     Yields:
         Indices of regions (R',), and y and x of their points (R', height, width, samples). Regions
         without samples are left out.
     """
-    shift = 0.5 if aligned else 0.0
-    start_x, start_y, end_x, end_y = (rois[:, 1:] * spatial_scale - shift).unbind(1)
+    size = bins.aligned_height, bins.aligned_width
+    shift = 0.5 if bins.aligned else 0.0
+    start_x, start_y, end_x, end_y = (rois[:, 1:] * bins.spatial_scale - shift).unbind(1)
     width, height = end_x - start_x, end_y - start_y
-    if not aligned:
+    if not bins.aligned:
         width, height = width.clamp(min=1), height.clamp(min=1)
     bin_y, bin_x = height / size[0], width / size[1]
-    if sampling_ratio > 0:
-        grids = torch.full((len(rois), 2), sampling_ratio, device=rois.device)
+    if bins.sampling_ratio > 0:
+        grids = torch.full((len(rois), 2), bins.sampling_ratio, device=rois.device)
     else:
         grids = torch.stack((bin_y.ceil(), bin_x.ceil()), 1).long()
     for grid in grids.unique(dim=0):
@@ -154,7 +158,7 @@ def _samples(
             continue
         rows, columns = grid.tolist()
         members = (grids == grid).all(1).nonzero()[:, 0]
-        each = feature.size(1) * size[0] * size[1] * rows * columns
+        each = channels * size[0] * size[1] * rows * columns
         for part in members.split(max(1, SAMPLES_AT_ONCE // each)):
             y = _points(start_y[part], bin_y[part], size[0], rows)  # R' P rows
             x = _points(start_x[part], bin_x[part], size[1], columns)  # R' Q columns

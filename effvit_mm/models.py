@@ -158,12 +158,8 @@ def create_model(
 def convert_state_dict(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """Rename the published weights of a model to those of ``create_model(name)``.
 
-    Args:
-        state: ``{published name: tensor}``: a whole classifier, or a backbone alone.
-        name: One of :func:`effvit_mm.list_models`.
-
-    Returns:
-        ``{our name: the same tensor}``, ``backbone.*`` and ``head.*``.
+    ``{published name: tensor}`` of a whole classifier, or of a backbone alone, becomes ``{our name:
+    the same tensor}``, ``backbone.*`` and ``head.*``.
 
     Raises:
         CheckpointError: A name that no rule knows, or a shape that the model does not have (the

@@ -22,11 +22,8 @@ def to_coco_results(
 ) -> list[dict]:
     """What ``test.py --out`` wrote as COCO results, number for number as mmdet makes them.
 
-    Args:
-        predictions: A dict for each image; COCO results are given back as they are.
-        category_ids: By label.
-        kind: ``'bbox'``, or ``'segm'``: then without boxes, whose areas COCO would take for those
-            of the masks.
+    COCO results are given back as they are. Categories are by label. Of ``'segm'`` there are no
+    boxes, whose areas COCO would take for those of the masks.
 
     Raises:
         DataError: Not of a detector, a label without a category, or no masks.
@@ -75,13 +72,9 @@ def collect(
     category_ids: Sequence[int],
     kind: str = 'bbox',
 ) -> list[ImageResult]:
-    """Objects and predictions by image, in the order of the images' ids.
+    """Objects of an annotation file and COCO results by image, in the order of the images' ids.
 
-    Args:
-        data: Content of an annotation file.
-        results: In COCO's form.
-        category_ids: Which categories are classes; objects of others are left out.
-        kind: ``'bbox'`` or ``'segm'``.
+    Objects of other categories than ``category_ids`` are left out.
 
     Raises:
         DataError: A result names an image or category that there is not.

@@ -78,26 +78,17 @@ class Video:
             while True:
                 read, frame = capture.read()
                 if not read:
-                    self._compare(number)
-                    return
+                    break
                 yield Image(self.path, number, frame)
                 number += 1
         finally:
             capture.release()
-
-    def _compare(self, read: int) -> None:
-        """Warn where the video ends early; counts of some formats are estimates."""
-        if read < 0.99 * self.frames - 1:
+        if number < 0.99 * self.frames - 1:  # counts of some formats are estimates
             warnings.warn(
-                f'video {self.path}: {read} of the {self.frames} frames that it announces can be '
+                f'video {self.path}: {number} of the {self.frames} frames that it announces can be '
                 'read; it seems to be cut short',
-                stacklevel=3,
+                stacklevel=2,
             )
-
-
-def is_video(item: object) -> bool:
-    """Whether a name is that of a video."""
-    return isinstance(item, str | Path) and Path(item).suffix.lower() in VIDEO_SUFFIXES
 
 
 def find_images(inputs: Input) -> list[Image | Video]:
@@ -126,7 +117,7 @@ def _find(item: str | Path | np.ndarray) -> list[Image | Video]:
         if not files:
             raise DataError(f'folder {path} has no image ({", ".join(IMAGE_SUFFIXES)})')
         return [Image(file) for file in sorted(files)]
-    if is_video(path):
+    if path.suffix.lower() in VIDEO_SUFFIXES:
         return [Video(path)]
     if not path.is_file():
         raise DataError(f'image {path}: no such file or folder')
@@ -137,14 +128,9 @@ def _find(item: str | Path | np.ndarray) -> list[Image | Video]:
 
 
 def to_bgr(array: np.ndarray) -> np.ndarray:
-    """An array as ``(H, W, 3)`` uint8 in OpenCV's order, blue first.
+    """An array, grey, BGR or BGR with alpha (dropped, as from files), as ``(H, W, 3)`` uint8, BGR.
 
-    Args:
-        array: uint8 of ``(H, W)`` or ``(H, W, 1)`` (grey), ``(H, W, 3)`` (BGR) or ``(H, W, 4)``
-            (BGR and alpha, which is dropped as it is from files).
-
-    Raises:
-        DataError: Another shape or type.
+    DataError for another shape or type.
     """
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in array.shape:

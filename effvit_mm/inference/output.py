@@ -27,12 +27,7 @@ def detect_into(
 ) -> Iterator[Result]:
     """Results of all inputs; what is drawn goes to ``folder/pictures`` and ``folder/videos``.
 
-    Args:
-        folder: Made where it is missing.
-        detector: Finds and draws.
-        inputs: Files and videos, as ``find_images`` gives them.
-        pictures: Draw.
-        **options: Of :meth:`DetInferencer.stream`.
+    ``inputs`` are as ``find_images`` gives them, ``options`` those of :meth:`DetInferencer.stream`.
     """
     paths = [item.path for item in inputs]
     images = [item.path for item in inputs if isinstance(item, Image)]

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -20,6 +21,8 @@ from ..utils.closed_output import until_closed
 from .console import quiet_standard_error, silence_third_parties
 
 if TYPE_CHECKING:
+    from mmengine.config import Config
+    from mmengine.runner import Runner
     from torch.distributed import Store
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
@@ -131,13 +134,13 @@ def test(argv: Sequence[str] | None = None) -> int:
     return run_guarded(_test, test_parser, argv)
 
 
+@dataclass
 class Session:
     """What error messages need to know of a run: filled in as it gets on."""
 
-    def __init__(self) -> None:
-        self.args: argparse.Namespace | None = None
-        self.cfg = None
-        self.runner = None
+    args: argparse.Namespace | None = None
+    cfg: Config | None = None
+    runner: Runner | None = None
 
 
 def _train(args: argparse.Namespace, session: Session) -> None:
@@ -315,23 +318,17 @@ def _interrupted(session: Session, what: str, code: int) -> int:
     """One line: where the last checkpoint is and how to go on."""
     if _rank() != 0:
         return code
-    line = what
     work_dir = session.cfg.get('work_dir') if session.cfg is not None else None
     if work_dir is not None and hasattr(session.args, 'resume'):
         from .engine.checkpoints import find_checkpoints
 
-        found = find_checkpoints(work_dir)
-        if found:
-            line += (
-                f'; last checkpoint: {found[0]}; go on with: python {_script()} '
+        script = sys.argv[0] if Path(sys.argv[0]).name == 'train.py' else 'tools/train.py'
+        if found := find_checkpoints(work_dir):
+            what += (
+                f'; last checkpoint: {found[0]}; go on with: python {script} '
                 f'{session.args.config} --work-dir {work_dir} --resume'
             )
         else:
-            line += f'; no checkpoint in {work_dir} yet'
-    print(line, file=sys.stderr, flush=True)
+            what += f'; no checkpoint in {work_dir} yet'
+    print(what, file=sys.stderr, flush=True)
     return code
-
-
-def _script() -> str:
-    name = Path(sys.argv[0])
-    return str(name) if name.name == 'train.py' else 'tools/train.py'

@@ -113,9 +113,8 @@ def draw_digit(image: np.ndarray, size: int, degrees: int) -> np.ndarray:
     ink = interpolate(image, middle + cos * down + sin * right, middle + cos * right - sin * down)
     begin, end = (GREY_LEVELS * ONE * percent // 100 for percent in EDGE)
     opacity = np.clip((ink - begin) * 256 // (end - begin), 0, 256)
-    seen = opacity > 0
-    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
-    return opacity[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    x, y, width, height = tight_box(opacity > 0)
+    return opacity[y : y + height, x : x + width]
 
 
 def choose_color(generator: RandomState, under: np.ndarray) -> np.ndarray:
@@ -186,9 +185,7 @@ def mask_to_rle(mask: np.ndarray) -> dict:
 
 def tight_box(mask: np.ndarray) -> list[int]:
     """``[x, y, width, height]`` of a mask's pixels."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    x, y = int(columns[0]), int(rows[0])
-    return [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]
+    return list(cv2.boundingRect(mask.astype(np.uint8)))
 
 
 def build_digit_scenes(folder: Path) -> None:
@@ -213,18 +210,15 @@ def build_digit_scenes(folder: Path) -> None:
             size = {'width': scene.shape[1], 'height': scene.shape[0]}
             coco['images'].append({'id': number, 'file_name': file.name, **size})
             for item in drawn:
-                coco['annotations'].append(_annotation(item, number, len(coco['annotations']) + 1))
+                annotation = {
+                    'id': len(coco['annotations']) + 1,
+                    'image_id': number,
+                    'category_id': item.digit + 1,
+                    'bbox': tight_box(item.mask),
+                    'area': int(item.mask.sum()),
+                    'segmentation': mask_to_rle(item.mask),
+                    'iscrowd': 0,
+                }
+                coco['annotations'].append(annotation)
         text = json.dumps(coco, separators=(',', ':'))
         (folder / 'annotations' / f'{split}.json').write_text(text)
-
-
-def _annotation(item: Drawn, image_id: int, number: int) -> dict:
-    return {
-        'id': number,
-        'image_id': image_id,
-        'category_id': item.digit + 1,
-        'bbox': tight_box(item.mask),
-        'area': int(item.mask.sum()),
-        'segmentation': mask_to_rle(item.mask),
-        'iscrowd': 0,
-    }

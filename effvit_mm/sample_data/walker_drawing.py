@@ -88,26 +88,8 @@ class Pose:
     size: int
 
 
-def pattern_mask(pattern: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Where a garment shows its second colour.
-
-    Args:
-        pattern: One of ``PATTERNS``.
-        x: Columns, in tenths of a hundredth of the body's height, (1, W).
-        y: Rows likewise, (H, 1).
-    """
-    x, y = np.broadcast_arrays(x, y)
-    return SECOND_COLOR[pattern](x, y)
-
-
 class Figure:
-    """A layer with one person on it.
-
-    Args:
-        person: Who.
-        pose: How, and where on the layer.
-        shape: (H, W) of the picture.
-    """
+    """A layer with one person on it, for a picture of ``shape`` (H, W)."""
 
     def __init__(self, person: Person, pose: Pose, shape: tuple[int, int]) -> None:
         self.person, self.pose = person, pose
@@ -125,23 +107,21 @@ class Figure:
 
     # Painting --------------------------------------------------------------------------------
 
-    def pixel(self, point: Point) -> tuple[int, int]:
-        """The pixel of a place on the body."""
-        x, y = point
-        return (
-            round(self.pose.center * SCALE + x * self.unit),
-            round(self.pose.soles * SCALE + (y - 100) * self.unit),
-        )
+    def pixels(self, points: Sequence[Point]) -> np.ndarray:
+        """The pixels of places on the body: (N, 2) int32."""
+        center, soles = self.pose.center * SCALE, self.pose.soles * SCALE
+        places = [(center + x * self.unit, soles + (y - 100) * self.unit) for x, y in points]
+        return np.rint(places).astype(np.int32)
 
     def polygon(self, points: Sequence[Point], color: Color) -> None:
         """Fill a polygon."""
-        corners = np.array([self.pixel(point) for point in points], np.int32)
+        corners = self.pixels(points)
         cv2.fillPoly(self.layer, [corners], color)
         cv2.fillPoly(self.cover, [corners], 1)
 
     def line(self, points: Sequence[Point], thickness: float, color: Color) -> None:
         """Draw a line with round ends and joints."""
-        corners = np.array([self.pixel(point) for point in points], np.int32)
+        corners = self.pixels(points)
         width = max(1, round(thickness * self.unit))
         cv2.polylines(self.layer, [corners], False, color, width)
         cv2.polylines(self.cover, [corners], False, 1, width)
@@ -162,7 +142,6 @@ class Figure:
 
     def draw(self) -> None:
         """Draw all of it."""
-        near = 1 if self.side else 0
         self.bag_behind()
         if self.side:
             self.arm(-1)
@@ -174,7 +153,7 @@ class Figure:
         if not self.side:
             self.arm(-1)
         self.arm(1)
-        self.bag_in_front(near)
+        self.bag_in_front()
 
     def leg(self, which: int) -> None:
         """A leg with its shoe; ``which``: -1 the far or left one, 1 the near or right one."""
@@ -208,8 +187,7 @@ class Figure:
 
     def torso(self) -> None:
         """The upper garment with its pattern, and the neck."""
-        half, hips = (6.4, 6.4) if self.side else (10.4, 8.2)
-        half, hips = half * self.wide, hips * self.wide
+        half, hips = (self.wide * x for x in ((6.4, 6.4) if self.side else (10.4, 8.2)))
         neck = self.ahead * 1.0 if self.side else 0.0
         self.line([(neck, 11), (neck, 18)], 4.6, self.person.skin)
         corners = [
@@ -223,11 +201,13 @@ class Figure:
         """Lay the pattern over a garment's outline."""
         rows, columns = np.arange(len(self.cover)), np.arange(self.cover.shape[1])
         tenths = round(10 * 1024 / self.unit)
-        x = ((columns - self.pose.center * SCALE) * tenths >> 10)[None]
-        y = 1000 + ((rows - self.pose.soles * SCALE) * tenths >> 10)[:, None]
+        x, y = np.meshgrid(
+            (columns - self.pose.center * SCALE) * tenths >> 10,
+            1000 + ((rows - self.pose.soles * SCALE) * tenths >> 10),
+        )
         inside = np.zeros_like(self.cover)
-        cv2.fillPoly(inside, [np.array([self.pixel(p) for p in corners], np.int32)], 1)
-        shown = pattern_mask(self.person.pattern, x, y) & (inside > 0)
+        cv2.fillPoly(inside, [self.pixels(corners)], 1)
+        shown = SECOND_COLOR[self.person.pattern](x, y) & (inside > 0)
         self.layer[shown] = self.person.upper_second
 
     def arm(self, which: int) -> None:
@@ -304,12 +284,12 @@ class Figure:
                 [(inner, 18), (outer * 0.85, 19), (outer, 24), (outer, 41), (inner, 44)],
                 p.bag_color,
             )
-        elif p.bag == 'satchel' and self.side and not self.shows_left():
+        elif p.bag == 'satchel' and self.pose.view == 'right':
             self.box(-7.5, 45, 7.5, 57, p.bag_color)
-        elif p.bag == 'tote' and self.side and self.shows_left():
+        elif p.bag == 'tote' and self.pose.view == 'left':
             self.tote(-1)
 
-    def bag_in_front(self, near: int) -> None:
+    def bag_in_front(self) -> None:
         """Bags that hide the body, and straps."""
         p, half = self.person, 10.4 * self.wide
         if p.bag == 'backpack':
@@ -317,7 +297,7 @@ class Figure:
                 self.box(-half * 0.78, 19, half * 0.78, 44, p.bag_color)
                 self.box(-half * 0.5, 33, half * 0.5, 34.5, p.shoes)
             else:
-                for x in (1.5,) if near else (-half * 0.55, half * 0.55):
+                for x in (1.5,) if self.side else (-half * 0.55, half * 0.55):
                     self.line([(x, 17), (x, 36)], 2.2, p.bag_color)
         elif p.bag == 'satchel':
             hip = self.left_hand * (8.2 * self.wide + 2.5)
@@ -326,14 +306,10 @@ class Figure:
                 self.box(hip - 5.5, 45, hip + 5.5, 57, p.bag_color)
             else:
                 self.line([(self.ahead * 2, 17.5), (0, 46)], 1.8, p.bag_color)
-                if self.shows_left():
+                if self.pose.view == 'left':
                     self.box(-7, 45, 7, 57, p.bag_color)
-        elif p.bag == 'tote' and not (self.side and self.shows_left()):
+        elif p.bag == 'tote' and self.pose.view != 'left':
             self.tote(1 if self.side else -self.left_hand)
-
-    def shows_left(self) -> bool:
-        """Whether a side view shows the person's left side."""
-        return self.pose.view == 'left'
 
     def tote(self, which: int) -> None:
         """A bag that hangs from a hand."""
@@ -344,11 +320,9 @@ class Figure:
     # Onto a picture ----------------------------------------------------------------------------
 
     def paste(self, picture: np.ndarray, light: int = 0) -> None:
-        """Put the person onto a picture (H, W, 3) uint8, in place.
+        """Put the person onto a picture of the layer's shape, (H, W, 3) uint8, in place.
 
-        Args:
-            picture: Of the shape that was given.
-            light: Percent by which the right side is brighter than the middle.
+        ``light``: percent by which the right side is brighter than the middle.
         """
         width = picture.shape[1]
         color = _block_sums(self.layer * self.cover[..., None])

@@ -204,7 +204,9 @@ def expose(generator: RandomState, picture: np.ndarray, camera: Camera) -> np.nd
     tones = np.round(255 * (np.arange(256) / 255) ** (camera.gamma / 100)).astype(np.int32)
     light = tones[light]
     if camera.blur > 1:
-        light = _blur(light, camera.blur)
+        size = (camera.blur, camera.blur)
+        sums = cv2.boxFilter(light, cv2.CV_32S, size, None, (-1, -1), False, cv2.BORDER_REPLICATE)
+        light = sums // camera.blur**2
     if camera.rows < HEIGHT:
         small = (camera.rows * WIDTH // HEIGHT, camera.rows)
         light = cv2.resize(light.astype(np.uint8), small, interpolation=cv2.INTER_LINEAR_EXACT)
@@ -212,15 +214,6 @@ def expose(generator: RandomState, picture: np.ndarray, camera: Camera) -> np.nd
     noise = generator.randint(-camera.noise, camera.noise + 1, (HEIGHT // 2 + 1, WIDTH // 2 + 1))
     light = light.astype(np.int32) + enlarge(noise, 2, HEIGHT, WIDTH)[..., None]
     return np.clip(light, 0, 255).astype(np.uint8)
-
-
-def _blur(light: np.ndarray, width: int) -> np.ndarray:
-    """Averages over square windows of an odd width."""
-    margin = width // 2
-    padded = np.pad(light, ((margin, margin), (margin, margin), (0, 0)), 'edge')
-    height, across = light.shape[:2]
-    moved = [padded[i : i + height, j : j + across] for i in range(width) for j in range(width)]
-    return sum(moved) // width**2
 
 
 def build_walkers(folder: Path) -> None:
@@ -235,28 +228,21 @@ def build_walkers(folder: Path) -> None:
             generator = RandomState(SEED + 1000 + pid)
             for camera, scene in enumerate(scenes):
                 for shot in range(PICTURES_A_CAMERA):
-                    if split == 'train':
-                        place = folder / FOLDERS['train']
-                    else:
-                        place = folder / FOLDERS['gallery' if shot else 'query']
+                    subset = split if split == 'train' else 'gallery' if shot else 'query'
                     picture = take_picture(generator, person, camera, scene, 'whole')
-                    _write(place, pid, camera, shot, picture)
+                    _write(folder / FOLDERS[subset], pid, camera, shot, picture)
         first += count
-    _add_others(folder / FOLDERS['gallery'], scenes)
-
-
-def _add_others(gallery: Path, scenes: Sequence[np.ndarray]) -> None:
-    """People of neither split (0), and boxes that hold too little of a test person (-1)."""
+    # People of neither split (0), and boxes that hold too little of a test person (-1).
     generator = RandomState(SEED + 10)
-    for shot, person in enumerate(draw_people(generator, NUM_DISTRACTORS)):
-        camera = shot % len(CAMERAS)
-        picture = take_picture(generator, person, camera, scenes[camera], 'whole')
-        _write(gallery, 0, camera, shot, picture)
-    people = draw_people(RandomState(SEED + 1), NUM_JUNK)
-    for shot, person in enumerate(people):
-        camera = shot % len(CAMERAS)
-        picture = take_picture(generator, person, camera, scenes[camera], 'cut')
-        _write(gallery, -1, camera, shot, picture)
+    others = (
+        (0, 'whole', draw_people(generator, NUM_DISTRACTORS)),
+        (-1, 'cut', draw_people(RandomState(SEED + 1), NUM_JUNK)),
+    )
+    for pid, frame, people in others:
+        for shot, person in enumerate(people):
+            camera = shot % len(CAMERAS)
+            picture = take_picture(generator, person, camera, scenes[camera], frame)
+            _write(folder / FOLDERS['gallery'], pid, camera, shot, picture)
 
 
 def _write(folder: Path, pid: int, camera: int, shot: int, picture: np.ndarray) -> None:

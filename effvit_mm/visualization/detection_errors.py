@@ -16,13 +16,8 @@ MAX_TICKS = 40
 
 
 def draw_analysis(analysis: ErrorAnalysis, classes: Sequence[str], folder: Path) -> list[Path]:
-    """Draw confusion, precision against recall, and errors by cause into three PNG files.
-
-    Args:
-        analysis: Of K classes.
-        classes: Their K names.
-        folder: Exists; the files are written atomically.
-    """
+    """Draw confusion, precision against recall, and errors by cause into three PNG files of a
+    folder that exists; gives their paths."""
     files = {
         'confusion.png': _confusion(analysis, classes),
         'precision_recall.png': _curves(analysis, classes),

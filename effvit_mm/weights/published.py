@@ -31,16 +31,10 @@ Shapes = Mapping[str, torch.Size]
 
 
 def to_ours(state: Mapping[str, Tensor], model: str, shapes: Shapes) -> dict[str, Tensor]:
-    """Rename published weights to those of a model of ours.
+    """Rename published weights, of a classifier or a backbone alone, to those of a model of ours.
 
-    Args:
-        state: ``{published name: tensor}``: a whole classifier, or a backbone alone.
-        model: Its name.
-        shapes: What it has: ``backbone.*`` and ``head.*``.
-
-    Raises:
-        CheckpointError: A name that no rule knows, or a shape that the model does not have (the
-            head's class count is free).
+    CheckpointError where no rule knows a name, or where ``shapes``, those of the model's
+    ``backbone.*`` and ``head.*``, are others (the head's class count is free).
     """
     rules = _rules_of(model)
     names = {}
@@ -55,15 +49,9 @@ def to_ours(state: Mapping[str, Tensor], model: str, shapes: Shapes) -> dict[str
 def to_published(state: Mapping[str, Tensor], model: str, shapes: Shapes) -> dict[str, Tensor]:
     """Rename the weights of a model of ours to the published names.
 
-    Args:
-        state: ``{our name: tensor}``: a classifier (``backbone.*`` and ``head.*``), or a backbone
-            alone, with or without the prefix.
-        model: Its name.
-        shapes: What it has.
-
-    Raises:
-        CheckpointError: A name or a shape that the model does not have (the head's class count is
-            free).
+    They are a classifier's (``backbone.*`` and ``head.*``), or a backbone's alone, with or without
+    the prefix. CheckpointError for a name or a shape that the model does not have (the head's class
+    count is free).
     """
     rules = _rules_of(model)
     prefix = '' if any(key.startswith(('backbone.', 'head.')) for key in state) else 'backbone.'

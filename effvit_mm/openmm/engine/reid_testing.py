@@ -106,14 +106,9 @@ def save_rank_lists(
     cameras: Sequence[str],
     folder: str | Path,
 ) -> list[Path]:
-    """Draw rank lists; gives the files.
+    """Draw what was found for some queries into ``folder/<query>_<file>.png``; gives the files.
 
-    Args:
-        query: All queries.
-        gallery: The gallery.
-        lists: What was found for some of them.
-        cameras: Names by camera id, where they are known.
-        folder: Where ``<query>_<file>.png`` go.
+    ``cameras``: names by camera id, where they are known.
     """
     from ...visualization.rank_lists import Shown, caption, save_rank_list
 

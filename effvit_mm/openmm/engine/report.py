@@ -77,11 +77,7 @@ def format_grid(
 ) -> str:
     """A table with headers as text; the first column is of names, the others of numbers.
 
-    Args:
-        title: Above the table.
-        headers: Of the columns.
-        rows: As many texts each.
-        lines_before: Rows that a line separates from the one above.
+    ``lines_before``: numbers of the rows that a line separates from the one above.
     """
     from rich import box
     from rich.console import Console

@@ -27,7 +27,7 @@ from benchmarks.measure.coco_comparison import (
 )
 from effvit_mm.evaluation.coco import read_figures
 from effvit_mm.openmm import cli
-from effvit_mm.openmm.config.loading import load_config
+from effvit_mm.openmm.config.loading import load_config, use_own_metrics
 from effvit_mm.openmm.config.preparing import use_coco_limits
 from effvit_mm.openmm.engine.report import coco_table
 from effvit_mm.openmm.pictures import draw_detection, load_truth
@@ -136,6 +136,16 @@ def test_limits_of_cocos_figures_are_set_where_the_config_leaves_them():
     cfg = Config({'test_evaluator': evaluators[1]})
     use_coco_limits(cfg)
     assert cfg.test_evaluator.proposal_nums == (1, 10, 100)
+
+
+def test_our_metrics_stand_for_mmdets():
+    from mmdet.evaluation import CocoMetric, LVISMetric
+
+    kinds = ['CocoMetric', 'mmdet.VOCMetric', CocoMetric, LVISMetric, 'mmpretrain.Accuracy']
+    cfg = Config({'default_scope': 'mmdet', 'test_evaluator': [{'type': k} for k in kinds]})
+    use_own_metrics(cfg)
+    ours = ['effvit_mm.CocoMetric', 'effvit_mm.VOCMetric', 'effvit_mm.CocoMetric']
+    assert [node['type'] for node in cfg.test_evaluator] == [*ours, LVISMetric, kinds[-1]]
 
 
 def test_figures_by_class_and_size(tmp_path):

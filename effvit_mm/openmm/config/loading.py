@@ -55,7 +55,10 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
 def use_own_metrics(cfg: Config) -> None:
     """Let ``effvit_mm``'s detection metrics stand for mmdet's of the same names and figures."""
     for node in (node for key in EVALUATORS for node in mappings_of(cfg.get(key))):
-        scope, _, name = str(node.get('type')).rpartition('.')
+        kind = node.get('type')
+        if isinstance(kind, type):
+            kind = f'{kind.__module__.partition(".")[0]}.{kind.__name__}'
+        scope, _, name = str(kind).rpartition('.')
         if name in OWN_METRICS and (scope or cfg.get('default_scope')) == 'mmdet':
             node['type'] = f'effvit_mm.{name}'
 

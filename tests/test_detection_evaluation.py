@@ -391,7 +391,7 @@ def test_truth_stands_left_and_predictions_from_the_threshold_on_right(size):
         predicted = objects([box], [score], masks)
         sample = DetDataSample(pred_instances=predicted, metainfo={'ori_shape': size})
         picture = draw_detection(image, sample, meta, truth)
-        return (picture[: -LINE_HEIGHT - 8] != 90).any(-1)  # without the titles
+        return (picture[: -LINE_HEIGHT - GAP] != 90).any(-1)  # without the titles
 
     alone = drawn(0.1, None)
     assert not alone.any() and min(alone.shape) >= min(MIN_SIDE, 160)

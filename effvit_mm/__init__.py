@@ -25,6 +25,8 @@ _LATER = {
     'DetInferencer': '.inference',
     'Gallery': '.reid.search',
     'ReIDExtractor': '.inference.reid',
+    'compile': '.runtime',
+    'open_compiled': '.runtime',
     'register_torchreid': '.torchreid',
 }
 
@@ -33,12 +35,14 @@ __all__ = [
     'Gallery',
     'ReIDExtractor',
     '__version__',
+    'compile',
     'convert_state_dict',
     'count_flops',
     'create_model',
     'deploy',
     'export_state_dict',
     'list_models',
+    'open_compiled',
     'ops',
     'register_mechanism',
     'register_torchreid',

@@ -188,7 +188,7 @@ def onnx_pass(model: nn.Module, x: Tensor) -> Callable[[], object]:
     with TemporaryDirectory() as folder:
         path = Path(folder) / 'model.onnx'
         runtime.export_onnx(runtime.DeployedNetwork(model), path, tuple(x.shape[2:]))
-        return partial(runtime.onnx_session(path, torch.get_num_threads()), x)
+        return partial(runtime.ONNXSession(path), x)
 
 
 # Detectors ---------------------------------------------------------------------------------------

@@ -27,19 +27,19 @@ def surely_zero(*sizes: int) -> bool:
     return not is_open(*sizes) and not any(sizes)
 
 
-def larger(left: int, right: int) -> int:
-    """The larger of two sizes."""
-    return torch.sym_max(left, right) if is_open(left, right) else max(left, right)
-
-
 def smaller(left: int, right: int) -> int:
     """The smaller of two sizes."""
     return torch.sym_min(left, right) if is_open(left, right) else min(left, right)
+
+
+def round_up(size: int, step: int) -> int:
+    """The next multiple of ``step``. Not ``-size % step``, which converters do not know."""
+    return (size + step - 1) // step * step
 
 
 def even_steps(first: int, last: int, count: int, device: torch.device) -> torch.Tensor:
     """``torch.linspace``, which takes no symbol for a count: ``(count,)`` float32."""
     if not is_open(count):
         return torch.linspace(first, last, count, device=device)
-    step = (last - first) / larger(count - 1, 1)
+    step = (last - first) / torch.sym_max(count - 1, 1)
     return first + torch.arange(count, dtype=torch.float32, device=device) * step

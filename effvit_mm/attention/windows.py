@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .mechanism import Size
-from .sizes import is_open, surely_zero
+from .sizes import is_open, round_up, surely_zero
 
 
 def window_partition(x: Tensor, window: Size) -> Tensor:
@@ -31,8 +31,7 @@ def window_reverse(windows: Tensor, window: Size, grid: Size) -> Tensor:
 
 def whole_windows(grid: Size, window: Size) -> Size:
     """(H, W) of a map that is filled up to whole windows."""
-    # Not `-length % side`: of a symbol this leaves what is seen to be a multiple of the side.
-    height, width = ((n + side - 1) // side * side for n, side in zip(grid, window, strict=True))
+    height, width = (round_up(n, side) for n, side in zip(grid, window, strict=True))
     return height, width
 
 

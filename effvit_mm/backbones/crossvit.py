@@ -64,9 +64,10 @@ def branch_grid(size: Size, patch_size: int, fraction: Size) -> Size:
 
 def _rounded(numerator: int, denominator: int) -> int:
     """``round`` of a quotient in whole numbers: sizes may be symbols, which have no ``round``."""
-    floor, rest = numerator // denominator, numerator % denominator
+    floor = numerator // denominator
+    rest, odd = numerator - floor * denominator, floor - floor // 2 * 2  # converters know no %
     # One more from a half on; at the very half, only to get an even number.
-    return floor + (2 * rest + floor % 2 + denominator - 1) // (2 * denominator)
+    return floor + (2 * rest + odd + denominator - 1) // (2 * denominator)
 
 
 class BranchEmbedding(PositionEmbedding):

@@ -16,7 +16,7 @@ from torchvision.ops import StochasticDepth
 from ..attention import Layout, build_mechanism, has
 from ..attention.caching import cached_by_size
 from ..attention.mechanism import Size
-from ..attention.sizes import larger, surely_equal
+from ..attention.sizes import surely_equal
 from .base import Backbone, drop_path_rates, init_linear_layers
 
 NORM_EPS = 1e-6
@@ -54,14 +54,14 @@ class TokenPooling(nn.Module):
 
 
 @cached_by_size
-def relative_position_index(queries: int, keys: int, device: torch.device) -> Tensor:
+def relative_position_index(queries: int, keys: int, finer: int, device: torch.device) -> Tensor:
     """Row of a table of offsets for each pair of places on one axis: ``(queries, keys)``.
 
-    The table has ``2 max(queries, keys) - 1`` rows, for the offsets between the places of the finer
-    side; the places of the coarser side are spread over them, rounded down. Integers keep this
-    exact; in floating point a few uneven pairs (10 keys for 39 queries) come out one row lower.
+    The table has ``2 finer - 1`` rows, for the offsets between the places of the finer side, which
+    is the larger of ``queries`` and ``keys``; the places of the coarser side are spread over them,
+    rounded down. Integers keep this exact; in floating point a few uneven pairs (10 keys for 39
+    queries) come out one row lower.
     """
-    finer = larger(queries, keys)
     query = torch.arange(queries) * finer // queries
     key = (keys - 1 - torch.arange(keys)) * finer // keys  # places from the far end: no negatives
     return (query[:, None] + key).to(device)
@@ -74,7 +74,8 @@ class DecomposedRelativePosition(nn.Module):
     tables belong to maps of ``size`` places; for others they are interpolated.
 
     Shapes:
-        q: ``(B, heads, H, W, d)``; returns ``(B, heads, H * W, H' * W')`` for keys on H' x W'.
+        q: ``(B, heads, H, W, d)``; returns ``(B, heads, H * W, H' * W')`` for keys on H' x W';
+        ``finer`` is the larger of the two maps.
     """
 
     def __init__(self, head_dim: int, size: int) -> None:
@@ -84,22 +85,22 @@ class DecomposedRelativePosition(nn.Module):
         nn.init.trunc_normal_(self.rel_pos_h, std=0.02)
         nn.init.trunc_normal_(self.rel_pos_w, std=0.02)
 
-    def forward(self, q: Tensor, key_grid: Size) -> Tensor:
+    def forward(self, q: Tensor, key_grid: Size, finer: Size) -> Tensor:
         height, width = q.shape[2:4]
-        rows = _offsets(self.rel_pos_h, height, key_grid[0])  # H H' d
-        columns = _offsets(self.rel_pos_w, width, key_grid[1])  # W W' d
+        rows = _offsets(self.rel_pos_h, height, key_grid[0], finer[0])  # H H' d
+        columns = _offsets(self.rel_pos_w, width, key_grid[1], finer[1])  # W W' d
         rows = torch.einsum('bnhwd,hkd->bnhwk', q, rows)
         columns = torch.einsum('bnhwd,wkd->bnhwk', q, columns)
         bias = rows[..., None] + columns[..., None, :]  # B heads H W H' W'
         return bias.flatten(4).flatten(2, 3)
 
 
-def _offsets(table: Tensor, queries: int, keys: int) -> Tensor:
+def _offsets(table: Tensor, queries: int, keys: int, finer: int) -> Tensor:
     """Vectors ``(queries, keys, d)`` of the pairs of places, of a table ``(rows, d)``."""
-    rows = 2 * larger(queries, keys) - 1
+    rows = 2 * finer - 1
     if not surely_equal((len(table),), (rows,)):
         table = F.interpolate(table.T[None], size=rows, mode='linear')[0].T
-    return table[relative_position_index(queries, keys, table.device)]
+    return table[relative_position_index(queries, keys, finer, table.device)]
 
 
 class PoolingAttention(nn.Module):
@@ -129,6 +130,7 @@ class PoolingAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads, head_dim = num_heads, channels // num_heads
+        self.keys_finer = key_stride < query_stride
         self.qkv = nn.Linear(in_channels, 3 * channels)
         self.pool_q = TokenPooling(head_dim, query_stride)
         self.pool_k = TokenPooling(head_dim, key_stride)
@@ -143,7 +145,8 @@ class PoolingAttention(nn.Module):
         q, k, v = self.pool_q(q), self.pool_k(k), self.pool_v(v)
         layout = Layout(tuple(q.shape[2:4]), tuple(k.shape[2:4]), 0)
         takes_bias = has(self.mechanism, 'takes_bias')  # may depend on the training mode
-        bias = self.relative_position(q, layout.key_grid) if takes_bias else None
+        finer = layout.key_grid if self.keys_finer else layout.query_grid
+        bias = self.relative_position(q, layout.key_grid, finer) if takes_bias else None
         q, k, v = (tokens.flatten(2, 3) for tokens in (q, k, v))  # B heads N d
         x = self.mechanism(q, k, v, layout, bias) + q
         return self.proj(x.transpose(1, 2).flatten(2).unflatten(1, layout.query_grid))

@@ -140,7 +140,9 @@ class Block(nn.Module):
         if isinstance(out, Sampled):
             out, index, valid = out
             x = rows(x, index)
-        x = x[:, : out.shape[1]] + self.drop_path(out)  # of the extra tokens alone, fewer rows
+        elif layout.query_grid == NO_GRID:
+            x = x[:, : layout.num_extra_tokens]
+        x = x + self.drop_path(out)
         return x + self.drop_path(self.mlp(self.norm2(x))), index, valid
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..attention.mechanism import check_choice
-from ..attention.sizes import surely_zero
+from ..attention.sizes import round_up, surely_zero
 from .base import Backbone, drop_path_rates, init_linear_layers
 from .transformer import OUT_TYPES, Block, LayerNorm, PositionEmbedding, Tokens, run_block
 
@@ -39,7 +39,7 @@ class PatchEmbedding(PositionEmbedding):
         self.proj = nn.Conv2d(3, dim, patch_size, patch_size)
 
     def forward(self, x: Tensor) -> Tokens:
-        bottom, right = (-side % self.patch_size for side in x.shape[-2:])
+        bottom, right = (round_up(side, self.patch_size) - side for side in x.shape[-2:])
         if not surely_zero(bottom, right):
             x = F.pad(x, (0, right, 0, bottom))
         x = self.proj(x)

@@ -153,7 +153,8 @@ class ShiftedConv2d(nn.Conv2d):
     def _left_over(self, length: int, axis: int) -> int:
         """Inputs of an axis, padding included, behind the last output's taps."""
         reach = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
-        return (length + 2 * self.padding[axis] - reach) % self.stride[axis]
+        free, stride = length + 2 * self.padding[axis] - reach, self.stride[axis]
+        return free - free // stride * stride  # not %, which graphs for any size cannot hold
 
     def prepare_state_dict(self, state: dict[str, Tensor], prefix: str = '') -> dict[str, Tensor]:
         """``state``, also one of version 0.1, which had the convolution as a part, and taps."""

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
 from .graph import (
     Checked,
     ExportError,
@@ -17,13 +25,18 @@ from .graph import (
     trace,
 )
 from .network import DeployedNetwork
-from .program import as_run
+from .sessions import check_images, reading
 
 COMPILERS = ('g++', 'clang++')
+SIDES = 'sides'  # in a package's metadata: height and width that it was made for
 
 
 def export_package(
-    network: DeployedNetwork, path: str | Path, size: Size, any_size: bool = False
+    network: DeployedNetwork,
+    path: str | Path,
+    size: Size,
+    any_size: bool = False,
+    single: bool = False,
 ) -> list[Checked]:
     """Write a package of AOTInductor.
 
@@ -35,21 +48,70 @@ def export_package(
         path: ``.pt2`` file; what lies there is replaced.
         size: Height and width of the images, in pixels.
         any_size: Let them vary, where the network allows it; ``size`` is an example then.
+        single: A graph of one image instead of any batch.
 
     Raises:
         ConfigError: An argument that cannot be used.
         ExportError: There is no C++ compiler, the network cannot be exported so, or the file's
             numbers are not PyTorch's.
     """
-    from torch._inductor import aoti_compile_and_package, aoti_load_package
+    from torch._inductor import aoti_compile_and_package
 
     path = check_target(path, '.pt2')
     check_compiler()
-    shapes = find_shapes(network, size, any_size)
+    shapes = find_shapes(network, size, any_size)._replace(single=single)
     graph = trace(network, shapes)
     with replaced_when_right(path) as made:
-        aoti_compile_and_package(graph, package_path=str(made))
-        return compare(as_run(aoti_load_package(str(made))), network, shapes)
+        sides = list(shapes.size) if shapes.least is None else [None, None]
+        aoti_compile_and_package(
+            graph,
+            package_path=str(made),
+            inductor_configs={'aot_inductor.metadata': {SIDES: json.dumps(sides)}},
+        )
+        session = PackageSession(made)
+        return compare(session if single else session.run_batch, network, shapes)
+
+
+class PackageSession:
+    """A package on the CPU: images ``(B, 3, H, W)`` to a list of arrays.
+
+    Args:
+        path: ``.pt2`` file that :func:`export_package` wrote. It holds machine code: open files of
+            your own.
+        precision: ``'fp32'``.
+        **options: None; threads are PyTorch's.
+
+    Raises:
+        ConfigError: There are options; at call time, images that the file was not made for.
+        ExportError: The file cannot be read.
+    """
+
+    def __init__(self, path: str | Path, precision: str = 'fp32', **options: Any) -> None:
+        from torch._inductor import aoti_load_package
+
+        self.checked(precision, options)
+        self.path = Path(path)
+        with reading(path):
+            self.package = aoti_load_package(str(path))
+            self.sides = json.loads(self.package.get_metadata()[SIDES])
+
+    @staticmethod
+    def checked(precision: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """No options: there are none."""
+        if options:
+            raise ConfigError(f'option {next(iter(options))}: inductor takes none')
+        return {}
+
+    def __call__(self, images: Tensor) -> list[np.ndarray]:
+        check_images(images, self.sides, self.path)  # the package itself looks at no size
+        with torch.no_grad():
+            parts = [self.package(image) for image in images.split(1)]
+        return [torch.cat(tensors).numpy() for tensors in zip(*parts, strict=True)]
+
+    def run_batch(self, images: Tensor) -> list[np.ndarray]:
+        """The same by one run of a graph for any batch."""
+        with torch.no_grad():
+            return [tensor.numpy() for tensor in self.package(images)]
 
 
 def check_compiler() -> None:

@@ -18,6 +18,7 @@ from torch.export import Dim, ExportedProgram
 
 from ..errors import ConfigError, UserError
 from ..utils.files import check_writable, written_atomically
+from .constants import fold_constants
 from .open_sizes import least_sides, one_size_parts
 
 # Largest difference of an output's values from PyTorch's, over its largest value.
@@ -80,10 +81,26 @@ class Shapes(NamedTuple):
     Attributes:
         size: Height and width that a graph is made with.
         least: It is to hold for all sizes from this side on; None where for ``size`` alone.
+        single: It is for one image; else for any batch.
     """
 
     size: Size
     least: int | None
+    single: bool = False
+
+
+def check_size(size: Sequence[int] | None) -> Size:
+    """Height and width of images, in pixels.
+
+    Raises:
+        ConfigError: They are not two sides in pixels.
+    """
+    if size is None:
+        raise ConfigError('size: height and width of the images are needed')
+    if len(size) != 2 or not all(isinstance(n, int) and n >= 1 for n in size):
+        text = ' '.join(map(str, size))
+        raise ConfigError(f'size {text}: height and width of 1 or more are needed')
+    return size[0], size[1]
 
 
 def find_shapes(network: nn.Module, size: Sequence[int], any_size: bool) -> Shapes:
@@ -93,20 +110,18 @@ def find_shapes(network: nn.Module, size: Sequence[int], any_size: bool) -> Shap
         ConfigError: ``size`` is not two sides in pixels.
         ExportError: The network takes no images of this size, or its graphs hold for one alone.
     """
-    text = ' '.join(map(str, size))
-    if len(size) != 2 or not all(isinstance(n, int) and n >= 1 for n in size):
-        raise ConfigError(f'--shape {text}: height and width of 1 or more are needed')
+    size = check_size(size)
     try:
         with torch.no_grad():
             outputs = network(noise(1, size))
     except (ValueError, RuntimeError) as error:  # the network, or PyTorch, knows what it can take
-        raise ExportError(f'--shape {text}: {error}') from error
+        raise ExportError(f'size {size[0]} {size[1]}: {error}') from error
     if not any_size:
-        return Shapes((size[0], size[1]), None)
+        return Shapes(size, None)
     if parts := one_size_parts(network):
         raise ExportError(
-            f'a graph of {" and ".join(parts)} holds for one image size alone: give it with '
-            '--shape and leave out --any-size'
+            f'a graph of {" and ".join(parts)} holds for one image size alone: give that size, not '
+            'any size'
         )
     # Backbones know what they need; of what lies behind them, maps must have two cells a side.
     own = least_sides(network)
@@ -135,31 +150,35 @@ def replaced_when_right(path: Path, *suffixes: str) -> Iterator[Path]:
 
 
 def trace(network: nn.Module, shapes: Shapes) -> ExportedProgram:
-    """The graph of a network, for any batch.
+    """The graph of a network; what depends on size and weights alone is a constant in it.
 
     Raises:
         ExportError: It cannot hold for the sizes that were asked for.
     """
-    open_axes = {0: Dim(AXES[0])}
+    open_axes = {} if shapes.single else {0: Dim(AXES[0])}
     if shapes.least is not None:
         open_axes |= {axis: Dim(AXES[axis], min=shapes.least) for axis in (2, 3)}
     try:
         with torch.no_grad():
-            return torch.export.export(
-                network,
-                (noise(2, shapes.size),),  # sizes of one are special to torch.export
-                dynamic_shapes=(open_axes,),
-                strict=False,
-                prefer_deferred_runtime_asserts_over_guards=True,
-            )
+            return _export(fold_constants(_export(network, shapes, open_axes)), shapes, open_axes)
     except Exception as error:  # of many kinds, where a network chooses its way by what it sees
         line = f'{type(error).__name__}: {str(error).strip()}'.split('\n')[0]
         if shapes.least is None:
             raise ExportError(f'torch.export cannot trace this network: {line}') from error
         raise ExportError(
-            'the graph of this network holds for one image size alone: give it with --shape and '
-            f'leave out --any-size ({line})'
+            'the graph of this network holds for one image size alone: give that size, not any '
+            f'size ({line})'
         ) from error
+
+
+def _export(module: nn.Module, shapes: Shapes, open_axes: dict[int, Dim]) -> ExportedProgram:
+    return torch.export.export(
+        module,
+        (noise(1 if shapes.single else 2, shapes.size),),  # to it, open sizes of one are special
+        dynamic_shapes=(open_axes,),
+        strict=False,
+        prefer_deferred_runtime_asserts_over_guards=True,
+    )
 
 
 def noise(batch: int, size: Sequence[int], seed: int = 0) -> Tensor:
@@ -181,7 +200,7 @@ def compare(run: Run, network: nn.Module, shapes: Shapes) -> list[Checked]:
     Raises:
         ExportError: A difference is above 1e-4.
     """
-    (height, width), least = shapes
+    (height, width), least, _ = shapes
     cases = [(2, shapes.size), (1, shapes.size), (3, shapes.size)]
     if least is not None:
         smaller, round_ = max(least, width * 3 // 4 - 5), 224 if least <= 224 else 448

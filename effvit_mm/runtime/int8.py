@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from .graph import ExportError, Size, check_target, need, replaced_when_right
 from .network import DeployedNetwork
-from .onnx import OPSET, check_opset, export_onnx, onnx_session
+from .onnx import OPSET, ONNXSession, check_opset, export_onnx
 
 Batch = Tensor | np.ndarray
 
@@ -163,7 +163,7 @@ def measure_cost(
         comparison: Batches of images to compare on, with their labels or None.
         logits: Whether the outputs are.
     """
-    runs = [onnx_session(path) for path in (exact, rough)]
+    runs = [ONNXSession(path) for path in (exact, rough)]
     squares = np.zeros(2)  # of the differences, of the outputs
     cosines: list[float] = []
     same: list[bool] = []

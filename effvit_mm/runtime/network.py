@@ -44,7 +44,11 @@ class DeployedNetwork(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(_flatten(getattr(self.network, self.method)(images)))
+        return tuple(_flatten(self.call(images)))
+
+    def call(self, images: Tensor) -> Any:
+        """What the network itself returns."""
+        return getattr(self.network, self.method)(images)
 
     def output_names(self, count: int) -> list[str]:
         """A name for each of ``count`` outputs: ``['logits']``, ``['map_0', 'map_1']``."""

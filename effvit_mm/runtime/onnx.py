@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +17,6 @@ from .graph import (
     AXES,
     Checked,
     ExportError,
-    Run,
     Shapes,
     Size,
     check_target,
@@ -25,6 +27,7 @@ from .graph import (
     trace,
 )
 from .network import DeployedNetwork
+from .sessions import check_images, reading, reason, writing
 
 # onnxruntime 1.17 reads it; PyTorch's own choice.
 OPSET, OPSETS = 20, range(18, 24)
@@ -37,8 +40,9 @@ def export_onnx(
     size: Size,
     any_size: bool = False,
     opset: int = OPSET,
+    single: bool = False,
 ) -> list[Checked]:
-    """Write an ONNX file for any batch, once onnxruntime has given PyTorch's numbers with it.
+    """Write an ONNX file, once onnxruntime has given PyTorch's numbers with it.
 
     Args:
         network: What to write.
@@ -46,6 +50,7 @@ def export_onnx(
         size: Height and width of the images, in pixels.
         any_size: Let them vary, where the network allows it; ``size`` is an example then.
         opset: Version of ONNX's operators, 18 to 23.
+        single: A graph of one image instead of any batch: it is made in half the time.
 
     Raises:
         ConfigError: An argument that cannot be used.
@@ -56,11 +61,13 @@ def export_onnx(
     check_opset(opset)
     for package in ('onnx', 'onnxscript', 'onnxruntime'):
         need(package)
-    shapes = find_shapes(network, size, any_size)
+    shapes = find_shapes(network, size, any_size)._replace(single=single)
     program = to_onnx(network, shapes, opset)
     with replaced_when_right(path) as made:
-        program.save(made, external_data=False)
-        return compare(onnx_session(made), network, shapes)
+        with writing(path):
+            program.save(made, external_data=False)
+        session = ONNXSession(made)
+        return compare(session if single else session.run_batch, network, shapes)
 
 
 def check_opset(opset: int) -> None:
@@ -75,8 +82,12 @@ def to_onnx(network: DeployedNetwork, shapes: Shapes, opset: int) -> torch.onnx.
     Raises:
         ExportError: There is no graph of it, or an operator that ONNX does not have.
     """
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+    from onnxscript.optimizer import fold_constants
+
     graph = trace(network, shapes)
-    names = {axis: name for axis, name in AXES.items() if axis == 0 or shapes.least is not None}
+    names = {} if shapes.single else {0: AXES[0]}
+    names |= {} if shapes.least is None else {axis: AXES[axis] for axis in (2, 3)}
     try:
         program = torch.onnx.export(
             graph,
@@ -87,6 +98,8 @@ def to_onnx(network: DeployedNetwork, shapes: Shapes, opset: int) -> torch.onnx.
             custom_translation_table=translations(),
             dynamo=True,
             verbose=False,
+            # Its search for patterns takes minutes; onnxruntime has its own when it reads a file.
+            optimize=False,
         )
     except torch.onnx.errors.OnnxExporterError as error:
         cause = error
@@ -94,6 +107,8 @@ def to_onnx(network: DeployedNetwork, shapes: Shapes, opset: int) -> torch.onnx.
             cause = cause.__cause__
         reason = f'{type(cause).__name__}: {str(cause).strip()}'.split('\n')[0]
         raise ExportError(f'torch.onnx cannot write this network: {reason}') from error
+    fold_constants(program.model)
+    RemoveUnusedNodesPass()(program.model)
     program.model.metadata_props.update(network.metadata(shapes.least))
     return program
 
@@ -118,17 +133,72 @@ def translations() -> dict[Callable, Callable]:
     }
 
 
-def onnx_session(path: str | Path, threads: int = 0) -> Run:
-    """An ONNX file on the CPU, as a function of images; ``threads`` 0 is onnxruntime's choice."""
-    runtime = need('onnxruntime')
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    # Else its threads go on waiting in a loop, when others have work for the processor.
-    options.add_session_config_entry('session.force_spinning_stop', '1')
-    options.log_severity_level = 3
-    session = runtime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+class ONNXSession:
+    """A file on the CPU: images ``(B, 3, H, W)`` to a list of arrays.
 
-    def run(images: Tensor) -> list[np.ndarray]:
-        return session.run(None, {'images': images.numpy()})
+    One image runs on all threads, several at the same time on a thread each.
 
-    return run
+    Args:
+        path: ``.onnx`` file.
+        precision: ``'fp32'``.
+        **options: Attributes of onnxruntime's ``SessionOptions`` by their own names:
+            ``intra_op_num_threads`` (PyTorch's number of threads), ``enable_cpu_mem_arena`` ...
+
+    Raises:
+        ConfigError: An option that onnxruntime does not have, or a value that it does not take; at
+            call time, images that the file was not made for.
+        ExportError: onnxruntime is missing, or the file cannot be read.
+    """
+
+    def __init__(self, path: str | Path, precision: str = 'fp32', **options: Any) -> None:
+        self.options, self.path = self.checked(precision, options), Path(path)
+        self.threads = self.options['intra_op_num_threads'] or torch.get_num_threads()
+        with reading(path):
+            self.session = self._open(self.options)
+        _, _, *sides = self.session.get_inputs()[0].shape
+        self.sides = [side if isinstance(side, int) else None for side in sides]
+
+    @staticmethod
+    def checked(precision: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options, each tried on an empty ``SessionOptions``."""
+        chosen = need('onnxruntime').SessionOptions()
+        for name, value in options.items():
+            try:
+                getattr(chosen, name)
+                setattr(chosen, name, value)
+            except (AttributeError, TypeError) as error:
+                raise ConfigError(f'option {name}={value!r}: {reason(error)}') from error
+        return {'intra_op_num_threads': torch.get_num_threads(), **options}
+
+    def _open(self, options: Mapping[str, Any]) -> Any:
+        import onnxruntime
+
+        chosen = onnxruntime.SessionOptions()
+        # Else its threads go on waiting in a loop, when others have work for the processor.
+        chosen.add_session_config_entry('session.force_spinning_stop', '1')
+        chosen.log_severity_level = 3
+        for name, value in options.items():
+            setattr(chosen, name, value)
+        providers = ['CPUExecutionProvider']
+        return onnxruntime.InferenceSession(str(self.path), chosen, providers=providers)
+
+    @cached_property
+    def single_thread(self) -> Any:
+        """The file on one thread, for several images at a time."""
+        return self._open({**self.options, 'intra_op_num_threads': 1})
+
+    def run_batch(self, images: Tensor) -> list[np.ndarray]:
+        """The same by one run of a graph for any batch, as other programs use the file."""
+        return self.session.run(None, {'images': images.numpy()})
+
+    def __call__(self, images: Tensor) -> list[np.ndarray]:
+        check_images(images, self.sides, self.path)
+        parts = np.split(np.ascontiguousarray(images.numpy()), len(images))
+        session = self.session if len(parts) == 1 else self.single_thread
+
+        def run(part: np.ndarray) -> list[np.ndarray]:
+            return session.run(None, {'images': part})
+
+        with ThreadPoolExecutor(min(self.threads, len(parts))) as pool:
+            results = list(pool.map(run, parts))
+        return [np.concatenate(arrays) for arrays in zip(*results, strict=True)]

@@ -1,30 +1,51 @@
-"""OpenVINO's format, by its own converter."""
+"""OpenVINO: its format by its own converter, and running files with it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from .graph import Checked, Run, Size, check_target, compare, find_shapes, need, replaced_when_right
+from ..errors import ConfigError
+from .graph import (
+    Checked,
+    ExportError,
+    Shapes,
+    Size,
+    check_target,
+    compare,
+    find_shapes,
+    need,
+    replaced_when_right,
+    trace,
+)
 from .network import DeployedNetwork
-from .onnx import OPSET, to_onnx
+from .sessions import check_images, reading, reason, writing
+
+SIZES = 4  # of a graph for any size that get a compiled model of their own
+OWN_CHOICE = {'NUM_STREAMS', 'PERFORMANCE_HINT'}  # options that leave no streams to choose here
+PRECISIONS = {'fp32': 'f32', 'bf16': 'bf16'}
 
 
 def export_openvino(
-    network: DeployedNetwork, path: str | Path, size: Size, any_size: bool = False
+    network: DeployedNetwork,
+    path: str | Path,
+    size: Size,
+    any_size: bool = False,
+    single: bool = False,
 ) -> list[Checked]:
     """Write an ``.xml`` file for OpenVINO, and its weights beside it as ``.bin``, in float32.
-
-    ``openvino.convert_model`` reads the network as ONNX: it takes PyTorch's programs too, but knows
-    fewer of their operators.
 
     Args:
         network: What to write.
         path: ``.xml`` file; what lies there is replaced.
         size: Height and width of the images, in pixels.
         any_size: Let them vary, where the network allows it; ``size`` is an example then.
+        single: A graph of one image instead of any batch: it is made in half the time.
 
     Raises:
         ConfigError: An argument that cannot be used.
@@ -32,28 +53,138 @@ def export_openvino(
             are not PyTorch's.
     """
     path = check_target(path, '.xml')
-    for package in ('openvino', 'onnx', 'onnxscript'):
-        need(package)
+    need('openvino')
+    shapes = find_shapes(network, size, any_size)._replace(single=single)
+    model = to_openvino(network, shapes)
     import openvino
 
-    shapes = find_shapes(network, size, any_size)
-    program = to_onnx(network, shapes, OPSET)
     with replaced_when_right(path, '.bin') as made:
-        onnx = made.with_suffix('.onnx')
-        program.save(onnx, external_data=False)
-        model = openvino.convert_model(onnx)
-        openvino.save_model(model, made, compress_to_fp16=False)
-        return compare(openvino_session(made), network, shapes)
+        with writing(path):
+            openvino.save_model(model, made, compress_to_fp16=False)
+        session = OpenVINOSession(made)
+        return compare(session if single else session.run_batch, network, shapes)
 
 
-def openvino_session(path: str | Path) -> Run:
-    """OpenVINO's or an ONNX file on the CPU in float32, as a function of images."""
+def to_openvino(network: DeployedNetwork, shapes: Shapes) -> Any:
+    """A network as an ``openvino.Model``.
+
+    Raises:
+        ExportError: There is no graph of it, or an operator that OpenVINO does not have.
+    """
     openvino = need('openvino')
-    # Its CPU plugin would compute in bfloat16 where the processor can.
-    precision = {'INFERENCE_PRECISION_HINT': 'f32'}
-    model = openvino.Core().compile_model(path, 'CPU', precision)
+    try:
+        model = openvino.convert_model(trace(network, shapes))
+    except RuntimeError as error:
+        raise ExportError(f'OpenVINO cannot convert this network: {reason(error)}') from error
+    # The converter opens all of a program's sizes.
+    sides = shapes.size if shapes.least is None else (-1, -1)
+    model.reshape([1 if shapes.single else -1, 3, *sides])
+    model.input(0).set_names({'images'})
+    for output, name in zip(model.outputs, network.output_names(len(model.outputs)), strict=True):
+        output.set_names({name})
+    for key, value in network.metadata(shapes.least).items():
+        model.set_rt_info(value, ['effvit_mm', key])
+    return model
 
-    def run(images: Tensor) -> list[np.ndarray]:
-        return [np.array(array) for array in model([images.numpy()]).to_tuple()]
 
-    return run
+class OpenVINOSession:
+    """A file on the CPU: images ``(B, 3, H, W)`` to a list of arrays.
+
+    Images are requests of their own, of a fixed size, which OpenVINO runs far faster than open
+    batches: one image on all threads, several at the same time in streams of one thread each. Of a
+    graph for any size the first four sizes get a compiled model of their own; further ones share
+    one that is slower.
+
+    Args:
+        path: ``.xml`` or ``.onnx`` file.
+        precision: ``'fp32'``, or ``'bf16'`` for what the processor computes faster in it. Left to
+            itself OpenVINO takes bfloat16 where it can.
+        **options: Properties of OpenVINO's CPU device by its own names: ``INFERENCE_NUM_THREADS``
+            (PyTorch's number of threads), ``NUM_STREAMS`` and ``PERFORMANCE_HINT`` (chosen for each
+            batch), ``CACHE_DIR`` ...
+
+    Raises:
+        ConfigError: An option that OpenVINO does not have, or a value that it does not take; at
+            call time, images that the file was not made for.
+        ExportError: OpenVINO is missing, or the file cannot be read.
+    """
+
+    def __init__(self, path: str | Path, precision: str = 'fp32', **options: Any) -> None:
+        self.options = self.checked(precision, options)
+        self.core, self.path = need('openvino').Core(), Path(path)
+        with reading(path):
+            self.model = self.core.read_model(path)
+            _, _, *sides = self.model.input(0).partial_shape
+        self.sides = [side.get_length() if side.is_static else None for side in sides]
+        self.requests: dict[tuple[Size | None, int], _Requests] = {}
+
+    @staticmethod
+    def checked(precision: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options with those of a precision, each tried on a model of one number."""
+        openvino = need('openvino')
+        core = openvino.Core()
+        if 'INFERENCE_PRECISION_HINT' in options:
+            raise ConfigError('option INFERENCE_PRECISION_HINT: give precision= instead')
+        able = core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+        if precision == 'bf16' and 'BF16' not in able:
+            raise ConfigError("precision='bf16': this processor has no bfloat16 instructions")
+        number = openvino.opset13.parameter([1], openvino.Type.f32)
+        tiny = openvino.Model([openvino.opset13.relu(number)], [number])
+        for name, value in options.items():
+            try:
+                core.compile_model(tiny, 'CPU', {name: value})
+            except (RuntimeError, TypeError) as error:
+                raise ConfigError(f'option {name}={value!r}: {reason(error)}') from error
+        return {
+            'INFERENCE_NUM_THREADS': torch.get_num_threads(),
+            'INFERENCE_PRECISION_HINT': PRECISIONS[precision],
+            **options,
+        }
+
+    def __call__(self, images: Tensor) -> list[np.ndarray]:
+        size = check_images(images, self.sides, self.path)
+        threads = int(self.options['INFERENCE_NUM_THREADS']) or torch.get_num_threads()
+        streams = 1 << (min(len(images), threads).bit_length() - 1)
+        streams = 0 if OWN_CHOICE & self.options.keys() else streams
+        return self._of_size(size, streams)(np.ascontiguousarray(images.numpy()))
+
+    def run_batch(self, images: Tensor) -> list[np.ndarray]:
+        """The same by one run of a graph for any batch, as other programs use the file."""
+        compiled = self.core.compile_model(self.model, 'CPU', self.options)
+        return [np.array(array) for array in compiled([images.numpy()]).to_tuple()]
+
+    def _of_size(self, size: Size, streams: int) -> _Requests:
+        """What runs images of a size in so many streams; 0 is OpenVINO's choice."""
+        known = {sides for sides, _ in self.requests if sides is not None}
+        own = size in known or len(known) < SIZES
+        key = (size if own else None, streams)
+        if key not in self.requests:
+            model = self.model.clone()
+            model.reshape([1, 3, *(size if own else (-1, -1))])
+            hints = {1: {'PERFORMANCE_HINT': 'LATENCY'}, 0: {}}
+            chosen = hints.get(streams, {'NUM_STREAMS': streams})
+            compiled = self.core.compile_model(model, 'CPU', {**chosen, **self.options})
+            self.requests[key] = _Requests(compiled)
+        return self.requests[key]
+
+
+class _Requests:
+    """A compiled model of one image, for any number of them."""
+
+    def __init__(self, compiled: Any) -> None:
+        from openvino import AsyncInferQueue
+
+        self.queue = AsyncInferQueue(compiled)  # as many requests at a time as it has streams
+        self.queue.set_callback(self._keep)
+
+    @staticmethod
+    def _keep(request: Any, place: tuple[list, int]) -> None:
+        results, index = place
+        results[index] = [np.array(tensor.data) for tensor in request.output_tensors]
+
+    def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+        results: list = [None] * len(images)
+        for i in range(len(images)):
+            self.queue.start_async({0: images[i : i + 1]}, (results, i))
+        self.queue.wait_all()
+        return [np.concatenate(parts) for parts in zip(*results, strict=True)]

@@ -1,0 +1,89 @@
+"""What all ways of running a file share: what they are, and what they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from .graph import ExportError, Size
+
+
+class Session(Protocol):
+    """A file, opened by a runtime: images ``(B, 3, H, W)`` float32 to a list of arrays."""
+
+    def __init__(self, path: str | Path, precision: str = 'fp32', **options: Any) -> None: ...
+
+    @staticmethod
+    def checked(precision: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """All options, with the runtime's defaults; a ConfigError for what it does not take."""
+
+    def __call__(self, images: Tensor) -> list[np.ndarray]: ...
+
+
+def check_images(images: Tensor, sides: Sequence[int | None], title: str | Path) -> Size:
+    """Height and width of images.
+
+    Args:
+        images: What a session was called with.
+        sides: Height and width that the graph was made for; None where it is for any.
+        title: Of the graph, for the message.
+
+    Raises:
+        ConfigError: They are no batch of images in float32, or of a size that the graph is not for.
+    """
+    shape = tuple(images.shape)
+    if images.ndim != 4 or shape[1] != 3 or not shape[0] or images.dtype != torch.float32:
+        raise ConfigError(
+            f'images of shape {shape} in {images.dtype}: one or more in float32, (B, 3, H, W), are '
+            'needed'
+        )
+    height, width = shape[2:]
+    if any(made not in (None, side) for made, side in zip(sides, shape[2:], strict=True)):
+        made = ' x '.join('any' if side is None else str(side) for side in sides)
+        raise ConfigError(f'images of {height} x {width} pixels: {title} was made for {made}')
+    return height, width
+
+
+def reason(error: Exception) -> str:
+    """The last line of a library's message, behind its own file names."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Turn what a library raises for a broken file into one line.
+
+    Raises:
+        ExportError: The file is missing, cut short or none of this kind.
+    """
+    if not Path(path).is_file():
+        raise ExportError(f'{path}: there is no such file')
+    try:
+        yield
+    except Exception as error:  # each library has its own kinds
+        raise ExportError(
+            f'{path} cannot be read, it is cut short or of another kind: {reason(error)}'
+        ) from error
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turn what a library raises when it cannot write into one line.
+
+    Raises:
+        ExportError: The disk is full, or the file cannot be written for another reason.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise ExportError(
+            f'{path} cannot be written (is the disk full?): {reason(error)}'
+        ) from error

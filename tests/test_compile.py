@@ -97,6 +97,19 @@ def test_any_size(runtime, tmp_path):
 
 
 @torch.no_grad()
+def test_sizes_as_they_come(tmp_path):
+    """The first alone, the others by one graph; windows that are cut need one for each size."""
+    for windows, count in ((None, 2), (3, 3)):
+        torch.manual_seed(0)
+        model = effvit_mm.create_model('deit_tiny', 7, arch=VIT, window_size=windows).eval()
+        fast = effvit_mm.compile(model, cache=tmp_path / str(count))
+        for size in ((70, 96), (97, 128), (66, 81), (70, 96)):
+            x = noise(1, 3, *size)
+            assert deviation([fast(x)], [model(x)]) < 1e-4, size
+        assert len(entries(tmp_path / str(count))) == count
+
+
+@torch.no_grad()
 def test_a_file_alone(tmp_path):
     model = family('deit_tiny_distilled')
     effvit_mm.runtime.export_openvino(DeployedNetwork(model), tmp_path / 'a.xml', (70, 96))
@@ -206,7 +219,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         ({'runtime': 'tensorrt'}, "runtime='tensorrt': allowed are torch, openvino"),
         ({'precision': 'fp16'}, "precision='fp16': openvino has fp32, bf16"),
         ({'runtime': 'onnxruntime', 'precision': 'bf16'}, "precision='bf16': onnxruntime has fp32"),
-        ({'size': None}, 'size: height and width of the images are needed'),
+        ({'size': None, 'any_size': True}, 'any_size=True: an example is needed'),
         ({'size': (0, 31)}, 'size 0 31: height and width of 1 or more'),
         ({'FOO': 1}, 'option FOO=1: .*Unsupported property FOO'),
         ({'NUM_STREAMS': 'a'}, "option NUM_STREAMS='a': "),

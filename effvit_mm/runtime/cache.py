@@ -18,7 +18,6 @@ import torch
 from torch import nn
 
 from ..errors import UserError
-from ..utils.files import check_writable
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ def find_or_make(
     An entry is whole or not there; one that was changed or cut short since is made anew.
 
     Args:
-        folder: Of the cache.
+        folder: Of the cache; it is there and can be written.
         key: :func:`entry_key` of what the files are made of.
         make: Writes the files of an entry into an empty folder; what it returns is kept as JSON.
 
@@ -54,7 +53,6 @@ def find_or_make(
         if description is not None:
             return entry, description
         logger.warning('%s is damaged, or of another network: it is made anew', entry)
-    check_writable(folder, f'cache={str(folder)!r}')
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix='.made-') as work:
             made = Path(work) / key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..utils.files import check_writable
 from .cache import default_folder, entry_key, find_or_make
-from .graph import check_size, need, noise
+from .graph import Size, check_size, find_shapes, holds_for, need, noise
 from .network import DeployedNetwork
 from .sessions import Session
 from .table import RUNTIMES
@@ -63,6 +64,39 @@ class DeployedInPyTorch(nn.Module):
             return self.network.call(images)
 
 
+class CompiledBySize(nn.Module):
+    """A network that is compiled for the sizes of images as they come.
+
+    The first size gets a graph of its own; further ones share a graph for any size where the
+    network allows one, else each gets its own.
+
+    Args:
+        network: In its deployed form.
+        **settings: Of :func:`compile`, but for sizes.
+    """
+
+    def __init__(self, network: DeployedNetwork, **settings: Any) -> None:
+        super().__init__()
+        self.network, self.settings = network, settings
+        self.runtime: str = settings['runtime']
+        self.of_size: dict[Size, CompiledNetwork] = {}
+        self.of_any: CompiledNetwork | None = None
+
+    def forward(self, images: Tensor) -> Any:
+        size = (images.shape[-2], images.shape[-1])
+        if size not in self.of_size:
+            self.of_size[size] = self._find(size)
+        return self.of_size[size](images)
+
+    def _find(self, size: Size) -> CompiledNetwork:
+        """What images of a further size are run by."""
+        if not self.of_size or not holds_for(self.network, size):
+            return _compiled(self.network, size, False, **self.settings)
+        if self.of_any is None:
+            self.of_any = _compiled(self.network, size, True, **self.settings)
+        return self.of_any
+
+
 def compile(
     model: nn.Module,
     runtime: str = 'openvino',
@@ -84,7 +118,8 @@ def compile(
             left as it is.
         runtime: ``'openvino'``, ``'onnxruntime'``, ``'inductor'`` (which needs a C++ compiler), or
             ``'torch'``, the deployed network in PyTorch itself.
-        size: Height and width of the images, in pixels. None: those that the model says.
+        size: Height and width of the images, in pixels. None: those of the images that come, for
+            which it is compiled when they do.
         any_size: Let them vary, where the network allows it; ``size`` is an example then.
         precision: ``'fp32'``; of OpenVINO and PyTorch also ``'bf16'``.
         cache: Folder of the compiled files; None: ``$XDG_CACHE_HOME/effvit_mm/compiled``.
@@ -106,25 +141,42 @@ def compile(
         fast = effvit_mm.compile(effvit_mm.create_model('pslt_base'), size=(224, 224))
         logits = fast(images)
     """
-    check_runtime(runtime, precision)
+    check_runtime(runtime, precision, options)
+    size = None if size is None else check_size(size)
+    if any_size and size is None:
+        raise ConfigError('any_size=True: an example is needed, size=(height, width)')
     network = model if isinstance(model, DeployedNetwork) else DeployedNetwork(deepcopy(model))
     if runtime == 'torch':
-        if options:
-            raise ConfigError(f'option {next(iter(options))}: torch takes none here')
         return DeployedInPyTorch(network, precision)
-    size = check_size(network.size if size is None else size)
-    row = RUNTIMES[runtime]
-    row.session.checked(precision, options)  # before the work
-    name = f'network{row.format.suffix}'
     folder = default_folder() if cache is None else Path(cache)
+    check_writable(folder, f'cache={str(folder)!r}')
+    settings = {'runtime': runtime, 'precision': precision, 'folder': folder, 'options': options}
+    if size is None:
+        return CompiledBySize(network, **settings)
+    return _compiled(network, size, any_size, **settings)
+
+
+def _compiled(
+    network: DeployedNetwork,
+    size: Size,
+    any_size: bool,
+    runtime: str,
+    precision: str,
+    folder: Path,
+    options: Mapping[str, Any],
+) -> CompiledNetwork:
+    """A network of the cache, made where it is not there."""
+    row = RUNTIMES[runtime]
+    name = f'network{row.format.suffix}'
+    shapes = find_shapes(network, size, any_size)
     key = entry_key(
-        network, row.packages, runtime=runtime, size=size, any_size=any_size, method=network.method
+        network, row.packages, runtime=runtime, shapes=tuple(shapes), method=network.method
     )
 
     def make(entry: Path) -> dict[str, Any]:
-        row.format.write(network, entry / name, size, any_size=any_size, single=True)
+        row.format.write(network, entry / name, shapes.size, any_size=any_size, single=True)
         with torch.no_grad():
-            return {'structure': _structure(network.call(noise(1, size)))}
+            return {'structure': _structure(network.call(noise(1, shapes.size)))}
 
     entry, description = find_or_make(folder, key, make)
     session = row.session(entry / name, precision, **options)
@@ -154,16 +206,18 @@ def open_compiled(
     runtime = runtime or by_suffix.get(Path(path).suffix)
     if runtime is None:
         raise ConfigError(f'{path}: a name ending in {", ".join(by_suffix)} is needed')
-    check_runtime(runtime, precision)
+    check_runtime(runtime, precision, options)
     session = RUNTIMES[runtime].session(path, precision, **options)
     return CompiledNetwork(session, None, runtime)
 
 
-def check_runtime(runtime: str, precision: str = 'fp32') -> None:
-    """Raise where there is no such runtime, it is not installed, or lacks the precision.
+def check_runtime(
+    runtime: str, precision: str = 'fp32', options: Mapping[str, Any] | None = None
+) -> None:
+    """Raise where there is no such runtime, it is not installed, or does not take what is asked.
 
     Raises:
-        ConfigError: No such runtime or precision.
+        ConfigError: No such runtime, precision or option.
         ExportError: It is not installed, with the line that installs it.
     """
     if runtime not in NAMES:
@@ -171,8 +225,12 @@ def check_runtime(runtime: str, precision: str = 'fp32') -> None:
     allowed = TORCH_PRECISIONS if runtime == 'torch' else RUNTIMES[runtime].precisions
     if precision not in allowed:
         raise ConfigError(f'precision={precision!r}: {runtime} has {", ".join(allowed)}')
-    for package in () if runtime == 'torch' else RUNTIMES[runtime].packages:
-        need(package)
+    if runtime != 'torch':
+        for package in RUNTIMES[runtime].packages:
+            need(package)
+        RUNTIMES[runtime].session.checked(precision, options or {})
+    elif options:
+        raise ConfigError(f'option {next(iter(options))}: torch takes none here')
 
 
 def _structure(outputs: Any) -> Any:

@@ -131,6 +131,13 @@ def find_shapes(network: nn.Module, size: Sequence[int], any_size: bool) -> Shap
     return Shapes((max(size[0], least), max(size[1], least)), least)
 
 
+def holds_for(network: nn.Module, size: Size) -> bool:
+    """Whether a graph of a network for any size would hold for this one."""
+    if one_size_parts(network):
+        return False
+    return find_shapes(network, size, True).size == tuple(size)
+
+
 @contextmanager
 def replaced_when_right(path: Path, *suffixes: str) -> Iterator[Path]:
     """Give a file of this name in a folder of its own; where the block ends well it moves here.

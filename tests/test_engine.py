@@ -410,19 +410,21 @@ param_scheduler = []
 """
 
 
-def test_test_of_the_deployed_form(trained, data, tmp_path, capfd):
+def test_test_of_the_deployed_form(trained, data, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     config = write_config(tmp_path / 'levit.py', data, LEVIT)
     assert cli.train([str(config), '--work-dir', str(tmp_path / 'work')]) == 0
     scores = []
-    for flags in ([], ['--deploy']):
+    for flags in ([], ['--deploy'], ['--runtime', 'openvino']):
         forget_runs()
         out = tmp_path / f'{len(flags)}.json'
         weights = str(tmp_path / 'work' / 'epoch_1.pth')
         common = [str(config), weights, '--work-dir', str(tmp_path / 't'), '--out', str(out)]
         assert cli.test([*common, *flags]) == 0
         scores.append(torch.tensor([p['pred_score'] for p in json.loads(out.read_text())]))
-    torch.testing.assert_close(*scores, rtol=1e-4, atol=1e-5)  # with EMA's weights, both times
-    assert 'deployed' in capfd.readouterr().out
+    for other in scores[1:]:  # with EMA's weights, each time
+        torch.testing.assert_close(scores[0], other, rtol=1e-4, atol=1e-5)
+    assert 'deployed, by openvino in fp32' in capfd.readouterr().out
 
     forget_runs()
     config, work = trained

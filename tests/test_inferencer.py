@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import subprocess
@@ -21,6 +22,7 @@ import effvit_mm
 from effvit_mm.errors import CheckpointError, ConfigError, DataError
 from effvit_mm.inference.inputs import Video
 from effvit_mm.openmm import cli
+from effvit_mm.openmm.compiling import compile_model
 from effvit_mm.openmm.config.loading import load_config
 from effvit_mm.openmm.trained import build_detector
 from effvit_mm.utils.images import load_image
@@ -168,6 +170,34 @@ def test_boxes_are_those_of_the_test_loop(trained, detector, tested, batch_size)
     assert [one['size'] for one in results] == [(36, 48), (48, 36), (36, 48), (48, 36)]
     for found, expected in zip(results, tested, strict=True):
         assert_same(found, expected)
+
+
+def test_a_runtime_finds_the_same_boxes(trained, tested, with_masks, tmp_path, monkeypatch):
+    """By the test loop and the class; with the heads of one stage, and without those of two."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    names = [trained / name for name in ('config.py', 'c.pth')]
+    compiled = effvit_mm.DetInferencer(*names, runtime='openvino')
+    for found, expected in zip(compiled(images(trained), score_thr=0.0), tested, strict=True):
+        assert_same(found, expected)
+    flags = ['--runtime', 'openvino', '--out', tmp_path / 'out.json', '--work-dir', tmp_path / 'w']
+    assert cli.test([str(argument) for argument in (*names, *flags)]) == 0
+    forget_runs()
+    again = [one['pred_instances'] for one in json.loads((tmp_path / 'out.json').read_text())]
+    for found, expected in zip(again, tested, strict=True):
+        assert_same({**found, 'boxes': found['bboxes']}, expected)
+    assert len(list((tmp_path / 'cache' / 'effvit_mm' / 'compiled').iterdir())) == 1
+
+    photo = noise_photo(96, 128)
+    (expected,) = with_masks(photo, score_thr=0.0, masks=True)
+    compiled = copy.deepcopy(with_masks)
+    compile_model(compiled.model, 'openvino')
+    (found,) = compiled(photo, score_thr=0.0, masks=True)
+    assert_same(found, expected, atol=1e-3)
+    assert np.mean(found['masks'] != expected['masks']) < 1e-3
+
+
+def noise_photo(height, width):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def test_images_of_one_size_share_a_batch_and_no_others(trained, detector, monkeypatch):

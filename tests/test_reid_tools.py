@@ -300,6 +300,28 @@ def test_the_extractor_gives_the_features_of_the_test(trained, tmp_path):
     np.testing.assert_allclose(extractor(arrays).features, features.features, atol=1e-5)
 
 
+def test_a_runtime_gives_the_same_features(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    config, checkpoint, root, _ = trained
+    options = [
+        '--work-dir',
+        tmp_path,
+        '--tta',
+        '--runtime',
+        'openvino',
+        '--out',
+        tmp_path / 'f.npz',
+    ]
+    assert run_tool('test.py', config, checkpoint, *options) == 0
+    tested = load_features(tmp_path / 'f_query.npz')
+    extractor = effvit_mm.ReIDExtractor(config, checkpoint, flip=True)
+    compiled = effvit_mm.ReIDExtractor(config, checkpoint, flip=True, runtime='openvino')
+    features, want = compiled(root / 'query').features, extractor(root / 'query').features
+    np.testing.assert_allclose(features, want, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(tested.features, want, rtol=1e-3, atol=1e-4)
+    assert len(list((tmp_path / 'cache' / 'effvit_mm' / 'compiled').iterdir())) == 1
+
+
 def test_the_mirror_image_is_averaged_in_test_and_extractor_alike(trained, tmp_path):
     config, checkpoint, root, _ = trained
     options = ['--work-dir', tmp_path, '--tta', '--deploy', '--out', tmp_path / 'f.npz']

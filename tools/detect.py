@@ -15,7 +15,7 @@ os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.openmm.cli import Parser, add_cfg_options, add_trust_checkpoint
+    from effvit_mm.openmm.cli import Parser, add_cfg_options, add_runtime, add_trust_checkpoint
 
     parser = Parser(prog='detect.py', description=__doc__.split('\n')[0])
     parser.add_argument('config', help='config of the detector')
@@ -29,6 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--no-deploy', action='store_true', help='run the form of training: slower, same results'
     )
+    add_runtime(parser)
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
     return parser
@@ -39,8 +40,10 @@ def work(args: argparse.Namespace, session) -> None:
     from effvit_mm.inference import DetInferencer
     from effvit_mm.inference.inputs import find_images
     from effvit_mm.inference.output import detect_into, to_json
+    from effvit_mm.openmm.cli import runtime_arguments
     from effvit_mm.utils.files import check_writable, written_atomically
 
+    runtime = runtime_arguments(args)
     out = Path(args.out)
     inputs = find_images(args.inputs)  # before the model is built: a wrong name ends at once
     check_writable(out, '--out')
@@ -51,6 +54,7 @@ def work(args: argparse.Namespace, session) -> None:
         deploy=not args.no_deploy,
         cfg_options=args.cfg_options,
         trust_checkpoint=args.trust_checkpoint,
+        **runtime,
     )
     results = detect_into(
         out,

@@ -50,8 +50,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """What both commands need to load a model."""
-    from effvit_mm.openmm.cli import add_cfg_options, add_trust_checkpoint
+    from effvit_mm.openmm.cli import add_cfg_options, add_runtime, add_trust_checkpoint
 
+    add_runtime(parser)
     parser.add_argument('--device', help='cpu, cuda:0; default: CUDA where there is one')
     add_cfg_options(parser)
     add_trust_checkpoint(parser)
@@ -71,6 +72,7 @@ def make_gallery(args: argparse.Namespace) -> None:
 
     from effvit_mm.errors import DataError
     from effvit_mm.inference.reid import ReIDExtractor
+    from effvit_mm.openmm.cli import runtime_arguments
     from effvit_mm.reid.search import Gallery, import_faiss
     from effvit_mm.utils.files import check_writable, write_text
     from effvit_mm.utils.image_files import list_images
@@ -89,7 +91,12 @@ def make_gallery(args: argparse.Namespace) -> None:
         'flip': args.flip,
         'cfg_options': args.cfg_options,
     }
-    extractor = ReIDExtractor(**model, device=args.device, trust_checkpoint=args.trust_checkpoint)
+    extractor = ReIDExtractor(
+        **model,
+        **runtime_arguments(args),
+        device=args.device,
+        trust_checkpoint=args.trust_checkpoint,
+    )
     features = extractor(files, batch_size=args.batch_size, progress=True)
     gallery = Gallery(features.width, features.model, index=args.index, distance=args.distance)
     gallery.add(features)
@@ -102,6 +109,7 @@ def search_gallery(args: argparse.Namespace) -> None:
     """Extract the picture's feature, search, print, draw."""
     from effvit_mm.errors import ConfigError
     from effvit_mm.inference.reid import ReIDExtractor, find_people
+    from effvit_mm.openmm.cli import runtime_arguments
     from effvit_mm.reid.search import Gallery
     from effvit_mm.utils.files import check_writable
     from effvit_mm.visualization.rank_lists import Shown, caption, save_rank_list
@@ -115,7 +123,10 @@ def search_gallery(args: argparse.Namespace) -> None:
     picture = find_people(args.picture)
     gallery = Gallery.load(args.gallery)
     extractor = ReIDExtractor(
-        **read_model(args), device=args.device, trust_checkpoint=args.trust_checkpoint
+        **read_model(args),
+        **runtime_arguments(args),
+        device=args.device,
+        trust_checkpoint=args.trust_checkpoint,
     )
     features = extractor([image.path for image in picture])
     (indices,), (distances,) = gallery.search(features, args.top)

@@ -6,7 +6,7 @@ pictures in memory and knows no video: here its parts are put together anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from rich.progress import track
 
 from ..deploy import switch_modules
 from ..errors import ConfigError, DataError
+from ..openmm.compiling import compile_model
 from ..openmm.config.building import one_line
 from ..openmm.config.loading import load_config
 from ..openmm.trained import build_detector, build_pipeline, find_device, find_labels, load_trained
+from ..runtime import check_runtime
 from ..utils.images import load_image
 from ..visualization.pictures import draw_objects
 from .inputs import Image, Input, Video, find_images
@@ -40,6 +42,11 @@ class DetInferencer:
         cfg_options: ``key=value`` overrides of the config.
         trust_checkpoint: Read a checkpoint that holds more than weights; this can run code it
             carries.
+        runtime: Compute the deployed network by another runtime on the CPU: ``'openvino'``,
+            ``'onnxruntime'``, ``'inductor'``. It is compiled for the images' sizes as they come,
+            and kept: see :func:`effvit_mm.compile`.
+        precision: Of the runtime: ``'fp32'``, or ``'bf16'``.
+        runtime_options: The runtime's own, by its own names.
 
     Attributes:
         classes: Names of the classes: of the checkpoint, else of the config, else numbers.
@@ -64,7 +71,13 @@ class DetInferencer:
         deploy: bool = True,
         cfg_options: Sequence[str] = (),
         trust_checkpoint: bool = False,
+        runtime: str | None = None,
+        precision: str = 'fp32',
+        runtime_options: Mapping[str, Any] | None = None,
     ) -> None:
+        if runtime is not None:
+            check_runtime(runtime, precision, runtime_options)
+            device = device or 'cpu'
         self.device = find_device(device)
         cfg = load_config(str(config), cfg_options)
         self.model = build_detector(cfg, str(config))
@@ -72,7 +85,9 @@ class DetInferencer:
         self.classes, self.palette = find_labels(cfg, meta, self.model)
         self._read, self._prepare = build_pipeline(cfg)
         self.model.eval()
-        if deploy:
+        if runtime is not None:
+            compile_model(self.model, runtime, precision, runtime_options)
+        elif deploy:
             switch_modules(self.model)
         self.model.to(self.device)
 

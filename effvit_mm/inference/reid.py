@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +13,12 @@ from rich.progress import track
 from torch import Tensor
 
 from ..errors import ConfigError, DataError
+from ..openmm.compiling import compile_model
 from ..openmm.config.building import one_line
 from ..openmm.config.loading import load_config
 from ..openmm.trained import build_pipeline, build_reid, find_device, load_trained
 from ..reid.features import ReIDFeatures, model_identity
+from ..runtime import check_runtime
 from .inputs import Image, Input, Video, find_images
 
 UNKNOWN = -1
@@ -46,6 +49,11 @@ class ReIDExtractor:
         cfg_options: ``key=value`` overrides of the config.
         trust_checkpoint: Read a checkpoint that holds more than weights; this can run code it
             carries.
+        runtime: Compute the deployed network by another runtime on the CPU: ``'openvino'``,
+            ``'onnxruntime'``, ``'inductor'``. It is compiled for the images' sizes as they come,
+            and kept: see :func:`effvit_mm.compile`.
+        precision: Of the runtime: ``'fp32'``, or ``'bf16'``.
+        runtime_options: The runtime's own, by its own names.
 
     Attributes:
         identity: Of the model; features of another cannot be compared with these.
@@ -70,7 +78,13 @@ class ReIDExtractor:
         flip: bool = False,
         cfg_options: Sequence[str] = (),
         trust_checkpoint: bool = False,
+        runtime: str | None = None,
+        precision: str = 'fp32',
+        runtime_options: Mapping[str, Any] | None = None,
     ) -> None:
+        if runtime is not None:
+            check_runtime(runtime, precision, runtime_options)
+            device = device or 'cpu'
         self.device = find_device(device)
         cfg = load_config(str(config), cfg_options)
         self.model = build_reid(cfg, str(config))
@@ -79,7 +93,9 @@ class ReIDExtractor:
         self._read, self._prepare = build_pipeline(cfg)
         self.flip = flip
         self.model.eval()
-        if deploy:
+        if runtime is not None:
+            compile_model(self.model, runtime, precision, runtime_options)
+        elif deploy:
             self.model.switch_to_deploy()
         self.model.to(self.device)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import ConfigError
 from ..utils.allocator import keep_freed_memory
@@ -75,6 +75,47 @@ def add_trust_checkpoint(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """The flags of tools that run a trained network."""
+    from ..runtime.compiled import NAMES
+
+    parser.add_argument(
+        '--runtime',
+        choices=NAMES,
+        help='compute the deployed network by this runtime on the CPU: compiled at the first use, '
+        'then kept (default: PyTorch, without compiling)',
+    )
+    parser.add_argument(
+        '--precision', choices=('fp32', 'bf16'), default='fp32', help='of the runtime (fp32)'
+    )
+    parser.add_argument(
+        '--runtime-options',
+        nargs='+',
+        default=[],
+        metavar='NAME=VALUE',
+        help="the runtime's own: INFERENCE_NUM_THREADS=1",
+    )
+
+
+def runtime_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """``runtime``, ``precision`` and ``runtime_options`` of the flags; none without ``--runtime``.
+
+    Raises:
+        ConfigError: A flag that goes with ``--runtime`` alone, or that the runtime does not take.
+        ExportError: The runtime is not installed.
+    """
+    from ..runtime import check_runtime
+    from .compiling import read_options
+
+    options = read_options(args.runtime_options)
+    if args.runtime is None:
+        if options or args.precision != 'fp32':
+            raise ConfigError('--precision and --runtime-options go with --runtime')
+        return {}
+    check_runtime(args.runtime, args.precision, options)
+    return {'runtime': args.runtime, 'precision': args.precision, 'runtime_options': options}
+
+
 def train_parser() -> Parser:
     """The arguments of ``tools/train.py``."""
     parser = Parser(prog='train.py', description='Train a model from a config file.')
@@ -120,6 +161,7 @@ def test_parser() -> Parser:
     parser.add_argument(
         '--deploy', action='store_true', help='test the form that switch_to_deploy() makes'
     )
+    add_runtime(parser)
     add_common_arguments(parser)
     return parser
 
@@ -159,9 +201,10 @@ def _test(args: argparse.Namespace, session: Session) -> None:
 
     if args.show_number is not None and args.show_dir is None:
         raise ConfigError('--show-number goes with --show-dir')
+    compiled = runtime_arguments(args)
     session.cfg = prepare_testing(args)
     session.runner = build_runner(session.cfg)
-    run_test(session.runner, args)
+    run_test(session.runner, args, compiled)
 
 
 def run_guarded(

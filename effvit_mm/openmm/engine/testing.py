@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import copy
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.dist import all_gather_object, get_dist_info, is_main_process
@@ -17,6 +19,7 @@ from ...errors import ConfigError
 from ...evaluation.coco import read_figures
 from ...evaluation.voc import VocFigures
 from ...visualization.pictures import contact_sheet, read_rgb, save_png
+from ..compiling import compile_model
 from ..config.preparing import FEATURE_SUFFIXES, is_reid
 from ..pictures import draw_detection, draw_prediction, load_truth, read_image
 from ..registry import HOOKS
@@ -25,14 +28,15 @@ from .reid_testing import FIGURES, report_reid
 from .report import coco_table, format_duration, format_metrics, format_table, voc_table
 
 
-def run_test(runner, args: argparse.Namespace) -> dict:
-    """Test, write what was asked for, print tables."""
+def run_test(runner, args: argparse.Namespace, compiled: Mapping[str, Any]) -> dict:
+    """Test, write what was asked for, print tables; ``compiled`` are arguments of
+    :func:`compile_model`, none for PyTorch."""
     evaluator = runner.test_evaluator
     reid = is_reid(runner.cfg)
     if args.out is not None and not reid:
         evaluator.metrics.append(PredictionWriter(args.out))
-    if args.deploy:
-        runner.register_hook(DeployHook())
+    if args.deploy or compiled:
+        runner.register_hook(DeployHook(compiled))
     timer = ForwardTimer()
     runner.register_hook(timer)
     metrics = runner.test()
@@ -73,7 +77,7 @@ def _rows(
 ) -> list[tuple[str, str]]:
     """The table's lines for any kind of model."""
     rows = [(name, format_metrics({'': value}).strip()) for name, value in metrics.items()] + [
-        ('form', 'deployed' if args.deploy else 'as trained'),
+        ('form', _form(args)),
         ('images', str(count)),
         ('speed', f'{count / timer.seconds:.1f} images/s ({format_duration(timer.seconds)})'),
         ('model alone', f'{count / timer.forward_seconds:.1f} images/s'),
@@ -87,8 +91,17 @@ def _rows(
     return rows
 
 
+def _form(args: argparse.Namespace) -> str:
+    if args.runtime is not None:
+        return f'deployed, by {args.runtime} in {args.precision}'
+    return 'deployed' if args.deploy else 'as trained'
+
+
 class DeployHook(Hook):
-    """Test a copy of the model in its deployed form.
+    """Test a copy of the model in its deployed form, or as a runtime computes that.
+
+    Args:
+        compiled: Arguments of :func:`compile_model`; none for the deployed form in PyTorch.
 
     It is made last before the test: an EMAHook has put the averaged weights into the model by then
     and wants its own tensors back afterwards.
@@ -96,13 +109,21 @@ class DeployHook(Hook):
 
     priority = 'VERY_LOW'
 
+    def __init__(self, compiled: Mapping[str, Any]) -> None:
+        self.compiled = compiled
+
     def before_test_epoch(self, runner) -> None:
         model = runner.bare_model
-        if not any(isinstance(module, Deployable) for module in model.modules()):
+        if not self.compiled and not any(
+            isinstance(module, Deployable) for module in model.modules()
+        ):
             raise ConfigError(f'--deploy: no part of {type(model).__name__} has a deployed form')
         self.trained = runner.model
         runner.model = copy.deepcopy(model).eval()
-        switch_modules(runner.model)
+        if self.compiled:
+            compile_model(runner.model, **self.compiled)
+        else:
+            switch_modules(runner.model)
 
     def after_test_epoch(self, runner, metrics=None) -> None:
         runner.model = self.trained

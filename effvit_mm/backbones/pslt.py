@@ -42,7 +42,11 @@ class SqueezeExcitation(nn.Module):
         self.fc2 = nn.Linear(channels // reduction, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.fc2(self.fc1(x.mean((2, 3))).relu()).sigmoid()[:, :, None, None]
+        return x * self.gate(x.mean((2, 3)))[:, :, None, None]
+
+    def gate(self, mean: Tensor) -> Tensor:
+        """Factors of the channels, ``(B, C)``, from their means."""
+        return self.fc2(self.fc1(mean).relu()).sigmoid()
 
 
 class InvertedResidual(nn.Module):

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from ..attention import CrossAttention, ShiftedWindowAttention
 from ..attention.mechanism import Size
+from ..attention.sizes import is_open
 from ..backbones.pslt import InvertedResidual
 from .folding import ShiftedConv2d
 
 # Bytes of the widest map that is made at once. Larger ones fall out of the caches, and from 32 MiB
-# on the C library fetches fresh pages for each.
-BAND = 2 << 20
+# on the C library fetches fresh pages for each. Runtimes keep the maps of a graph in one piece of
+# memory: bands save it where images are large, and cost steps.
+BAND, GRAPH_BAND = 2 << 20, 16 << 20
 
 
 class PixelLinear(nn.Conv2d):
@@ -109,7 +111,8 @@ class BandedInvertedResidual(nn.Module):
     """An inverted residual with its norms folded, whose wide map is never whole.
 
     Rows of the map go through its three convolutions in bands, images in groups; each band overlaps
-    the next by the rows that the depthwise convolution sees of it. Graphs have one band.
+    the next by the rows that the depthwise convolution sees of it. Graphs have few, and one where
+    they are for any size.
 
     Args:
         block: With folded norms; its layers are taken over.
@@ -122,23 +125,28 @@ class BandedInvertedResidual(nn.Module):
         super().__init__()
         self.expand, self.depthwise, self.project = block.expand, block.depthwise, block.project
         self.se, self.residual = block.se, block.residual
-        self.stride = self.depthwise[0].stride[0]
+        self.width, self.stride = self.depthwise[0].in_channels, self.depthwise[0].stride[0]
         self.train(block.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        row = x.shape[3] * self.depthwise[0].in_channels * x.element_size()
-        # Asked first: in a graph for any size, a condition on the size would hold it to some.
-        if torch.compiler.is_compiling() or x.shape[0] * x.shape[2] * row <= BAND:
-            y = self.project(self.depthwise(self.expand(x)))
+        row = x.shape[3] * self.width * x.element_size()  # bytes of the wide map
+        if torch.compiler.is_compiling():
+            # Asked first: in a graph for any size, a condition on it would hold it to some.
+            open_size = is_open(x.shape[2], x.shape[3])
+            y = self._in_bands(x, x.shape[2] if open_size else GRAPH_BAND // row)
         else:
-            group, rows = max(1, BAND // (x.shape[2] * row)), max(1, BAND // row)
-            y = torch.cat([self._in_bands(part, rows) for part in x.split(group)])
-        y = self.se(y)
-        return x + y if self.residual else y
+            images = x.split(max(1, BAND // (x.shape[2] * row)))
+            y = torch.cat([self._in_bands(part, BAND // row) for part in images])
+        y = y.permute(0, 2, 3, 1)  # as tokens: a view, and graphs need no other order of memory
+        y = y * self.se.gate(y.mean((1, 2)))[:, None, None]
+        y = x.permute(0, 2, 3, 1) + y if self.residual else y
+        return y.permute(0, 3, 1, 2)
 
     def _in_bands(self, x: Tensor, rows: int) -> Tensor:
-        """The three convolutions, ``rows`` rows of ``x`` at a time."""
+        """The three convolutions, about ``rows`` rows of ``x`` at a time."""
         height, stride = x.shape[2], self.stride
+        if is_open(height) or height <= rows:
+            return self.project(self.depthwise(self.expand(x)))
         outputs, step = (height + stride - 1) // stride, max(1, rows // stride)
         bands = []
         for first in range(0, outputs, step):

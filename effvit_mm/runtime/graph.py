@@ -19,6 +19,7 @@ from torch.export import Dim, ExportedProgram
 from ..errors import ConfigError, UserError
 from ..utils.files import check_writable, written_atomically
 from .constants import fold_constants
+from .graph_form import graph_form
 from .open_sizes import least_sides, one_size_parts
 
 # Largest difference of an output's values from PyTorch's, over its largest value.
@@ -162,6 +163,7 @@ def trace(network: nn.Module, shapes: Shapes) -> ExportedProgram:
     Raises:
         ExportError: It cannot hold for the sizes that were asked for.
     """
+    network = graph_form(network)
     open_axes = {} if shapes.single else {0: Dim(AXES[0])}
     if shapes.least is not None:
         open_axes |= {axis: Dim(AXES[axis], min=shapes.least) for axis in (2, 3)}

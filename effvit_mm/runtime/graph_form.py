@@ -9,7 +9,6 @@ from __future__ import annotations
 from copy import copy, deepcopy
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..deploy import ShiftedConv2d

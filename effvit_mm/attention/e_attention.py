@@ -26,8 +26,7 @@ from .linear import (
     normalised_product,
 )
 from .mechanism import NO_GRID, Layout, check_choice, register_mechanism
-from .sizes import smaller
-from .token_sampling import TokenState, compact, sample_tokens, significance
+from .token_sampling import TokenState, sample_tokens, significance
 
 
 class Sampled(NamedTuple):
@@ -46,9 +45,9 @@ class Sampled(NamedTuple):
 
 
 def rows(x: Tensor, index: Tensor) -> Tensor:
-    """Rows of ``x: (B, ..., N, C)`` for each image: ``index: (B, K)`` gives ``(B, ..., K, C)``."""
-    image = torch.arange(index.shape[0], device=index.device)[:, None]
-    return x.movedim(-2, 1)[image, index].movedim(1, -2)
+    """Rows of ``x: (B, N, C)`` for each image: ``index: (B, K)`` gives ``(B, K, C)``."""
+    first = torch.arange(x.shape[0], device=x.device)[:, None] * x.shape[1]
+    return x.flatten(0, 1)[index + first]
 
 
 @cached_by_size
@@ -105,6 +104,7 @@ class TokenSamplingAttention(nn.Module, ABC):
             raise ValueError(f'num_samples={num_samples!r}: None or an int of 1 or more is needed')
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
         self.num_samples, self.sample = num_samples, sample
+        self.budget: int | None = None
 
     def forward(
         self,
@@ -126,15 +126,17 @@ class TokenSamplingAttention(nn.Module, ABC):
         attention = self.class_attention(q[:, :, :1], keys)[..., extra:]
         score = significance(attention, v[:, :, extra:], valid)
         num_samples = self.num_samples or (k.shape[-2] - extra if tokens is None else tokens.total)
-        kept = sample_tokens(score, num_samples, valid)
-        # A graph has as many places for every image; what an image keeps is marked in `valid`.
-        graph = torch.compiler.is_compiling()
-        fixed = smaller(num_samples, score.shape[1]) if graph else None
-        index, still_valid = compact(kept, fixed)
+        index, still_valid = sample_tokens(score, num_samples, valid, self.budget)
         front = torch.arange(extra, device=q.device).expand(q.shape[0], -1)
-        index = front if layout.query_grid == NO_GRID else torch.cat([front, index + extra], 1)
+        if layout.query_grid == NO_GRID:
+            index = front
+        else:
+            index = torch.cat([front, index + extra], 1)
+            # B heads N d -> B N heads*d, and back
+            q = rows(q.transpose(1, 2).flatten(2), index).unflatten(2, q.shape[1::2])
+            q = q.transpose(1, 2)
         waves = rows(keys.waves.expand(q.shape[0], -1, -1), index)
-        return Sampled(self.attend(rows(q, index), waves, keys, v), index, still_valid)
+        return Sampled(self.attend(q, waves, keys, v), index, still_valid)
 
     def map_keys(self, keys: Keys) -> Keys:
         """What the methods below get as keys."""

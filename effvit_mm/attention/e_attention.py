@@ -123,8 +123,7 @@ class TokenSamplingAttention(nn.Module, ABC):
         if not self.sample:
             return self.attend(q, keys.waves[:, : q.shape[-2]], keys, v)
         valid = None if tokens is None else tokens.valid
-        attention = self.class_attention(q[:, :, :1], keys)[..., extra:]
-        score = significance(attention, v[:, :, extra:], valid)
+        score = significance(self.class_attention(q[:, :, :1], keys), v, valid, extra)
         num_samples = self.num_samples or (k.shape[-2] - extra if tokens is None else tokens.total)
         index, still_valid = sample_tokens(score, num_samples, valid, self.budget)
         front = torch.arange(extra, device=q.device).expand(q.shape[0], -1)

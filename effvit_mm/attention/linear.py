@@ -91,10 +91,11 @@ def normalised_product(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-6) -> Te
     n, m, d, e = q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]
     quadratic = not is_open(n, m) and n * m * (d + e) < (n + m) * d * e
     with torch.autocast(q.device.type, enabled=False):
-        q, k, value = q.float(), k.float(), v.float()
-        total = q @ k.sum(-2)[..., None]  # B heads N 1
+        # One batch of matrices: runtimes see a transposed factor only where none is reshaped.
+        q, k, value = (x.float().flatten(0, 1) for x in (q, k, v))
+        total = q @ k.sum(-2)[..., None]  # B*heads N 1
         out = (q @ k.mT) @ value if quadratic else q @ (k.mT @ value)
-        return (out / total.clamp_min(eps)).to(v.dtype)
+        return (out / total.clamp_min(eps)).to(v.dtype).unflatten(0, v.shape[:2])
 
 
 @register_mechanism

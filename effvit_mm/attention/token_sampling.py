@@ -38,18 +38,21 @@ def full_state(batch: int, total: int, device: torch.device) -> TokenState:
     return TokenState(position, torch.ones_like(position, dtype=torch.bool), total)
 
 
-def significance(class_attention: Tensor, v: Tensor, valid: Tensor | None = None) -> Tensor:
+def significance(
+    class_attention: Tensor, v: Tensor, valid: Tensor | None = None, extra: int = 0
+) -> Tensor:
     """Scores of the patch tokens, adding up to one: ``(B, N)``.
 
     Args:
-        class_attention: ``(B, heads, N)`` attention from the class token.
-        v: ``(B, heads, N, e)`` values.
+        class_attention: ``(B, heads, extra + N)`` attention from the class token.
+        v: ``(B, heads, extra + N, e)`` values.
         valid: ``(B, N)``: padding gets a score of zero.
+        extra: Tokens in front that have no score.
 
     Where all scores vanish they stay zero.
     """
     length = torch.linalg.vector_norm(v.float(), dim=(1, 3))  # of the heads' values joined
-    score = class_attention.float().sum(1) * length
+    score = (class_attention.float().sum(1) * length)[:, extra:]
     if valid is not None:
         score = score * valid
     return score / score.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
@@ -79,33 +82,30 @@ def sample_tokens(
     if valid is not None:
         score = score.masked_fill(~valid, -1)  # sorts to the front, where no sample point comes
     ascending, order = score.sort(dim=-1, stable=True)
-    kept = _near_points(ascending, num_samples)
+    drawn = ascending.masked_fill(~_near_points(ascending, num_samples), -1)
     places = score.shape[1] if budget is None else smaller(budget, score.shape[1])
     if torch.compiler.is_compiling():
         places = smaller(num_samples, places)
     else:
-        places = min(max(int(kept.sum(-1).max()), 1), places)
-    best, rank = ascending.masked_fill(~kept, -1).topk(places, dim=-1)
+        places = min(max(int((drawn >= 0).sum(-1).max()), 1), places)
+    best, rank = drawn.topk(places, dim=-1)
     return order.gather(-1, rank), best >= 0
 
 
 def _near_points(ascending: Tensor, num_samples: int) -> Tensor:
     """Which of the scores ``(B, N)`` are the nearest to a sample point, the first of equals.
 
-    Points lie evenly from the smallest positive to the largest value of the cumulative sum, the
-    smallest score being its zero. Measured in steps between points, a token is near to all of them
-    from the middle between it and the one before to the middle behind it. Scores below zero are
-    padding.
+    Points lie evenly on the cumulative sum, from its second value to its last. In steps between
+    points, a token is near to all of them from the middle between it and the one before up to the
+    middle behind it. Scores below zero are padding, which comes first; zeros have no length.
     """
-    padding, infinity = ascending < 0, torch.inf
-    low = ascending.masked_fill(padding, infinity).amin(-1, keepdim=True)
-    total = ascending.clamp_min(0).cumsum(-1) - low
-    first = total.masked_fill(total <= 0, infinity).amin(-1, keepdim=True)
-    steps = num_samples - 1 or 0.5  # a single point lies at the first: any part of a step
+    score = ascending.clamp_min(0)
+    total = score.cumsum(-1)
+    low = ascending.masked_fill(ascending < 0, torch.inf).amin(-1, keepdim=True)
+    first = total.masked_fill(total <= low, torch.inf).amin(-1, keepdim=True)
     length = (total[:, -1:] - first).clamp_min(torch.finfo(torch.float32).tiny)
-    total = (total - first) / length * steps
-    middle = (total + torch.cat([total[:, 1:], total[:, -1:]], 1)) / 2
-    point = middle.floor().clamp_min(-1)  # the last one up to there, from 0
-    near = point > F.pad(point[:, :-1], (1, 0), value=-1)
-    equal = first.isinf()  # all scores of the image are: all its tokens stay
-    return near | (equal & ~padding)
+    steps = num_samples - 1 or 0.5  # a single point lies at the first: any part of a step
+    behind = F.pad(score, (-1, 1)) / 2  # half of the way to the next token
+    point = ((total - first + behind) / length * steps).floor().clamp_min(-1)  # the last one, from 0
+    near = point > F.pad(point, (1, -1), value=-1)
+    return near | first.isinf()  # all scores of the image are equal: all its tokens stay

@@ -368,8 +368,8 @@ def test_sampling_refuses():
 
 
 def test_states_of_all_tokens_are_no_padding():
-    state = full_state(2, 20, torch.device('cpu'))
-    assert state.valid.all() and state.position.tolist() == [list(range(20))] * 2
+    state = full_state(2, 1, 20, torch.device('cpu'))
+    assert state.valid.all() and state.place.tolist() == [list(range(21))] * 2
     module = EAttention(3, 8, 8, sample=False)
     q, k, v = qkv()
     torch.testing.assert_close(module(q, k, v, SAME, tokens=state), module(q, k, v, SAME))
@@ -399,7 +399,7 @@ def test_extra_tokens_alone(module):
     whole = module(q, k, v, layout)
     alone = module(q[:, :, :2], k, v, layout._replace(query_grid=NO_GRID))
     if getattr(module, 'samples_tokens', False):
-        assert torch.equal(alone.valid, whole.valid)
+        assert torch.equal(alone.place, whole.place)
         assert alone.index.tolist() == [[0, 1]] * 2
         whole, alone = whole.values, alone.values
     torch.testing.assert_close(alone, whole[:, :, :2])

@@ -36,12 +36,12 @@ class Sampled(NamedTuple):
         values: ``(B, heads, extra + K, value_dim)``; ``(B, heads, extra, value_dim)`` where the
             queries were the extra tokens alone.
         index: ``(B, extra + K)`` or ``(B, extra)`` rows of the input that these are.
-        valid: ``(B, K)`` False where an image has fewer than K kept tokens.
+        place: ``(B, extra + K)`` places of the tokens kept, as in :class:`TokenState`.
     """
 
     values: Tensor
     index: Tensor
-    valid: Tensor
+    place: Tensor
 
 
 def rows(x: Tensor, index: Tensor) -> Tensor:
@@ -118,24 +118,26 @@ class TokenSamplingAttention(nn.Module, ABC):
         extra = layout.num_extra_tokens
         if extra < 1:
             raise ValueError(f'{type(self).__name__} needs a class token; the layout has none')
-        valid = None if tokens is None else nn.functional.pad(tokens.valid, (extra, 0), value=True)
-        keys = self.map_keys(Keys(k, waves_of(k, extra, tokens), valid))
-        if not self.sample:
-            return self.attend(q, keys.waves[:, : q.shape[-2]], keys, v)
+        end = k.shape[-2] if tokens is None else extra + tokens.total  # the place of padding
+        table = _wave_table(end, k.device)
+        waves = table[None, :end] if tokens is None else table[tokens.place]
         valid = None if tokens is None else tokens.valid
+        keys = self.map_keys(Keys(k, waves, valid))
+        if not self.sample:
+            return self.attend(q, waves[:, : q.shape[-2]], keys, v)
         score = significance(self.class_attention(q[:, :, :1], keys), v, valid, extra)
-        num_samples = self.num_samples or (k.shape[-2] - extra if tokens is None else tokens.total)
-        index, still_valid = sample_tokens(score, num_samples, valid, self.budget)
+        patches = None if valid is None else valid[:, extra:]
+        kept, real = sample_tokens(score, self.num_samples or end - extra, patches, self.budget)
+        kept = kept + extra
+        place = kept if tokens is None else tokens.place.gather(1, kept)
         front = torch.arange(extra, device=q.device).expand(q.shape[0], -1)
+        place = torch.cat([front, place.masked_fill(~real, end)], 1)
         if layout.query_grid == NO_GRID:
-            index = front
-        else:
-            index = torch.cat([front, index + extra], 1)
-            # B heads N d -> B N heads*d, and back
-            q = rows(q.transpose(1, 2).flatten(2), index).unflatten(2, q.shape[1::2])
-            q = q.transpose(1, 2)
-        waves = rows(keys.waves.expand(q.shape[0], -1, -1), index)
-        return Sampled(self.attend(q, waves, keys, v), index, still_valid)
+            return Sampled(self.attend(q, waves[:, :extra], keys, v), front, place)
+        index = torch.cat([front, kept], 1)
+        # B heads N d -> B N heads*d, and back
+        q = rows(q.transpose(1, 2).flatten(2), index).unflatten(2, q.shape[1::2]).transpose(1, 2)
+        return Sampled(self.attend(q, table[place], keys, v), index, place)
 
     def map_keys(self, keys: Keys) -> Keys:
         """What the methods below get as keys."""
@@ -148,17 +150,6 @@ class TokenSamplingAttention(nn.Module, ABC):
     @abstractmethod
     def attend(self, q: Tensor, waves: Tensor, keys: Keys, v: Tensor) -> Tensor:
         """Attention of queries, whose waves are given, to all valid keys."""
-
-
-def waves_of(k: Tensor, extra: int, tokens: TokenState | None) -> Tensor:
-    """Waves of the tokens' places in the unpruned row, zero for padding: ``(B or 1, M, 2)``."""
-    if tokens is None:
-        return _wave_table(k.shape[-2], k.device)[None, : k.shape[-2]]
-    total = tokens.total + extra
-    table = _wave_table(total, k.device)
-    front = table[:extra].expand(tokens.position.shape[0], -1, -1)
-    places = torch.where(tokens.valid, tokens.position + extra, total)
-    return torch.cat([front, table[places]], 1)
 
 
 @register_mechanism

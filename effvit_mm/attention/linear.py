@@ -29,8 +29,8 @@ def cosformer_map(x: Tensor, waves: Tensor) -> Tensor:
     Qin et al., "cosFormer", ICLR 2022. Products of two maps then carry
     ``cos(pi (i - j) / 2M)``: near tokens weigh more. Waves of zero leave a token out.
     """
-    x, waves = x.relu(), waves.to(x.dtype)[:, None]  # B 1 N 2
-    return torch.cat([x * waves[..., :1], x * waves[..., 1:]], -1)
+    waves = waves.to(x.dtype)[:, None, :, :, None]  # B 1 N 2 1
+    return (x.relu()[..., None, :] * waves).flatten(-2)  # of each token first sines, then cosines
 
 
 def relu_map(x: Tensor, waves: Tensor) -> Tensor:

@@ -19,23 +19,29 @@ from .sizes import smaller
 
 
 class TokenState(NamedTuple):
-    """Which tokens a batch still has, after the extra tokens in front.
+    """Which tokens a batch still has.
 
     Attributes:
-        position: ``(B, N)`` place of each token in the full map, row by row from 0.
-        valid: ``(B, N)`` False where a row is filled up to the longest of the batch.
+        place: ``(B, extra + N)`` place of each token in the full row: the extra tokens, then the
+            map, row by row; ``extra + total``, behind the last, where an image has fewer than N.
+        extra: Class and distillation tokens in front.
         total: Tokens of the full map.
     """
 
-    position: Tensor
-    valid: Tensor
+    place: Tensor
+    extra: int
     total: int
 
+    @property
+    def valid(self) -> Tensor:
+        """``(B, extra + N)``, False where a row is padding."""
+        return self.place < self.extra + self.total
 
-def full_state(batch: int, total: int, device: torch.device) -> TokenState:
+
+def full_state(batch: int, extra: int, total: int, device: torch.device) -> TokenState:
     """The state before any sampling: every token is there."""
-    position = torch.arange(total, device=device).expand(batch, -1)
-    return TokenState(position, torch.ones_like(position, dtype=torch.bool), total)
+    place = torch.arange(extra + total, device=device).expand(batch, -1)
+    return TokenState(place, extra, total)
 
 
 def significance(
@@ -46,15 +52,16 @@ def significance(
     Args:
         class_attention: ``(B, heads, extra + N)`` attention from the class token.
         v: ``(B, heads, extra + N, e)`` values.
-        valid: ``(B, N)``: padding gets a score of zero.
+        valid: ``(B, extra + N)``: padding gets a score of zero.
         extra: Tokens in front that have no score.
 
     Where all scores vanish they stay zero.
     """
     length = torch.linalg.vector_norm(v.float(), dim=(1, 3))  # of the heads' values joined
-    score = (class_attention.float().sum(1) * length)[:, extra:]
+    score = class_attention.float().sum(1) * length
     if valid is not None:
         score = score * valid
+    score = score[:, extra:]
     return score / score.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
 
 
@@ -80,7 +87,7 @@ def sample_tokens(
     if num_samples < 1:
         raise ValueError(f'num_samples={num_samples}: 1 or more is needed')
     if valid is not None:
-        score = score.masked_fill(~valid, -1)  # sorts to the front, where no sample point comes
+        score = score.masked_fill(~valid, torch.inf)  # sorts behind all
     ascending, order = score.sort(dim=-1, stable=True)
     drawn = ascending.masked_fill(~_near_points(ascending, num_samples), -1)
     places = score.shape[1] if budget is None else smaller(budget, score.shape[1])
@@ -97,15 +104,18 @@ def _near_points(ascending: Tensor, num_samples: int) -> Tensor:
 
     Points lie evenly on the cumulative sum, from its second value to its last. In steps between
     points, a token is near to all of them from the middle between it and the one before up to the
-    middle behind it. Scores below zero are padding, which comes first; zeros have no length.
+    middle behind it. Infinite scores are padding, which has no length.
     """
-    score = ascending.clamp_min(0)
+    padding = ascending == torch.inf
+    score = ascending.masked_fill(padding, 0)
     total = score.cumsum(-1)
-    low = ascending.masked_fill(ascending < 0, torch.inf).amin(-1, keepdim=True)
-    first = total.masked_fill(total <= low, torch.inf).amin(-1, keepdim=True)
+    first = total.masked_fill(total <= total[:, :1], torch.inf).amin(-1, keepdim=True)
     length = (total[:, -1:] - first).clamp_min(torch.finfo(torch.float32).tiny)
     steps = num_samples - 1 or 0.5  # a single point lies at the first: any part of a step
     behind = F.pad(score, (-1, 1)) / 2  # half of the way to the next token
-    point = ((total - first + behind) / length * steps).floor().clamp_min(-1)  # the last one, from 0
+    point = (
+        ((total - first + behind) / length * steps).floor().clamp_min(-1)
+    )  # the last one, from 0
     near = point > F.pad(point, (1, -1), value=-1)
-    return near | first.isinf()  # all scores of the image are equal: all its tokens stay
+    equal = first == torch.inf  # all scores of the image are: all its tokens stay
+    return near | (equal & ~padding)

@@ -196,7 +196,7 @@ class EAttention(TokenSamplingAttention):
 
     def class_attention(self, q_class: Tensor, keys: Keys) -> Tensor:
         q = map_queries(self.feature_map, q_class, keys.waves[:, :1])
-        weights = (keys.k.float() @ q.float().mT)[..., 0]
+        weights = (keys.k.float() * q.float()).sum(-1)
         return weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)
 
     def attend(self, q: Tensor, waves: Tensor, keys: Keys, v: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def cosformer_map(x: Tensor, waves: Tensor) -> Tensor:
     ``cos(pi (i - j) / 2M)``: near tokens weigh more. Waves of zero leave a token out.
     """
     waves = waves.to(x.dtype)[:, None, :, :, None]  # B 1 N 2 1
-    return (x.relu()[..., None, :] * waves).flatten(-2)  # of each token first sines, then cosines
+    return (x[..., None, :].relu() * waves).flatten(-2)  # of a token first sines, then cosines
 
 
 def relu_map(x: Tensor, waves: Tensor) -> Tensor:

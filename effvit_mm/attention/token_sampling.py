@@ -88,7 +88,7 @@ def sample_tokens(
         raise ValueError(f'num_samples={num_samples}: 1 or more is needed')
     if valid is not None:
         score = score.masked_fill(~valid, torch.inf)  # sorts behind all
-    ascending, order = score.sort(dim=-1, stable=True)
+    ascending, order = score.sort(dim=-1)
     drawn = ascending.masked_fill(~_near_points(ascending, num_samples), -1)
     places = score.shape[1] if budget is None else smaller(budget, score.shape[1])
     if torch.compiler.is_compiling():

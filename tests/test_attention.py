@@ -25,7 +25,7 @@ from effvit_mm.attention.linear import (
     normalised_product,
 )
 from effvit_mm.attention.linear_angular import at_queries, linear_attention_product, unit_length
-from effvit_mm.attention.token_sampling import full_state, sample_tokens, significance
+from effvit_mm.attention.token_sampling import TokenState, sample_tokens, significance
 from effvit_mm.deploy import switch_modules
 
 DATA = Path(__file__).parent / 'data'
@@ -368,8 +368,8 @@ def test_sampling_refuses():
 
 
 def test_states_of_all_tokens_are_no_padding():
-    state = full_state(2, 1, 20, torch.device('cpu'))
-    assert state.valid.all() and state.place.tolist() == [list(range(21))] * 2
+    state = TokenState(torch.arange(21).expand(2, -1), extra=1, total=20)
+    assert state.valid.all()
     module = EAttention(3, 8, 8, sample=False)
     q, k, v = qkv()
     torch.testing.assert_close(module(q, k, v, SAME, tokens=state), module(q, k, v, SAME))
@@ -399,7 +399,7 @@ def test_extra_tokens_alone(module):
     whole = module(q, k, v, layout)
     alone = module(q[:, :, :2], k, v, layout._replace(query_grid=NO_GRID))
     if getattr(module, 'samples_tokens', False):
-        assert torch.equal(alone.place, whole.place)
+        assert torch.equal(alone.tokens.place, whole.tokens.place)
         assert alone.index.tolist() == [[0, 1]] * 2
         whole, alone = whole.values, alone.values
     torch.testing.assert_close(alone, whole[:, :, :2])

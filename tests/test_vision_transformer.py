@@ -84,7 +84,8 @@ def test_removed_tokens_never_come_back():
 
             def spy(*args, forward=forward, **kwargs):
                 out = forward(*args, **kwargs)
-                seen.append([set(row[row < 37].tolist()) for row in out.place])
+                rows = zip(out.tokens.place, out.tokens.valid, strict=True)
+                seen.append([set(row[valid].tolist()) for row, valid in rows])
                 return out
 
             block.attn.mechanism.forward = spy

@@ -36,12 +36,12 @@ class Sampled(NamedTuple):
         values: ``(B, heads, extra + K, value_dim)``; ``(B, heads, extra, value_dim)`` where the
             queries were the extra tokens alone.
         index: ``(B, extra + K)`` or ``(B, extra)`` rows of the input that these are.
-        place: ``(B, extra + K)`` places of the tokens kept, as in :class:`TokenState`.
+        tokens: Which tokens were kept.
     """
 
     values: Tensor
     index: Tensor
-    place: Tensor
+    tokens: TokenState
 
 
 def rows(x: Tensor, index: Tensor) -> Tensor:
@@ -81,6 +81,10 @@ class TokenSamplingAttention(nn.Module, ABC):
             full map has tokens, which drops what the points miss.
         sample: Drop tokens here; False computes the same attention for all tokens.
 
+    Attributes:
+        budget: Patch tokens that an image keeps at most, the most significant ones; graphs that are
+            exported have as many rows for every image. None is no bound, and ``num_samples`` rows.
+
     Shapes:
         q, k: ``(B, heads, N, key_dim)``; v: ``(B, heads, N, value_dim)``. The class token is the
         first of ``num_extra_tokens``, one at least; ``tokens`` is the :class:`TokenState` of the
@@ -118,7 +122,8 @@ class TokenSamplingAttention(nn.Module, ABC):
         extra = layout.num_extra_tokens
         if extra < 1:
             raise ValueError(f'{type(self).__name__} needs a class token; the layout has none')
-        end = k.shape[-2] if tokens is None else extra + tokens.total  # the place of padding
+        total = k.shape[-2] - extra if tokens is None else tokens.total
+        end = extra + total  # the place of padding
         table = _wave_table(end, k.device)
         waves = table[None, :end] if tokens is None else table[tokens.place]
         valid = None if tokens is None else tokens.valid
@@ -127,17 +132,18 @@ class TokenSamplingAttention(nn.Module, ABC):
             return self.attend(q, waves[:, : q.shape[-2]], keys, v)
         score = significance(self.class_attention(q[:, :, :1], keys), v, valid, extra)
         patches = None if valid is None else valid[:, extra:]
-        kept, real = sample_tokens(score, self.num_samples or end - extra, patches, self.budget)
+        kept, real = sample_tokens(score, self.num_samples or total, patches, self.budget)
         kept = kept + extra
         place = kept if tokens is None else tokens.place.gather(1, kept)
         front = torch.arange(extra, device=q.device).expand(q.shape[0], -1)
         place = torch.cat([front, place.masked_fill(~real, end)], 1)
+        state = TokenState(place, extra, total)
         if layout.query_grid == NO_GRID:
-            return Sampled(self.attend(q, waves[:, :extra], keys, v), front, place)
+            return Sampled(self.attend(q, waves[:, :extra], keys, v), front, state)
         index = torch.cat([front, kept], 1)
         # B heads N d -> B N heads*d, and back
         q = rows(q.transpose(1, 2).flatten(2), index).unflatten(2, q.shape[1::2]).transpose(1, 2)
-        return Sampled(self.attend(q, table[place], keys, v), index, place)
+        return Sampled(self.attend(q, table[place], keys, v), index, state)
 
     def map_keys(self, keys: Keys) -> Keys:
         """What the methods below get as keys."""

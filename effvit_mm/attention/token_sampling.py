@@ -38,12 +38,6 @@ class TokenState(NamedTuple):
         return self.place < self.extra + self.total
 
 
-def full_state(batch: int, extra: int, total: int, device: torch.device) -> TokenState:
-    """The state before any sampling: every token is there."""
-    place = torch.arange(extra + total, device=device).expand(batch, -1)
-    return TokenState(place, extra, total)
-
-
 def significance(
     class_attention: Tensor, v: Tensor, valid: Tensor | None = None, extra: int = 0
 ) -> Tensor:

@@ -27,7 +27,6 @@ from ..attention import (
 from ..attention.e_attention import rows
 from ..attention.mechanism import Size
 from ..attention.sizes import surely_equal
-from ..attention.token_sampling import full_state
 from ..attention.windows import tokens_to_windows, window_of, windows_to_tokens
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
@@ -132,16 +131,16 @@ class Block(nn.Module):
 
     def forward(
         self, x: Tensor, layout: Layout, tokens: TokenState | None = None
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    ) -> tuple[Tensor, Tensor | None, TokenState | None]:
         """Tokens ``(B, N, C)``; returns them, and where some were dropped, the rows kept of ``x``
-        and their places, both ``(B, extra + K)``."""
+        ``(B, extra + K)`` and which tokens those are."""
         out = self.attn(self.norm1(x), layout, tokens)
-        index = place = None
+        index = kept = None
         if isinstance(out, Sampled):
-            out, index, place = out
+            out, index, kept = out
             x = rows(x, index)
         x = x[:, : out.shape[1]] + self.drop_path(out)  # of the extra tokens alone, fewer rows
-        return x + self.drop_path(self.mlp(self.norm2(x))), index, place
+        return x + self.drop_path(self.mlp(self.norm2(x))), index, kept
 
 
 class Tokens(NamedTuple):
@@ -191,20 +190,20 @@ def run_block(
         extra_alone: Ask for the extra tokens alone; the result has no patch tokens.
     """
     layout = Layout(NO_GRID if extra_alone else tokens.grid, tokens.grid, tokens.extra)
-    x, index, place = run(block, tokens.x, layout, tokens.state)
+    x, index, kept = run(block, tokens.x, layout, tokens.state)
     if index is None:
         return tokens._replace(x=x)
-    state, before = tokens.state, tokens.x[:, tokens.extra :]
-    if state is None:
-        state = full_state(x.shape[0], tokens.extra, before.shape[1], x.device)
-    canvas = fill_canvas(tokens.canvas, before, state) if keep_dropped else None
-    return tokens._replace(x=x, state=state._replace(place=place), canvas=canvas)
+    canvas = None
+    if keep_dropped:
+        before = tokens.x[:, tokens.extra :]
+        canvas = (
+            before if tokens.state is None else fill_canvas(tokens.canvas, before, tokens.state)
+        )
+    return tokens._replace(x=x, state=kept, canvas=canvas)
 
 
-def fill_canvas(canvas: Tensor | None, x: Tensor, state: TokenState) -> Tensor:
+def fill_canvas(canvas: Tensor, x: Tensor, state: TokenState) -> Tensor:
     """Write the features of the present patch tokens into the full map: ``(B, total, C)``."""
-    if canvas is None:
-        return x
     # Padding writes to a row behind the last, which is cut off.
     place = (state.place[:, state.extra :] - state.extra)[..., None]
     longer = F.pad(canvas, (0, 0, 0, 1))

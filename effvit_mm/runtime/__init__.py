@@ -12,6 +12,7 @@ from .network import DeployedNetwork
 from .onnx import check_opset, export_onnx, onnx_session
 from .openvino import export_openvino, openvino_session
 from .program import export_program
+from .token_budgets import set_token_budgets, token_budgets
 
 __all__ = [
     'FORMATS',
@@ -30,4 +31,6 @@ __all__ = [
     'find_shapes',
     'onnx_session',
     'openvino_session',
+    'set_token_budgets',
+    'token_budgets',
 ]

@@ -25,7 +25,7 @@ from effvit_mm.attention.linear import (
     normalised_product,
 )
 from effvit_mm.attention.linear_angular import at_queries, linear_attention_product, unit_length
-from effvit_mm.attention.token_sampling import compact, full_state, sample_tokens, significance
+from effvit_mm.attention.token_sampling import TokenState, sample_tokens, significance
 from effvit_mm.deploy import switch_modules
 
 DATA = Path(__file__).parent / 'data'
@@ -287,6 +287,14 @@ def test_linear_attention_refuses():
 # --- token sampling -----------------------------------------------------------------------------
 
 
+def sampled(*args):
+    """Which of the tokens are kept: ``(B, N)``."""
+    index, valid = sample_tokens(*args)
+    kept = torch.zeros(args[0].shape, dtype=torch.int64).scatter_add_(1, index, valid.long())
+    assert (kept <= 1).all()
+    return kept.bool()
+
+
 @pytest.mark.parametrize('fixture', sorted(p.stem for p in DATA.glob('ats_*')))
 def test_sampling_equals_published(fixture):
     spec, reference = golden.load(DATA / f'{fixture}.npz')
@@ -298,7 +306,7 @@ def test_sampling_equals_published(fixture):
     v = torch.from_numpy(golden.golden_input(**inputs['v']))
     score = significance(logits.softmax(-1)[..., 1:], v[:, :, 1:])
     golden.check(reference, 'score', score, atol=0)
-    kept = sample_tokens(score, inputs['reference_tokens'] - 1)
+    kept = sampled(score, inputs['reference_tokens'] - 1)
     assert (kept.numpy() == reference['out/kept']).all()
 
 
@@ -316,18 +324,18 @@ def by_definition(score, num_samples):
 def test_sampling_equals_its_definition(tokens, num_samples):
     score = torch.rand(20, tokens, generator=torch.Generator().manual_seed(1)) ** 4
     score = score / score.sum(-1, keepdim=True)
-    kept = sample_tokens(score, num_samples)
+    kept = sampled(score, num_samples)
     for row, mask in zip(score, kept, strict=True):
         assert set(mask.nonzero().flatten().tolist()) == by_definition(row, num_samples)
 
 
 def test_uniform_scores_keep_all_but_one():
-    assert sample_tokens(torch.full((1, 196), 1 / 196), 196).sum() == 195
+    assert sampled(torch.full((1, 196), 1 / 196), 196).sum() == 195
 
 
 @pytest.mark.parametrize('score', [torch.zeros(1, 5), torch.ones(1, 1)], ids=str)
 def test_sampling_without_differences_keeps_all(score):
-    assert sample_tokens(score, 3).all()
+    assert sampled(score, 3).all()
 
 
 def test_padding_is_never_kept_and_changes_nothing():
@@ -335,17 +343,23 @@ def test_padding_is_never_kept_and_changes_nothing():
     score = torch.rand(8, 40, generator=generator)
     lengths = torch.randint(1, 41, (8,), generator=generator)
     valid = torch.arange(40) < lengths[:, None]
-    kept = sample_tokens(score * valid, 12, valid)
+    kept = sampled(score * valid, 12, valid)
     assert not (kept & ~valid).any()
     for row, mask, n in zip(score, kept, lengths.tolist(), strict=True):
-        assert torch.equal(mask[:n], sample_tokens(row[None, :n], 12)[0])
+        assert torch.equal(mask[:n], sampled(row[None, :n], 12)[0])
 
 
-def test_compact_lists_the_kept():
-    kept = torch.tensor([[True, False, True, True], [False, True, False, False], [False] * 4])
-    index, valid = compact(kept)
-    assert index.tolist() == [[0, 2, 3], [1, 0, 0], [0, 0, 0]]
-    assert valid.tolist() == [[True] * 3, [True, False, False], [False] * 3]
+def test_a_budget_leaves_out_the_least_significant():
+    score = torch.rand(6, 40, generator=torch.Generator().manual_seed(3)) ** 3
+    whole = sampled(score, 30)
+    counts = whole.sum(1)
+    budget = int(counts.median())
+    assert counts.min() < budget < counts.max()
+    index, valid = sample_tokens(score, 30, None, budget)
+    assert valid.shape[1] == budget and torch.equal(valid.sum(1), counts.clamp_max(budget))
+    for row, kept, places, real in zip(score, whole, index, valid, strict=True):
+        best = row.masked_fill(~kept, -1).argsort(descending=True)
+        assert places[real].tolist() == best[: real.sum()].tolist()
 
 
 def test_sampling_refuses():
@@ -354,8 +368,8 @@ def test_sampling_refuses():
 
 
 def test_states_of_all_tokens_are_no_padding():
-    state = full_state(2, 20, torch.device('cpu'))
-    assert state.valid.all() and state.position.tolist() == [list(range(20))] * 2
+    state = TokenState(torch.arange(21).expand(2, -1), extra=1, total=20)
+    assert state.valid.all()
     module = EAttention(3, 8, 8, sample=False)
     q, k, v = qkv()
     torch.testing.assert_close(module(q, k, v, SAME, tokens=state), module(q, k, v, SAME))
@@ -385,7 +399,7 @@ def test_extra_tokens_alone(module):
     whole = module(q, k, v, layout)
     alone = module(q[:, :, :2], k, v, layout._replace(query_grid=NO_GRID))
     if getattr(module, 'samples_tokens', False):
-        assert torch.equal(alone.valid, whole.valid)
+        assert torch.equal(alone.tokens.place, whole.tokens.place)
         assert alone.index.tolist() == [[0, 1]] * 2
         whole, alone = whole.values, alone.values
     torch.testing.assert_close(alone, whole[:, :, :2])

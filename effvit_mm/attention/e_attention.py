@@ -26,8 +26,7 @@ from .linear import (
     normalised_product,
 )
 from .mechanism import NO_GRID, Layout, check_choice, register_mechanism
-from .sizes import smaller
-from .token_sampling import TokenState, compact, sample_tokens, significance
+from .token_sampling import TokenState, sample_tokens, significance
 
 
 class Sampled(NamedTuple):
@@ -37,18 +36,18 @@ class Sampled(NamedTuple):
         values: ``(B, heads, extra + K, value_dim)``; ``(B, heads, extra, value_dim)`` where the
             queries were the extra tokens alone.
         index: ``(B, extra + K)`` or ``(B, extra)`` rows of the input that these are.
-        valid: ``(B, K)`` False where an image has fewer than K kept tokens.
+        tokens: Which tokens were kept.
     """
 
     values: Tensor
     index: Tensor
-    valid: Tensor
+    tokens: TokenState
 
 
 def rows(x: Tensor, index: Tensor) -> Tensor:
-    """Rows of ``x: (B, ..., N, C)`` for each image: ``index: (B, K)`` gives ``(B, ..., K, C)``."""
-    image = torch.arange(index.shape[0], device=index.device)[:, None]
-    return x.movedim(-2, 1)[image, index].movedim(1, -2)
+    """Rows of ``x: (B, N, C)`` for each image: ``index: (B, K)`` gives ``(B, K, C)``."""
+    first = torch.arange(x.shape[0], device=x.device)[:, None] * x.shape[1]
+    return x.flatten(0, 1)[index + first]
 
 
 @cached_by_size
@@ -82,6 +81,10 @@ class TokenSamplingAttention(nn.Module, ABC):
             full map has tokens, which drops what the points miss.
         sample: Drop tokens here; False computes the same attention for all tokens.
 
+    Attributes:
+        budget: Patch tokens that an image keeps at most, the most significant ones; graphs that are
+            exported have as many rows for every image. None is no bound, and ``num_samples`` rows.
+
     Shapes:
         q, k: ``(B, heads, N, key_dim)``; v: ``(B, heads, N, value_dim)``. The class token is the
         first of ``num_extra_tokens``, one at least; ``tokens`` is the :class:`TokenState` of the
@@ -105,6 +108,7 @@ class TokenSamplingAttention(nn.Module, ABC):
             raise ValueError(f'num_samples={num_samples!r}: None or an int of 1 or more is needed')
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
         self.num_samples, self.sample = num_samples, sample
+        self.budget: int | None = None
 
     def forward(
         self,
@@ -118,23 +122,28 @@ class TokenSamplingAttention(nn.Module, ABC):
         extra = layout.num_extra_tokens
         if extra < 1:
             raise ValueError(f'{type(self).__name__} needs a class token; the layout has none')
-        valid = None if tokens is None else nn.functional.pad(tokens.valid, (extra, 0), value=True)
-        keys = self.map_keys(Keys(k, waves_of(k, extra, tokens), valid))
-        if not self.sample:
-            return self.attend(q, keys.waves[:, : q.shape[-2]], keys, v)
+        total = k.shape[-2] - extra if tokens is None else tokens.total
+        end = extra + total  # the place of padding
+        table = _wave_table(end, k.device)
+        waves = table[None, :end] if tokens is None else table[tokens.place]
         valid = None if tokens is None else tokens.valid
-        attention = self.class_attention(q[:, :, :1], keys)[..., extra:]
-        score = significance(attention, v[:, :, extra:], valid)
-        num_samples = self.num_samples or (k.shape[-2] - extra if tokens is None else tokens.total)
-        kept = sample_tokens(score, num_samples, valid)
-        # A graph has as many places for every image; what an image keeps is marked in `valid`.
-        graph = torch.compiler.is_compiling()
-        fixed = smaller(num_samples, score.shape[1]) if graph else None
-        index, still_valid = compact(kept, fixed)
+        keys = self.map_keys(Keys(k, waves, valid))
+        if not self.sample:
+            return self.attend(q, waves[:, : q.shape[-2]], keys, v)
+        score = significance(self.class_attention(q[:, :, :1], keys), v, valid, extra)
+        patches = None if valid is None else valid[:, extra:]
+        kept, real = sample_tokens(score, self.num_samples or total, patches, self.budget)
+        kept = kept + extra
+        place = kept if tokens is None else tokens.place.gather(1, kept)
         front = torch.arange(extra, device=q.device).expand(q.shape[0], -1)
-        index = front if layout.query_grid == NO_GRID else torch.cat([front, index + extra], 1)
-        waves = rows(keys.waves.expand(q.shape[0], -1, -1), index)
-        return Sampled(self.attend(rows(q, index), waves, keys, v), index, still_valid)
+        place = torch.cat([front, place.masked_fill(~real, end)], 1)
+        state = TokenState(place, extra, total)
+        if layout.query_grid == NO_GRID:
+            return Sampled(self.attend(q, waves[:, :extra], keys, v), front, state)
+        index = torch.cat([front, kept], 1)
+        # B heads N d -> B N heads*d, and back
+        q = rows(q.transpose(1, 2).flatten(2), index).unflatten(2, q.shape[1::2]).transpose(1, 2)
+        return Sampled(self.attend(q, table[place], keys, v), index, state)
 
     def map_keys(self, keys: Keys) -> Keys:
         """What the methods below get as keys."""
@@ -147,17 +156,6 @@ class TokenSamplingAttention(nn.Module, ABC):
     @abstractmethod
     def attend(self, q: Tensor, waves: Tensor, keys: Keys, v: Tensor) -> Tensor:
         """Attention of queries, whose waves are given, to all valid keys."""
-
-
-def waves_of(k: Tensor, extra: int, tokens: TokenState | None) -> Tensor:
-    """Waves of the tokens' places in the unpruned row, zero for padding: ``(B or 1, M, 2)``."""
-    if tokens is None:
-        return _wave_table(k.shape[-2], k.device)[None, : k.shape[-2]]
-    total = tokens.total + extra
-    table = _wave_table(total, k.device)
-    front = table[:extra].expand(tokens.position.shape[0], -1, -1)
-    places = torch.where(tokens.valid, tokens.position + extra, total)
-    return torch.cat([front, table[places]], 1)
 
 
 @register_mechanism
@@ -204,7 +202,7 @@ class EAttention(TokenSamplingAttention):
 
     def class_attention(self, q_class: Tensor, keys: Keys) -> Tensor:
         q = map_queries(self.feature_map, q_class, keys.waves[:, :1])
-        weights = (keys.k.float() @ q.float().mT)[..., 0]
+        weights = (keys.k.float() * q.float()).sum(-1)
         return weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)
 
     def attend(self, q: Tensor, waves: Tensor, keys: Keys, v: Tensor) -> Tensor:

@@ -29,8 +29,8 @@ def cosformer_map(x: Tensor, waves: Tensor) -> Tensor:
     Qin et al., "cosFormer", ICLR 2022. Products of two maps then carry
     ``cos(pi (i - j) / 2M)``: near tokens weigh more. Waves of zero leave a token out.
     """
-    x, waves = x.relu(), waves.to(x.dtype)[:, None]  # B 1 N 2
-    return torch.cat([x * waves[..., :1], x * waves[..., 1:]], -1)
+    waves = waves.to(x.dtype)[:, None, :, :, None]  # B 1 N 2 1
+    return (x[..., None, :].relu() * waves).flatten(-2)  # of a token first sines, then cosines
 
 
 def relu_map(x: Tensor, waves: Tensor) -> Tensor:
@@ -91,10 +91,11 @@ def normalised_product(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-6) -> Te
     n, m, d, e = q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]
     quadratic = not is_open(n, m) and n * m * (d + e) < (n + m) * d * e
     with torch.autocast(q.device.type, enabled=False):
-        q, k, value = q.float(), k.float(), v.float()
-        total = q @ k.sum(-2)[..., None]  # B heads N 1
+        # One batch of matrices: runtimes see a transposed factor only where none is reshaped.
+        q, k, value = (x.float().flatten(0, 1) for x in (q, k, v))
+        total = q @ k.sum(-2)[..., None]  # B*heads N 1
         out = (q @ k.mT) @ value if quadratic else q @ (k.mT @ value)
-        return (out / total.clamp_min(eps)).to(v.dtype)
+        return (out / total.clamp_min(eps)).to(v.dtype).unflatten(0, v.shape[:2])
 
 
 @register_mechanism

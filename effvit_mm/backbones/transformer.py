@@ -27,7 +27,6 @@ from ..attention import (
 from ..attention.e_attention import rows
 from ..attention.mechanism import Size
 from ..attention.sizes import surely_equal
-from ..attention.token_sampling import full_state
 from ..attention.windows import tokens_to_windows, window_of, windows_to_tokens
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
@@ -132,18 +131,18 @@ class Block(nn.Module):
 
     def forward(
         self, x: Tensor, layout: Layout, tokens: TokenState | None = None
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    ) -> tuple[Tensor, Tensor | None, TokenState | None]:
         """Tokens ``(B, N, C)``; returns them, and where some were dropped, the rows kept of ``x``
-        ``(B, extra + K)`` and which of those are no padding ``(B, K)``."""
+        ``(B, extra + K)`` and which tokens those are."""
         out = self.attn(self.norm1(x), layout, tokens)
-        index = valid = None
+        index = kept = None
         if isinstance(out, Sampled):
-            out, index, valid = out
+            out, index, kept = out
             x = rows(x, index)
         elif layout.query_grid == NO_GRID:
             x = x[:, : layout.num_extra_tokens]
         x = x + self.drop_path(out)
-        return x + self.drop_path(self.mlp(self.norm2(x))), index, valid
+        return x + self.drop_path(self.mlp(self.norm2(x))), index, kept
 
 
 class Tokens(NamedTuple):
@@ -166,9 +165,7 @@ class Tokens(NamedTuple):
 
     def valid(self) -> Tensor | None:
         """``(B, extra + N)``, False where a row is padding; None where there is no padding."""
-        if self.state is None:
-            return None
-        return F.pad(self.state.valid, (self.extra, 0), value=True)
+        return None if self.state is None else self.state.valid
 
     def as_map(self, norm: nn.Module) -> Tensor:
         """Normed patch tokens as a map ``(B, C, H, W)``; dropped cells hold their last feature."""
@@ -195,26 +192,22 @@ def run_block(
         extra_alone: Ask for the extra tokens alone; the result has no patch tokens.
     """
     layout = Layout(NO_GRID if extra_alone else tokens.grid, tokens.grid, tokens.extra)
-    x, index, valid = run(block, tokens.x, layout, tokens.state)
+    x, index, kept = run(block, tokens.x, layout, tokens.state)
     if index is None:
         return tokens._replace(x=x)
-    state, before = tokens.state, tokens.x[:, tokens.extra :]
-    if state is None:
-        state = full_state(x.shape[0], before.shape[1], x.device)
-    canvas = fill_canvas(tokens.canvas, before, state) if keep_dropped else None
-    if extra_alone:
-        return tokens._replace(x=x, state=TokenState(state.position, valid, state.total))
-    position = state.position.gather(1, index[:, tokens.extra :] - tokens.extra)
-    state = TokenState(position, valid, state.total)
-    return tokens._replace(x=x, state=state, canvas=canvas)
+    canvas = None
+    if keep_dropped:
+        before = tokens.x[:, tokens.extra :]
+        canvas = (
+            before if tokens.state is None else fill_canvas(tokens.canvas, before, tokens.state)
+        )
+    return tokens._replace(x=x, state=kept, canvas=canvas)
 
 
-def fill_canvas(canvas: Tensor | None, x: Tensor, state: TokenState) -> Tensor:
-    """Write the features of the present tokens into the full row: ``(B, total, C)``."""
-    if canvas is None:
-        return x
+def fill_canvas(canvas: Tensor, x: Tensor, state: TokenState) -> Tensor:
+    """Write the features of the present patch tokens into the full map: ``(B, total, C)``."""
     # Padding writes to a row behind the last, which is cut off.
-    place = state.position.masked_fill(~state.valid, state.total)[..., None]
+    place = (state.place[:, state.extra :] - state.extra)[..., None]
     longer = F.pad(canvas, (0, 0, 0, 1))
     return longer.scatter(1, place.expand(-1, -1, x.shape[-1]), x)[:, :-1]
 

@@ -14,6 +14,7 @@ from .onnx import ONNXSession, check_opset, export_onnx
 from .openvino import OpenVINOSession, export_openvino
 from .program import export_program
 from .table import RUNTIMES, Runtime
+from .token_budgets import set_token_budgets, token_budgets
 
 __all__ = [
     'FORMATS',
@@ -39,4 +40,6 @@ __all__ = [
     'export_program',
     'find_shapes',
     'open_compiled',
+    'set_token_budgets',
+    'token_budgets',
 ]

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..deploy import switch_modules
+from .token_budgets import token_budgets
 
 IMAGENET = {'mean': (123.675, 116.28, 103.53), 'std': (58.395, 57.12, 57.375), 'order': 'RGB'}
 
@@ -57,22 +58,22 @@ class DeployedNetwork(nn.Module):
     def metadata(self, least: int | None) -> dict[str, str]:
         """What a file says of itself; ``least`` is the least side of images of any size."""
         numbers = {key: self.normalisation[key] for key in ('mean', 'std')}
+        budgets = token_budgets(self)
         return {
             'model': self.title,
             'channels': self.normalisation['order'],
             **({} if least is None else {'least_side': str(least)}),
+            **({'token_budgets': ' '.join(map(str, budgets))} if any(budgets) else {}),
             **{key: ' '.join(f'{v:g}' for v in value) for key, value in numbers.items()},
         }
 
     def notes(self) -> list[str]:
         """What a user should know of this network's graphs, a line each."""
-        for module in self.network.modules():
-            if getattr(module, 'samples_tokens', False) and getattr(module, 'sample', False):
-                points = module.num_samples or 'as many places as the image has patches'
-                return [
-                    f'it samples tokens: a graph has room for the same number of each image, here '
-                    f'{points}; the option num_samples of the attention makes it smaller'
-                ]
+        if None in token_budgets(self):
+            return [
+                'it drops tokens: without token budgets a graph has room for all sample points of '
+                'each image, and saves little (docs/export.md)'
+            ]
         return []
 
 

@@ -20,6 +20,9 @@ from ..errors import ConfigError
 from ..runtime.suppression import suppress
 
 WH_RATIO_CLIP = 16 / 1000  # mmdet's: of a decoded box's sides to its prior's
+# A region of a pixel outside of every map, where samples are 0. Of one without any extent OpenVINO
+# makes values that are no numbers.
+AWAY = (-9000.0, -9000.0, -8999.0, -8999.0)
 
 Size = tuple[int, int]
 
@@ -203,6 +206,76 @@ class DenseCandidates(nn.Module):
         return priors, take(deltas, places), scores, labels, torch.full_like(labels, level)
 
 
+class RegionFeatures(nn.Module):
+    """Feature maps on boxes, each from the level of its size: mmdet's ``SingleRoIExtractor``.
+
+    Args:
+        extractor: mmdet's.
+    """
+
+    def __init__(self, extractor: nn.Module) -> None:
+        super().__init__()
+        self.layers, self.finest_scale = list(extractor.roi_layers), extractor.finest_scale
+
+    def forward(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
+        """(B, N, 4) boxes to (B * N, C, h, w); zeros for a box without any extent."""
+        images = torch.arange(boxes.shape[0], device=boxes.device).to(boxes)
+        images = images[:, None].expand(-1, boxes.shape[1]).reshape(-1, 1)
+        boxes = boxes.flatten(0, 1)
+        area = (boxes[:, 2:] - boxes[:, :2]).prod(1, keepdim=True)
+        scale = (area.sqrt() / self.finest_scale + 1e-6).log2().floor()
+        level = torch.where(area > 0, scale.clamp(0, len(self.layers) - 1), -1)
+        away = boxes.new_tensor(AWAY)
+        # Each box has a region on every level, so that shapes are fixed: elsewhere one of zeros.
+        parts = [
+            torch.ops.torchvision.roi_align(
+                one, torch.cat((images, torch.where(level == index, boxes, away)), 1),
+                layer.spatial_scale, *layer.output_size, layer.sampling_ratio, layer.aligned,
+            )
+            for index, (one, layer) in enumerate(zip(maps, self.layers, strict=False))
+        ]  # fmt: skip
+        return sum(parts[1:], parts[0])
+
+
+class Regions(nn.Module):
+    """The second stage: proposals to objects and their masks, as mmdet's ``StandardRoIHead``.
+
+    Args:
+        head: mmdet's.
+        size: Height and width of the images.
+    """
+
+    def __init__(self, head: nn.Module, size: Size) -> None:
+        super().__init__()
+        self.rule = read_rule(head.test_cfg, 'test_cfg.rcnn')
+        self.box_features = RegionFeatures(head.bbox_roi_extractor)
+        self.mask_features = RegionFeatures(head.mask_roi_extractor)
+        self.box_head, self.mask_head = head.bbox_head, head.mask_head
+        self.decode = decoder_of(head.bbox_head, size)
+
+    def forward(self, maps: Sequence[Tensor], proposals: Candidates) -> tuple[Tensor, ...]:
+        """Boxes, scores, labels, and masks ``(B, K, h, w)``."""
+        logits, deltas = self.box_head(self.box_features(maps, proposals.boxes))
+        count = proposals.boxes.shape[1]
+        scores = logits.softmax(-1)[:, :-1].unflatten(0, (-1, count))  # B N classes
+        there = (scores > self.rule.score_thr) & (proposals.scores > 0)[..., None]
+        deltas = deltas.unflatten(1, (-1, 4)).unflatten(0, (-1, count))
+        boxes = self.decode(proposals.boxes[:, :, None], deltas).expand(*scores.shape, 4)
+        labels = torch.arange(scores.shape[-1], device=scores.device).expand_as(scores)
+        candidates = (boxes.flatten(1, 2), torch.where(there, scores, 0).flatten(1))
+        found = choose(Candidates(*candidates, labels.flatten(1)), self.rule)
+        return *found, self.masks(maps, found)
+
+    def masks(self, maps: Sequence[Tensor], found: Candidates) -> Tensor:
+        """Probabilities on the regions of objects: ``(B, K, h, w)``, 0 where there is none."""
+        logits = self.mask_head(self.mask_features(maps, found.boxes))
+        labels = found.labels.flatten().clamp(min=0)
+        own = 0 if self.mask_head.class_agnostic else labels
+        chosen = logits[torch.arange(labels.shape[0], device=labels.device), own]
+        masks = chosen.sigmoid().unflatten(0, found.labels.shape)
+        return torch.where((found.scores > 0)[..., None, None], masks, 0)
+
+
 class DetectorGraph(nn.Module):
     """A detector of mmdet's, whole, for images of one size.
 
@@ -227,10 +300,11 @@ class DetectorGraph(nn.Module):
         self.pad_value = preprocessor.pad_value
         two_stages = hasattr(detector, 'roi_head')
         head = detector.rpn_head if two_stages else detector.bbox_head
+        rule = read_rule(head.test_cfg, 'test_cfg.rpn' if two_stages else 'test_cfg')
         with torch.no_grad():
             maps = self.maps(torch.zeros(1, 3, *size))
-        rule = read_rule(head.test_cfg, 'test_cfg.rpn' if two_stages else 'test_cfg')
         self.dense = DenseCandidates(head, rule, maps, self.size)
+        self.regions = Regions(detector.roi_head, self.size) if two_stages else None
 
     def maps(self, images: Tensor) -> Sequence[Tensor]:
         """What backbone and neck give of images, padded as in mmdet."""
@@ -255,16 +329,28 @@ class DetectorGraph(nn.Module):
             ValueError: Images of another size.
         """
         if images.shape[2:] != self.size:
-            raise ValueError(
-                f'images of {tuple(images.shape[2:])} pixels: this graph is for {self.size} alone'
-            )
-        candidates, _ = self.dense(self.maps(images))
-        return choose(candidates, self.dense.rule)
+            given, own = (' x '.join(map(str, size)) for size in (images.shape[2:], self.size))
+            raise ValueError(f'images of {given} pixels: this detector was prepared for {own}')
+        maps = self.maps(images)
+        candidates, levels = self.dense(maps)
+        if self.regions is None:
+            return tuple(choose(candidates, self.dense.rule))
+        # All proposals are of one class: those of a level suppress each other.
+        proposals = choose(candidates._replace(labels=levels), self.dense.rule)
+        return self.regions(maps, proposals)
 
 
 KINDS = {
     'RetinaNet': {'bbox_head': ('RetinaHead',)},
     'RTMDet': {'bbox_head': ('RTMDetHead', 'RTMDetSepBNHead')},
+    'MaskRCNN': {
+        'rpn_head': ('RPNHead',),
+        'roi_head': ('StandardRoIHead',),
+        'roi_head.bbox_roi_extractor': ('SingleRoIExtractor',),
+        'roi_head.bbox_head': ('Shared2FCBBoxHead', 'Shared4Conv1FCBBoxHead', 'ConvFCBBoxHead'),
+        'roi_head.mask_roi_extractor': ('SingleRoIExtractor',),
+        'roi_head.mask_head': ('FCNMaskHead',),
+    },
 }
 
 
@@ -279,3 +365,9 @@ def check_kinds(detector: nn.Module) -> None:
         part = type(detector.get_submodule(name)).__name__
         if part not in allowed:
             raise ConfigError(f'model.{name}.type={part}: allowed are {" and ".join(allowed)}')
+        for layer in getattr(detector.get_submodule(name), 'roi_layers', ()):
+            if type(layer).__name__ != 'RoIAlign' or layer.pool_mode != 'avg':
+                raise ConfigError(
+                    f'model.{name}.roi_layer: {layer} is given, in a graph RoIAlign with pool_mode '
+                    '"avg" is allowed alone'
+                )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
+import coco_sets
 import detectors
 import numpy as np
 import onnxruntime
@@ -15,13 +17,15 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from networks import randomise_norms
+from programs import load_tool
 from torch import nn
 
 from effvit_mm.deploy import switch_modules
 from effvit_mm.errors import ConfigError
+from effvit_mm.inference.export import load_network
 from effvit_mm.openmm.detector_graph import DetectorGraph
 from effvit_mm.runtime import onnx, onnx_session, suppression
-from effvit_mm.runtime.detections import paste_masks
+from effvit_mm.runtime.detections import detection_difference, paste_masks
 
 MODELS = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'models'
 SIZE = (124, 158)  # padded to 128 x 160
@@ -282,3 +286,69 @@ def test_images_of_another_size_are_refused():
     graph = DetectorGraph(build(small_model('retinanet_fpn')), SIZE)
     with pytest.raises(ValueError, match=r'images of 64 x 64 pixels: .* 124 x 158'):
         graph(torch.zeros(1, 3, 64, 64))
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--shape', '0', '64'], '^size 0 64: '),
+        ([], "--shape H W is needed: .* does not say its images' size"),
+        (
+            ['--shape', '64', '64', '--any-size'],
+            'a graph of DetectorGraph holds for one image size',
+        ),
+        (['--shape', '64', '64', '--format', 'int8'], '^--part detector: in eight bits'),
+    ],
+)
+def test_arguments_that_cannot_be_used(arguments, message, tmp_path, capsys):
+    config = coco_sets.write_config(tmp_path / 'small.py', tmp_path / 'nowhere')
+    out = tmp_path / 'a.onnx'
+    tool = load_tool('deployment/export')
+    assert tool.main([str(config), '--part', 'detector', '--out', str(out), *arguments]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.search(message, error.removeprefix('error: '))
+    assert not out.exists()
+
+
+# --- Files ------------------------------------------------------------------------------------
+
+
+def test_a_file_of_a_whole_detector(tmp_path, capsys):
+    """Written when it finds what PyTorch does; its outputs have names."""
+    config = coco_sets.write_config(tmp_path / 'small.py', tmp_path / 'nowhere')
+    with config.open('a') as file:
+        file.write("model['test_cfg'].update(score_thr=0.0)\n")
+    out = tmp_path / 'a.onnx'
+    arguments = [str(config), '--part', 'detector', '--shape', '60', '64', '--out', str(out)]
+    assert load_tool('deployment/export').main(arguments) == 0
+    assert 'images (batch, 3, 60, 64) to boxes, scores, labels' in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(out)
+    assert [output.name for output in session.get_outputs()] == ['boxes', 'scores', 'labels']
+    graph = load_network(str(config), part='detector', size=(60, 64)).network
+    assert [entry.shape[1] for entry in graph(torch.zeros(1, 3, 60, 64))] == [10, 10, 10]
+
+
+def test_two_lists_of_objects_are_compared_one_by_one():
+    boxes = np.array([[[0, 0, 10, 10], [20, 20, 40, 40], [5, 5, 6, 6], [0, 0, 0, 0]]], np.float32)
+    scores = np.array([[0.9, 0.8, 0.3, 0.0]], np.float32)
+    labels = np.array([[0, 1, 1, -1]])
+    wanted = [boxes, scores, labels]
+    swapped = [array[:, [1, 0, 2, 3]] for array in wanted]
+    assert detection_difference(swapped, wanted, 0.2) == 0
+
+    def moved(output, place, by):
+        outputs = [array.copy() for array in wanted]
+        outputs[output][0, place] += by
+        return detection_difference(outputs, wanted, 0.2), detection_difference(
+            wanted, outputs, 0.2
+        )
+
+    assert moved(0, 1, 4) == pytest.approx((0.1, 4 / 44))
+    assert moved(1, 0, -0.05) == pytest.approx((0.05, 0.05))
+    assert moved(2, 0, 2) == (np.inf, np.inf)
+    lost = [array.copy() for array in wanted]
+    for array, nothing in zip(lost, (0, 0, -1), strict=True):
+        array[0, 2] = nothing
+    assert detection_difference(lost, wanted, 0.2) > 0.3
+    assert detection_difference(lost, wanted, 0.29995) == 0  # next to the threshold
+    assert detection_difference(wanted, [array[:, :3] for array in wanted], 0.2) == np.inf

@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
+from ..runtime.detections import detection_difference
 from ..runtime.suppression import suppress
 
 WH_RATIO_CLIP = 16 / 1000  # mmdet's: of a decoded box's sides to its prior's
@@ -287,30 +289,43 @@ class DetectorGraph(nn.Module):
         size: Height and width of the images in pixels. What the detector's ``data_preprocessor``
             pads is padded inside.
 
+    Attributes:
+        output_names: Of what a call returns.
+        one_size: True, for :func:`effvit_mm.runtime.find_shapes`.
+
     Raises:
-        ConfigError: A detector or a head of another kind.
+        ConfigError: A detector or a head of another kind, or a size that it does not take.
     """
+
+    one_size = True
 
     def __init__(self, detector: nn.Module, size: Size) -> None:
         super().__init__()
         check_kinds(detector)
-        self.detector, self.size = detector.eval(), tuple(size)
+        detector.eval()
+        self.backbone, self.size = detector.backbone, tuple(size)
+        self.neck = detector.neck if detector.with_neck else nn.Identity()
         preprocessor = detector.data_preprocessor
         self.padding = [-side % preprocessor.pad_size_divisor for side in size]
         self.pad_value = preprocessor.pad_value
         two_stages = hasattr(detector, 'roi_head')
         head = detector.rpn_head if two_stages else detector.bbox_head
         rule = read_rule(head.test_cfg, 'test_cfg.rpn' if two_stages else 'test_cfg')
-        with torch.no_grad():
-            maps = self.maps(torch.zeros(1, 3, *size))
+        try:
+            with torch.no_grad():
+                maps = self.maps(torch.zeros(1, 3, *size))
+        except (ValueError, RuntimeError) as error:  # the network, or PyTorch, knows what it takes
+            raise ConfigError(f'size {size[0]} {size[1]}: {str(error).splitlines()[0]}') from error
         self.dense = DenseCandidates(head, rule, maps, self.size)
         self.regions = Regions(detector.roi_head, self.size) if two_stages else None
+        self.rule = self.regions.rule if two_stages else rule
+        self.output_names = ('boxes', 'scores', 'labels', 'masks')[: 4 if two_stages else 3]
 
     def maps(self, images: Tensor) -> Sequence[Tensor]:
         """What backbone and neck give of images, padded as in mmdet."""
         bottom, right = self.padding
         padded = F.pad(images, (0, right, 0, bottom), value=self.pad_value)
-        return self.detector.extract_feat(padded)
+        return self.neck(self.backbone(padded))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Objects in images.
@@ -323,7 +338,7 @@ class DetectorGraph(nn.Module):
             (B, K), best first, and ``labels`` (B, K), int64: K is ``max_per_img`` of the
             ``test_cfg``, and where there is no object they are 0 and -1. Of a Mask R-CNN also
             ``masks`` (B, K, h, w): probabilities on the boxes' regions, see
-            :func:`~effvit_mm.runtime.detections.paste_masks`.
+            :func:`effvit_mm.runtime.paste_masks`.
 
         Raises:
             ValueError: Images of another size.
@@ -334,10 +349,14 @@ class DetectorGraph(nn.Module):
         maps = self.maps(images)
         candidates, levels = self.dense(maps)
         if self.regions is None:
-            return tuple(choose(candidates, self.dense.rule))
+            return tuple(choose(candidates, self.rule))
         # All proposals are of one class: those of a level suppress each other.
         proposals = choose(candidates._replace(labels=levels), self.dense.rule)
         return self.regions(maps, proposals)
+
+    def difference(self, actual: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
+        """How far the objects of two lists of outputs lie apart."""
+        return detection_difference(actual, wanted, self.rule.score_thr)
 
 
 KINDS = {

@@ -199,7 +199,7 @@ def test_in_onnxruntime(made, tmp_path):
     program = torch.onnx.export(
         made.program,
         input_names=['images'],
-        custom_translation_table=onnx.translations() | suppression.onnx_translation(),
+        custom_translation_table=onnx.translations(),
         dynamo=True,
         verbose=False,
     )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
+from . import suppression
 from .graph import (
     AXES,
     Checked,
@@ -115,6 +116,7 @@ def translations() -> dict[Callable, Callable]:
     return {
         torch.ops.aten.searchsorted.Tensor: searchsorted,
         torch.ops.aten.sort.stable: stable_sort,
+        **suppression.onnx_translation(),
     }
 
 

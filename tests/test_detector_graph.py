@@ -124,10 +124,13 @@ def made(request):
     test_cfg.score_thr = float(nothing.scores.max()) + 0.01
     wanted = predicted(detector, images())
     graph = DetectorGraph(detector, SIZE)
-    program = torch.export.export(
-        graph, (images(),), dynamic_shapes=({0: torch.export.Dim('batch')},), strict=False
-    )
-    return SimpleNamespace(graph=graph, program=program, wanted=wanted)
+    return SimpleNamespace(graph=graph, wanted=wanted)
+
+
+def trace(module, *inputs):
+    """A program for any batch: for one converter, which changes it."""
+    open_batch = tuple({0: torch.export.Dim('batch')} for _ in inputs)
+    return torch.export.export(module, inputs, dynamic_shapes=open_batch, strict=False)
 
 
 def assert_equal(outputs, wanted, pixels):
@@ -186,7 +189,9 @@ def test_what_a_config_says_is_followed(name, changes):
 def test_in_openvino(made):
     """By its reader of programs of torch.export, for any batch."""
     model = openvino.convert_model(
-        made.program, input=[(-1, 3, *SIZE)], extension=[suppression.openvino_extension()]
+        trace(made.graph, images()),
+        input=[(-1, 3, *SIZE)],
+        extension=[suppression.openvino_extension()],
     )
     options = {'INFERENCE_NUM_THREADS': 1, 'INFERENCE_PRECISION_HINT': 'f32'}
     compiled = openvino.Core().compile_model(model, 'CPU', options)
@@ -197,7 +202,7 @@ def test_in_openvino(made):
 
 def test_in_onnxruntime(made, tmp_path):
     program = torch.onnx.export(
-        made.program,
+        trace(made.graph, images()),
         input_names=['images'],
         custom_translation_table=onnx.translations(),
         dynamo=True,
@@ -225,10 +230,7 @@ def test_suppression_is_the_same_everywhere(tmp_path):
     wanted = torch.tensor([[6, 5, 0, 0, 2, 0], [1, 0, 0, 4, 0, 0], [0] * 6]) / 8.0
     module = Suppressed()
     assert torch.equal(module(boxes, scores)[0], wanted)
-    batch = torch.export.Dim('batch')
-    program = torch.export.export(
-        module, (boxes, scores), dynamic_shapes=({0: batch}, {0: batch}), strict=False
-    )
+    program = trace(module, boxes, scores)
     model = openvino.convert_model(
         program, input=[(-1, 6, 4), (-1, 6)], extension=[suppression.openvino_extension()]
     )

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import roi_align
 
 from ..errors import ConfigError
 from ..runtime.detections import detection_difference
@@ -219,24 +220,26 @@ class RegionFeatures(nn.Module):
         super().__init__()
         self.layers, self.finest_scale = list(extractor.roi_layers), extractor.finest_scale
 
-    def forward(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
-        """(B, N, 4) boxes to (B * N, C, h, w); zeros for a box without any extent."""
-        images = torch.arange(boxes.shape[0], device=boxes.device).to(boxes)
-        images = images[:, None].expand(-1, boxes.shape[1]).reshape(-1, 1)
-        boxes = boxes.flatten(0, 1)
+    def forward(self, maps: Sequence[Tensor], regions: Tensor) -> Tensor:
+        """Regions (R, 5) to (R, C, h, w); zeros for one without any extent."""
+        images, boxes = regions.split((1, 4), 1)
         area = (boxes[:, 2:] - boxes[:, :2]).prod(1, keepdim=True)
         scale = (area.sqrt() / self.finest_scale + 1e-6).log2().floor()
         level = torch.where(area > 0, scale.clamp(0, len(self.layers) - 1), -1)
         away = boxes.new_tensor(AWAY)
-        # Each box has a region on every level, so that shapes are fixed: elsewhere one of zeros.
-        parts = [
-            torch.ops.torchvision.roi_align(
-                one, torch.cat((images, torch.where(level == index, boxes, away)), 1),
-                layer.spatial_scale, *layer.output_size, layer.sampling_ratio, layer.aligned,
-            )
-            for index, (one, layer) in enumerate(zip(maps, self.layers, strict=False))
-        ]  # fmt: skip
+        # Each is on every level, so that shapes are fixed: where it is not for it, one of zeros.
+        parts = []
+        for index, (features, layer) in enumerate(zip(maps, self.layers, strict=False)):
+            own = torch.cat((images, torch.where(level == index, boxes, away)), 1)
+            sampling = layer.output_size, layer.spatial_scale, layer.sampling_ratio, layer.aligned
+            parts.append(roi_align(features, own, *sampling))
         return sum(parts[1:], parts[0])
+
+
+def as_regions(boxes: Tensor) -> Tensor:
+    """(B, N, 4) boxes to (B * N, 5): the image's number in front of each."""
+    images = torch.arange(boxes.shape[0], device=boxes.device).to(boxes)
+    return torch.cat((images[:, None, None].expand(-1, boxes.shape[1], 1), boxes), 2).flatten(0, 1)
 
 
 class Regions(nn.Module):
@@ -257,7 +260,7 @@ class Regions(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], proposals: Candidates) -> tuple[Tensor, ...]:
         """Boxes, scores, labels, and masks ``(B, K, h, w)``."""
-        logits, deltas = self.box_head(self.box_features(maps, proposals.boxes))
+        logits, deltas = self.box_head(self.box_features(maps, as_regions(proposals.boxes)))
         count = proposals.boxes.shape[1]
         scores = logits.softmax(-1)[:, :-1].unflatten(0, (-1, count))  # B N classes
         there = (scores > self.rule.score_thr) & (proposals.scores > 0)[..., None]
@@ -270,12 +273,17 @@ class Regions(nn.Module):
 
     def masks(self, maps: Sequence[Tensor], found: Candidates) -> Tensor:
         """Probabilities on the regions of objects: ``(B, K, h, w)``, 0 where there is none."""
-        logits = self.mask_head(self.mask_features(maps, found.boxes))
-        labels = found.labels.flatten().clamp(min=0)
-        own = 0 if self.mask_head.class_agnostic else labels
-        chosen = logits[torch.arange(labels.shape[0], device=labels.device), own]
-        masks = chosen.sigmoid().unflatten(0, found.labels.shape)
-        return torch.where((found.scores > 0)[..., None, None], masks, 0)
+        there = (found.scores > 0).flatten()
+        # Those without an object cost nothing; but the first always counts: none would be no batch.
+        rows = torch.cat((torch.ones_like(there[:1]), there[1:])).nonzero().squeeze(1)
+        regions = as_regions(found.boxes).index_select(0, rows)
+        probabilities = self.mask_head(self.mask_features(maps, regions)).sigmoid()
+        labels = found.labels.flatten().clamp(min=0).index_select(0, rows)
+        own = torch.zeros_like(labels) if self.mask_head.class_agnostic else labels
+        own = own[:, None, None, None].expand(-1, 1, *probabilities.shape[2:])
+        chosen = probabilities.gather(1, own).squeeze(1)
+        masks = chosen.new_zeros(there.shape[0], *chosen.shape[1:]).index_copy(0, rows, chosen)
+        return torch.where(there[:, None, None], masks, 0).unflatten(0, found.scores.shape)
 
 
 class DetectorGraph(nn.Module):

@@ -346,7 +346,7 @@ class DetectorGraph(nn.Module):
             (B, K), best first, and ``labels`` (B, K), int64: K is ``max_per_img`` of the
             ``test_cfg``, and where there is no object they are 0 and -1. Of a Mask R-CNN also
             ``masks`` (B, K, h, w): probabilities on the boxes' regions, see
-            :func:`effvit_mm.runtime.paste_masks`.
+            :func:`effvit_mm.runtime.detections.paste_masks`.
 
         Raises:
             ValueError: Images of another size.

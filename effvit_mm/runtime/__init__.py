@@ -5,7 +5,6 @@ config and a checkpoint.
 """
 
 from .aoti import export_package
-from .detections import paste_masks
 from .formats import FORMATS, Format
 from .graph import Checked, ExportError, check_target, find_shapes
 from .int8 import Quantised, export_int8
@@ -31,5 +30,4 @@ __all__ = [
     'find_shapes',
     'onnx_session',
     'openvino_session',
-    'paste_masks',
 ]

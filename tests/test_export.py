@@ -484,9 +484,9 @@ def test_checkpoints_with_code_must_be_trusted(tmp_path, capsys):
     assert run_tool([*arguments, '--trust-checkpoint']) == 0 and out.is_file()
 
 
-def test_boxes_of_detectors_are_left_to_mmdet(tmp_path):
+def test_the_whole_of_a_detector_is_named_otherwise(tmp_path):
     config = coco_sets.write_config(tmp_path / 'small.py', tmp_path / 'nowhere')
-    with pytest.raises(ConfigError, match='the boxes of a detector'):
+    with pytest.raises(ConfigError, match='is a detector: detector, neck or backbone'):
         load_network(str(config), None, 'whole')
 
 

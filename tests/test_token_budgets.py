@@ -9,8 +9,8 @@ from effvit_mm.backbones import VisionTransformer
 from effvit_mm.errors import ConfigError
 from effvit_mm.runtime import (
     DeployedNetwork,
+    OpenVINOSession,
     export_openvino,
-    openvino_session,
     set_token_budgets,
     token_budgets,
 )
@@ -81,7 +81,7 @@ def test_openvino_gives_pytorchs_numbers_within_and_above_the_budgets(tmp_path):
     deployed, x = network(), images(80, 112, batch=8)
     set_token_budgets(deployed, [x], share=0.5)
     export_openvino(deployed, tmp_path / 'a.xml', (80, 112))
-    session, want = openvino_session(tmp_path / 'a.xml'), deployed(x)
+    session, want = OpenVINOSession(tmp_path / 'a.xml'), deployed(x)
     assert deviation([torch.from_numpy(a) for a in session(x)], want) < 1e-4
     for i in range(8):
         one = [torch.from_numpy(a) for a in session(x[i : i + 1])]

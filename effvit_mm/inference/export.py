@@ -14,6 +14,7 @@ from ..errors import ConfigError
 from ..models import MODEL_TABLE, create_model
 from ..openmm.config.loading import load_config
 from ..openmm.config.preparing import is_reid
+from ..openmm.detector_graph import DetectorGraph
 from ..openmm.trained import (
     build_classifier,
     build_detector,
@@ -23,7 +24,7 @@ from ..openmm.trained import (
 )
 from ..runtime import DeployedNetwork
 
-PARTS = ('whole', 'backbone', 'neck')
+PARTS = ('whole', 'backbone', 'neck', 'detector')
 
 
 class LoadedNetwork(NamedTuple):
@@ -46,6 +47,7 @@ def load_network(
     part: str | None = None,
     overrides: Sequence[str] = (),
     trust: bool = False,
+    size: tuple[int, int] | None = None,
 ) -> LoadedNetwork:
     """Build a network, load its weights and bring it into its deployed form.
 
@@ -53,11 +55,13 @@ def load_network(
         model: One of :func:`effvit_mm.list_models`, or a config file: a classifier, a re-ID model
             or a detector.
         checkpoint: Weights; random ones where it is None.
-        part: ``'whole'`` (logits, or a re-ID feature behind the BNNeck), ``'backbone'`` (its maps)
-            or ``'neck'`` (the backbone and the neck of a detector). None is the whole, and of
-            detectors, whose boxes are left to mmdet, the neck.
+        part: ``'whole'`` (logits, or a re-ID feature behind the BNNeck), ``'backbone'`` (its maps),
+            ``'neck'`` (the backbone and the neck of a detector) or ``'detector'`` (all of one:
+            boxes, scores, labels, masks). None is the whole, and of detectors the neck.
         overrides: ``key=value`` pairs for the config.
         trust: Read checkpoints that hold more than weights.
+        size: Height and width of the images, in pixels; a whole detector is for this size alone.
+            None: the config's.
 
     Raises:
         ConfigError: The model has no such part, or there is no such model.
@@ -71,13 +75,13 @@ def load_network(
         return _named(model, checkpoint, part or 'whole', trust)
     if not Path(model).suffix:
         raise ConfigError(f'{model} is neither a config file nor one of effvit_mm.list_models()')
-    return _configured(model, checkpoint, part, overrides, trust)
+    return _configured(model, checkpoint, part, overrides, trust, size)
 
 
 def _named(name: str, checkpoint: str | Path | None, part: str, trust: bool) -> LoadedNetwork:
     """A model of the table."""
-    if part == 'neck':
-        raise ConfigError(f"--part neck: {name} has none; a detector's config does")
+    if part in ('neck', 'detector'):
+        raise ConfigError(f"--part {part}: {name} has none; a detector's config does")
     maps = part == 'backbone'
     network = create_model(name, None, features_only=maps, checkpoint=checkpoint, trust=trust)
     family, preset = MODEL_TABLE[name]
@@ -92,6 +96,7 @@ def _configured(
     part: str | None,
     overrides: Sequence[str],
     trust: bool,
+    size: tuple[int, int] | None,
 ) -> LoadedNetwork:
     """A model of a config file."""
     cfg = load_config(config, overrides)
@@ -103,19 +108,30 @@ def _configured(
         model, whole = build_classifier(cfg, config), 'logits'
     part = part or ('neck' if whole is None else 'whole')
     if part == 'whole' and whole is None:
-        raise ConfigError(f'--part whole: the boxes of a detector ({config}) are left to mmdet')
-    if part == 'neck' and whole is not None:
-        raise ConfigError(f'--part neck: {config} is no detector')
+        raise ConfigError(f'--part whole: {config} is a detector: detector, neck or backbone')
+    if part in ('neck', 'detector') and whole is not None:
+        raise ConfigError(f'--part {part}: {config} is no detector')
     if checkpoint is not None:
         load_trained(model, checkpoint, trust)
     if part == 'backbone':
         module, outputs, method = model.backbone, 'map', 'forward'
     elif part == 'neck':
         module, outputs, method = model, 'level', 'extract_feat'
+    elif part == 'detector':
+        module = DetectorGraph(model, _needed_size(size, cfg, config))
+        outputs, method = module.output_names, 'forward'
     else:
         module, outputs, method = model, whole, 'forward'
-    described = Path(config).stem, outputs, image_size(cfg), _normalisation(model), method
+    described = Path(config).stem, outputs, size or image_size(cfg), _normalisation(model), method
     return LoadedNetwork(DeployedNetwork(module, *described), cfg, model)
+
+
+def _needed_size(size: tuple[int, int] | None, cfg: Mapping, config: str) -> tuple[int, int]:
+    """The size that was given, else the config's."""
+    size = size or image_size(cfg)
+    if size is None:
+        raise ConfigError(f"--shape H W is needed: {config} does not say its images' size")
+    return size
 
 
 def _normalisation(model: nn.Module) -> Mapping[str, Any]:

@@ -219,7 +219,7 @@ def compare(run: Run, network: nn.Module, shapes: Shapes) -> list[Checked]:
         images = noise(batch, pixels, seed=1)
         with torch.no_grad():
             want = [tensor.numpy() for tensor in network(images)]
-        checks.append(Checked(batch, pixels, difference(run(images), want)))
+        checks.append(Checked(batch, pixels, network.difference(run(images), want)))
         if not checks[-1].difference <= TOLERANCE:
             raise ExportError(
                 f'what was made differs from PyTorch by {checks[-1].difference:.1e} of the largest '

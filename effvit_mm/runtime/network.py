@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from ..deploy import switch_modules
+from .graph import difference
 from .token_budgets import token_budgets
 
 IMAGENET = {'mean': (123.675, 116.28, 103.53), 'std': (58.395, 57.12, 57.375), 'order': 'RGB'}
@@ -20,7 +22,8 @@ class DeployedNetwork(nn.Module):
         network: Maps images to a tensor or to nested sequences of tensors; is brought into its
             deployed form in place.
         title: How messages and files call it.
-        outputs: What the outputs are: ``'logits'``, ``'feature'``, ``'map'`` or ``'level'``.
+        outputs: What the outputs are: ``'logits'``, ``'feature'``, ``'map'`` or ``'level'``; or
+            the name of each.
         size: Height and width in pixels that it was made for; None where nothing says so.
         normalisation: ``mean`` and ``std`` of the pixels 0 to 255, and ``order`` (``'RGB'`` or
             ``'BGR'``), of its images; ImageNet's by default.
@@ -31,7 +34,7 @@ class DeployedNetwork(nn.Module):
         self,
         network: nn.Module,
         title: str = 'model',
-        outputs: str = 'logits',
+        outputs: str | tuple[str, ...] = 'logits',
         size: tuple[int, int] | None = None,
         normalisation: Mapping[str, Any] = IMAGENET,
         method: str = 'forward',
@@ -53,7 +56,16 @@ class DeployedNetwork(nn.Module):
 
     def output_names(self, count: int) -> list[str]:
         """A name for each of ``count`` outputs: ``['logits']``, ``['map_0', 'map_1']``."""
+        if not isinstance(self.outputs, str):
+            return list(self.outputs)
         return [self.outputs] if count == 1 else [f'{self.outputs}_{i}' for i in range(count)]
+
+    def difference(self, actual: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
+        """How far outputs lie apart: largest difference over the largest value of the worst one.
+
+        Networks whose outputs are no plain numbers have a method of this name themselves.
+        """
+        return getattr(self.network, 'difference', difference)(actual, wanted)
 
     def metadata(self, least: int | None) -> dict[str, str]:
         """What a file says of itself; ``least`` is the least side of images of any size."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
+from . import suppression
 from .graph import (
     AXES,
     Checked,
@@ -130,6 +131,7 @@ def translations() -> dict[Callable, Callable]:
     return {
         torch.ops.aten.searchsorted.Tensor: searchsorted,
         torch.ops.aten.sort.stable: stable_sort,
+        **suppression.onnx_translation(),
     }
 
 

@@ -31,6 +31,11 @@ def _least_side(backbone: Backbone) -> int | None:
 
 
 def one_size_parts(network: nn.Module) -> list[str]:
-    """Classes of the backbones whose graphs hold for one image size alone."""
-    backbones = (m for m in network.modules() if isinstance(m, Backbone))
-    return sorted({type(m).__name__ for m in backbones if _least_side(m) is None})
+    """Classes of what is in a network whose graphs hold for one image size alone."""
+    return sorted({type(m).__name__ for m in network.modules() if _has_one_size(m)})
+
+
+def _has_one_size(module: nn.Module) -> bool:
+    if isinstance(module, Backbone):
+        return _least_side(module) is None
+    return getattr(module, 'one_size', False)

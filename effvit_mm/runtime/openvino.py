@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
+from . import suppression
 from .graph import (
     Checked,
     ExportError,
@@ -73,7 +74,9 @@ def to_openvino(network: DeployedNetwork, shapes: Shapes) -> Any:
     """
     openvino = need('openvino')
     try:
-        model = openvino.convert_model(trace(network, shapes))
+        model = openvino.convert_model(
+            trace(network, shapes), extension=[suppression.openvino_extension()]
+        )
     except RuntimeError as error:
         raise ExportError(f'OpenVINO cannot convert this network: {reason(error)}') from error
     # The converter opens all of a program's sizes.

@@ -43,9 +43,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         '--part',
-        choices=('whole', 'backbone', 'neck'),
-        help='whole: logits or a feature; backbone: its maps; neck: of detectors, backbone and '
-        'neck (whole; of detectors neck)',
+        choices=('whole', 'backbone', 'neck', 'detector'),
+        help='whole: logits or a feature; backbone: its maps; of detectors neck: backbone and '
+        'neck, detector: boxes, scores, labels, masks (whole; of detectors neck)',
     )
     parser.add_argument(
         '--shape',
@@ -77,6 +77,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         if getattr(args, name) not in (None, False) and args.format not in formats:
             flag = name.replace('_', '-')
             raise ConfigError(f'--{flag} goes with --format {" or ".join(formats)}')
+    if args.format == 'int8' and args.part == 'detector':
+        raise ConfigError('--part detector: in eight bits --part neck and backbone are written')
     if args.opset is not None:
         check_opset(args.opset)
 
@@ -94,7 +96,12 @@ def work(args: argparse.Namespace, session) -> None:
     runtime.check_target(args.out, target.suffix)
     MMLogger.get_current_instance().setLevel('WARNING')
     loaded = load_network(
-        args.model, args.checkpoint, args.part, args.cfg_options, args.trust_checkpoint
+        args.model,
+        args.checkpoint,
+        args.part,
+        args.cfg_options,
+        args.trust_checkpoint,
+        args.shape and tuple(args.shape),
     )
     network, session.cfg = loaded.network, loaded.cfg
     size = network.size if args.shape is None else tuple(args.shape)
@@ -113,8 +120,9 @@ def work(args: argparse.Namespace, session) -> None:
     text = (describe_int8 if args.format == 'int8' else describe_checks)(result)
     least = runtime.find_shapes(network, size, args.any_size).least
     sides = f'{size[0]}, {size[1]}' if least is None else f'{least} or more, {least} or more'
+    outputs = network.outputs if isinstance(network.outputs, str) else ', '.join(network.outputs)
     bytes_ = sum(file.stat().st_size for file in written_files(args.out))
-    print(f'{network.title}: images (batch, 3, {sides}) to {network.outputs}\n{text}')
+    print(f'{network.title}: images (batch, 3, {sides}) to {outputs}\n{text}')
     print(f'wrote {args.out}, {bytes_ / 1e6:.1f} MB')
 
 

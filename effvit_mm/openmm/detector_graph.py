@@ -1,0 +1,400 @@
+"""Whole detectors as modules that can be traced: images in, a fixed number of objects out.
+
+mmdet's ``predict`` works image by image with as many boxes as there are. Here boxes that do not
+count have a score of 0 instead, so that all shapes follow from that of the images; which boxes are
+left, and their figures, are the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import roi_align
+
+from ..errors import ConfigError
+from ..runtime.detections import detection_difference
+from ..runtime.suppression import suppress
+
+WH_RATIO_CLIP = 16 / 1000  # mmdet's: of a decoded box's sides to its prior's
+# A region of a pixel outside of every map, where samples are 0. Of one without any extent OpenVINO
+# makes values that are no numbers.
+AWAY = (-9000.0, -9000.0, -8999.0, -8999.0)
+
+Size = tuple[int, int]
+
+
+class Rule(NamedTuple):
+    """What a ``test_cfg`` says of the boxes to keep.
+
+    Attributes:
+        score_thr: Boxes must score more.
+        nms_pre: How many of a level are looked at; None for all.
+        min_bbox_size: Sides in pixels must be longer; None where any will do.
+        iou_threshold: A better box that overlaps by more suppresses.
+        by_class: Only one of its own class does.
+        max_per_img: How many are kept.
+    """
+
+    score_thr: float
+    nms_pre: int | None
+    min_bbox_size: float | None
+    iou_threshold: float
+    by_class: bool
+    max_per_img: int
+
+
+def read_rule(cfg: Mapping[str, Any], name: str) -> Rule:
+    """The rule of a ``test_cfg``; ``name`` is how messages call it.
+
+    Raises:
+        ConfigError: Another suppression than the greedy one, or no limit of the number of boxes.
+    """
+    nms = dict(cfg['nms'])
+    kind, agnostic = nms.pop('type', 'nms'), nms.pop('class_agnostic', False)
+    nms.pop('split_thr', None)  # from how many boxes on mmcv goes class by class: no difference
+    if kind != 'nms' or set(nms) != {'iou_threshold'}:
+        raise ConfigError(
+            f'{name}.nms={dict(cfg["nms"])}: a graph can be made of type "nms" with iou_threshold '
+            'and class_agnostic alone'
+        )
+    if cfg['max_per_img'] < 1:
+        raise ConfigError(f'{name}.max_per_img={cfg["max_per_img"]}: 1 or more is needed')
+    pre, side = cfg.get('nms_pre', -1), cfg.get('min_bbox_size', -1)
+    return Rule(
+        score_thr=max(cfg.get('score_thr', 0), 0),
+        nms_pre=pre if pre > 0 else None,
+        min_bbox_size=side if side >= 0 else None,
+        iou_threshold=nms['iou_threshold'],
+        by_class=not agnostic,
+        max_per_img=cfg['max_per_img'],
+    )
+
+
+class Candidates(NamedTuple):
+    """Boxes to choose from.
+
+    Attributes:
+        boxes: (B, N, 4).
+        scores: (B, N), 0 where there is no box.
+        labels: (B, N), int64.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+def choose(candidates: Candidates, rule: Rule) -> Candidates:
+    """The ``max_per_img`` best that are left, best first; score 0 and label -1 where none is."""
+    boxes, scores, labels = candidates
+    if rule.min_bbox_size is not None:
+        sides = boxes[..., 2:] - boxes[..., :2]
+        scores = torch.where((sides > rule.min_bbox_size).all(-1), scores, 0)
+    apart = boxes
+    if rule.by_class:  # each class on a sheet of its own, at mmcv's place: sums round as there
+        sheet = torch.where(scores > 0, boxes.amax(-1), 0).amax(-1, keepdim=True) + 1
+        apart = boxes + (labels.to(boxes) * sheet)[..., None]
+    left = suppress(apart, scores, rule.iou_threshold, rule.max_per_img)
+    most = min(rule.max_per_img, left.shape[1])
+    found = left.topk(most)
+    scores, places = (F.pad(part, (0, rule.max_per_img - most)) for part in found)
+    boxes, labels = take(boxes, places), labels.gather(1, places)
+    there = scores > 0
+    return Candidates(
+        torch.where(there[..., None], boxes, 0), scores, torch.where(there, labels, -1)
+    )
+
+
+def take(values: Tensor, places: Tensor) -> Tensor:
+    """Rows of ``(B, N, C)`` at places ``(B, K)``."""
+    return values.gather(1, places[..., None].expand(-1, -1, values.shape[-1]))
+
+
+def decode_deltas(coder: Any, size: Size, priors: Tensor, deltas: Tensor) -> Tensor:
+    """Boxes ``(..., 4)`` of shifts and scalings of priors, as mmdet's ``DeltaXYWHBBoxCoder``."""
+    deltas = deltas * deltas.new_tensor(coder.stds) + deltas.new_tensor(coder.means)
+    centres = (priors[..., :2] + priors[..., 2:]) * 0.5
+    sides = priors[..., 2:] - priors[..., :2]
+    centres = centres + sides * deltas[..., :2]
+    limit = abs(math.log(WH_RATIO_CLIP))
+    halves = sides * deltas[..., 2:].clamp(-limit, limit).exp() * 0.5
+    return clip(torch.cat((centres - halves, centres + halves), -1), coder, size)
+
+
+def decode_distances(coder: Any, size: Size, points: Tensor, distances: Tensor) -> Tensor:
+    """Boxes ``(..., 4)`` of points' distances from their sides, as ``DistancePointBBoxCoder``."""
+    boxes = torch.cat((points - distances[..., :2], points + distances[..., 2:]), -1)
+    return clip(boxes, coder, size)
+
+
+def clip(boxes: Tensor, coder: Any, size: Size) -> Tensor:
+    """What of the boxes lies within an image of this height and width."""
+    if not coder.clip_border:
+        return boxes
+    return boxes.clamp(min=0).minimum(boxes.new_tensor(size[::-1] * 2))
+
+
+DECODERS = {
+    'DeltaXYWHBBoxCoder': decode_deltas,
+    'DistancePointBBoxCoder': decode_distances,
+}
+
+
+def decoder_of(head: nn.Module, size: Size) -> Callable[[Tensor, Tensor], Tensor]:
+    """Boxes of priors and what the head says of them, for images of this size.
+
+    Raises:
+        ConfigError: The head's boxes are coded in a way that is not known here.
+    """
+    coder = head.bbox_coder
+    kind = type(coder).__name__
+    if kind not in DECODERS or getattr(coder, 'add_ctr_clamp', False):
+        raise ConfigError(
+            f'bbox_coder.type={kind} of {type(head).__name__}: allowed in a graph are '
+            f'{" and ".join(DECODERS)}, without add_ctr_clamp'
+        )
+    return partial(DECODERS[kind], coder, size)
+
+
+class DenseCandidates(nn.Module):
+    """A head on all places of the maps, and what it finds there before suppression.
+
+    Args:
+        head: mmdet's.
+        rule: Of which ``score_thr`` and ``nms_pre`` are for here.
+        maps: What the head is given of images of this size.
+        size: Height and width of the images.
+    """
+
+    def __init__(self, head: nn.Module, rule: Rule, maps: Sequence[Tensor], size: Size) -> None:
+        super().__init__()
+        self.head, self.rule = head, rule
+        self.decode = decoder_of(head, size)
+        sizes = [one.shape[2:] for one in maps]
+        priors = head.prior_generator.grid_priors(sizes, maps[0].dtype, maps[0].device)
+        for level, values in enumerate(priors):
+            self.register_buffer(f'priors_{level}', values, persistent=False)
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Candidates, Tensor]:
+        """The candidates, and of each its level: (B, N), int64."""
+        found = [
+            self._of_level(logits, deltas, level)
+            for level, (logits, deltas) in enumerate(zip(*self.head(maps), strict=True))
+        ]
+        priors, deltas, scores, labels, levels = (
+            torch.cat(parts, 1) for parts in zip(*found, strict=True)
+        )
+        return Candidates(self.decode(priors, deltas), scores, labels), levels
+
+    def _of_level(self, logits: Tensor, deltas: Tensor, level: int) -> tuple[Tensor, ...]:
+        """Priors, deltas, scores, labels and level of the best of a level."""
+        classes = self.head.cls_out_channels
+        logits = logits.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, classes))
+        deltas = deltas.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4))
+        scores = logits.sigmoid() if self.head.use_sigmoid_cls else logits.softmax(-1)[..., :-1]
+        classes = scores.shape[-1]
+        scores = torch.where(scores > self.rule.score_thr, scores, 0).flatten(1)
+        count = min(self.rule.nms_pre or scores.shape[1], scores.shape[1])
+        scores, places = scores.topk(count)
+        labels = places % classes
+        places = places // classes
+        priors = getattr(self, f'priors_{level}')[places]
+        return priors, take(deltas, places), scores, labels, torch.full_like(labels, level)
+
+
+class RegionFeatures(nn.Module):
+    """Feature maps on boxes, each from the level of its size: mmdet's ``SingleRoIExtractor``.
+
+    Args:
+        extractor: mmdet's.
+    """
+
+    def __init__(self, extractor: nn.Module) -> None:
+        super().__init__()
+        self.layers, self.finest_scale = list(extractor.roi_layers), extractor.finest_scale
+
+    def forward(self, maps: Sequence[Tensor], regions: Tensor) -> Tensor:
+        """Regions (R, 5) to (R, C, h, w); zeros for one without any extent."""
+        images, boxes = regions.split((1, 4), 1)
+        area = (boxes[:, 2:] - boxes[:, :2]).prod(1, keepdim=True)
+        scale = (area.sqrt() / self.finest_scale + 1e-6).log2().floor()
+        level = torch.where(area > 0, scale.clamp(0, len(self.layers) - 1), -1)
+        away = boxes.new_tensor(AWAY)
+        # Each is on every level, so that shapes are fixed: where it is not for it, one of zeros.
+        parts = []
+        for index, (features, layer) in enumerate(zip(maps, self.layers, strict=False)):
+            own = torch.cat((images, torch.where(level == index, boxes, away)), 1)
+            sampling = layer.output_size, layer.spatial_scale, layer.sampling_ratio, layer.aligned
+            parts.append(roi_align(features, own, *sampling))
+        return sum(parts[1:], parts[0])
+
+
+def as_regions(boxes: Tensor) -> Tensor:
+    """(B, N, 4) boxes to (B * N, 5): the image's number in front of each."""
+    images = torch.arange(boxes.shape[0], device=boxes.device).to(boxes)
+    return torch.cat((images[:, None, None].expand(-1, boxes.shape[1], 1), boxes), 2).flatten(0, 1)
+
+
+class Regions(nn.Module):
+    """The second stage: proposals to objects and their masks, as mmdet's ``StandardRoIHead``.
+
+    Args:
+        head: mmdet's.
+        size: Height and width of the images.
+    """
+
+    def __init__(self, head: nn.Module, size: Size) -> None:
+        super().__init__()
+        self.rule = read_rule(head.test_cfg, 'test_cfg.rcnn')
+        self.box_features = RegionFeatures(head.bbox_roi_extractor)
+        self.mask_features = RegionFeatures(head.mask_roi_extractor)
+        self.box_head, self.mask_head = head.bbox_head, head.mask_head
+        self.decode = decoder_of(head.bbox_head, size)
+
+    def forward(self, maps: Sequence[Tensor], proposals: Candidates) -> tuple[Tensor, ...]:
+        """Boxes, scores, labels, and masks ``(B, K, h, w)``."""
+        logits, deltas = self.box_head(self.box_features(maps, as_regions(proposals.boxes)))
+        count = proposals.boxes.shape[1]
+        scores = logits.softmax(-1)[:, :-1].unflatten(0, (-1, count))  # B N classes
+        there = (scores > self.rule.score_thr) & (proposals.scores > 0)[..., None]
+        deltas = deltas.unflatten(1, (-1, 4)).unflatten(0, (-1, count))
+        boxes = self.decode(proposals.boxes[:, :, None], deltas).expand(*scores.shape, 4)
+        labels = torch.arange(scores.shape[-1], device=scores.device).expand_as(scores)
+        candidates = (boxes.flatten(1, 2), torch.where(there, scores, 0).flatten(1))
+        found = choose(Candidates(*candidates, labels.flatten(1)), self.rule)
+        return *found, self.masks(maps, found)
+
+    def masks(self, maps: Sequence[Tensor], found: Candidates) -> Tensor:
+        """Probabilities on the regions of objects: ``(B, K, h, w)``, 0 where there is none."""
+        there = (found.scores > 0).flatten()
+        # Those without an object cost nothing; but the first always counts: none would be no batch.
+        rows = torch.cat((torch.ones_like(there[:1]), there[1:])).nonzero().squeeze(1)
+        regions = as_regions(found.boxes).index_select(0, rows)
+        probabilities = self.mask_head(self.mask_features(maps, regions)).sigmoid()
+        labels = found.labels.flatten().clamp(min=0).index_select(0, rows)
+        own = torch.zeros_like(labels) if self.mask_head.class_agnostic else labels
+        own = own[:, None, None, None].expand(-1, 1, *probabilities.shape[2:])
+        chosen = probabilities.gather(1, own).squeeze(1)
+        masks = chosen.new_zeros(there.shape[0], *chosen.shape[1:]).index_copy(0, rows, chosen)
+        return torch.where(there[:, None, None], masks, 0).unflatten(0, found.scores.shape)
+
+
+class DetectorGraph(nn.Module):
+    """A detector of mmdet's, whole, for images of one size.
+
+    It gives what mmdet's ``predict`` gives without rescaling, in shapes that do not depend on what
+    is in the images, so that ``torch.export`` can trace it, for any batch; suppression is inside.
+
+    Args:
+        detector: A RetinaNet, an RTMDet or a Mask R-CNN of mmdet's, trained; is used, not copied.
+        size: Height and width of the images in pixels. What the detector's ``data_preprocessor``
+            pads is padded inside.
+
+    Attributes:
+        output_names: Of what a call returns.
+        one_size: True, for :func:`effvit_mm.runtime.find_shapes`.
+
+    Raises:
+        ConfigError: A detector or a head of another kind, or a size that it does not take.
+    """
+
+    one_size = True
+
+    def __init__(self, detector: nn.Module, size: Size) -> None:
+        super().__init__()
+        check_kinds(detector)
+        detector.eval()
+        self.backbone, self.size = detector.backbone, tuple(size)
+        self.neck = detector.neck if detector.with_neck else nn.Identity()
+        preprocessor = detector.data_preprocessor
+        self.padding = [-side % preprocessor.pad_size_divisor for side in size]
+        self.pad_value = preprocessor.pad_value
+        two_stages = hasattr(detector, 'roi_head')
+        head = detector.rpn_head if two_stages else detector.bbox_head
+        rule = read_rule(head.test_cfg, 'test_cfg.rpn' if two_stages else 'test_cfg')
+        try:
+            with torch.no_grad():
+                maps = self.maps(torch.zeros(1, 3, *size))
+        except (ValueError, RuntimeError) as error:  # the network, or PyTorch, knows what it takes
+            raise ConfigError(f'size {size[0]} {size[1]}: {str(error).splitlines()[0]}') from error
+        self.dense = DenseCandidates(head, rule, maps, self.size)
+        self.regions = Regions(detector.roi_head, self.size) if two_stages else None
+        self.rule = self.regions.rule if two_stages else rule
+        self.output_names = ('boxes', 'scores', 'labels', 'masks')[: 4 if two_stages else 3]
+
+    def maps(self, images: Tensor) -> Sequence[Tensor]:
+        """What backbone and neck give of images, padded as in mmdet."""
+        bottom, right = self.padding
+        padded = F.pad(images, (0, right, 0, bottom), value=self.pad_value)
+        return self.neck(self.backbone(padded))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Objects in images.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+
+        Returns:
+            ``boxes`` (B, K, 4): left, top, right, bottom in pixels of the images; ``scores``
+            (B, K), best first, and ``labels`` (B, K), int64: K is ``max_per_img`` of the
+            ``test_cfg``, and where there is no object they are 0 and -1. Of a Mask R-CNN also
+            ``masks`` (B, K, h, w): probabilities on the boxes' regions, see
+            :func:`effvit_mm.runtime.detections.paste_masks`.
+
+        Raises:
+            ValueError: Images of another size.
+        """
+        if images.shape[2:] != self.size:
+            given, own = (' x '.join(map(str, size)) for size in (images.shape[2:], self.size))
+            raise ValueError(f'images of {given} pixels: this detector was prepared for {own}')
+        maps = self.maps(images)
+        candidates, levels = self.dense(maps)
+        if self.regions is None:
+            return tuple(choose(candidates, self.rule))
+        # All proposals are of one class: those of a level suppress each other.
+        proposals = choose(candidates._replace(labels=levels), self.dense.rule)
+        return self.regions(maps, proposals)
+
+    def difference(self, actual: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
+        """How far the objects of two lists of outputs lie apart."""
+        return detection_difference(actual, wanted, self.rule.score_thr)
+
+
+KINDS = {
+    'RetinaNet': {'bbox_head': ('RetinaHead',)},
+    'RTMDet': {'bbox_head': ('RTMDetHead', 'RTMDetSepBNHead')},
+    'MaskRCNN': {
+        'rpn_head': ('RPNHead',),
+        'roi_head': ('StandardRoIHead',),
+        'roi_head.bbox_roi_extractor': ('SingleRoIExtractor',),
+        'roi_head.bbox_head': ('Shared2FCBBoxHead', 'Shared4Conv1FCBBoxHead', 'ConvFCBBoxHead'),
+        'roi_head.mask_roi_extractor': ('SingleRoIExtractor',),
+        'roi_head.mask_head': ('FCNMaskHead',),
+    },
+}
+
+
+def check_kinds(detector: nn.Module) -> None:
+    """Raise where a detector or one of its heads computes what is not known here."""
+    kind = type(detector).__name__
+    if kind not in KINDS:
+        raise ConfigError(
+            f'model.type={kind}: graphs of whole detectors are made of {", ".join(KINDS)}'
+        )
+    for name, allowed in KINDS[kind].items():
+        part = type(detector.get_submodule(name)).__name__
+        if part not in allowed:
+            raise ConfigError(f'model.{name}.type={part}: allowed are {" and ".join(allowed)}')
+        for layer in getattr(detector.get_submodule(name), 'roi_layers', ()):
+            if type(layer).__name__ != 'RoIAlign' or layer.pool_mode != 'avg':
+                raise ConfigError(
+                    f'model.{name}.roi_layer: {layer} is given, in a graph RoIAlign with pool_mode '
+                    '"avg" is allowed alone'
+                )

@@ -22,6 +22,7 @@ FAMILIES = {
     'crossvit_9_dagger': {'arch': CROSSVIT},
     'deit_tiny_distilled': {'arch': VIT},
     'castling_deit_tiny': {'arch': VIT},
+    'lightweight_vit_tiny': {'arch': VIT, 'sampled_blocks': (2, 3)},
     'levit_128s': {'arch': LEVIT},
     'castling_levit_128s': {'arch': LEVIT},
     'mvitv2_tiny': {'arch': MVITV2},

@@ -501,6 +501,8 @@ def test_the_table_of_exports(capsys, monkeypatch):
         ['| `levit_128s`', kind, '40 x 50'] for kind in ('torch', 'onnx')
     ]
     # What goes wrong stands in the table too, and the others go on.
-    monkeypatch.setattr(tool, 'build_network', lambda name: DeployedNetwork(ByContent(), name))
+    monkeypatch.setattr(
+        tool, 'build_network', lambda name: DeployedNetwork(ByContent(), name, size=(9, 9))
+    )
     assert tool.main(['levit_128s', 'levit_128', '--formats', 'torch']) == 2
     assert capsys.readouterr().out.count('failed: torch.export cannot trace this network') == 2

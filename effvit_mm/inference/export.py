@@ -84,10 +84,15 @@ def _named(name: str, checkpoint: str | Path | None, part: str, trust: bool) -> 
         raise ConfigError(f"--part {part}: {name} has none; a detector's config does")
     maps = part == 'backbone'
     network = create_model(name, None, features_only=maps, checkpoint=checkpoint, trust=trust)
+    outputs = 'map' if part == 'backbone' else 'logits'
+    return LoadedNetwork(DeployedNetwork(network, name, outputs, published_size(name)))
+
+
+def published_size(name: str) -> tuple[int, int]:
+    """Height and width in pixels that a model of the table was published for."""
     family, preset = MODEL_TABLE[name]
     side = family.backbone.arch_settings[preset['arch']].get('img_size', 224)
-    outputs = 'map' if part == 'backbone' else 'logits'
-    return LoadedNetwork(DeployedNetwork(network, name, outputs, (side, side)))
+    return side, side
 
 
 def _configured(

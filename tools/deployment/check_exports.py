@@ -7,11 +7,13 @@ Nothing is kept. Example: ``python tools/deployment/check_exports.py 'pslt*' --f
 
 import argparse
 import sys
+import time
 from itertools import chain, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-HEADER = ('model', 'format', 'images', 'largest difference', 'file')
+HEADER = ('model', 'format', 'images', 'largest difference', 'file', 'seconds')
+MAKERS = ('onnx', 'openvino', 'aoti')  # that make graphs of one image
 POSITIONS = ('table', 'rel_pos', 'pos_embed')
 
 
@@ -24,7 +26,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('patterns', nargs='*', default=['*'], help="models, e.g. 'pslt*' (all)")
     parser.add_argument('--formats', nargs='+', choices=exact, default=['onnx'])
     parser.add_argument(
-        '--shape', type=int, nargs=2, default=[96, 128], metavar=('H', 'W'), help='pixels (96 128)'
+        '--shape', type=int, nargs=2, metavar=('H', 'W'), help='pixels (of each published model)'
+    )
+    parser.add_argument(
+        '--single', action='store_true', help='graphs of one image, as effvit_mm.compile() makes'
     )
     parser.add_argument(
         '--any-size', action='store_true', help='graphs for any size; else for --shape alone'
@@ -54,22 +59,26 @@ def build_network(name: str):
     import torch
 
     import effvit_mm
+    from effvit_mm.inference.export import published_size
     from effvit_mm.runtime import DeployedNetwork
 
     torch.manual_seed(0)
     model = effvit_mm.create_model(name)
     as_trained(model)
-    return DeployedNetwork(model, name)
+    return DeployedNetwork(model, name, size=published_size(name))
 
 
-def row(network, kind: str, size: tuple[int, int], any_size: bool) -> list[str]:
+def row(network, kind: str, size: tuple[int, int], any_size: bool, single: bool) -> list[str]:
     """A model in one format."""
     from effvit_mm.runtime import FORMATS, find_shapes
 
     suffix, write, _ = FORMATS[kind]
+    options = {'single': True} if single else {}
     with TemporaryDirectory() as folder:
         path = Path(folder, network.title).with_suffix(suffix)
-        checks = write(network, path, size, any_size=any_size)
+        start = time.perf_counter()
+        checks = write(network, path, size, any_size=any_size, **options)
+        seconds = time.perf_counter() - start
         least = find_shapes(network, size, any_size).least
         written = sum(file.stat().st_size for file in Path(folder).iterdir())
     images = f'{size[0]} x {size[1]}' if least is None else f'{least} pixels and more'
@@ -79,6 +88,7 @@ def row(network, kind: str, size: tuple[int, int], any_size: bool) -> list[str]:
         images,
         f'{max(check.difference for check in checks):.1e}',
         f'{written / 1e6:.1f} MB',
+        f'{seconds:.0f}',
     ]
 
 
@@ -87,17 +97,21 @@ def work(args: argparse.Namespace, session) -> None:
     import effvit_mm
     from effvit_mm.errors import UserError
 
+    if args.single and not set(args.formats) <= set(MAKERS):
+        raise UserError(f'--single goes with --formats {", ".join(MAKERS)}')
     names = {pattern: effvit_mm.list_models(pattern) for pattern in args.patterns}
     for pattern, matches in names.items():
         if not matches:
             raise UserError(f'no model is called like {pattern!r}; see effvit_mm.list_models()')
-    print(f'| {" | ".join(HEADER)} |\n| {" | ".join(["---", *["---:"] * 4])} |', flush=True)
+    print(f'| {" | ".join(HEADER)} |\n| {" | ".join(["---", *["---:"] * 5])} |', flush=True)
     failed = False
     for name, kind in product(chain(*names.values()), args.formats):
         try:
-            cells = row(build_network(name), kind, tuple(args.shape), args.any_size)
+            network = build_network(name)
+            size = tuple(args.shape or network.size)
+            cells = row(network, kind, size, args.any_size, args.single)
         except UserError as error:
-            cells, failed = [f'`{name}`', kind, '', f'failed: {error}', ''], True
+            cells, failed = [f'`{name}`', kind, '', f'failed: {error}', '', ''], True
         print(f'| {" | ".join(cells)} |', flush=True)
     if failed:
         raise UserError('some exports failed, see the table')

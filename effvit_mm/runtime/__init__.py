@@ -7,11 +7,13 @@ config and a checkpoint.
 from .aoti import export_package
 from .formats import FORMATS, Format
 from .graph import Checked, ExportError, check_target, find_shapes
-from .int8 import Quantised, export_int8
 from .network import DeployedNetwork
 from .onnx import check_opset, export_onnx, onnx_session
+from .onnx_int8 import export_onnx_int8
 from .openvino import export_openvino, openvino_session
+from .openvino_int8 import export_openvino_int8
 from .program import export_program
+from .quantised import Quantised
 
 __all__ = [
     'FORMATS',
@@ -22,9 +24,10 @@ __all__ = [
     'Quantised',
     'check_opset',
     'check_target',
-    'export_int8',
     'export_onnx',
+    'export_onnx_int8',
     'export_openvino',
+    'export_openvino_int8',
     'export_package',
     'export_program',
     'find_shapes',

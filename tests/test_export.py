@@ -4,8 +4,6 @@ import shutil
 from pathlib import Path
 
 import coco_sets
-import cv2
-import numpy as np
 import onnx
 import onnxruntime
 import pytest
@@ -19,9 +17,8 @@ from torch import nn
 import effvit_mm
 from effvit_mm import runtime as export
 from effvit_mm.errors import ConfigError
-from effvit_mm.inference.calibration import find_calibration
-from effvit_mm.inference.export import LoadedNetwork, load_network
-from effvit_mm.openmm.trained import build_classifier, build_detector, build_reid
+from effvit_mm.inference.export import load_network
+from effvit_mm.openmm.trained import build_detector, build_reid
 from effvit_mm.runtime import DeployedNetwork, aoti
 from effvit_mm.runtime import onnx as onnx_format
 
@@ -338,87 +335,9 @@ def load(config):
     return load_config(str(config), [])
 
 
-# --- Eight bits -------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope='module')
-def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('pictures')
-    generator = np.random.default_rng(0)
-    for number in range(12):
-        array = generator.integers(0, 255, (5, 6, 3), dtype=np.uint8)
-        cv2.imwrite(str(folder / f'{number:02}.png'), cv2.resize(array, (60, 50)))
-    return folder
-
-
-def quantised_weights(path):
-    """Signed weights of each product in eight bits: what is multiplied by unsigned activations."""
-    graph = onnx.load(path).graph
-    stored = {tensor.name: tensor for tensor in graph.initializer}
-    makers = {name: node for node in graph.node for name in node.output}
-    for node in graph.node:
-        pair = [makers.get(name) for name in node.input[:2]]
-        if node.op_type in ('Conv', 'MatMul', 'Gemm') and all(
-            maker is not None and maker.op_type == 'DequantizeLinear' for maker in pair
-        ):
-            activation, weight = (onnx.numpy_helper.to_array(stored[m.input[2]]) for m in pair)
-            assert (activation.dtype, weight.dtype) == (np.uint8, np.int8) and not weight.any()
-            yield onnx.numpy_helper.to_array(stored[pair[1].input[0]])
-
-
-def test_eight_bits_of_a_folder(pictures, tmp_path):
-    path = tmp_path / 'a.onnx'
-    model, _ = family('castling_deit_tiny')
-    source = DeployedNetwork(model)
-    known, others = find_calibration(LoadedNetwork(source), (64, 64), 128, pictures)
-    found = export.export_int8(source, path, (64, 64), (batch for batch, _ in known), others)
-    assert (found.calibrated, found.compared, found.accuracy) == (6, 6, None)
-    weights = list(quantised_weights(path))
-    assert len(weights) >= 4 * 4 + 2  # qkv, proj, fc1, fc2 of four blocks; patches and head
-    # Without VNNI, x86-64 adds two products in 16 bits, whatever stands beside what.
-    largest = [np.sort(np.abs(weight.astype(int)), axis=None)[-2:] for weight in weights]
-    assert 255 * np.sum(largest, axis=1).max() <= np.iinfo(np.int16).max
-    assert all(weight.max() >= 60 or weight.min() <= -60 for weight in weights)  # and no less
-    # The figures are those of the file against PyTorch.
-    x = torch.cat([batch for batch, _ in others])
-    with torch.no_grad():
-        (want,) = source(x)
-    (got,) = run_onnx(path, x)
-    deviation_ = float((got - want).norm() / want.norm())
-    assert found.deviation == pytest.approx(deviation_, rel=1e-2) and 0 < deviation_ < 0.05
-    assert found.agreement == float((got.argmax(1) == want.argmax(1)).float().mean())
-
-
-def test_eight_bits_of_a_config(tmp_path, capsys):
-    """Digits: ranges of training images, top-1 on the test images before and after."""
-    config = tmp_path / 'digits.py'
-    config.write_text(
-        f"_base_ = ['{DIGITS}']\nmodel = dict(head=dict(in_channels=192), backbone=dict("
-        f"_delete_=True, type='effvit_mm.PSLT', arch={PSLT}, shifts=(0, -3), mask_padding=True))\n"
-    )
-    torch.manual_seed(0)
-    model = as_trained(build_classifier(load(config), 'digits'))
-    torch.save({'state_dict': model.state_dict()}, tmp_path / 'epoch_1.pth')
-    out = tmp_path / 'int8.onnx'
-    arguments = [str(config), str(tmp_path / 'epoch_1.pth'), '--format', 'int8', '--out', str(out)]
-    assert run_tool([*arguments, '--images', '20']) == 0
-    output = capsys.readouterr().out
-    loaded = load_network(str(config), tmp_path / 'epoch_1.pth')
-    _, others = find_calibration(loaded, (32, 32), 1)
-    hits = [[], []]
-    with torch.no_grad():
-        for x, labels in others:
-            for run, found in zip((loaded.network, lambda x: run_onnx(out, x)), hits, strict=True):
-                found += (run(x)[0].argmax(1) == torch.tensor(labels)).tolist()
-    before, after = (100 * np.mean(found) for found in hits)
-    assert len(hits[0]) > 300
-    assert f'top-1 {before:.2f} % in float32, {after:.2f} % in int8' in output
-    assert 'ranges of 20 images; on' in output
-
-
 # --- Command line -----------------------------------------------------------------------------
 
-INT8 = ['pslt_tiny', '--out', 'a.onnx', '--format', 'int8']
+INT8 = ['pslt_tiny', '--out', 'a.onnx', '--format', 'onnx-int8']
 
 
 @pytest.mark.parametrize(
@@ -432,10 +351,13 @@ INT8 = ['pslt_tiny', '--out', 'a.onnx', '--format', 'int8']
         (['pslt_tiny', '--out', 'a.onnx', '--shape', '16', '64'], 'size 16 64: PSLT takes'),
         (['pslt_tiny', '--out', 'a.onnx', '--opset', '11'], '--opset 11: allowed are 18 to 23'),
         (['pslt_tiny', '--out', 'a.onnx', '--part', 'neck'], '--part neck: pslt_tiny has none'),
-        (['pslt_tiny', '--out', 'a.onnx', '--images', '3'], '--images goes with --format int8'),
+        (
+            ['pslt_tiny', '--out', 'a.onnx', '--images', '3'],
+            '--images goes with --format onnx-int8',
+        ),
         (
             ['pslt_tiny', '--out', 'a.onnx', '--calibration', '.'],
-            '--calibration goes with --format int8',
+            '--calibration goes with --format onnx-int8 or openvino-int8',
         ),
         (
             [*INT8[:3], '--format', 'tflite'],
@@ -449,9 +371,9 @@ INT8 = ['pslt_tiny', '--out', 'a.onnx', '--format', 'int8']
         ([str(DIGITS), '--out', 'a.onnx', '--cfg-options', 'model'], '--cfg-options model: KEY=V'),
         (
             ['pslt_tiny', '--out', 'a.pt2', '--format', 'torch', '--opset', '20'],
-            '--opset goes with --format onnx or int8',
+            '--opset goes with --format onnx or onnx-int8',
         ),
-        (INT8, 'int8 needs images: of pslt_tiny name a folder of them with --calibration'),
+        (INT8, 'eight bits need images: of pslt_tiny name a folder of them with --calibration'),
         (
             [str(DIGITS), '--out', 'a.onnx', '--any-size'],
             'a graph of PSLT holds for one image size alone',

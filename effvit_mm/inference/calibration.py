@@ -105,7 +105,8 @@ def find_calibration(
     cfg = loaded.cfg
     if cfg is None or loaded.network.outputs in ('map', 'level'):
         raise ConfigError(
-            f'int8 needs images: of {loaded.network.title} name a folder of them with --calibration'
+            f'eight bits need images: of {loaded.network.title} name a folder of them with '
+            '--calibration'
         )
     nodes = [(cfg.get(key) or {}).get('dataset') for key in LOADERS]
     if None in nodes:

@@ -8,11 +8,13 @@ from .aoti import PackageSession, export_package
 from .compiled import CompiledNetwork, check_runtime, compile, open_compiled
 from .formats import FORMATS, Format
 from .graph import Checked, ExportError, check_target, find_shapes
-from .int8 import Quantised, export_int8
 from .network import DeployedNetwork
 from .onnx import ONNXSession, check_opset, export_onnx
+from .onnx_int8 import export_onnx_int8
 from .openvino import OpenVINOSession, export_openvino
+from .openvino_int8 import export_openvino_int8
 from .program import export_program
+from .quantised import Quantised
 from .table import RUNTIMES, Runtime
 from .token_budgets import set_token_budgets, token_budgets
 
@@ -33,9 +35,10 @@ __all__ = [
     'check_runtime',
     'check_target',
     'compile',
-    'export_int8',
     'export_onnx',
+    'export_onnx_int8',
     'export_openvino',
+    'export_openvino_int8',
     'export_package',
     'export_program',
     'find_shapes',

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .aoti import export_package
-from .int8 import export_int8
 from .onnx import export_onnx
+from .onnx_int8 import export_onnx_int8
 from .openvino import export_openvino
+from .openvino_int8 import export_openvino_int8
 from .program import export_program
 
 
@@ -31,5 +32,6 @@ FORMATS = {
     'torch': Format('.pt2', export_program, ('any_size',)),
     'aoti': Format('.pt2', export_package, ('any_size',)),
     'openvino': Format('.xml', export_openvino, ('any_size',)),
-    'int8': Format('.onnx', export_int8, ('calibration', 'comparison', 'opset')),
+    'onnx-int8': Format('.onnx', export_onnx_int8, ('calibration', 'comparison', 'opset')),
+    'openvino-int8': Format('.xml', export_openvino_int8, ('calibration', 'comparison')),
 }

@@ -21,7 +21,7 @@ def make_parser() -> argparse.ArgumentParser:
     from effvit_mm.openmm.cli import Parser
     from effvit_mm.runtime import FORMATS
 
-    exact = [kind for kind in FORMATS if kind != 'int8']
+    exact = [kind for kind, row in FORMATS.items() if 'calibration' not in row.options]
     parser = Parser(prog='check_exports.py', description=__doc__.split('\n')[0])
     parser.add_argument('patterns', nargs='*', default=['*'], help="models, e.g. 'pslt*' (all)")
     parser.add_argument('--formats', nargs='+', choices=exact, default=['onnx'])

@@ -3,8 +3,8 @@
 
 Classifiers, re-ID models (the feature to search with) and detectors' backbones with their necks, by
 name or by config. Examples: ``python tools/deployment/export.py pslt_tiny weights.safetensors --out
-pslt_tiny.onnx`` and ``python tools/deployment/export.py CONFIG epoch_20.pth --format int8 --out
-int8.onnx``. See docs/export.md.
+pslt_tiny.onnx`` and ``python tools/deployment/export.py CONFIG epoch_20.pth --format
+openvino-int8 --out int8.xml``. See docs/export.md.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pathlib import Path
 os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
 
 MAX_IMAGES = 128  # to calibrate with
+FORMER = {'int8': 'onnx-int8'}  # names of formats
 # Arguments that say something to some formats alone, and the writer's option that each belongs to.
 ONLY = {
     'any_size': 'any_size',
@@ -32,14 +33,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('model', help='config file, or the name of a model (pslt_tiny)')
     parser.add_argument('checkpoint', nargs='?', help='its weights; without them: random ones')
     parser.add_argument(
-        '--out', required=True, metavar='FILE', help='.onnx; torch and aoti: .pt2; openvino: .xml'
+        '--out', required=True, metavar='FILE', help='.onnx; torch, aoti: .pt2; openvino...: .xml'
     )
     parser.add_argument(
         '--format',
         choices=FORMATS,
+        type=lambda name: FORMER.get(name, name),
         default='onnx',
         help='onnx; torch: a program of torch.export; aoti: machine code of AOTInductor; openvino; '
-        'int8: ONNX in eight bits (onnx)',
+        'onnx-int8, openvino-int8: in eight bits (onnx)',
     )
     parser.add_argument(
         '--part',
@@ -59,9 +61,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--opset', type=int, help="version of ONNX's operators, 18 to 23 (20)")
     parser.add_argument(
-        '--calibration', metavar='FOLDER', help="images for int8; default: the config's data"
+        '--calibration', metavar='FOLDER', help="images for eight bits; default: the config's data"
     )
-    parser.add_argument('--images', type=int, help=f'images for int8, at most ({MAX_IMAGES})')
+    parser.add_argument('--images', type=int, help=f'images for eight bits, at most ({MAX_IMAGES})')
     add_trust_checkpoint(parser)
     add_cfg_options(parser)
     return parser
@@ -114,10 +116,11 @@ def work(args: argparse.Namespace, session) -> None:
     print('tracing, writing, comparing: for networks of many steps (PSLT) minutes', flush=True)
     options = {name: getattr(args, name) for name in ('any_size', 'opset')}
     options = {name: value for name, value in options.items() if value}
-    if args.format == 'int8':
+    eight_bits = 'calibration' in target.options
+    if eight_bits:
         options |= calibration_options(args, loaded, size)
     result = target.write(network, args.out, size, **options)
-    text = (describe_int8 if args.format == 'int8' else describe_checks)(result)
+    text = (describe_int8 if eight_bits else describe_checks)(result)
     least = runtime.find_shapes(network, size, args.any_size).least
     sides = f'{size[0]}, {size[1]}' if least is None else f'{least} or more, {least} or more'
     outputs = network.outputs if isinstance(network.outputs, str) else ', '.join(network.outputs)
@@ -132,7 +135,7 @@ def calibration_options(args: argparse.Namespace, loaded, size: tuple[int, int])
 
     number = MAX_IMAGES if args.images is None else args.images
     calibration, comparison = find_calibration(loaded, size, number, args.calibration)
-    return {'calibration': (images for images, _ in calibration), 'comparison': comparison}
+    return {'calibration': calibration, 'comparison': comparison}
 
 
 def written_files(out: str) -> list[Path]:
@@ -151,7 +154,9 @@ def describe_checks(checks) -> str:
 
 
 def describe_int8(cost) -> str:
-    """What quantisation cost."""
+    """What quantisation cost and saves."""
+    from effvit_mm.utils.processor import processor_features, processor_name
+
     lines = [
         f'ranges of {cost.calibrated} images; on {cost.compared} others the outputs differ from '
         f'float32 by {100 * cost.deviation:.2f} % (RMS), mean cosine {cost.cosine:.5f}'
@@ -163,6 +168,12 @@ def describe_int8(cost) -> str:
         lines.append(f'top-1 {before:.2f} % in float32, {after:.2f} % in int8')
     before, after = (size / 1e6 for size in cost.sizes)
     lines.append(f'{before:.1f} MB in float32, {after:.1f} MB in int8')
+    before, after = cost.seconds
+    features = ', '.join(processor_features()) or 'no known instructions'
+    lines.append(
+        f'{1e3 * before:.2f} ms an image in float32, {1e3 * after:.2f} ms in int8: '
+        f'{after / before:.2f} ({processor_name()}: {features})'
+    )
     return '\n'.join(lines)
 
 

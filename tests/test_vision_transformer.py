@@ -84,7 +84,7 @@ def test_removed_tokens_never_come_back():
 
             def spy(*args, forward=forward, **kwargs):
                 out = forward(*args, **kwargs)
-                rows = zip(out.tokens.place, out.tokens.valid, strict=True)
+                rows = zip(out.tokens.place, out.tokens.row_valid(), strict=True)
                 seen.append([set(row[valid].tolist()) for row, valid in rows])
                 return out
 

@@ -26,6 +26,7 @@ from .linear import (
     normalised_product,
 )
 from .mechanism import NO_GRID, Layout, check_choice, register_mechanism
+from .sizes import surely_equal
 from .token_sampling import TokenState, sample_tokens, significance
 
 
@@ -45,9 +46,11 @@ class Sampled(NamedTuple):
 
 
 def rows(x: Tensor, index: Tensor) -> Tensor:
-    """Rows of ``x: (B, N, C)`` for each image: ``index: (B, K)`` gives ``(B, K, C)``."""
-    first = torch.arange(x.shape[0], device=x.device)[:, None] * x.shape[1]
-    return x.flatten(0, 1)[index + first]
+    """Rows of ``x: (B, ..., N, C)`` for each image: ``index: (B, K)`` gives ``(B, ..., K, C)``."""
+    if surely_equal(x.shape[:1], (1,)):
+        return x.index_select(-2, index[0])
+    image = torch.arange(index.shape[0], device=index.device)[:, None]
+    return x.movedim(-2, 1)[image, index].movedim(1, -2)
 
 
 @cached_by_size
@@ -126,31 +129,29 @@ class TokenSamplingAttention(nn.Module, ABC):
         end = extra + total  # the place of padding
         table = _wave_table(end, k.device)
         waves = table[None, :end] if tokens is None else table[tokens.place]
-        valid = None if tokens is None else tokens.valid
-        keys = self.map_keys(Keys(k, waves, valid))
+        row_valid, valid = (None, None) if tokens is None else (tokens.row_valid(), tokens.valid)
+        keys = self.map_keys(Keys(k, waves, row_valid))
         if not self.sample:
             return self.attend(q, waves[:, : q.shape[-2]], keys, v)
-        score = significance(self.class_attention(q[:, :, :1], keys), v, valid, extra)
-        patches = None if valid is None else valid[:, extra:]
-        kept, real = sample_tokens(score, self.num_samples or total, patches, self.budget)
+        attention = self.class_attention(q[:, :, :1], table[None, :1], keys)
+        score = significance(attention, v)[:, extra:]
+        kept, valid = sample_tokens(score, self.num_samples or total, valid, self.budget)
         kept = kept + extra
         place = kept if tokens is None else tokens.place.gather(1, kept)
         front = torch.arange(extra, device=q.device).expand(q.shape[0], -1)
-        place = torch.cat([front, place.masked_fill(~real, end)], 1)
-        state = TokenState(place, extra, total)
+        place = torch.cat([front, place.masked_fill(~valid, end)], 1)
+        state = TokenState(place, valid, extra, total)
         if layout.query_grid == NO_GRID:
             return Sampled(self.attend(q, waves[:, :extra], keys, v), front, state)
         index = torch.cat([front, kept], 1)
-        # B heads N d -> B N heads*d, and back
-        q = rows(q.transpose(1, 2).flatten(2), index).unflatten(2, q.shape[1::2]).transpose(1, 2)
-        return Sampled(self.attend(q, table[place], keys, v), index, state)
+        return Sampled(self.attend(rows(q, index), table[place], keys, v), index, state)
 
     def map_keys(self, keys: Keys) -> Keys:
         """What the methods below get as keys."""
         return keys
 
     @abstractmethod
-    def class_attention(self, q_class: Tensor, keys: Keys) -> Tensor:
+    def class_attention(self, q: Tensor, waves: Tensor, keys: Keys) -> Tensor:
         """Attention of the class token's query ``(B, heads, 1, d)`` to all: ``(B, heads, M)``."""
 
     @abstractmethod
@@ -165,8 +166,8 @@ class SampledSoftmaxAttention(TokenSamplingAttention):
     Fayyaz et al., "Adaptive Token Sampling for Efficient Vision Transformers", ECCV 2022.
     """
 
-    def class_attention(self, q_class: Tensor, keys: Keys) -> Tensor:
-        logits = (q_class * self.key_dim**-0.5) @ keys.k.mT
+    def class_attention(self, q: Tensor, waves: Tensor, keys: Keys) -> Tensor:
+        logits = (q * self.key_dim**-0.5) @ keys.k.mT
         if keys.valid is not None:
             hidden = ~keys.valid[:, None, None]
             logits = logits.masked_fill(hidden, torch.finfo(logits.dtype).min)
@@ -200,8 +201,8 @@ class EAttention(TokenSamplingAttention):
     def map_keys(self, keys: Keys) -> Keys:
         return keys._replace(k=map_keys(self.feature_map, *keys))
 
-    def class_attention(self, q_class: Tensor, keys: Keys) -> Tensor:
-        q = map_queries(self.feature_map, q_class, keys.waves[:, :1])
+    def class_attention(self, q: Tensor, waves: Tensor, keys: Keys) -> Tensor:
+        q = map_queries(self.feature_map, q, waves)
         weights = (keys.k.float() * q.float()).sum(-1)
         return weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)
 

@@ -24,39 +24,30 @@ class TokenState(NamedTuple):
     Attributes:
         place: ``(B, extra + N)`` place of each token in the full row: the extra tokens, then the
             map, row by row; ``extra + total``, behind the last, where an image has fewer than N.
+        valid: ``(B, N)``, False at those.
         extra: Class and distillation tokens in front.
         total: Tokens of the full map.
     """
 
     place: Tensor
+    valid: Tensor
     extra: int
     total: int
 
-    @property
-    def valid(self) -> Tensor:
+    def row_valid(self) -> Tensor:
         """``(B, extra + N)``, False where a row is padding."""
-        return self.place < self.extra + self.total
+        return F.pad(self.valid, (self.extra, 0), value=True)
 
 
-def significance(
-    class_attention: Tensor, v: Tensor, valid: Tensor | None = None, extra: int = 0
-) -> Tensor:
-    """Scores of the patch tokens, adding up to one: ``(B, N)``.
+def significance(class_attention: Tensor, v: Tensor) -> Tensor:
+    """How much each token matters, as far as sampling asks, which looks at ratios: ``(B, N)``.
 
     Args:
-        class_attention: ``(B, heads, extra + N)`` attention from the class token.
-        v: ``(B, heads, extra + N, e)`` values.
-        valid: ``(B, extra + N)``: padding gets a score of zero.
-        extra: Tokens in front that have no score.
-
-    Where all scores vanish they stay zero.
+        class_attention: ``(B, heads, N)`` attention from the class token.
+        v: ``(B, heads, N, e)`` values.
     """
     length = torch.linalg.vector_norm(v.float(), dim=(1, 3))  # of the heads' values joined
-    score = class_attention.float().sum(1) * length
-    if valid is not None:
-        score = score * valid
-    score = score[:, extra:]
-    return score / score.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    return class_attention.float().sum(1) * length
 
 
 def sample_tokens(
@@ -68,7 +59,7 @@ def sample_tokens(
         score: ``(B, N)``, non-negative; see :func:`significance`.
         num_samples: Points of the cumulative distribution that are looked up: an upper bound on
             the tokens kept. May be above or below N.
-        valid: ``(B, N)``: padding is never kept.
+        valid: ``(B, N)``: padding is never kept, whatever its score.
         budget: Keep no more than these; None is no bound. The least significant are left out.
 
     Returns:

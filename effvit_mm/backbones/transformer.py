@@ -165,7 +165,7 @@ class Tokens(NamedTuple):
 
     def valid(self) -> Tensor | None:
         """``(B, extra + N)``, False where a row is padding; None where there is no padding."""
-        return None if self.state is None else self.state.valid
+        return None if self.state is None else self.state.row_valid()
 
     def as_map(self, norm: nn.Module) -> Tensor:
         """Normed patch tokens as a map ``(B, C, H, W)``; dropped cells hold their last feature."""

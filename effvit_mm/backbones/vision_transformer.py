@@ -157,8 +157,7 @@ class VisionTransformer(Backbone):
                 extra_alone = self.extra_alone and not dense and block is last
                 tokens = run_block(block, tokens, self.run_block, dense, extra_alone)
                 if tokens.state is not before.state and not torch.compiler.is_compiling():
-                    kept = tokens.state.valid.sum(1) - tokens.extra
-                    self.kept_tokens.append(kept)  # a graph leaves none behind
+                    self.kept_tokens.append(tokens.state.valid.sum(1))  # a graph leaves none behind
             if dense and i in self.out_indices:
                 maps.append(tokens.as_map(self.norm_behind(i)))
         if dense:

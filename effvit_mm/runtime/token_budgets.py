@@ -50,7 +50,7 @@ def set_token_budgets(
     counts: dict[nn.Module, list[Tensor]] = {mechanism: [] for mechanism in samplers}
 
     def count(mechanism: nn.Module, args: tuple, out: Sampled) -> None:
-        counts[mechanism].append(out.tokens.valid.sum(1) - out.tokens.extra)
+        counts[mechanism].append(out.tokens.valid.sum(1))
 
     hooks = [mechanism.register_forward_hook(count) for mechanism in samplers]
     try:

@@ -9,8 +9,12 @@ import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-PACKAGES = ('timm', 'torchvision', 'torchreid', 'onnxruntime', 'onedl-mmdetection', 'mmdet')
+PACKAGES = (
+    'timm', 'torchvision', 'torchreid', 'openvino', 'nncf', 'onnxruntime', 'onedl-mmdetection',
+    'mmdet',
+)  # fmt: skip
 DEFAULT_SIZES = {'config': '800x1333'}
 USUAL_SIZE = '224'
 BUSY = 0.5  # load average above which somebody else is at work
@@ -31,7 +35,7 @@ without any it runs in eager mode, in float32, as it was trained, in evaluation 
 EXAMPLES = """\
 examples:
   one image and eight, and how much of ResNet-50's time they take:
-    python -m benchmarks.benchmark pslt_base@deployed pslt_base@deployed+{bf16,compiled} \\
+    python -m benchmarks.benchmark pslt_base@deployed pslt_base@openvino{,+bf16} \\
         --baseline torchvision:resnet50 --batch-sizes 1 8 --threads 2 --out pslt.md
   how latency and memory grow, as pictures too:
     python -m benchmarks.benchmark castling_deit_tiny@deployed timm:deit_tiny_patch16_224 \\
@@ -67,7 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         '--batch-sizes', type=int, nargs='+', default=[1], metavar='N', help='images of a batch (1)'
     )
-    add('--threads', type=int, help="of PyTorch and onnxruntime; default: PyTorch's own choice")
+    add('--threads', type=int, help="of PyTorch and the runtimes; default: PyTorch's own choice")
     add('--repeats', type=int, default=20, help='timed passes of each (20)')
     add('--warm-up', type=int, default=2, help='passes of each before those (2)')
     add(
@@ -75,6 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
         help='weights for networks of ours and configs',
     )  # fmt: skip
     add('--image', help='image to be shown, scaled to each size; default: noise')
+    add('--cache', metavar='FOLDER', help='keep compiled files here, and use those that lie there')
     add('--before', metavar='FOLDER', help='another tree of this project, for the form before')
     add('--out', help='write table and notes to this .md file, or all of it to this .json file')
     add(
@@ -97,6 +102,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ConfigError(f'--warm-up {args.warm_up}: 0 or more is needed')
     if args.image is not None:
         load_image(args.image)
+    if args.cache is not None:
+        check_writable(args.cache, f'--cache {args.cache}')
     if args.before is not None and not (Path(args.before) / 'effvit_mm').is_dir():
         raise ConfigError(f'--before {args.before}: there is no folder effvit_mm in it')
     check_out(args.out, '.json', '.md')
@@ -107,7 +114,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 def read_labels(args: argparse.Namespace) -> list[tuple[str, tuple[str, ...]]]:
     """Models and forms in the order of the table, each once, the baseline last if it is new."""
     from benchmarks.measure.networks import check_network
-    from benchmarks.measure.workload import BEFORE, CONFIG, ONNX, kind_of, parse_label
+    from benchmarks.measure.workload import BEFORE, CONFIG, kind_of, parse_label
     from effvit_mm.errors import ConfigError
 
     texts = args.models + ([args.baseline] if args.baseline else [])
@@ -119,22 +126,24 @@ def read_labels(args: argparse.Namespace) -> list[tuple[str, tuple[str, ...]]]:
             raise ConfigError(f'config {model}: no such file')
         if BEFORE in form and args.before is None:
             raise ConfigError(f'{model}@{"+".join(form)}: --before FOLDER is needed')
-        if ONNX in form:
-            check_onnx(model)
+        check_form(model, form)
     if args.before is not None and not any(BEFORE in form for _, form in labels):
         raise ConfigError(f'--before {args.before}: no model has the form before')
     return labels
 
 
-def check_onnx(model: str) -> None:
-    """Raise where a package that onnxruntime's form needs is missing."""
-    from importlib.util import find_spec
+def check_form(model: str, form: tuple[str, ...]) -> None:
+    """Raise where the form's runtime is not installed, or lacks the precision."""
+    from benchmarks.measure.workload import Workload
+    from effvit_mm.errors import ConfigError, UserError
+    from effvit_mm.runtime import check_runtime
 
-    from effvit_mm.errors import ConfigError
-
-    for name in ('onnx', 'onnxscript', 'onnxruntime'):
-        if find_spec(name) is None:
-            raise ConfigError(f'{model}@onnx: the package {name} is missing: pip install {name}')
+    workload = Workload(model, form, (0, 0))
+    if workload.runtime is not None:
+        try:
+            check_runtime(workload.runtime, workload.precision)
+        except UserError as error:
+            raise ConfigError(f'{workload.label}: {error}') from error
 
 
 def read_checkpoints(args: argparse.Namespace, labels: list) -> dict[str, str]:
@@ -155,8 +164,8 @@ def read_checkpoints(args: argparse.Namespace, labels: list) -> dict[str, str]:
     return files
 
 
-def make_groups(args: argparse.Namespace) -> dict[str, list]:
-    """Workloads that are timed together, by the name of their group."""
+def make_groups(args: argparse.Namespace, cache: str) -> dict[str, list]:
+    """Workloads that are timed together, by the name of their group; compiled files in a cache."""
     from benchmarks.measure.results import group_key
     from benchmarks.measure.workload import (
         CONFIG,
@@ -176,7 +185,7 @@ def make_groups(args: argparse.Namespace) -> dict[str, list]:
         for size in map(parse_size, args.sizes or [DEFAULT_SIZES.get(kind, USUAL_SIZE)]):
             for batch_size in args.batch_sizes:
                 workload = Workload(
-                    model, form, size, batch_size, checkpoints.get(model), args.image, config
+                    model, form, size, batch_size, checkpoints.get(model), args.image, config, cache
                 )
                 groups.setdefault(group_key(size, batch_size), []).append(workload)
     return groups
@@ -242,14 +251,15 @@ def work(args: argparse.Namespace, session, call: str) -> int:
     import torch
 
     check_arguments(args)
-    groups = make_groups(args)
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
-    circumstances = describe(args)
-    load = os.getloadavg()[0]
-    if load > BUSY:
-        tell(f'warning: the load average is {load:.2f}: something else takes time on this machine')
-    results = measure_all(args, groups, circumstances)
+    with TemporaryDirectory(prefix='effvit_mm_') as folder:
+        groups = make_groups(args, args.cache or folder)
+        if args.threads is not None:
+            torch.set_num_threads(args.threads)
+        circumstances = describe(args)
+        load = os.getloadavg()[0]
+        if load > BUSY:
+            tell(f'warning: the load average is {load:.2f}: something else is at work here')
+        results = measure_all(args, groups, circumstances)
     measured = {key: results.groups[key] for key in groups}
     report(args, measured, {**circumstances, 'load': f'{load:.2f}'}, call)
     results.remove()

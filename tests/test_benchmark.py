@@ -17,7 +17,13 @@ from benchmarks.measure.isolation import FailedError, OutOfBoundsError, run_isol
 from benchmarks.measure.loading import BACKBONE, WHOLE, Part, load
 from benchmarks.measure.memory import peak_bytes, reset_peak, resident_bytes
 from benchmarks.measure.timing import time_alternately
-from benchmarks.measure.workload import BF16, DEPLOYED, Workload, read_detector_config
+from benchmarks.measure.workload import (
+    BF16,
+    DEPLOYED,
+    OPENVINO,
+    Workload,
+    read_detector_config,
+)
 from effvit_mm.flops import count_flops
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -142,6 +148,23 @@ def test_parts_of_a_detector(config):
     low = load(workload._replace(form=(BF16,)))[BACKBONE].run()
     for ours, theirs in zip(low, backbone.run(), strict=True):
         assert 0 < (ours - theirs).abs().max() < 0.1 * theirs.abs().max()
+
+
+def test_a_detector_whose_backbone_a_runtime_runs(config, tmp_path):
+    """The maps, the boxes and the counts are those of the deployed form."""
+    workload = Workload(config, (DEPLOYED,), (50, 70), 2, model_config=read_detector_config(config))
+    deployed = load(workload)
+    compiled = load(workload._replace(form=(OPENVINO,), cache=str(tmp_path)))
+    pairs = zip(compiled[BACKBONE].run(), deployed[BACKBONE].run(), strict=True)
+    assert all((a - b).abs().max() <= 1e-4 * b.abs().max() for a, b in pairs)
+    detector = compiled[WHOLE].run.args[0].__self__
+    assert detector.backbone is compiled[BACKBONE].run.args[0]
+    assert detector.backbone.runtime == OPENVINO
+    assert len(compiled[WHOLE].run()) == 2
+    for name, part in deployed.items():
+        found = compiled[name]
+        assert (found.count(), found.parameters) == (part.count(), part.parameters)
+        assert found.compiling > 0
 
 
 def test_a_detector_has_a_row_for_each_part(config, tmp_path, capsys):

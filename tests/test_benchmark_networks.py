@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import effvit_mm
 from benchmarks import benchmark
 from benchmarks.measure import published
 from benchmarks.measure.alternating import MeasuringProcess
+from benchmarks.measure.costs import convert
 from benchmarks.measure.loading import (
     NETWORK,
     STEP,
@@ -24,17 +26,16 @@ from benchmarks.measure.loading import (
     training_step,
 )
 from benchmarks.measure.networks import build_network
-from benchmarks.measure.workload import FORMS, Workload, parse_label, parse_size
+from benchmarks.measure.workload import FORMS, RUNTIMES, Workload, parse_label, parse_size
 from effvit_mm.flops import count_flops
 
 VIT, CNN = 'timm:test_vit', 'timm:test_resnet'  # timm has them for its own tests: 0.4 M parameters
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def output(model, *form, size=(64, 64), batch_size=2):
-    (part,) = load(Workload(model, form, size, batch_size)).values()
-    found = part.run()
-    return torch.as_tensor(found[0] if isinstance(found, list) else found)
+def output(model, *form, size=(64, 64), batch_size=2, cache=None):
+    (part,) = load(Workload(model, form, size, batch_size, cache=cache)).values()
+    return part.run()
 
 
 def assert_near(found, wanted, share):
@@ -49,7 +50,13 @@ def test_a_label_is_a_model_and_words():
     assert parse_label('timm:a_b') == ('timm:a_b', ())
     assert parse_label('pslt_tiny@eager') == ('pslt_tiny', ())
     assert parse_label('pslt_tiny@bf16+deployed') == ('pslt_tiny', ('deployed', 'bf16'))
+    assert parse_label('timm:a@int8+openvino') == ('timm:a', ('openvino', 'int8'))
+    assert parse_label('timm:a@deployed') == ('timm:a', ('deployed',))
     assert Workload('pslt_tiny', ('deployed', 'bf16'), (9, 9)).label == 'pslt_tiny@deployed+bf16'
+    compiled = Workload('pslt_tiny', ('openvino', 'bf16'), (9, 9))
+    assert (compiled.runtime, compiled.precision) == ('openvino', 'bf16')
+    eager = Workload('pslt_tiny', (), (9, 9))
+    assert (eager.runtime, eager.precision) == (None, 'fp32')
     assert (parse_size('224'), parse_size('800x1333')) == ((224, 224), (800, 1333))
 
 
@@ -68,8 +75,23 @@ def test_a_label_is_a_model_and_words():
         (['pslt_huge'], "there is no network 'pslt_huge'; there are pslt_base, pslt_large"),
         (['nowhere.py'], 'config nowhere.py: no such file'),
         (['pslt_tiny@fast'], "pslt_tiny@fast: no form 'fast'; allowed are eager, deployed"),
-        (['pslt_tiny@onnx+bf16'], 'pslt_tiny@onnx+bf16: onnx and bf16 exclude each other'),
-        ([f'{VIT}@deployed'], f"{VIT}@deployed: a model of timm has no form 'deployed'"),
+        (
+            ['pslt_tiny@openvino+onnxruntime'],
+            'pslt_tiny@openvino+onnxruntime: openvino and onnxruntime exclude each other',
+        ),
+        (
+            ['pslt_tiny@int8'],
+            'pslt_tiny@int8: int8 needs a runtime beside it: openvino, onnxruntime',
+        ),
+        (
+            ['torchvision:resnet50@inductor+int8'],
+            "torchvision:resnet50@inductor+int8: precision='int8': inductor has fp32",
+        ),
+        (
+            ['torchvision:resnet50@deployed'],
+            "torchvision:resnet50@deployed: a model of torchvision has no form 'deployed'",
+        ),
+        ([VIT, '--cache', '/proc/x'], '--cache /proc/x: the folder /proc/x cannot be written'),
         (['a.py@compiled'], "a.py@compiled: a config has no form 'compiled'; allowed are eager"),
         (['pslt_tiny@before'], 'pslt_tiny@before: --before FOLDER is needed'),
         ([VIT, '--before', '/tmp/nowhere'], '--before /tmp/nowhere: there is no folder effvit_mm'),
@@ -90,28 +112,60 @@ def test_arguments_that_cannot_be_used(arguments, message, capsys, monkeypatch):
 
 @pytest.mark.parametrize('library', ['timm', 'onnxruntime'])
 def test_a_missing_library_is_named(library, capsys, monkeypatch):
-    import importlib.util
-    import sys
-
     monkeypatch.setitem(sys.modules, library, None)
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, 'find_spec', lambda name: None if name == library else find_spec(name)
-    )
-    assert benchmark.main([VIT if library == 'timm' else 'pslt_tiny@onnx']) == 2
-    assert f'the package {library} is missing: pip install {library}' in capsys.readouterr().err
+    model, line = {
+        'timm': (VIT, 'pip install timm'),
+        'onnxruntime': ('pslt_tiny@onnxruntime', "pip install 'effvit-mm[export]'"),
+    }[library]
+    assert benchmark.main([model]) == 2
+    message = capsys.readouterr().err
+    assert f'the package {library} is missing' in message and message.strip().endswith(line)
 
 
 # What is run -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('form', ['channels-last', 'compiled', 'onnx', 'bf16'])
+@pytest.mark.parametrize('form', ['channels-last', 'compiled', 'bf16'])
 def test_a_form_gives_what_the_eager_network_gives(form, monkeypatch):
     # Without its code generator: what is tested here is that the compiled network is the one run.
     monkeypatch.setattr(torch, 'compile', partial(torch.compile, backend='eager'))
     eager, found = output(CNN), output(CNN, form)
     assert_near(found, eager, 0.1 if form == 'bf16' else 1e-4)
     assert (form == 'bf16') == (found.dtype == torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ('name', 'runtime'),
+    [('torchvision:squeezenet1_1', 'openvino'), (VIT, 'onnxruntime')],
+)
+def test_a_runtime_gives_what_the_eager_network_gives(name, runtime, tmp_path):
+    """For more images than threads too; what is counted is the network's own."""
+    workload = Workload(name, (runtime,), (64, 48), 3, cache=str(tmp_path))
+    (part,) = load(workload).values()
+    (eager,) = load(workload._replace(form=())).values()
+    assert_near(part.run(), eager.run(), 1e-4)
+    assert (part.count(), part.parameters) == (eager.count(), eager.parameters)
+    assert part.compiling > 0 and eager.compiling is None
+
+
+def test_runtimes_are_those_of_the_package():
+    assert set(RUNTIMES) == set(effvit_mm.runtime.RUNTIMES)
+
+
+def test_converting_is_timed_once(tmp_path):
+    """The next process finds the file."""
+    workload = Workload(CNN, ('openvino',), (32, 32), cache=str(tmp_path))
+    assert convert(tuple(workload), torch.get_num_threads()) > 0
+    assert convert(tuple(workload), torch.get_num_threads()) is None
+
+
+def test_timms_own_deployed_form():
+    """RepViT's branches are one convolution each; outputs and parameters tell."""
+    trained, deployed = (
+        load(Workload('timm:repvit_m0_9', form, (64, 64)))[NETWORK] for form in ((), ('deployed',))
+    )
+    assert_near(deployed.run(), trained.run(), 1e-4)
+    assert deployed.parameters < trained.parameters
 
 
 def test_the_deployed_form_gives_what_the_trained_one_gives():

@@ -15,6 +15,7 @@ from benchmarks.measure.timing import Timing
 from benchmarks.measure.tradeoff import Point, pareto_front
 from benchmarks.measure.workload import GEMM, Workload
 
+RUNTIME_FORMS = {'a': (), 'b': ('openvino',), 'c': ('onnxruntime', 'bf16')}
 PEAKS = {'float32': 1e12, 'bfloat16': 4e12}
 
 
@@ -31,11 +32,16 @@ class FakeProcess:
     """Answers at once; notes the order, and fails where it is told to."""
 
     asked, closed, fails = [], [], {}
+    conversions = {'b': 12.5, 'c': None}
 
     def __init__(self, tree):
         self.tree, self.count = tree, 0
 
     def ask(self, question, *arguments):
+        if question == 'convert':
+            self.name = f'{arguments[0].model} converting'
+            self.asked.append(f'convert {arguments[0].model} {self.tree}')
+            return self.conversions[arguments[0].model]
         if question == 'begin':
             self.name = arguments[0].model
             self.asked.append(f'begin {self.name} {self.tree}')
@@ -70,6 +76,21 @@ def test_workloads_alternate_in_processes_of_their_own(fake):
     assert found[0].timings[NETWORK] == Timing(3, 2.5, 3.5)  # 2, 3, 4
     assert found[0].costs == {NETWORK: (1, 2, 3, 4)} and not found[0].error
     assert set(fake.closed) == {'a', 'b'}
+
+
+def test_converting_has_a_process_of_its_own(fake):
+    """Which has ended before another measures, and whose time is in the row."""
+    workloads = [Workload(name, form, (32, 32)) for name, form in RUNTIME_FORMS.items()]
+    lines = []
+    group = results.measure_group(workloads, 1, 2, 0, tell=lines.append)
+    assert fake.asked[1:6] == [
+        'begin a None', 'convert b None', 'begin b None', 'convert c None', 'begin c None',
+    ]  # fmt: skip
+    assert fake.closed[:2] == ['b converting', 'c converting']
+    assert [row.conversion for row in group.rows] == [None, 12.5, None]
+    assert [line.partition(': ')[2] for line in lines[1:]] == [
+        'ready', 'ready, converted in 12.5 s', 'ready',
+    ]  # fmt: skip
 
 
 def test_a_workload_that_fails_lets_the_others_go_on(fake):
@@ -110,27 +131,32 @@ def test_share_of_the_peak():
         row('net', 0.1, batch=8, multiply_adds=2 * 10**9),
         row('net', 0.1, ('bf16',), batch=8, multiply_adds=2 * 10**9),
         row('net', 0.1, ('training',), part=STEP),
+        row('net', 0.1, ('openvino', 'int8')),
     ]
     group = Group(rows, [], PEAKS)
     assert group.share_of_peak(rows[0]) == pytest.approx(2 * 8 * 2e9 / 0.1 / 1e12)
     assert group.share_of_peak(rows[1]) == pytest.approx(2 * 8 * 2e9 / 0.1 / 4e12)
-    assert group.share_of_peak(rows[2]) is None
+    assert group.share_of_peak(rows[2]) is None is group.share_of_peak(rows[3])
 
 
 def test_the_table_has_ratios_and_the_notes_what_failed():
-    rows = [row('net', 0.5, ('deployed', 'bf16'), batch=4), row('base', 0.25, batch=4)]
+    rows = [
+        row('net', 0.5, ('openvino', 'bf16'), batch=4, conversion=7.25),
+        row('base', 0.25, batch=4),
+    ]
     groups = {'224x224x4': Group(rows, [('odd, 224 x 224, 4 images', 'ValueError: no')], PEAKS)}
     circumstances = dict.fromkeys(
         ('machine', 'versions', 'load', 'weights', 'image', 'repeats', 'warm_up'), 'X'
     )
     text = benchmark_report.markdown(groups, circumstances, 'base')
     cells = [[c.strip() for c in line.split('|')[1:-1]] for line in text.splitlines()[:4]]
-    assert [len(line) for line in cells] == [16] * 4
+    assert [len(line) for line in cells] == [17] * 4
     assert cells[2][:8] == [
-        '`net`', 'deployed+bf16', 'network', '224 x 224', '4', '500.0 ms', '450.0 to 550.0 ms',
+        '`net`', 'openvino+bf16', 'network', '224 x 224', '4', '500.0 ms', '450.0 to 550.0 ms',
         '8.00',
     ]  # fmt: skip
-    assert cells[2][-3:] == ['2.000', '1.000', '1.000'] and cells[3][-3:] == ['1.000'] * 3
+    assert cells[2][-4:] == ['7.2 s', '2.000', '1.000', '1.000']
+    assert cells[3][-4:] == ['-', '1.000', '1.000', '1.000']
     assert '- odd, 224 x 224, 4 images: ValueError: no\n' in text
     assert 'float32 1000, bfloat16 4000 GFLOP/s' in text
     assert 'ratio' not in benchmark_report.markdown(groups, circumstances, None)
@@ -199,7 +225,7 @@ def test_an_interrupted_benchmark_goes_on(tmp_path, capsys, monkeypatch):
 
 def test_what_is_kept_is_what_was_measured(tmp_path):
     out = tmp_path / 'a.md'
-    group = Group([row('net', 0.1 / 3, ('deployed',))], [('odd', 'no')], PEAKS)
+    group = Group([row('net', 0.1 / 3, ('openvino',), conversion=1.5)], [('odd', 'no')], PEAKS)
     PartialResults(out, {'repeats': 3, 'sizes': (1, 2)}).keep('key', group)
     assert PartialResults(out, {'repeats': 3, 'sizes': (1, 2)}).groups == {'key': group}
     (tmp_path / 'a.md.partial').write_text('{}')

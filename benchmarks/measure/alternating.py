@@ -97,12 +97,14 @@ class Outcome(NamedTuple):
     Attributes:
         costs: ``{part: (memory, process, multiply-adds, parameters)}``: bytes and numbers.
         timings: ``{part: seconds of a batch}``.
+        conversion: Seconds that making a runtime's file took; None where none was made.
         error: What went wrong; empty, or all else is.
         details: Its traceback.
     """
 
     costs: dict[str, tuple[int, int, int, int]]
     timings: dict[str, Timing]
+    conversion: float | None = None
     error: str = ''
     details: str = ''
 
@@ -111,14 +113,21 @@ class RunningWorkload:
     """A workload and its process; after a failure that is asked no more.
 
     Args:
-        process: Which measures.
+        start: Starts a process which measures.
         workload: What.
-        threads: Of PyTorch and onnxruntime.
+        threads: Of PyTorch and the runtimes.
     """
 
-    def __init__(self, process: MeasuringProcess, workload: Workload, threads: int) -> None:
-        self.process = process
+    def __init__(
+        self, start: Callable[[], MeasuringProcess], workload: Workload, threads: int
+    ) -> None:
+        self.process = start()
         self.failure: FailedError | None = None
+        self.conversion: float | None = None
+        if workload.runtime is not None:
+            self.conversion = self._ask('convert', workload, threads)
+            self.process.close()  # with what converting has left in its memory
+            self.process = start()
         self.costs: dict[str, tuple] = self._ask('begin', workload, threads) or {}
         self.timings: dict[str, Timing] = {}
 
@@ -139,8 +148,14 @@ class RunningWorkload:
     def outcome(self) -> Outcome:
         """What was measured."""
         if self.failure is not None:
-            return Outcome({}, {}, str(self.failure), self.failure.details)
-        return Outcome(self.costs, self.timings)
+            return Outcome({}, {}, None, str(self.failure), self.failure.details)
+        return Outcome(self.costs, self.timings, self.conversion)
+
+    def __str__(self) -> str:
+        """How far it is."""
+        if self.failure is not None:
+            return str(self.failure)
+        return 'ready' + (f', converted in {self.conversion:.1f} s' if self.conversion else '')
 
 
 def measure_alternately(
@@ -154,19 +169,22 @@ def measure_alternately(
 
     Args:
         workloads: Each with the folder whose ``effvit_mm`` it is to use, None for this one.
-        threads: Of PyTorch and onnxruntime, in each process.
+        threads: Of PyTorch and the runtimes, in each process.
         repeats: Timed passes of each part.
         warm_up: Passes of each before those.
         tell: Called with a line on what was done.
     """
     with ExitStack() as stack:
-        running = []
-        for workload, tree in workloads:
+
+        def start(tree: str | None) -> MeasuringProcess:
             process = MeasuringProcess(tree)
             stack.callback(process.close)
-            running.append(RunningWorkload(process, workload, threads))
-            failure = running[-1].failure
-            tell(f'{workload}: {"ready" if failure is None else failure}')
+            return process
+
+        running = []
+        for workload, tree in workloads:
+            running.append(RunningWorkload(partial(start, tree), workload, threads))
+            tell(f'{workload}: {running[-1]}')
         parts = [(one, name) for one in running for name in one.costs]
         passes = [partial(one.seconds, name) for one, name in parts]
         timings = time_alternately(passes, repeats, warm_up)

@@ -15,7 +15,7 @@ from .workload import CONFIG, EAGER, kind_of
 
 HEADER = (
     'model', 'form', 'part', 'pixels', 'batch', 'median', '25 to 75 %', 'images/s', 'of GEMM peak',
-    'memory', 'process', 'multiply-adds', 'parameters',
+    'memory', 'process', 'multiply-adds', 'parameters', 'conversion',
 )  # fmt: skip
 RATIOS = ('time ratio', 'memory ratio', 'multiply-adds ratio')
 PATCH = 16  # pixels of the side of what counts as a token in pictures
@@ -27,10 +27,12 @@ batch alternately (A B A B ...), each model in a process of its own. Without a w
 form is eager: float32, the form of training, in evaluation mode.
 GEMM peak: products of two square matrices, between the rest. {gemm}.
 Two FLOP a multiply-add; bf16 is compared with bfloat16's peak. Memory is the largest resident set
-(Linux's VmHWM, 10^6 bytes to the MB) above that before the first pass; process is all of it,
-libraries, weights and what compiled or exported them included. Multiply-adds are of one image (the
-forward pass of a training step), padded as the network gets it; a detector's second stage has all
-the boxes that it takes at most.
+(Linux's VmHWM, 10^6 bytes to the MB) above that before the first pass, with a runtime's packed
+weights; process is all of it, libraries, weights and torch.compile included. Multiply-adds are of
+one image (the forward pass of a training step), padded as the network gets it; a detector's second
+stage has all the boxes that it takes at most. Conversion is what `effvit_mm.compile` took to make a
+runtime's file and compare it with PyTorch, in another process; there is none where the file was
+there.
 """
 RATIO_NOTE = '`{baseline}` has the ratios 1: time is median over median, of the same run.\n'
 
@@ -59,6 +61,7 @@ def table_rows(groups: Sequence[Group], baseline: str | None) -> Iterator[list[s
                 f'{row.process / 1e9:.2f} GB',
                 f'{row.multiply_adds / 1e9:.3f} G',
                 f'{row.parameters / 1e6:.3f} M',
+                NONE if row.conversion is None else f'{row.conversion:.1f} s',
             ]
             if baseline:
                 ratios = group.ratios(row, baseline)

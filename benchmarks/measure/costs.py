@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 from collections.abc import Mapping
 from time import perf_counter
@@ -36,12 +37,29 @@ class Cost(NamedTuple):
 loaded_parts: dict[str, Part] = {}
 
 
+def convert(workload: tuple, threads: int) -> float | None:
+    """Have the file of a workload's network made that its runtime reads.
+
+    Args:
+        workload: The fields of a :class:`.workload.Workload` with a runtime and a cache.
+        threads: Of PyTorch and the runtime.
+
+    Returns:
+        Seconds that ``effvit_mm.compile`` took; None where the file was in the cache.
+    """
+    torch.set_num_threads(threads)
+    workload = Workload(*workload)
+    before = set(os.listdir(workload.cache))
+    part, *_ = load(workload).values()
+    return None if set(os.listdir(workload.cache)) == before else part.compiling
+
+
 def begin(workload: tuple, threads: int) -> dict[str, tuple]:
     """Load the workload of this process, and measure all but its time.
 
     Args:
-        workload: The fields of a :class:`.workload.Workload`.
-        threads: Of PyTorch.
+        workload: The fields of a :class:`.workload.Workload`; what its runtime reads is made.
+        threads: Of PyTorch and the runtime.
 
     Returns:
         ``{name of a part: fields of its Cost}``.
@@ -50,9 +68,15 @@ def begin(workload: tuple, threads: int) -> dict[str, tuple]:
     workload = Workload(*workload)
     loaded_parts.update(load(workload))
     if COMPILED in workload.form:  # the compiler's memory is none of the network's
-        for part in loaded_parts.values():
-            part.run()
-    return {name: tuple(cost) for name, cost in measure_costs(loaded_parts).items()}
+        run_all(loaded_parts)
+    costs = measure_costs(loaded_parts, lays_out=workload.runtime is not None)
+    return {name: tuple(cost) for name, cost in costs.items()}
+
+
+def run_all(parts: Mapping[str, Part]) -> None:
+    """A pass of each."""
+    for part in parts.values():
+        part.run()
 
 
 def seconds(name: str) -> float:
@@ -66,15 +90,23 @@ def seconds(name: str) -> float:
     return perf_counter() - start
 
 
-def measure_costs(parts: Mapping[str, Part]) -> dict[str, Cost]:
+def measure_costs(parts: Mapping[str, Part], lays_out: bool = False) -> dict[str, Cost]:
     """Run each part and see what it costs.
 
     The whole is first in ``parts`` and is run last: it needs more than what it consists of, and
     what that frees may stay with the process.
+
+    Args:
+        parts: By name.
+        lays_out: The first pass arranges weights and memory for all that follow, as a runtime's
+            does. What it leaves is counted, not what it takes for a while.
     """
     peaks: dict[str, tuple[int, int]] = {}
     give_back_freed_memory()
     before = resident_bytes()
+    if lays_out:
+        run_all(parts)
+        give_back_freed_memory()
     for name in reversed(parts):
         reset_peak()
         for _ in range(MEMORY_PASSES):

@@ -1,16 +1,15 @@
 """Workloads made ready: passes that can be called, and what they cost.
 
 This runs in a process of the workload's own (:mod:`.process`), whose effvit_mm may be an older one.
-Of that package it asks what its top level offers, ``create_model``, ``count_flops`` and a network's
-``switch_to_deploy()``; of more only for the form ``onnx`` and for detectors.
+Of that package it asks what its top level offers, ``create_model``, ``count_flops``, ``compile``
+and a network's ``switch_to_deploy()``; of more only for detectors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import NamedTuple
 
 import torch
@@ -19,17 +18,8 @@ from torch.nn import functional as F
 
 import effvit_mm
 
-from .networks import build_network
-from .workload import (
-    BF16,
-    CHANNELS_LAST,
-    COMPILED,
-    DEPLOYED,
-    GEMM,
-    ONNX,
-    TRAINING,
-    Workload,
-)
+from .networks import build_network, deploy
+from .workload import BF16, CHANNELS_LAST, COMPILED, DEPLOYED, GEMM, TRAINING, Workload
 
 WHOLE, BACKBONE, NETWORK, STEP = 'end to end', 'backbone', 'network', 'training step'
 SEED = 0
@@ -47,11 +37,13 @@ class Part(NamedTuple):
         run: Does it.
         count: Gives the multiply-adds of one image; of a training step, of its forward pass.
         parameters: Their number.
+        compiling: Seconds that ``effvit_mm.compile`` took, of a runtime's form.
     """
 
     run: Callable[[], object]
     count: Callable[[], int]
     parameters: int
+    compiling: float | None = None
 
 
 class FixedInput(nn.Module):
@@ -71,7 +63,7 @@ class FixedInput(nn.Module):
 
 
 def load(workload: Workload) -> dict[str, Part]:
-    """A workload's parts by name, the whole first; nothing is run yet but what exporting needs."""
+    """A workload's parts by name, the whole first; nothing is run yet but by compiling."""
     torch.manual_seed(SEED)
     if workload.model == GEMM:
         return {name: gemm(getattr(torch, name)) for name in ('float32', 'bfloat16')}
@@ -103,15 +95,16 @@ def load_network(workload: Workload) -> dict[str, Part]:
     """From normalised images to whatever the network gives, or a step of its training."""
     form = workload.form
     model = build_network(workload.model, workload.size, workload.checkpoint).eval()
-    if DEPLOYED in form:
-        model.switch_to_deploy()
+    if DEPLOYED in form or workload.runtime is not None:
+        model = deploy(workload.model, model)
     x = normalised_images(workload)
     if CHANNELS_LAST in form:
         model, x = (value.to(memory_format=torch.channels_last) for value in (model, x))
-    count = partial(count_batch, model, x)
-    if ONNX in form:
-        return {NETWORK: Part(onnx_pass(model, x), count, count_parameters(model))}
-    parameters = count_parameters(model)
+    count, parameters = partial(count_batch, model, x), count_parameters(model)
+    if workload.runtime is not None:
+        count = partial(int, count())  # now, so that PyTorch's network is not kept
+        network, seconds = compile_network(model, workload, workload.size)
+        return {NETWORK: Part(partial(network, x), count, parameters, seconds)}
     called = torch.compile(model) if COMPILED in form else model
     if TRAINING in form:
         run = training_step(model.train(), called, x, form)
@@ -181,25 +174,35 @@ def training_step(
     return step
 
 
-def onnx_pass(model: nn.Module, x: Tensor) -> Callable[[], object]:
-    """A pass through onnxruntime with as many threads as PyTorch has; the model is deployed."""
-    from effvit_mm import runtime
+def compile_network(
+    model: nn.Module, workload: Workload, size: tuple[int, int]
+) -> tuple[nn.Module, float]:
+    """A network as the workload's runtime computes it, and the seconds until it was ready.
 
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / 'model.onnx'
-        runtime.export_onnx(runtime.DeployedNetwork(model), path, tuple(x.shape[2:]))
-        return partial(runtime.ONNXSession(path), x)
+    Args:
+        model: Maps images to tensors.
+        workload: Says the runtime, the precision, and where compiled files are kept.
+        size: Height and width of the images in pixels.
+    """
+    start = perf_counter()
+    network = effvit_mm.compile(
+        model, workload.runtime, size, precision=workload.precision, cache=workload.cache
+    )
+    return network, perf_counter() - start
 
 
 # Detectors ---------------------------------------------------------------------------------------
 
 
 def load_detector(workload: Workload) -> dict[str, Part]:
-    """From uint8 images to boxes after suppression; and the backbone on normalised images."""
+    """From uint8 images to boxes after suppression; and the backbone on normalised images.
+
+    A runtime's form has the backbone run by it, in both parts; PyTorch does the rest, in float32.
+    """
     from .detectors import build_detector, deploy_parts, synthetic_batch, tensor_pass
 
     model = build_detector(workload.model_config, workload.checkpoint)
-    if DEPLOYED in workload.form:
+    if DEPLOYED in workload.form or workload.runtime is not None:
         deploy_parts(model)
     batch = synthetic_batch(workload.size, workload.batch_size)
     if workload.image is not None:
@@ -207,17 +210,19 @@ def load_detector(workload: Workload) -> dict[str, Part]:
     x = model.data_preprocessor(batch, False)['inputs']
     if CHANNELS_LAST in workload.form:
         model, x = (value.to(memory_format=torch.channels_last) for value in (model, x))
-    bf16, shape = BF16 in workload.form, tuple(x.shape[1:])  # padded
-    backbone = model.backbone
-    return {
-        WHOLE: Part(
-            partial(predict, model.test_step, batch, bf16),
-            lambda: effvit_mm.count_flops(tensor_pass(model), shape),
-            count_parameters(model),
-        ),
-        BACKBONE: Part(
-            partial(predict, backbone, x, bf16),
-            lambda: effvit_mm.count_flops(backbone, shape),
-            count_parameters(backbone),
-        ),
+    shape = tuple(x.shape[1:])  # padded
+    counts = {
+        WHOLE: partial(effvit_mm.count_flops, tensor_pass(model), shape),
+        BACKBONE: partial(effvit_mm.count_flops, model.backbone, shape),
     }
+    parameters = {WHOLE: count_parameters(model), BACKBONE: count_parameters(model.backbone)}
+    seconds, bf16 = None, BF16 in workload.form
+    if workload.runtime is not None:
+        counts = {name: partial(int, count()) for name, count in counts.items()}
+        model.backbone, seconds = compile_network(model.backbone, workload, shape[1:])
+        bf16 = False  # that is the runtime's
+    runs = {
+        WHOLE: partial(predict, model.test_step, batch, bf16),
+        BACKBONE: partial(predict, model.backbone, x, bf16),
+    }
+    return {name: Part(run, counts[name], parameters[name], seconds) for name, run in runs.items()}

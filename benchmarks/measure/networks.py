@@ -10,7 +10,7 @@ from torch import nn
 import effvit_mm
 from effvit_mm.errors import ConfigError
 
-from .workload import kind_of
+from .workload import OURS, kind_of
 
 PEOPLE = 751  # classes of torchreid's models: as on Market-1501
 SHOWN = 8  # names in a message
@@ -69,6 +69,24 @@ def build_network(model: str, size: tuple[int, int], checkpoint: str | None = No
         build = _torchreid_models().build_model
         return build(name, num_classes=PEOPLE, pretrained=False, use_gpu=False)
     return effvit_mm.create_model(model, checkpoint=checkpoint)
+
+
+def deploy(model: str, network: nn.Module) -> nn.Module:
+    """A network in the form that its library has for inference, changed in place.
+
+    Ours after ``switch_to_deploy()``, timm's after timm's ``reparameterize_model()``, which joins
+    RepViT's branches and folds LeViT's norms; others as they are.
+
+    Args:
+        model: Its name.
+        network: In evaluation mode.
+    """
+    kind = kind_of(model)
+    if kind == 'timm':
+        return _library('timm.models').reparameterize_model(network, inplace=True)
+    if kind == OURS:
+        network.switch_to_deploy()
+    return network
 
 
 def _library(name: str) -> ModuleType:

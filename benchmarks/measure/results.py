@@ -17,7 +17,7 @@ from effvit_mm.utils.files import write_text
 
 from .alternating import Outcome, measure_alternately
 from .timing import Timing
-from .workload import BEFORE, BF16, GEMM, TRAINING, Workload
+from .workload import BEFORE, BF16, GEMM, INT8, TRAINING, Workload
 
 PARTIAL_SUFFIX = '.partial'
 
@@ -30,6 +30,7 @@ class Row(NamedTuple):
         part: Which part of it.
         timing: Seconds of a batch.
         memory, process, multiply_adds, parameters: See :class:`.costs.Cost`.
+        conversion: Seconds that making a runtime's file took; None where none was made.
     """
 
     model: str
@@ -42,6 +43,7 @@ class Row(NamedTuple):
     process: int
     multiply_adds: int
     parameters: int
+    conversion: float | None = None
 
     @property
     def label(self) -> str:
@@ -76,8 +78,11 @@ class Group(NamedTuple):
     gemm: dict[str, float]
 
     def share_of_peak(self, row: Row) -> float | None:
-        """Multiply-adds a second, two FLOP each, beside the peak; None for steps of training."""
-        if TRAINING in row.form:
+        """Multiply-adds a second, two FLOP each, beside the peak of float32 or bfloat16.
+
+        None for steps of training, and for eight bits.
+        """
+        if TRAINING in row.form or INT8 in row.form:
             return None
         flops = 2 * row.multiply_adds * row.images_per_second
         return flops / self.gemm['bfloat16' if BF16 in row.form else 'float32']
@@ -121,7 +126,7 @@ def measure_group(
 
     Args:
         workloads: What is measured.
-        threads: Of PyTorch and onnxruntime, in each process.
+        threads: Of PyTorch and the runtimes, in each process.
         repeats: Timed passes of each part.
         warm_up: Passes of each before those.
         before: Folder of the other tree, for workloads whose form says so.
@@ -146,9 +151,9 @@ def measure_group(
 
 def make_rows(workload: Workload, outcome: Outcome) -> list[Row]:
     """A row for each part; none after a failure."""
-    form, size = workload.form, workload.size
+    model, form, size, batch_size = workload[:4]
     return [
-        Row(workload.model, form, size, workload.batch_size, part, outcome.timings[part], *cost)
+        Row(model, form, size, batch_size, part, outcome.timings[part], *cost, outcome.conversion)
         for part, cost in outcome.costs.items()
     ]
 

@@ -7,36 +7,46 @@ loads a network's library: :mod:`.networks` knows their names, :mod:`.loading` b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations, product
 from typing import NamedTuple
 
 from effvit_mm.errors import ConfigError
 
 EAGER = 'eager'  # no word at all: PyTorch's eager mode, float32, the form of training, eval()
-DEPLOYED, CHANNELS_LAST, BF16, COMPILED, ONNX, TRAINING, BEFORE = (
-    'deployed', 'channels-last', 'bf16', 'compiled', 'onnx', 'training', 'before',
+DEPLOYED, CHANNELS_LAST, BF16, INT8, COMPILED, TRAINING, BEFORE = (
+    'deployed', 'channels-last', 'bf16', 'int8', 'compiled', 'training', 'before',
 )  # fmt: skip
+RUNTIMES = OPENVINO, ONNXRUNTIME, INDUCTOR = 'openvino', 'onnxruntime', 'inductor'
 # In the order in which a label has them.
 FORMS: dict[str, str] = {
-    DEPLOYED: 'after switch_to_deploy(); our networks and configs',
+    DEPLOYED: "after switch_to_deploy(), timm's after reparameterize_model()",
     CHANNELS_LAST: 'weights and images in channels-last memory',
-    BF16: 'under autocast to bfloat16',
+    OPENVINO: 'deployed, and run by OpenVINO: effvit_mm.compile()',
+    ONNXRUNTIME: 'the same, run by onnxruntime',
+    INDUCTOR: 'the same, machine code by AOTInductor; needs a C++ compiler',
+    BF16: "under autocast to bfloat16, or a runtime's bfloat16",
+    INT8: "a runtime's eight bits, where it has them",
     COMPILED: 'torch.compile with its defaults; networks, not configs',
-    ONNX: 'deployed and exported, run by onnxruntime; networks, not configs',
     TRAINING: 'a step of training: forward, backward, AdamW; networks, not configs',
     BEFORE: "built by the effvit_mm of --before's folder; our networks and configs",
 }
 # Words that exclude each other.
 CLASHES = (
     (DEPLOYED, TRAINING),
-    (ONNX, TRAINING),
-    (ONNX, COMPILED),
-    (ONNX, BF16),
-    (ONNX, CHANNELS_LAST),
+    (BF16, INT8),
+    *combinations(RUNTIMES, 2),
+    *product(RUNTIMES, (DEPLOYED, CHANNELS_LAST, COMPILED, TRAINING)),
 )
 LIBRARIES = ('timm', 'torchvision', 'torchreid')
 OURS, CONFIG = 'ours', 'config'
 FOREIGN_FORMS = frozenset(FORMS) - {DEPLOYED, BEFORE}
-CONFIG_FORMS = frozenset((DEPLOYED, BF16, CHANNELS_LAST, BEFORE))
+ALLOWED_FORMS = {
+    OURS: frozenset(FORMS),
+    CONFIG: frozenset(FORMS) - {COMPILED, TRAINING},
+    'timm': FOREIGN_FORMS | {DEPLOYED},
+    'torchvision': FOREIGN_FORMS,
+    'torchreid': FOREIGN_FORMS,
+}
 GEMM = 'products of matrices'  # no model: they show what the machine can do
 
 
@@ -51,6 +61,7 @@ class Workload(NamedTuple):
         checkpoint: Weights; random ones where it is None.
         image: File of the image that is shown, scaled to ``size``; noise where it is None.
         model_config: A detector's ``model`` key, from :func:`read_detector_config`.
+        cache: Folder of compiled files, of a runtime's form.
     """
 
     model: str
@@ -60,6 +71,17 @@ class Workload(NamedTuple):
     checkpoint: str | None = None
     image: str | None = None
     model_config: dict | None = None
+    cache: str | None = None
+
+    @property
+    def runtime(self) -> str | None:
+        """Of the form; None where PyTorch runs it."""
+        return next((word for word in self.form if word in RUNTIMES), None)
+
+    @property
+    def precision(self) -> str:
+        """Of the form: ``'fp32'``, ``'bf16'`` or ``'int8'``."""
+        return next((word for word in self.form if word in (BF16, INT8)), 'fp32')
 
     @property
     def label(self) -> str:
@@ -97,8 +119,10 @@ def parse_label(text: str) -> tuple[str, tuple[str, ...]]:
     for first, second in CLASHES:
         if first in given and second in given:
             raise ConfigError(f'{text}: {first} and {second} exclude each other')
+    if INT8 in given and not set(given) & set(RUNTIMES):
+        raise ConfigError(f'{text}: int8 needs a runtime beside it: {", ".join(RUNTIMES)}')
     kind = kind_of(model)
-    allowed = {OURS: frozenset(FORMS), CONFIG: CONFIG_FORMS}.get(kind, FOREIGN_FORMS)
+    allowed = ALLOWED_FORMS[kind]
     for word in given:
         if word not in allowed:
             what = 'a config' if kind == CONFIG else f'a model of {kind}'

@@ -15,8 +15,7 @@ PACKAGES = (
     'timm', 'torchvision', 'torchreid', 'openvino', 'nncf', 'onnxruntime', 'onedl-mmdetection',
     'mmdet',
 )  # fmt: skip
-DEFAULT_SIZES = {'config': '800x1333'}
-USUAL_SIZE = '224'
+CONFIG_SIZE, USUAL_SIZE = '800x1333', '224'
 BUSY = 0.5  # load average above which somebody else is at work
 HELP = """\
 Measure models side by side: latency, images a second, share of the machine's measured GEMM peak,
@@ -67,7 +66,10 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add('models', nargs='+', metavar='MODEL[@FORM]', help='what to measure, see above')
     add('--baseline', metavar='MODEL[@FORM]', help='measured too; gives columns of ratios to it')
-    add('--sizes', nargs='+', metavar='N|HxW', help='pixels; default: 224, for configs 800x1333')
+    add(
+        '--sizes', nargs='+', metavar='N|HxW',
+        help="pixels; default: those of the model's printed accuracy, or 224; configs 800x1333",
+    )  # fmt: skip
     add(
         '--batch-sizes', type=int, nargs='+', default=[1], metavar='N', help='images of a batch (1)'
     )
@@ -179,16 +181,27 @@ def make_groups(args: argparse.Namespace, cache: str) -> dict[str, list]:
     checkpoints = read_checkpoints(args, labels)
     groups: dict[str, list] = {}
     for model, form in labels:
-        kind, config = kind_of(model), None
-        if kind == CONFIG:
+        config = None
+        if kind_of(model) == CONFIG:
             config = read_detector_config(model, args.cfg_options)
-        for size in map(parse_size, args.sizes or [DEFAULT_SIZES.get(kind, USUAL_SIZE)]):
+        for size in map(parse_size, args.sizes or [usual_size(model)]):
             for batch_size in args.batch_sizes:
                 workload = Workload(
                     model, form, size, batch_size, checkpoints.get(model), args.image, config, cache
                 )
                 groups.setdefault(group_key(size, batch_size), []).append(workload)
     return groups
+
+
+def usual_size(model: str) -> str:
+    """At which a model is measured where nothing else is asked for."""
+    from benchmarks.measure.published import published_accuracy
+    from benchmarks.measure.workload import CONFIG, kind_of
+
+    if kind_of(model) == CONFIG:
+        return CONFIG_SIZE
+    accuracy = published_accuracy(model)
+    return USUAL_SIZE if accuracy is None else str(accuracy.size)
 
 
 def describe(args: argparse.Namespace) -> dict:

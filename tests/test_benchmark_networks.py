@@ -25,7 +25,7 @@ from benchmarks.measure.loading import (
     normalised_images,
     training_step,
 )
-from benchmarks.measure.networks import build_network
+from benchmarks.measure.networks import build_network, check_network
 from benchmarks.measure.workload import FORMS, RUNTIMES, Workload, parse_label, parse_size
 from effvit_mm.flops import count_flops
 
@@ -276,11 +276,46 @@ def test_accuracy_is_the_sources():
         assert published.published_accuracy(same) == published.published_accuracy('crossvit_9')
     deit = published.published_accuracy('timm:deit_tiny_distilled_patch16_224')
     assert (deit.top1, deit.size) == (74.5, 224)
+    assert published.published_accuracy('timm:levit_192') == published.published_accuracy(
+        'levit_192'
+    )
+    for name, top1, size in (
+        ('cpubone_b1_bfrobust', 78.7, 224),
+        ('cpubone_b1_bfrobust.r224_in1k', 78.7, 224),
+        ('mobilenetv4_conv_medium', 79.9, 256),
+        ('mobilenetv4_conv_medium.e500_r224_in1k', 79.1, 224),
+    ):
+        accuracy = published.published_accuracy(f'timm:{name}')
+        assert (accuracy.top1, accuracy.size) == (top1, size)
     resnet = published.published_accuracy('torchvision:resnet50')
     assert (resnet.top1, resnet.size) == (76.13, 224) and 'torchvision' in resnet.source
     for unknown in ('pslt_tiny', 'timm:swin_tiny_patch4_window7_224', 'torchreid:osnet_x1_0'):
         assert published.published_accuracy(unknown) is None
     assert published.published_accuracy('configs/pslt/x.py') is None
+
+
+@pytest.mark.parametrize(
+    ('model', 'size'),
+    [
+        ('crossvit_9', '240'),
+        ('timm:mobilenetv4_conv_medium', '256'),
+        ('torchvision:resnet50', '224'),
+        ('torchreid:osnet_x1_0', '224'),
+        ('configs/pslt/x.py', '800x1333'),
+    ],
+)
+def test_a_model_is_measured_at_the_size_of_its_accuracy(model, size):
+    assert benchmark.usual_size(model) == size
+
+
+def test_yardsticks_are_networks_of_timm():
+    """At the size that timm's own weights, or those that are named, are for."""
+    import timm
+
+    for table in published.TIMM.values():
+        for name, (_, size) in table.items():
+            check_network(f'timm:{name}')
+            assert timm.get_pretrained_cfg(name).input_size == (3, size, size)
 
 
 def test_forms_are_explained_to_people(capsys):

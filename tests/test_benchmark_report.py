@@ -172,17 +172,21 @@ def test_the_front_is_what_none_beats_in_both():
 
 def test_pictures_are_of_what_is_known(tmp_path):
     rows = [
-        row('pslt_base', 0.03, ('deployed',)),
         row('torchvision:resnet50', 0.06),
+        row('pslt_base', 0.03, ('deployed',)),
+        row('pslt_base', 0.02, ('openvino',)),
+        row('pslt_base', 0.01, ('openvino', 'int8')),  # 79.9 was not found with that
+        row('pslt_base', 0.01, ('deployed', 'bf16')),
         row('pslt_tiny', 0.02),  # no accuracy is printed
         row('pslt_base', 0.2, ('deployed',), size=(512, 512)),
         row('pslt_base', 0.2, ('deployed',), batch=8),
     ]
     one, eight = benchmark_report.accuracy_panels(rows).values()
-    assert one == [
-        Point(30, 79.9, 'pslt_base@deployed'), Point(60, 76.13, 'torchvision:resnet50'),
-    ]  # fmt: skip
-    assert eight == [Point(200, 79.9, 'pslt_base@deployed')]
+    assert one == {
+        'ours': [Point(20, 79.9, 'pslt_base@openvino')],
+        'torchvision': [Point(60, 76.13, 'resnet50')],
+    }
+    assert eight == {'ours': [Point(200, 79.9, 'pslt_base@deployed')]}
     single = benchmark_report.resolution_panels(rows)['resolution, pixels (1 image)']
     assert single['pslt_base@deployed'] == [Point(224, 30), Point(512, 200)]
     tokens = benchmark_report.token_panels(rows)['tokens: patches of 16 x 16 pixels (1 image)']
@@ -191,7 +195,7 @@ def test_pictures_are_of_what_is_known(tmp_path):
     names = ['accuracy_latency.png', 'latency_resolution.png', 'memory_tokens.png']
     assert [path.name for path in drawn] == names
     assert all(path.read_bytes().startswith(b'\x89PNG') for path in drawn)
-    assert benchmark_report.draw_pictures(rows[2:3], tmp_path) == []
+    assert benchmark_report.draw_pictures([row('pslt_tiny', 0.02)], tmp_path) == []
 
 
 # Interruption ------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from .published import published_accuracy
 from .report import markdown_table
 from .results import Group, Ratios, Row, plain
 from .tradeoff import Point, draw_curves, draw_pareto
-from .workload import CONFIG, EAGER, kind_of
+from .workload import BF16, CONFIG, EAGER, INT8, kind_of
 
 HEADER = (
     'model', 'form', 'part', 'pixels', 'batch', 'median', '25 to 75 %', 'images/s', 'of GEMM peak',
@@ -131,7 +131,8 @@ def draw_pictures(rows: Sequence[Row], folder: Path) -> list[Path]:
     """Draw what the rows are enough for; gives the files.
 
     Accuracy against latency needs networks whose accuracy is printed, at the size that it is
-    printed for; latency against resolution, and memory against tokens, need two sizes.
+    printed for, and takes each in its fastest form; latency against resolution, and memory against
+    tokens, need two sizes.
     """
     drawn = []
     accuracy = accuracy_panels(rows)
@@ -146,16 +147,26 @@ def draw_pictures(rows: Sequence[Row], folder: Path) -> list[Path]:
     return drawn
 
 
-def accuracy_panels(rows: Sequence[Row]) -> dict[str, list[Point]]:
-    """A point for each network of known accuracy, a panel for each batch."""
-    panels: dict[str, list[Point]] = {}
-    for row in rows:
+def accuracy_panels(rows: Sequence[Row]) -> dict[str, dict[str, list[Point]]]:
+    """A point for each network of known accuracy, by whose it is; a panel for each batch.
+
+    A network that was measured in several forms has the point of the fastest. Forms of less than
+    float32 have none: what is printed was not found with them.
+    """
+    panels: dict[str, dict[str, list[Point]]] = {}
+    seen = set()
+    for row in sorted(rows, key=lambda row: row.timing.median):
         accuracy = published_accuracy(row.model) if row.part == NETWORK else None
-        if accuracy is not None and row.size == (accuracy.size, accuracy.size):
-            title = f'latency of {count_images(row.batch_size)}, ms'
-            point = Point(1000 * row.timing.median, accuracy.top1, short_label(row))
-            panels.setdefault(title, []).append(point)
-    return panels
+        exact = not {BF16, INT8} & set(row.form)
+        if accuracy is None or row.size != (accuracy.size, accuracy.size) or not exact:
+            continue
+        if (row.model, row.batch_size) not in seen:
+            seen.add((row.model, row.batch_size))
+            kinds = panels.setdefault(f'latency of {count_images(row.batch_size)}, ms', {})
+            label = short_label(row).partition(':')[2] or short_label(row)
+            point = Point(1000 * row.timing.median, accuracy.top1, label)
+            kinds.setdefault(kind_of(row.model), []).append(point)
+    return {title: dict(sorted(kinds.items())) for title, kinds in panels.items()}
 
 
 def resolution_panels(rows: Sequence[Row]) -> dict[str, dict[str, list[Point]]]:

@@ -54,6 +54,21 @@ PUBLISHED: dict[str, dict[str, float]] = {
         'castling_mvitv2_base': 85.0,
     },
 }
+# Networks of timm alone, with the name of the weights where timm's own choice is not meant: top-1,
+# and the side of the images in pixels that it holds for. CPUBone's are timm's names of the networks
+# that have the parameters and multiply-adds of the paper's B1 and B2.
+TIMM: dict[str, dict[str, tuple[float, int]]] = {
+    'CPUBone, arXiv 2603.26425': {
+        'cpubone_b1_bfrobust': (78.7, 224),
+        'cpubone_b2_bfrobust': (80.3, 224),
+    },
+    'LowFormer, arXiv 2409.03460': {'lowformer_b1': (79.9, 224)},
+    'RepViT, arXiv 2307.09283, 300 epochs': {'repvit_m1_1': (80.7, 224)},
+    "timm's results-imagenet.csv": {
+        'mobilenetv4_conv_medium': (79.9, 256),
+        'mobilenetv4_conv_medium.e500_r224_in1k': (79.1, 224),
+    },
+}
 # What timm's names have behind those that our networks have too.
 TIMM_ENDINGS = re.compile(r'(_patch16)?_(224|240)$')
 TORCHVISION_WEIGHTS = 'IMAGENET1K_V1'  # by the recipes of the papers; V2 are torchvision's own
@@ -79,13 +94,24 @@ def published_accuracy(model: str) -> Accuracy | None:
     if kind == 'torchvision':
         return _torchvision_accuracy(name)
     if kind == 'timm':
-        name = TIMM_ENDINGS.sub('', name.partition('.')[0])
-    elif kind != OURS:
-        return None
+        return _timm_accuracy(name)
+    return _paper_accuracy(name) if kind == OURS else None
+
+
+def _paper_accuracy(name: str) -> Accuracy | None:
     for source, table in PUBLISHED.items():
         if name in table:
             return Accuracy(table[name], source, published_size(name))
     return None
+
+
+def _timm_accuracy(name: str) -> Accuracy | None:
+    architecture = name.partition('.')[0]
+    for key in (name, architecture):
+        for source, table in TIMM.items():
+            if key in table:
+                return Accuracy(table[key][0], source, table[key][1])
+    return _paper_accuracy(TIMM_ENDINGS.sub('', architecture))
 
 
 def _torchvision_accuracy(name: str) -> Accuracy | None:

@@ -61,22 +61,35 @@ def draw_curves(
     _save(figure, path)
 
 
-def draw_pareto(panels: Mapping[str, Sequence[Point]], path: Path, y_label: str) -> None:
+def draw_pareto(
+    panels: Mapping[str, Mapping[str, Sequence[Point]]], path: Path, y_label: str
+) -> None:
     """Draw points and the front of those that no other beats in both, into a PNG file.
 
     Args:
-        panels: ``{label of the cost axis, which is logarithmic: points}``.
+        panels: ``{label of the cost axis, which is logarithmic: {name of a kind: its points}}``.
+            The front is that of all kinds.
         path: The file; written atomically.
         y_label: Of the vertical axis: the more, the better.
     """
     figure, axes = _panels(panels, y_label)
-    for axis, points in zip(axes, panels.values(), strict=True):
-        front = pareto_front(points)
-        axis.plot([p.x for p in points], [p.y for p in points], 'o', markersize=4)
-        axis.plot([p.x for p in front], [p.y for p in front], '--', drawstyle='steps-post', lw=1)
-        _annotate(axis, points)
+    for axis, kinds in zip(axes, panels.values(), strict=True):
+        for name, points in kinds.items():
+            axis.plot([p.x for p in points], [p.y for p in points], 'o', markersize=4, label=name)
+        front = pareto_front([point for points in kinds.values() for point in points])
+        axis.plot(
+            [p.x for p in front], [p.y for p in front], '--', drawstyle='steps-post', lw=1,
+            color='gray', zorder=0,
+        )  # fmt: skip
         axis.set(xscale='log')
-        axis.margins(x=0.2, y=0.1)
+        axis.xaxis.set_major_formatter('{x:g}')
+        axis.xaxis.set_minor_formatter('{x:g}')
+        axis.tick_params(axis='x', which='both', labelsize='small')
+        axis.margins(x=0.2, y=0.15)
+        axis.legend(fontsize='small', loc='lower right')
+    figure.draw_without_rendering()  # what has no place yet cannot be avoided
+    for axis, kinds in zip(axes, panels.values(), strict=True):
+        _label_apart(axis, [point for points in kinds.values() for point in points])
     _save(figure, path)
 
 
@@ -116,6 +129,24 @@ def _annotate(axis, points: Sequence[Point]) -> None:
     for point in points:
         place = (point.x, point.y)
         axis.annotate(point.label, place, (0, 5), textcoords='offset points', fontsize=7)
+
+
+def _label_apart(axis, points: Sequence[Point]) -> None:
+    """Write labels beside their points, towards the middle; where two would meet, one above."""
+    middle = axis.transAxes.transform((0.5, 0.5))[0]
+    taken: list = []
+    for point in sorted(points, key=lambda p: (p.y, p.x)):
+        place = (point.x, point.y)
+        left = axis.transData.transform(place)[0] < middle
+        text = axis.annotate(
+            point.label, place, (6 if left else -6, -2), textcoords='offset points', fontsize=7,
+            ha='left' if left else 'right',
+        )  # fmt: skip
+        while any(text.get_window_extent().overlaps(box) for box in taken):
+            text.xyann = (text.xyann[0], text.xyann[1] + 3)
+        taken.append(text.get_window_extent())
+        line = {'arrowstyle': '-', 'lw': 0.3, 'shrinkA': 0}
+        axis.annotate('', place, text.xyann, textcoords='offset points', arrowprops=line)
 
 
 def _save(figure, path: Path) -> None:

@@ -77,6 +77,8 @@ def quantise(model: Model, images: CalibrationImages) -> Model:
       halved without loss, and they are a small part of the time. So do norms, softmax and sums
       (``ModelType.TRANSFORMER``), and depthwise convolutions, whose weights NNCF does not halve and
       which are no faster in eight bits.
+    - Activations are symmetric, without zero points (``QuantizationPreset.PERFORMANCE``), which
+      without VNNI saves a fifth of the time.
     - No smoothing of activations' channels at the weights' cost (SmoothQuant): with half a range
       the weights have none to spare.
     """
@@ -89,6 +91,7 @@ def quantise(model: Model, images: CalibrationImages) -> Model:
             nncf.Dataset(images),
             subset_size=sum(1 for _ in images),
             model_type=nncf.ModelType.TRANSFORMER,
+            preset=nncf.QuantizationPreset.PERFORMANCE,
             ignored_scope=nncf.IgnoredScope(names=exact),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 overflow_fix=nncf.OverflowFix.ENABLE,

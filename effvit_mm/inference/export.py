@@ -21,7 +21,8 @@ from ..openmm.trained import (
     load_trained,
     test_dataset,
 )
-from ..runtime import DeployedNetwork
+from ..runtime import DeployedNetwork, Preprocessing
+from .preprocessing import find_preprocessing
 
 PARTS = ('whole', 'backbone', 'neck')
 
@@ -46,6 +47,7 @@ def load_network(
     part: str | None = None,
     overrides: Sequence[str] = (),
     trust: bool = False,
+    preprocess: bool = False,
 ) -> LoadedNetwork:
     """Build a network, load its weights and bring it into its deployed form.
 
@@ -58,6 +60,9 @@ def load_network(
             detectors, whose boxes are left to mmdet, the neck.
         overrides: ``key=value`` pairs for the config.
         trust: Read checkpoints that hold more than weights.
+        preprocess: Let the network take pixels, uint8 and BGR, and normalise them itself; of a
+            config for classification or re-ID, also know how its test pipeline makes them of
+            photographs.
 
     Raises:
         ConfigError: The model has no such part, or there is no such model.
@@ -68,13 +73,15 @@ def load_network(
     if model in MODEL_TABLE:
         if overrides:
             raise ConfigError(f'--cfg-options: {model} is the name of a model, not a config')
-        return _named(model, checkpoint, part or 'whole', trust)
+        return _named(model, checkpoint, part or 'whole', trust, preprocess)
     if not Path(model).suffix:
         raise ConfigError(f'{model} is neither a config file nor one of effvit_mm.list_models()')
-    return _configured(model, checkpoint, part, overrides, trust)
+    return _configured(model, checkpoint, part, overrides, trust, preprocess)
 
 
-def _named(name: str, checkpoint: str | Path | None, part: str, trust: bool) -> LoadedNetwork:
+def _named(
+    name: str, checkpoint: str | Path | None, part: str, trust: bool, preprocess: bool
+) -> LoadedNetwork:
     """A model of the table."""
     if part == 'neck':
         raise ConfigError(f"--part neck: {name} has none; a detector's config does")
@@ -83,7 +90,8 @@ def _named(name: str, checkpoint: str | Path | None, part: str, trust: bool) -> 
     family, preset = MODEL_TABLE[name]
     side = family.backbone.arch_settings[preset['arch']].get('img_size', 224)
     outputs = 'map' if part == 'backbone' else 'logits'
-    return LoadedNetwork(DeployedNetwork(network, name, outputs, (side, side)))
+    known = Preprocessing() if preprocess else None
+    return LoadedNetwork(DeployedNetwork(network, name, outputs, (side, side), preprocessing=known))
 
 
 def _configured(
@@ -92,6 +100,7 @@ def _configured(
     part: str | None,
     overrides: Sequence[str],
     trust: bool,
+    preprocess: bool,
 ) -> LoadedNetwork:
     """A model of a config file."""
     cfg = load_config(config, overrides)
@@ -114,7 +123,13 @@ def _configured(
         module, outputs, method = model, 'level', 'extract_feat'
     else:
         module, outputs, method = model, whole, 'forward'
-    described = Path(config).stem, outputs, image_size(cfg), _normalisation(model), method
+    normalisation, preprocessing = _normalisation(model), None
+    if preprocess:
+        detects = whole is None
+        preprocessing = (
+            Preprocessing() if detects else find_preprocessing(cfg, model, normalisation)
+        )
+    described = Path(config).stem, outputs, image_size(cfg), normalisation, method, preprocessing
     return LoadedNetwork(DeployedNetwork(module, *described), cfg, model)
 
 
@@ -138,6 +153,6 @@ def image_size(cfg: Mapping) -> tuple[int, int] | None:
         if isinstance(side, int):
             return side, side
         if isinstance(side, list | tuple) and len(side) == 2 and not step.get('keep_ratio'):
-            height, width = side if kind == 'CenterCrop' else side[::-1]  # Resize has width first
+            width, height = side
             return height, width
     return None

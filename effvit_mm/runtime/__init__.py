@@ -12,6 +12,7 @@ from .int8 import Quantised, export_int8
 from .network import DeployedNetwork
 from .onnx import ONNXSession, check_opset, export_onnx
 from .openvino import OpenVINOSession, export_openvino
+from .pixels import Preprocessing
 from .program import export_program
 from .table import RUNTIMES, Runtime
 
@@ -26,6 +27,7 @@ __all__ = [
     'ONNXSession',
     'OpenVINOSession',
     'PackageSession',
+    'Preprocessing',
     'Quantised',
     'Runtime',
     'check_opset',

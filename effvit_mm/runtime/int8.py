@@ -74,6 +74,8 @@ def export_int8(
     """
     path = check_target(path, '.onnx')
     check_opset(opset)
+    if network.preprocessing is not None:
+        raise ConfigError('--preprocess: not in eight bits, whose ranges are of normalised images')
     need('onnxruntime')
     with TemporaryDirectory(prefix='effvit_mm_') as work, replaced_when_right(path) as made:
         exact = Path(work) / 'float32.onnx'

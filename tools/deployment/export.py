@@ -57,6 +57,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--any-size', action='store_true', help='let height and width vary where the network can'
     )
+    parser.add_argument(
+        '--preprocess',
+        action='store_true',
+        help='let the file take uint8 BGR images as OpenCV reads them: order of channels, mean and '
+        'deviation go into the graph, resizing and cropping into its metadata',
+    )
     parser.add_argument('--opset', type=int, help="version of ONNX's operators, 18 to 23 (20)")
     parser.add_argument(
         '--calibration', metavar='FOLDER', help="images for int8; default: the config's data"
@@ -94,7 +100,12 @@ def work(args: argparse.Namespace, session) -> None:
     runtime.check_target(args.out, target.suffix)
     MMLogger.get_current_instance().setLevel('WARNING')
     loaded = load_network(
-        args.model, args.checkpoint, args.part, args.cfg_options, args.trust_checkpoint
+        args.model,
+        args.checkpoint,
+        args.part,
+        args.cfg_options,
+        args.trust_checkpoint,
+        args.preprocess,
     )
     network, session.cfg = loaded.network, loaded.cfg
     size = network.size if args.shape is None else tuple(args.shape)
@@ -112,9 +123,10 @@ def work(args: argparse.Namespace, session) -> None:
     result = target.write(network, args.out, size, **options)
     text = (describe_int8 if args.format == 'int8' else describe_checks)(result)
     least = runtime.find_shapes(network, size, args.any_size).least
-    sides = f'{size[0]}, {size[1]}' if least is None else f'{least} or more, {least} or more'
+    sides = size if least is None else [f'{least} or more'] * 2
+    shape = ', '.join(map(str, network.layout.shape('batch', sides)))
     bytes_ = sum(file.stat().st_size for file in written_files(args.out))
-    print(f'{network.title}: images (batch, 3, {sides}) to {network.outputs}\n{text}')
+    print(f'{network.title}: images ({shape}) to {network.outputs}\n{text}')
     print(f'wrote {args.out}, {bytes_ / 1e6:.1f} MB')
 
 

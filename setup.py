@@ -37,7 +37,8 @@ REID = [
 # Formats of other runtimes; see docs/export.md.
 ONNX = ['onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.5.6']
 OPENVINO = ['openvino>=2025.0', 'nncf>=3.4']
-EXPORT = [*ONNX, *OPENVINO, 'torch>=2.9']
+# What a file with its preprocessing says of photographs is done by OpenCV or Pillow.
+EXPORT = [*ONNX, *OPENVINO, 'torch>=2.9', 'opencv-python', 'pillow']
 DEV = [
     *REID,
     *ONNX,

@@ -22,7 +22,8 @@ from ..openmm.trained import (
     load_trained,
     test_dataset,
 )
-from ..runtime import DeployedNetwork
+from ..runtime import DeployedNetwork, Preprocessing
+from .preprocessing import find_preprocessing
 
 PARTS = ('whole', 'backbone', 'neck', 'detector')
 
@@ -48,6 +49,7 @@ def load_network(
     overrides: Sequence[str] = (),
     trust: bool = False,
     size: tuple[int, int] | None = None,
+    preprocess: bool = False,
 ) -> LoadedNetwork:
     """Build a network, load its weights and bring it into its deployed form.
 
@@ -62,6 +64,9 @@ def load_network(
         trust: Read checkpoints that hold more than weights.
         size: Height and width of the images, in pixels; a whole detector is for this size alone.
             None: the config's.
+        preprocess: Let the network take pixels, uint8 and BGR, and normalise them itself; of a
+            config for classification or re-ID, also know how its test pipeline makes them of
+            photographs.
 
     Raises:
         ConfigError: The model has no such part, or there is no such model.
@@ -72,20 +77,24 @@ def load_network(
     if model in MODEL_TABLE:
         if overrides:
             raise ConfigError(f'--cfg-options: {model} is the name of a model, not a config')
-        return _named(model, checkpoint, part or 'whole', trust)
+        return _named(model, checkpoint, part or 'whole', trust, preprocess)
     if not Path(model).suffix:
         raise ConfigError(f'{model} is neither a config file nor one of effvit_mm.list_models()')
-    return _configured(model, checkpoint, part, overrides, trust, size)
+    return _configured(model, checkpoint, part, overrides, trust, size, preprocess)
 
 
-def _named(name: str, checkpoint: str | Path | None, part: str, trust: bool) -> LoadedNetwork:
+def _named(
+    name: str, checkpoint: str | Path | None, part: str, trust: bool, preprocess: bool
+) -> LoadedNetwork:
     """A model of the table."""
     if part in ('neck', 'detector'):
         raise ConfigError(f"--part {part}: {name} has none; a detector's config does")
     maps = part == 'backbone'
     network = create_model(name, None, features_only=maps, checkpoint=checkpoint, trust=trust)
     outputs = 'map' if part == 'backbone' else 'logits'
-    return LoadedNetwork(DeployedNetwork(network, name, outputs, published_size(name)))
+    known = Preprocessing() if preprocess else None
+    described = name, outputs, published_size(name)
+    return LoadedNetwork(DeployedNetwork(network, *described, preprocessing=known))
 
 
 def published_size(name: str) -> tuple[int, int]:
@@ -102,6 +111,7 @@ def _configured(
     overrides: Sequence[str],
     trust: bool,
     size: tuple[int, int] | None,
+    preprocess: bool,
 ) -> LoadedNetwork:
     """A model of a config file."""
     cfg = load_config(config, overrides)
@@ -127,7 +137,14 @@ def _configured(
         outputs, method = module.output_names, 'forward'
     else:
         module, outputs, method = model, whole, 'forward'
-    described = Path(config).stem, outputs, size or image_size(cfg), _normalisation(model), method
+    normalisation, preprocessing = _normalisation(model), None
+    if preprocess:
+        detects = whole is None
+        preprocessing = (
+            Preprocessing() if detects else find_preprocessing(cfg, model, normalisation)
+        )
+    size = size or image_size(cfg)
+    described = Path(config).stem, outputs, size, normalisation, method, preprocessing
     return LoadedNetwork(DeployedNetwork(module, *described), cfg, model)
 
 
@@ -159,6 +176,6 @@ def image_size(cfg: Mapping) -> tuple[int, int] | None:
         if isinstance(side, int):
             return side, side
         if isinstance(side, list | tuple) and len(side) == 2 and not step.get('keep_ratio'):
-            height, width = side if kind == 'CenterCrop' else side[::-1]  # Resize has width first
+            width, height = side
             return height, width
     return None

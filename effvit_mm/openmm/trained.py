@@ -169,17 +169,26 @@ def build_pipeline(cfg: Config) -> tuple[Callable[[dict], dict], Callable[[dict]
     """
     from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 
-    steps = test_dataset(cfg).get('pipeline') or cfg.get('test_pipeline')
-    if not steps:
-        raise ConfigError('test_dataloader.dataset.pipeline is missing')
-    with _quiet_scope(cfg.get('default_scope', 'mmdet')):
-        built = [TRANSFORMS.build(step) for step in steps]
+    built = build_transforms(cfg)
     if not isinstance(built[0], LoadImageFromFile):
         raise ConfigError(
             f'test_dataloader.dataset.pipeline[0] ({type(built[0]).__name__}): a transform that '
             "reads an image is needed, as dict(type='effvit_mm.LoadImage')"
         )
     return built[0], Compose([step for step in built[1:] if not isinstance(step, LoadAnnotations)])
+
+
+def build_transforms(cfg: Config) -> list[Callable[[dict], dict]]:
+    """The transforms of the config's test pipeline.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    steps = test_dataset(cfg).get('pipeline') or cfg.get('test_pipeline')
+    if not steps:
+        raise ConfigError('test_dataloader.dataset.pipeline is missing')
+    with _quiet_scope(cfg.get('default_scope', 'mmdet')):
+        return [TRANSFORMS.build(step) for step in steps]
 
 
 @contextmanager

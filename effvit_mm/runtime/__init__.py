@@ -13,6 +13,7 @@ from .onnx import ONNXSession, check_opset, export_onnx
 from .onnx_int8 import export_onnx_int8
 from .openvino import OpenVINOSession, export_openvino
 from .openvino_int8 import export_openvino_int8
+from .pixels import Preprocessing
 from .program import export_program
 from .quantised import Quantised
 from .table import RUNTIMES, Runtime
@@ -29,6 +30,7 @@ __all__ = [
     'ONNXSession',
     'OpenVINOSession',
     'PackageSession',
+    'Preprocessing',
     'Quantised',
     'Runtime',
     'check_opset',

@@ -24,11 +24,14 @@ from .graph import (
     replaced_when_right,
     trace,
 )
+from .layout import NORMALISED, PIXELS
 from .network import DeployedNetwork
+from .pixels import METADATA_KEY
 from .sessions import check_images, reading
 
 COMPILERS = ('g++', 'clang++')
-SIDES = 'sides'  # in a package's metadata: height and width that it was made for
+# In a package's metadata: height and width that it was made for, what the network says of itself.
+SIDES, ABOUT = 'sides', 'about'
 
 
 def export_package(
@@ -63,17 +66,20 @@ def export_package(
     graph = trace(network, shapes)
     with replaced_when_right(path) as made:
         sides = list(shapes.size) if shapes.least is None else [None, None]
+        about = network.metadata(shapes.least)
         aoti_compile_and_package(
             graph,
             package_path=str(made),
-            inductor_configs={'aot_inductor.metadata': {SIDES: json.dumps(sides)}},
+            inductor_configs={
+                'aot_inductor.metadata': {SIDES: json.dumps(sides), ABOUT: json.dumps(about)}
+            },
         )
         session = PackageSession(made)
         return compare(session if single else session.run_batch, network, shapes)
 
 
 class PackageSession:
-    """A package on the CPU: images ``(B, 3, H, W)`` to a list of arrays.
+    """A package on the CPU: images to a list of arrays.
 
     Args:
         path: ``.pt2`` file that :func:`export_package` wrote. It holds machine code: open files of
@@ -93,7 +99,9 @@ class PackageSession:
         self.path = Path(path)
         with reading(path):
             self.package = aoti_load_package(str(path))
-            self.sides = json.loads(self.package.get_metadata()[SIDES])
+            metadata = self.package.get_metadata()
+            self.sides, self.about = (json.loads(metadata[key]) for key in (SIDES, ABOUT))
+        self.layout = PIXELS if METADATA_KEY in self.about else NORMALISED
 
     @staticmethod
     def checked(precision: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,7 +111,8 @@ class PackageSession:
         return {}
 
     def __call__(self, images: Tensor) -> list[np.ndarray]:
-        check_images(images, self.sides, self.path)  # the package itself looks at no size
+        # The package itself looks at no size.
+        check_images(images, self.layout, self.sides, self.path)
         with torch.no_grad():
             parts = [self.package(image) for image in images.split(1)]
         return [torch.cat(tensors).numpy() for tensors in zip(*parts, strict=True)]

@@ -7,6 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +16,8 @@ from ..utils.files import check_writable
 from .cache import default_folder, entry_key, find_or_make
 from .graph import Size, check_size, find_shapes, holds_for, need, noise
 from .network import DeployedNetwork
-from .sessions import Session
+from .pixels import METADATA_KEY, Preprocessing
+from .sessions import Session, check_images
 from .table import RUNTIMES
 
 NAMES = ('torch', *RUNTIMES)
@@ -33,7 +35,8 @@ class CompiledNetwork(nn.Module):
 
     Shapes:
         ``(B, 3, H, W)``, normalised, float32, any B, to what the network itself returns: logits, a
-        tuple of maps, nested sequences of them; on the device of the images.
+        tuple of maps, nested sequences of them; on the device of the images. A file with its
+        preprocessing takes ``(B, H, W, 3)``, BGR, uint8: see :meth:`read`.
     """
 
     def __init__(self, session: Session, structure: Any, runtime: str) -> None:
@@ -46,6 +49,32 @@ class CompiledNetwork(nn.Module):
         if self.structure is None:
             return tensors[0] if len(tensors) == 1 else tuple(tensors)
         return _filled(self.structure, iter(tensors))
+
+    def read(self, photographs: Sequence[str | Path | np.ndarray]) -> Tensor:
+        """Photographs as a file with its preprocessing takes them, as the test pipeline gives them.
+
+        Args:
+            photographs: Image files, or arrays as OpenCV reads them: ``(H, W, 3)`` uint8, BGR, of
+                any size.
+
+        Returns:
+            ``(B, H, W, 3)`` uint8, BGR.
+
+        Raises:
+            ConfigError: The file is without preprocessing, or what comes out is of several sizes.
+            DataError: A photograph cannot be read.
+
+        Example::
+
+            network = effvit_mm.open_compiled('model.onnx')
+            logits = network(network.read(['a.jpg', 'b.jpg']))
+        """
+        text = self.session.about.get(METADATA_KEY)
+        if text is None:
+            raise ConfigError(
+                f'{self.session.path} takes normalised images: it was made without --preprocess'
+            )
+        return Preprocessing.from_json(text).read(photographs)
 
     def extra_repr(self) -> str:
         return f'runtime={self.runtime!r}'
@@ -83,7 +112,7 @@ class CompiledBySize(nn.Module):
         self.of_any: CompiledNetwork | None = None
 
     def forward(self, images: Tensor) -> Any:
-        size = (images.shape[-2], images.shape[-1])
+        size = check_images(images, self.network.layout, (None, None), self.network.title)
         if size not in self.of_size:
             self.of_size[size] = self._find(size)
         return self.of_size[size](images)
@@ -176,7 +205,8 @@ def _compiled(
     def make(entry: Path) -> dict[str, Any]:
         row.format.write(network, entry / name, shapes.size, any_size=any_size, single=True)
         with torch.no_grad():
-            return {'structure': _structure(network.call(noise(1, shapes.size)))}
+            images = noise(1, shapes.size, layout=network.layout)
+            return {'structure': _structure(network.call(images))}
 
     entry, description = find_or_make(folder, key, make)
     session = row.session(entry / name, precision, **options)
@@ -196,7 +226,8 @@ def open_compiled(
         **options: Of the runtime, by its own names.
 
     Returns:
-        A module that maps images ``(B, 3, H, W)`` to a tensor, or to a tuple of them.
+        A module that maps images ``(B, 3, H, W)`` to a tensor, or to a tuple of them. Of a file
+        with its preprocessing it takes pixels, which its ``read`` makes of photographs.
 
     Raises:
         ConfigError: There is no such runtime or option, or no runtime for such a file.

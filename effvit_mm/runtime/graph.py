@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -20,12 +20,15 @@ from ..errors import ConfigError, UserError
 from ..utils.files import check_writable, written_atomically
 from .constants import fold_constants
 from .graph_form import graph_form
+from .layout import NORMALISED, Layout
 from .open_sizes import least_sides, one_size_parts
+
+if TYPE_CHECKING:
+    from .network import DeployedNetwork
 
 # Largest difference of an output's values from PyTorch's, over its largest value.
 TOLERANCE = 1e-4
 LEAST_SIDE = 32  # of graphs for any size, where no backbone says what it needs
-AXES = {0: 'batch', 2: 'height', 3: 'width'}  # those of the images that may vary
 PIP = "pip install 'effvit-mm[export]'"
 
 Size = tuple[int, int]
@@ -104,17 +107,22 @@ def check_size(size: Sequence[int] | None) -> Size:
     return size[0], size[1]
 
 
-def find_shapes(network: nn.Module, size: Sequence[int], any_size: bool) -> Shapes:
+def find_shapes(network: DeployedNetwork, size: Sequence[int], any_size: bool) -> Shapes:
     """The sizes of a graph; with ``any_size`` the given one is but an example.
 
     Raises:
-        ConfigError: ``size`` is not two sides in pixels.
+        ConfigError: ``size`` is not two sides in pixels, or not what the preprocessing makes.
         ExportError: The network takes no images of this size, or its graphs hold for one alone.
     """
     size = check_size(size)
+    made = network.preprocessing and network.preprocessing.size
+    if made and made != size and not any_size:
+        raise ConfigError(
+            f'size {size[0]} {size[1]}: the preprocessing makes images of {made[0]} x {made[1]}'
+        )
     try:
         with torch.no_grad():
-            outputs = network(noise(1, size))
+            outputs = network(noise(1, size, layout=network.layout))
     except (ValueError, RuntimeError) as error:  # the network, or PyTorch, knows what it can take
         raise ExportError(f'size {size[0]} {size[1]}: {error}') from error
     if not any_size:
@@ -157,19 +165,22 @@ def replaced_when_right(path: Path, *suffixes: str) -> Iterator[Path]:
                 shutil.move(made.with_suffix(suffix), temporary)
 
 
-def trace(network: nn.Module, shapes: Shapes) -> ExportedProgram:
+def trace(network: DeployedNetwork, shapes: Shapes) -> ExportedProgram:
     """The graph of a network; what depends on size and weights alone is a constant in it.
 
     Raises:
         ExportError: It cannot hold for the sizes that were asked for.
     """
     network = graph_form(network)
-    open_axes = {} if shapes.single else {0: Dim(AXES[0])}
-    if shapes.least is not None:
-        open_axes |= {axis: Dim(AXES[axis], min=shapes.least) for axis in (2, 3)}
+    names = axis_names(network.layout, shapes)
+    open_axes = {
+        axis: Dim(name, min=shapes.least if axis else None) for axis, name in names.items()
+    }
+    # To it, open sizes of one are special.
+    images = noise(1 if shapes.single else 2, shapes.size, layout=network.layout)
     try:
         with torch.no_grad():
-            return _export(fold_constants(_export(network, shapes, open_axes)), shapes, open_axes)
+            return _export(fold_constants(_export(network, images, open_axes)), images, open_axes)
     except Exception as error:  # of many kinds, where a network chooses its way by what it sees
         line = f'{type(error).__name__}: {str(error).strip()}'.split('\n')[0]
         if shapes.least is None:
@@ -180,22 +191,33 @@ def trace(network: nn.Module, shapes: Shapes) -> ExportedProgram:
         ) from error
 
 
-def _export(module: nn.Module, shapes: Shapes, open_axes: dict[int, Dim]) -> ExportedProgram:
+def axis_names(layout: Layout, shapes: Shapes) -> dict[int, str]:
+    """Names of the axes of the images that may vary."""
+    names = {} if shapes.single else {0: 'batch'}
+    if shapes.least is not None:
+        names |= zip(layout.side_axes, ('height', 'width'), strict=True)
+    return names
+
+
+def _export(module: nn.Module, images: Tensor, open_axes: dict[int, Dim]) -> ExportedProgram:
     return torch.export.export(
         module,
-        (noise(1 if shapes.single else 2, shapes.size),),  # to it, open sizes of one are special
+        (images,),
         dynamic_shapes=(open_axes,),
         strict=False,
         prefer_deferred_runtime_asserts_over_guards=True,
     )
 
 
-def noise(batch: int, size: Sequence[int], seed: int = 0) -> Tensor:
-    """Images of normalised noise: ``(batch, 3, H, W)``."""
-    return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(seed))
+def noise(batch: int, size: Sequence[int], seed: int = 0, layout: Layout = NORMALISED) -> Tensor:
+    """Images of noise: normal, or pixels from 0 to 255."""
+    shape, generator = layout.shape(batch, size), torch.Generator().manual_seed(seed)
+    if layout == NORMALISED:
+        return torch.randn(shape, generator=generator)
+    return torch.randint(0, 256, shape, generator=generator, dtype=layout.dtype)
 
 
-def compare(run: Run, network: nn.Module, shapes: Shapes) -> list[Checked]:
+def compare(run: Run, network: DeployedNetwork, shapes: Shapes) -> list[Checked]:
     """Differences between what was written and the network, at other batches and sizes too.
 
     Of sizes one larger and one smaller are tried, and 224 x 224 (448 x 448 where that is too
@@ -216,7 +238,7 @@ def compare(run: Run, network: nn.Module, shapes: Shapes) -> list[Checked]:
         cases += [(2, (height * 5 // 4 + 3, width)), (1, (height, smaller)), (1, (round_, round_))]
     checks = []
     for batch, pixels in cases:
-        images = noise(batch, pixels, seed=1)
+        images = noise(batch, pixels, seed=1, layout=network.layout)
         with torch.no_grad():
             want = [tensor.numpy() for tensor in network(images)]
         checks.append(Checked(batch, pixels, network.difference(run(images), want)))

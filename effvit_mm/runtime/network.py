@@ -10,13 +10,15 @@ from torch import Tensor, nn
 
 from ..deploy import switch_modules
 from .graph import difference
+from .layout import NORMALISED, PIXELS, Layout
+from .pixels import METADATA_KEY, Normalise, Preprocessing
 from .token_budgets import token_budgets
 
 IMAGENET = {'mean': (123.675, 116.28, 103.53), 'std': (58.395, 57.12, 57.375), 'order': 'RGB'}
 
 
 class DeployedNetwork(nn.Module):
-    """A network in evaluation, deployed: ``(B, 3, H, W)``, normalised, to a tuple of tensors.
+    """A network in evaluation, deployed: images to a tuple of tensors.
 
     Args:
         network: Maps images to a tensor or to nested sequences of tensors; is brought into its
@@ -28,6 +30,11 @@ class DeployedNetwork(nn.Module):
         normalisation: ``mean`` and ``std`` of the pixels 0 to 255, and ``order`` (``'RGB'`` or
             ``'BGR'``), of its images; ImageNet's by default.
         method: Name of the method to call, for networks of OpenMMLab that have several.
+        preprocessing: What makes photographs images of the network's size. Where it is given, the
+            images are pixels, which are normalised here.
+
+    Shapes:
+        ``(B, 3, H, W)``, normalised, float32; pixels are ``(B, H, W, 3)``, BGR, uint8.
     """
 
     def __init__(
@@ -38,11 +45,14 @@ class DeployedNetwork(nn.Module):
         size: tuple[int, int] | None = None,
         normalisation: Mapping[str, Any] = IMAGENET,
         method: str = 'forward',
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         super().__init__()
         self.network, self.method = network, method
         self.title, self.outputs, self.size = title, outputs, size
         self.normalisation = normalisation
+        self.preprocessing = preprocessing
+        self.normalise = nn.Identity() if preprocessing is None else Normalise(normalisation)
         self.eval()
         switch_modules(self)
         self.eval().requires_grad_(False)
@@ -52,7 +62,12 @@ class DeployedNetwork(nn.Module):
 
     def call(self, images: Tensor) -> Any:
         """What the network itself returns."""
-        return getattr(self.network, self.method)(images)
+        return getattr(self.network, self.method)(self.normalise(images))
+
+    @property
+    def layout(self) -> Layout:
+        """How the images lie in memory."""
+        return NORMALISED if self.preprocessing is None else PIXELS
 
     def output_names(self, count: int) -> list[str]:
         """A name for each of ``count`` outputs: ``['logits']``, ``['map_0', 'map_1']``."""
@@ -69,15 +84,17 @@ class DeployedNetwork(nn.Module):
 
     def metadata(self, least: int | None) -> dict[str, str]:
         """What a file says of itself; ``least`` is the least side of images of any size."""
-        numbers = {key: self.normalisation[key] for key in ('mean', 'std')}
+        about = {'model': self.title}
+        if least is not None:
+            about['least_side'] = str(least)
         budgets = token_budgets(self)
-        return {
-            'model': self.title,
-            'channels': self.normalisation['order'],
-            **({} if least is None else {'least_side': str(least)}),
-            **({'token_budgets': ' '.join(map(str, budgets))} if any(budgets) else {}),
-            **{key: ' '.join(f'{v:g}' for v in value) for key, value in numbers.items()},
-        }
+        if any(budgets):
+            about['token_budgets'] = ' '.join(map(str, budgets))
+        if self.preprocessing is not None:  # mean and deviation are in the graph
+            return {**about, 'channels': 'BGR', METADATA_KEY: self.preprocessing.to_json()}
+        numbers = {key: self.normalisation[key] for key in ('mean', 'std')}
+        texts = {key: ' '.join(f'{v:g}' for v in value) for key, value in numbers.items()}
+        return {**about, 'channels': self.normalisation['order'], **texts}
 
     def notes(self) -> list[str]:
         """What a user should know of this network's graphs, a line each."""

@@ -15,11 +15,11 @@ from torch import Tensor
 from ..errors import ConfigError
 from . import suppression
 from .graph import (
-    AXES,
     Checked,
     ExportError,
     Shapes,
     Size,
+    axis_names,
     check_target,
     compare,
     find_shapes,
@@ -27,6 +27,7 @@ from .graph import (
     replaced_when_right,
     trace,
 )
+from .layout import NORMALISED, PIXELS
 from .network import DeployedNetwork
 from .sessions import check_images, reading, reason, writing
 
@@ -87,15 +88,14 @@ def to_onnx(network: DeployedNetwork, shapes: Shapes, opset: int) -> torch.onnx.
     from onnxscript.optimizer import fold_constants
 
     graph = trace(network, shapes)
-    names = {} if shapes.single else {0: AXES[0]}
-    names |= {} if shapes.least is None else {axis: AXES[axis] for axis in (2, 3)}
     try:
         program = torch.onnx.export(
             graph,
             input_names=['images'],
             output_names=network.output_names(len(graph.graph_signature.user_outputs)),
             opset_version=opset,
-            dynamic_shapes=(names,),  # names alone: the graph has its open axes already
+            # Names alone: the graph has its open axes already.
+            dynamic_shapes=(axis_names(network.layout, shapes),),
             custom_translation_table=translations(),
             dynamo=True,
             verbose=False,
@@ -136,7 +136,7 @@ def translations() -> dict[Callable, Callable]:
 
 
 class ONNXSession:
-    """A file on the CPU: images ``(B, 3, H, W)`` to a list of arrays.
+    """A file on the CPU: images to a list of arrays.
 
     One image runs on all threads, several at the same time on a thread each.
 
@@ -157,8 +157,11 @@ class ONNXSession:
         self.threads = self.options['intra_op_num_threads'] or torch.get_num_threads()
         with reading(path):
             self.session = self._open(self.options)
-        _, _, *sides = self.session.get_inputs()[0].shape
+        (images,) = self.session.get_inputs()
+        self.layout = PIXELS if images.type == 'tensor(uint8)' else NORMALISED
+        sides = self.layout.sides(images.shape)
         self.sides = [side if isinstance(side, int) else None for side in sides]
+        self.about = self.session.get_modelmeta().custom_metadata_map
 
     @staticmethod
     def checked(precision: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,7 +197,7 @@ class ONNXSession:
         return self.session.run(None, {'images': images.numpy()})
 
     def __call__(self, images: Tensor) -> list[np.ndarray]:
-        check_images(images, self.sides, self.path)
+        check_images(images, self.layout, self.sides, self.path)
         parts = np.split(np.ascontiguousarray(images.numpy()), len(images))
         session = self.session if len(parts) == 1 else self.single_thread
 

@@ -10,7 +10,14 @@ import numpy as np
 from .graph import Size, check_target, need, replaced_when_right
 from .network import DeployedNetwork
 from .onnx import OPSET, ONNXSession, check_opset, export_onnx
-from .quantised import CalibrationImages, Labelled, Quantised, measure_cost, silent
+from .quantised import (
+    CalibrationImages,
+    Labelled,
+    Quantised,
+    check_normalised,
+    measure_cost,
+    silent,
+)
 
 # Layers with weights. Norms, softmax and the products within attention stay in float32: they are a
 # small part of the time and lose the most.
@@ -46,6 +53,7 @@ def export_onnx_int8(
     """
     path = check_target(path, '.onnx')
     check_opset(opset)
+    check_normalised(network)
     need('onnxruntime')
     with TemporaryDirectory(prefix='effvit_mm_') as work, replaced_when_right(path) as made:
         exact = Path(work) / 'float32.onnx'

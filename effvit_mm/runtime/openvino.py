@@ -24,11 +24,13 @@ from .graph import (
     replaced_when_right,
     trace,
 )
+from .layout import NORMALISED, PIXELS
 from .network import DeployedNetwork
 from .sessions import check_images, reading, reason, writing
 
 SIZES = 4  # of a graph for any size that get a compiled model of their own
 OWN_CHOICE = {'NUM_STREAMS', 'PERFORMANCE_HINT'}  # options that leave no streams to choose here
+SECTION = 'effvit_mm'  # of a file's metadata
 PRECISIONS = {'fp32': 'f32', 'bf16': 'bf16'}
 
 
@@ -81,17 +83,17 @@ def to_openvino(network: DeployedNetwork, shapes: Shapes) -> Any:
         raise ExportError(f'OpenVINO cannot convert this network: {reason(error)}') from error
     # The converter opens all of a program's sizes.
     sides = shapes.size if shapes.least is None else (-1, -1)
-    model.reshape([1 if shapes.single else -1, 3, *sides])
+    model.reshape(network.layout.shape(1 if shapes.single else -1, sides))
     model.input(0).set_names({'images'})
     for output, name in zip(model.outputs, network.output_names(len(model.outputs)), strict=True):
         output.set_names({name})
     for key, value in network.metadata(shapes.least).items():
-        model.set_rt_info(value, ['effvit_mm', key])
+        model.set_rt_info(value, [SECTION, key])
     return model
 
 
 class OpenVINOSession:
-    """A file on the CPU: images ``(B, 3, H, W)`` to a list of arrays.
+    """A file on the CPU: images to a list of arrays.
 
     Images are requests of their own, of a fixed size, which OpenVINO runs far faster than open
     batches: one image on all threads, several at the same time in streams of one thread each. Of a
@@ -114,11 +116,15 @@ class OpenVINOSession:
 
     def __init__(self, path: str | Path, precision: str = 'fp32', **options: Any) -> None:
         self.options = self.checked(precision, options)
-        self.core, self.path = need('openvino').Core(), Path(path)
+        openvino = need('openvino')
+        self.core, self.path = openvino.Core(), Path(path)
         with reading(path):
             self.model = self.core.read_model(path)
-            _, _, *sides = self.model.input(0).partial_shape
+            images = self.model.input(0)
+        self.layout = PIXELS if images.element_type == openvino.Type.u8 else NORMALISED
+        sides = self.layout.sides(images.partial_shape)
         self.sides = [side.get_length() if side.is_static else None for side in sides]
+        self.about = _about(self.model)
         self.requests: dict[tuple[Size | None, int], _Requests] = {}
 
     @staticmethod
@@ -145,7 +151,7 @@ class OpenVINOSession:
         }
 
     def __call__(self, images: Tensor) -> list[np.ndarray]:
-        size = check_images(images, self.sides, self.path)
+        size = check_images(images, self.layout, self.sides, self.path)
         threads = int(self.options['INFERENCE_NUM_THREADS']) or torch.get_num_threads()
         streams = 1 << (min(len(images), threads).bit_length() - 1)
         streams = 0 if OWN_CHOICE & self.options.keys() else streams
@@ -163,12 +169,19 @@ class OpenVINOSession:
         key = (size if own else None, streams)
         if key not in self.requests:
             model = self.model.clone()
-            model.reshape([1, 3, *(size if own else (-1, -1))])
+            model.reshape(self.layout.shape(1, size if own else (-1, -1)))
             hints = {1: {'PERFORMANCE_HINT': 'LATENCY'}, 0: {}}
             chosen = hints.get(streams, {'NUM_STREAMS': streams})
             compiled = self.core.compile_model(model, 'CPU', {**chosen, **self.options})
             self.requests[key] = _Requests(compiled)
         return self.requests[key]
+
+
+def _about(model: Any) -> dict[str, str]:
+    """What a file says of itself; OpenVINO puts an ``.onnx`` file's under ``framework``."""
+    section = next((name for name in (SECTION, 'framework') if model.has_rt_info(name)), None)
+    entries = {} if section is None else model.get_rt_info(section).value
+    return dict(entries)
 
 
 class _Requests:

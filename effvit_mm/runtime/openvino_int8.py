@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 from .graph import Size, check_target, need, replaced_when_right
 from .network import DeployedNetwork
 from .openvino import OpenVINOSession, export_openvino
-from .quantised import CalibrationImages, Labelled, Quantised, measure_cost, silent
+from .quantised import (
+    CalibrationImages,
+    Labelled,
+    Quantised,
+    check_normalised,
+    measure_cost,
+    silent,
+)
 
 if TYPE_CHECKING:
     from openvino import Model, Node, Output
@@ -51,6 +58,7 @@ def export_openvino_int8(
             finite.
     """
     path = check_target(path, '.xml')
+    check_normalised(network)
     for package in ('openvino', 'nncf'):
         need(package)
     import openvino

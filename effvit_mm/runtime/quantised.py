@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from .graph import ExportError, Run, noise
+from .network import DeployedNetwork
 
 Batch = Tensor | np.ndarray
 Labelled = Iterable[tuple[Batch, Sequence[int] | None]]
@@ -44,6 +45,12 @@ class Quantised(NamedTuple):
     accuracy: tuple[float, float] | None
     sizes: tuple[int, int]
     seconds: tuple[float, float]
+
+
+def check_normalised(network: DeployedNetwork) -> None:
+    """Raise where a network takes pixels."""
+    if network.preprocessing is not None:
+        raise ConfigError('--preprocess: not in eight bits, whose ranges are of normalised images')
 
 
 def measure_cost(

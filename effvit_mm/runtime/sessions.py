@@ -8,15 +8,23 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..errors import ConfigError
 from .graph import ExportError, Size
+from .layout import Layout
 
 
 class Session(Protocol):
-    """A file, opened by a runtime: images ``(B, 3, H, W)`` float32 to a list of arrays."""
+    """A file, opened by a runtime: images to a list of arrays.
+
+    Attributes:
+        layout: Of the images.
+        about: What the file says of itself: :meth:`DeployedNetwork.metadata`.
+    """
+
+    layout: Layout
+    about: Mapping[str, str]
 
     def __init__(self, path: str | Path, precision: str = 'fp32', **options: Any) -> None: ...
 
@@ -27,25 +35,27 @@ class Session(Protocol):
     def __call__(self, images: Tensor) -> list[np.ndarray]: ...
 
 
-def check_images(images: Tensor, sides: Sequence[int | None], title: str | Path) -> Size:
+def check_images(
+    images: Tensor, layout: Layout, sides: Sequence[int | None], title: str | Path
+) -> Size:
     """Height and width of images.
 
     Args:
         images: What a session was called with.
+        layout: That it takes.
         sides: Height and width that the graph was made for; None where it is for any.
         title: Of the graph, for the message.
 
     Raises:
-        ConfigError: They are no batch of images in float32, or of a size that the graph is not for.
+        ConfigError: They lie in memory in another way, or are of a size that the graph is not for.
     """
-    shape = tuple(images.shape)
-    if images.ndim != 4 or shape[1] != 3 or not shape[0] or images.dtype != torch.float32:
+    shape, right = tuple(images.shape), images.ndim == 4 and images.dtype == layout.dtype
+    if not right or shape[layout.channels] != 3 or not shape[0]:
         raise ConfigError(
-            f'images of shape {shape} in {images.dtype}: one or more in float32, (B, 3, H, W), are '
-            'needed'
+            f'images of shape {shape} in {images.dtype}: one or more in {layout} are needed'
         )
-    height, width = shape[2:]
-    if any(made not in (None, side) for made, side in zip(sides, shape[2:], strict=True)):
+    height, width = layout.sides(shape)
+    if any(made not in (None, side) for made, side in zip(sides, (height, width), strict=True)):
         made = ' x '.join('any' if side is None else str(side) for side in sides)
         raise ConfigError(f'images of {height} x {width} pixels: {title} was made for {made}')
     return height, width

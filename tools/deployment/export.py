@@ -59,6 +59,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--any-size', action='store_true', help='let height and width vary where the network can'
     )
+    parser.add_argument(
+        '--preprocess',
+        action='store_true',
+        help='let the file take uint8 BGR images as OpenCV reads them: order of channels, mean and '
+        'deviation go into the graph, resizing and cropping into its metadata',
+    )
     parser.add_argument('--opset', type=int, help="version of ONNX's operators, 18 to 23 (20)")
     parser.add_argument(
         '--calibration', metavar='FOLDER', help="images for eight bits; default: the config's data"
@@ -79,7 +85,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         if getattr(args, name) not in (None, False) and args.format not in formats:
             flag = name.replace('_', '-')
             raise ConfigError(f'--{flag} goes with --format {" or ".join(formats)}')
-    if args.format == 'int8' and args.part == 'detector':
+    if 'calibration' in FORMATS[args.format].options and args.part == 'detector':
         raise ConfigError('--part detector: in eight bits --part neck and backbone are written')
     if args.opset is not None:
         check_opset(args.opset)
@@ -104,6 +110,7 @@ def work(args: argparse.Namespace, session) -> None:
         args.cfg_options,
         args.trust_checkpoint,
         args.shape and tuple(args.shape),
+        args.preprocess,
     )
     network, session.cfg = loaded.network, loaded.cfg
     size = network.size if args.shape is None else tuple(args.shape)
@@ -122,10 +129,11 @@ def work(args: argparse.Namespace, session) -> None:
     result = target.write(network, args.out, size, **options)
     text = (describe_int8 if eight_bits else describe_checks)(result)
     least = runtime.find_shapes(network, size, args.any_size).least
-    sides = f'{size[0]}, {size[1]}' if least is None else f'{least} or more, {least} or more'
+    sides = size if least is None else [f'{least} or more'] * 2
+    shape = ', '.join(map(str, network.layout.shape('batch', sides)))
     outputs = network.outputs if isinstance(network.outputs, str) else ', '.join(network.outputs)
     bytes_ = sum(file.stat().st_size for file in written_files(args.out))
-    print(f'{network.title}: images (batch, 3, {sides}) to {outputs}\n{text}')
+    print(f'{network.title}: images ({shape}) to {outputs}\n{text}')
     print(f'wrote {args.out}, {bytes_ / 1e6:.1f} MB')
 
 

@@ -1,0 +1,104 @@
+"""The test pipeline of a config as steps that need no OpenMMLab, for the metadata of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv import transforms
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmpretrain.datasets.transforms import PackInputs
+from mmpretrain.datasets.transforms import ResizeEdge as ResizeEdgeTransform
+from torch import nn
+
+from ..errors import ConfigError
+from ..openmm.datasets.transforms import LoadImage
+from ..openmm.trained import build_transforms
+from ..runtime.pixels import (
+    INTERPOLATIONS,
+    CenterCrop,
+    Normalise,
+    Preprocessing,
+    Resize,
+    ResizeEdge,
+    Step,
+)
+
+READS = {'to_float32': (False,), 'color_type': ('color',), 'imdecode_backend': ('cv2',)}
+BACKENDS = {'backend': tuple(INTERPOLATIONS)}
+# Of each transform that can be taken over, the values of its options that can, and the step that it
+# becomes; none of those that read a file or pack what they are given.
+TAKEN_OVER = {
+    LoadImage: (READS, lambda step: None),
+    transforms.LoadImageFromFile: (READS, lambda step: None),
+    transforms.Resize: (
+        {'scale_factor': (None,), 'keep_ratio': (False,), **BACKENDS},
+        lambda step: Resize(*step.scale, step.interpolation, step.backend),
+    ),
+    ResizeEdgeTransform: (
+        BACKENDS,
+        lambda step: ResizeEdge(step.scale, step.edge, step.interpolation, step.backend),
+    ),
+    transforms.CenterCrop: ({'auto_pad': (False,)}, lambda step: CenterCrop(*step.crop_size)),
+    PackInputs: ({}, lambda step: None),
+}
+# Height and width of photographs to compare on: wider, taller, smaller than a network's images.
+PHOTOGRAPHS = ((480, 641), (655, 482), (13, 19))
+
+
+def find_preprocessing(
+    cfg: Config, model: nn.Module, normalisation: Mapping[str, Any]
+) -> Preprocessing:
+    """The steps of a config's test pipeline, compared with it bit for bit on images of noise.
+
+    Args:
+        cfg: The config of a classifier or a re-ID model.
+        model: Its model, with its data preprocessor.
+        normalisation: What is to give that preprocessor's values: :class:`Normalise`.
+
+    Raises:
+        ConfigError: The config has no test pipeline, or a step that cannot be taken over.
+    """
+    pipeline = build_transforms(cfg)
+    steps = [_taken_over(number, step) for number, step in enumerate(pipeline)]
+    taken = Preprocessing(tuple(step for step in steps if step is not None))
+    rest = Compose(
+        [step for step in pipeline if not isinstance(step, transforms.LoadImageFromFile)]
+    )
+    normalise, generator = Normalise(normalisation), np.random.default_rng(0)
+    for size in PHOTOGRAPHS:
+        image = generator.integers(0, 256, (*size, 3), dtype=np.uint8)
+        want = rest({'img': image, 'img_shape': size, 'ori_shape': size})['inputs']
+        got = taken.read([image])
+        if not torch.equal(got[0].permute(2, 0, 1), want):
+            raise ConfigError(
+                '--preprocess: the steps of test_dataloader.dataset.pipeline do not give its '
+                f'pixels for an image of {size[0]} x {size[1]}: another version of mmcv is needed'
+            )
+        inputs = model.data_preprocessor({'inputs': want[None]}, False)['inputs']
+        if inputs.shape != (got := normalise(got)).shape or not torch.allclose(inputs, got):
+            raise ConfigError(
+                f'--preprocess: the data preprocessor ({type(model.data_preprocessor).__name__}) '
+                'does more than order of channels, mean and deviation: it cannot be taken over'
+            )
+    return taken
+
+
+def _taken_over(number: int, step: Any) -> Step | None:
+    """A transform as a step; None of one that leaves the pixels as they are."""
+    name = f'test_dataloader.dataset.pipeline[{number}] ({type(step).__name__})'
+    if type(step) not in TAKEN_OVER:
+        known = ', '.join(sorted(cls.__name__ for cls in TAKEN_OVER))
+        raise ConfigError(f'--preprocess: {name} cannot be taken over: {known} can')
+    needed, convert = TAKEN_OVER[type(step)]
+    for key, values in needed.items():
+        if getattr(step, key) not in values:
+            text = ' or '.join(map(repr, values))
+            raise ConfigError(
+                f'--preprocess: {name}: {key}={getattr(step, key)!r} cannot be taken over: {text} '
+                'can'
+            )
+    return convert(step)

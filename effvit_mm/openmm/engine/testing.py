@@ -109,8 +109,8 @@ class DeployHook(Hook):
 
     priority = 'VERY_LOW'
 
-    def __init__(self, compiled: Mapping[str, Any]) -> None:
-        self.compiled = compiled
+    def __init__(self, compiled: Mapping[str, Any] | None = None) -> None:
+        self.compiled = compiled or {}
 
     def before_test_epoch(self, runner) -> None:
         model = runner.bare_model

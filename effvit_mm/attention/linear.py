@@ -27,11 +27,10 @@ def cosformer_map(x: Tensor, waves: Tensor) -> Tensor:
     """ReLU, weighted by the sine and cosine of a token's place: twice the width.
 
     Qin et al., "cosFormer", ICLR 2022. Products of two maps then carry
-    ``cos(pi (i - j) / 2M)``: near tokens weigh more. Waves of zero leave a token out; none is
-    negative, so ReLU may come behind them.
+    ``cos(pi (i - j) / 2M)``: near tokens weigh more. Waves of zero leave a token out.
     """
     waves = waves.to(x.dtype)[:, None, :, :, None]  # B 1 N 2 1
-    return (x[..., None, :] * waves).relu().flatten(-2)  # of a token first sines, then cosines
+    return (x[..., None, :].relu() * waves).flatten(-2)  # of a token first sines, then cosines
 
 
 def relu_map(x: Tensor, waves: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class Layout(NamedTuple):
         return (2, 3) if self.channels == 1 else (1, 2)
 
     def __str__(self) -> str:
-        return f'({", ".join(map(str, self.shape("B", "HW")))}) in {_name(self.dtype)}'
+        return f'{_name(self.dtype)}, ({", ".join(map(str, self.shape("B", "HW")))})'
 
 
 NORMALISED = Layout(torch.float32, 1)  # as networks take them

@@ -17,6 +17,7 @@ from effvit_mm.openmm.config import preparing as configure
 from effvit_mm.openmm.config.building import building
 from effvit_mm.openmm.engine.checkpoints import find_checkpoints
 from effvit_mm.openmm.engine.runner import Runner
+from effvit_mm.utils import bfloat16
 from effvit_mm.utils.files import remove_stale_temporaries, written_atomically
 from effvit_mm.weights.checkpoint import read_checkpoint
 
@@ -36,6 +37,10 @@ VARIANTS = {
     "train_dataloader['sampler'] = dict(type='InfiniteSampler', shuffle=True)\n"
     'log_processor = dict(by_epoch=False)\n',
 }
+
+# A processor without bfloat16, as Linux describes it, and how the training says so.
+AVX2 = 'processor : 0\nmodel name : Any\nflags\t\t: fpu sse4_2 avx avx2 fma\nbogomips : 4800\n'
+SLOW = 'this processor has no bfloat16 instructions'
 
 
 @pytest.fixture(autouse=True)
@@ -283,13 +288,41 @@ def test_a_getattr_in_a_checkpoint_is_refused(tmp_path):
         read_checkpoint(tmp_path / 'reach.pth')
 
 
-def test_amp_on_the_cpu(config, tmp_path):
+def test_amp_on_the_cpu(config, tmp_path, monkeypatch, capfd):
+    """Where the processor has no instructions for it, that is said once, before the first step."""
+    (tmp_path / 'cpuinfo').write_text(AVX2)
+    monkeypatch.setattr(bfloat16, 'INFO', tmp_path / 'cpuinfo')
     train(config, tmp_path / 'w', '--amp', '--cfg-options', 'train_cfg.max_epochs=1')
+    before, line, after = capfd.readouterr().out.partition(SLOW)
+    assert line and SLOW not in after and 'Epoch(train)' in after
+    assert 'Epoch(train)' not in before
     state = read_checkpoint(tmp_path / 'w' / 'epoch_1.pth')['state_dict']
     assert all(v.dtype == torch.float32 for v in state.values() if v.is_floating_point())
     plain = train(config, tmp_path / 'p', '--cfg-options', 'train_cfg.max_epochs=1')
+    assert SLOW not in capfd.readouterr().out
     other = read_checkpoint(plain / 'epoch_1.pth')['state_dict']
     assert any(not torch.equal(state[k], other[k]) for k in state)
+
+
+@pytest.mark.parametrize(
+    ('text', 'found'),
+    [
+        (AVX2, False),
+        (AVX2.replace('avx2', 'avx2 avx512f avx512_vnni'), False),
+        (AVX2.replace('avx2', 'avx2 avx512_bf16'), True),
+        (AVX2.replace('avx2', 'avx2 amx_bf16 amx_tile'), True),
+        ('processor : 0\nFeatures : fp asimd sve bf16 i8mm\n', True),
+        ('processor : 0\nFeatures : fp asimd\n\nprocessor : 1\nFeatures : fp bf16\n', False),
+        ('processor : 0\ncpu : POWER9\n', None),
+        (None, None),
+    ],
+)
+def test_bfloat16_instructions_are_read_from_the_system(text, found, tmp_path, monkeypatch):
+    path = tmp_path / 'cpuinfo'
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setattr(bfloat16, 'INFO', path)
+    assert bfloat16.has_bfloat16() is found
 
 
 def test_amp_refuses_float16_on_the_cpu():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
 from ...errors import ConfigError
+from ...utils.bfloat16 import has_bfloat16
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 
@@ -18,7 +21,8 @@ class CPUAmpOptimWrapper(OptimWrapper):
     """Forward passes in bfloat16 autocast on the CPU; weights and optimizer stay float32.
 
     mmengine's ``AmpOptimWrapper`` refuses the CPU. bfloat16 has float32's range, so no loss scaling
-    is needed and the checkpoints are a plain ``OptimWrapper``'s.
+    is needed and the checkpoints are a plain ``OptimWrapper``'s. It is logged where the processor
+    has no instructions for it.
 
     Args:
         dtype: ``'bfloat16'`` or None; float16 has no fast path on CPUs and would need loss scaling.
@@ -31,6 +35,13 @@ class CPUAmpOptimWrapper(OptimWrapper):
                 f"optim_wrapper.dtype={dtype!r}: on the CPU mixed precision is 'bfloat16' only"
             )
         super().__init__(**kwargs)
+        if has_bfloat16() is False:  # None is not known
+            print_log(
+                'mixed precision: this processor has no bfloat16 instructions, so a step takes '
+                'several times as long as in float32; leave out --amp',
+                'current',
+                logging.WARNING,
+            )
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """Eight bits: what is in them, what they cost and save, on processors that saturate too."""
 
+import re
 import time
 
 import cv2
@@ -149,7 +150,11 @@ def test_eight_bits_of_a_config(kind, tmp_path, capsys):
                 found += (np.asarray(best).argmax(1) == labels).tolist()
     before, after = (100 * np.mean(found) for found in hits)
     assert len(hits[0]) > 300
-    assert f'top-1 {before:.2f} % in float32, {after:.2f} % in int8' in output
+    said = re.search(r'top-1 (\S+) % in float32, (\S+) % in int8', output)
+    one_image = 100 / len(hits[0])  # of nearly equal logits rounding chooses the better
+    assert [float(value) for value in said.groups()] == pytest.approx(
+        [before, after], abs=one_image
+    )
     assert 'ranges of 20 images; on' in output and ' ms an image in float32, ' in output
 
 

@@ -188,19 +188,16 @@ class _Requests:
     """A compiled model of one image, for any number of them."""
 
     def __init__(self, compiled: Any) -> None:
-        from openvino import AsyncInferQueue
-
-        self.queue = AsyncInferQueue(compiled)  # as many requests at a time as it has streams
-        self.queue.set_callback(self._keep)
-
-    @staticmethod
-    def _keep(request: Any, place: tuple[list, int]) -> None:
-        results, index = place
-        results[index] = [np.array(tensor.data) for tensor in request.output_tensors]
+        count = compiled.get_property('OPTIMAL_NUMBER_OF_INFER_REQUESTS')
+        self.pool = [compiled.create_infer_request() for _ in range(count)]
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
-        results: list = [None] * len(images)
-        for i in range(len(images)):
-            self.queue.start_async({0: images[i : i + 1]}, (results, i))
-        self.queue.wait_all()
+        results, count = [], len(self.pool)
+        for i in range(len(images) + count):
+            request = self.pool[i % count]
+            if count <= i and len(results) < len(images):
+                request.wait()
+                results.append([np.array(tensor.data) for tensor in request.output_tensors])
+            if i < len(images):
+                request.start_async({0: images[i : i + 1]})
         return [np.concatenate(parts) for parts in zip(*results, strict=True)]

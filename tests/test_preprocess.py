@@ -1,5 +1,7 @@
-"""Files that take pixels, in a process of their own: behind them mmdet's test loop was seen to crash
-Python (a segmentation fault whose cause is not found yet)."""
+"""Files that take pixels, in a process of their own.
+
+Behind them mmdet's test loop was seen to crash Python, for a reason that is not found yet.
+"""
 
 import subprocess
 import sys

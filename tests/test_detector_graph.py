@@ -26,6 +26,7 @@ from effvit_mm.inference.export import load_network
 from effvit_mm.openmm.detector_graph import DetectorGraph
 from effvit_mm.runtime import onnx, suppression
 from effvit_mm.runtime.detections import detection_difference, paste_masks
+from effvit_mm.runtime.openvino_core import core
 
 MODELS = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'models'
 SIZE = (124, 158)  # padded to 128 x 160
@@ -194,7 +195,7 @@ def test_in_openvino(made):
         extension=[suppression.openvino_extension()],
     )
     options = {'INFERENCE_NUM_THREADS': 1, 'INFERENCE_PRECISION_HINT': 'f32'}
-    compiled = openvino.Core().compile_model(model, 'CPU', options)
+    compiled = core().compile_model(model, 'CPU', options)
     for part in (slice(None), slice(1), slice(1, 2)):
         outputs = compiled([images()[part].numpy()]).to_tuple()
         assert_equal(outputs, made.wanted[part], pixels=1e-3)
@@ -235,7 +236,7 @@ def test_suppression_is_the_same_everywhere(tmp_path):
     model = openvino.convert_model(
         program, input=[(-1, 6, 4), (-1, 6)], extension=[suppression.openvino_extension()]
     )
-    found = openvino.compile_model(model, 'CPU')([boxes.numpy(), scores.numpy()])[0]
+    found = core().compile_model(model, 'CPU')([boxes.numpy(), scores.numpy()])[0]
     np.testing.assert_array_equal(found, wanted)
     torch.onnx.export(
         program,

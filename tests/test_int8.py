@@ -6,7 +6,6 @@ import time
 import cv2
 import numpy as np
 import onnx
-import openvino
 import pytest
 import torch
 from networks import as_trained
@@ -22,6 +21,7 @@ from effvit_mm.inference.export import LoadedNetwork, load_network
 from effvit_mm.openmm.config.loading import load_config
 from effvit_mm.openmm.trained import build_classifier
 from effvit_mm.runtime import FORMATS, DeployedNetwork, quantised
+from effvit_mm.runtime.openvino_core import core
 from effvit_mm.utils import processor
 
 INT8 = {'onnx-int8': runtime.ONNXSession, 'openvino-int8': runtime.OpenVINOSession}
@@ -78,7 +78,7 @@ def onnx_products(path):
 def openvino_products(path):
     """The same of a file of OpenVINO."""
     weights, exact = [], 0
-    for node in openvino.Core().read_model(path).get_ops():
+    for node in core().read_model(path).get_ops():
         if node.get_type_name() not in ('Convolution', 'GroupConvolution', 'MatMul'):
             continue
         activation, weight = (value.get_node() for value in node.input_values())
@@ -162,7 +162,7 @@ def test_what_a_file_of_openvino_says_of_itself(tmp_path):
     images = [(noise(2, 3, 20, 20), None)]
     path = tmp_path / 'a.xml'
     runtime.export_openvino_int8(small_network(), path, (20, 20), images, images)
-    model = openvino.Core().read_model(path)
+    model = core().read_model(path)
     said = {key: model.get_rt_info(['effvit_mm', key]).astype(str) for key in ('mean', 'int8')}
     assert said['mean'] == '123.675 116.28 103.53' and '-64 to 63' in said['int8']
 

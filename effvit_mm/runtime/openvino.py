@@ -26,6 +26,7 @@ from .graph import (
 )
 from .layout import NORMALISED, PIXELS
 from .network import DeployedNetwork
+from .openvino_core import core
 from .sessions import check_images, reading, reason, writing
 
 SIZES = 4  # of a graph for any size that get a compiled model of their own
@@ -117,9 +118,9 @@ class OpenVINOSession:
     def __init__(self, path: str | Path, precision: str = 'fp32', **options: Any) -> None:
         self.options = self.checked(precision, options)
         openvino = need('openvino')
-        self.core, self.path = openvino.Core(), Path(path)
+        self.path = Path(path)
         with reading(path):
-            self.model = self.core.read_model(path)
+            self.model = core().read_model(path)
             images = self.model.input(0)
         self.layout = PIXELS if images.element_type == openvino.Type.u8 else NORMALISED
         sides = self.layout.sides(images.partial_shape)
@@ -131,17 +132,16 @@ class OpenVINOSession:
     def checked(precision: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options with those of a precision, each tried on a model of one number."""
         openvino = need('openvino')
-        core = openvino.Core()
         if 'INFERENCE_PRECISION_HINT' in options:
             raise ConfigError('option INFERENCE_PRECISION_HINT: give precision= instead')
-        able = core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+        able = core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
         if precision == 'bf16' and 'BF16' not in able:
             raise ConfigError("precision='bf16': this processor has no bfloat16 instructions")
         number = openvino.opset13.parameter([1], openvino.Type.f32)
         tiny = openvino.Model([openvino.opset13.relu(number)], [number])
         for name, value in options.items():
             try:
-                core.compile_model(tiny, 'CPU', {name: value})
+                core().compile_model(tiny, 'CPU', {name: value})
             except (RuntimeError, TypeError) as error:
                 raise ConfigError(f'option {name}={value!r}: {reason(error)}') from error
         return {
@@ -159,7 +159,7 @@ class OpenVINOSession:
 
     def run_batch(self, images: Tensor) -> list[np.ndarray]:
         """The same by one run of a graph for any batch, as other programs use the file."""
-        compiled = self.core.compile_model(self.model, 'CPU', self.options)
+        compiled = core().compile_model(self.model, 'CPU', self.options)
         return [np.array(array) for array in compiled([images.numpy()]).to_tuple()]
 
     def _of_size(self, size: Size, streams: int) -> _Requests:
@@ -172,7 +172,7 @@ class OpenVINOSession:
             model.reshape(self.layout.shape(1, size if own else (-1, -1)))
             hints = {1: {'PERFORMANCE_HINT': 'LATENCY'}, 0: {}}
             chosen = hints.get(streams, {'NUM_STREAMS': streams})
-            compiled = self.core.compile_model(model, 'CPU', {**chosen, **self.options})
+            compiled = core().compile_model(model, 'CPU', {**chosen, **self.options})
             self.requests[key] = _Requests(compiled)
         return self.requests[key]
 

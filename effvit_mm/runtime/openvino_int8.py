@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .graph import Size, check_target, need, replaced_when_right
 from .network import DeployedNetwork
 from .openvino import OpenVINOSession, export_openvino
+from .openvino_core import core, signal_stack_kept
 from .quantised import (
     CalibrationImages,
     Labelled,
@@ -67,7 +68,7 @@ def export_openvino_int8(
         exact = Path(work) / 'float32.xml'
         export_openvino(network, exact, size)
         images = CalibrationImages(calibration)
-        model = quantise(openvino.Core().read_model(exact), images)
+        model = quantise(core().read_model(exact), images)
         for key, value in {**network.metadata(None), 'int8': CHOSEN}.items():
             model.set_rt_info(value, ['effvit_mm', key])
         openvino.save_model(model, made, compress_to_fp16=False)
@@ -93,7 +94,8 @@ def quantise(model: Model, images: CalibrationImages) -> Model:
     import nncf
 
     exact = find_exact(model)
-    with silent('nncf'), redirect_stdout(io.StringIO()):  # it draws bars
+    # It draws bars, and makes cores of its own.
+    with silent('nncf'), redirect_stdout(io.StringIO()), signal_stack_kept():
         return nncf.quantize(
             model,
             nncf.Dataset(images),

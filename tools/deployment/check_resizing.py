@@ -89,10 +89,9 @@ def run_onnxruntime(graph: bytes, image):
 
 
 def run_openvino(graph: bytes, image):
-    import openvino
+    from effvit_mm.runtime.openvino_core import core
 
-    core = openvino.Core()
-    return core.compile_model(core.read_model(graph), 'CPU')(image[None])[0]
+    return core().compile_model(core().read_model(graph), 'CPU')(image[None])[0]
 
 
 def differences(step, operator: str, run, photographs: list):

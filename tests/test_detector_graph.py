@@ -277,13 +277,13 @@ def test_suppression_is_the_same_everywhere(tmp_path):
         ),
         (
             'mask-rcnn_fpn',
-            {'roi_head.bbox_head.loss_cls': {'_delete_': True, 'type': 'SeesawLoss'}},
+            {'roi_head.bbox_head.loss_cls': {'_delete_': True, 'type': 'SeesawLoss', 'num_classes': 3}},
             r'^model.roi_head.bbox_head.loss_cls.type=SeesawLoss: ',
         ),
         (
             'mask-rcnn_fpn',
             {'roi_head.mask_head': None},
-            r'^model.roi_head.mask_head.type=NoneType: ',
+            r'^model.roi_head.mask_roi_extractor.type=None',
         ),
         ('mask-rcnn_fpn', {'type': 'MaskScoringRCNN'}, r'^model.type=MaskScoringRCNN: '),
     ],

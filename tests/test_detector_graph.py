@@ -70,6 +70,7 @@ def small_model(name, changes=None):
         heads.bbox_roi_extractor.out_channels = heads.mask_roi_extractor.out_channels = 16
         heads.bbox_head.update(in_channels=16, fc_out_channels=32, num_classes=3)
         heads.mask_head.update(in_channels=16, conv_out_channels=16, num_classes=3)
+        heads.mask_head.norm_cfg = {'type': 'BN'}
         model.test_cfg.rpn.update(nms_pre=60, max_per_img=100)
     else:
         model.bbox_head.update(in_channels=16, feat_channels=16, num_classes=3, stacked_convs=1)
@@ -274,6 +275,16 @@ def test_suppression_is_the_same_everywhere(tmp_path):
             'mask-rcnn_fpn',
             {'roi_head.bbox_roi_extractor.roi_layer.pool_mode': 'max'},
             r'^model.roi_head.bbox_roi_extractor.roi_layer: ',
+        ),
+        (
+            'mask-rcnn_fpn',
+            {'roi_head.bbox_head.loss_cls': {'_delete_': True, 'type': 'SeesawLoss', 'num_classes': 3}},
+            r'^model.roi_head.bbox_head.loss_cls.type=SeesawLoss: ',
+        ),
+        (
+            'mask-rcnn_fpn',
+            {'roi_head.mask_head': None},
+            r'^model.roi_head.mask_roi_extractor.type=None',
         ),
         ('mask-rcnn_fpn', {'type': 'MaskScoringRCNN'}, r'^model.type=MaskScoringRCNN: '),
     ],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -276,6 +276,7 @@ class Regions(nn.Module):
         there = (found.scores > 0).flatten()
         # Those without an object cost nothing; but the first always counts: none would be no batch.
         rows = torch.cat((torch.ones_like(there[:1]), there[1:])).nonzero().squeeze(1)
+        torch._check(rows.shape[0] > 0)  # tells torch.export so
         regions = as_regions(found.boxes).index_select(0, rows)
         probabilities = self.mask_head(self.mask_features(maps, regions)).sigmoid()
         labels = found.labels.flatten().clamp(min=0).index_select(0, rows)
@@ -389,12 +390,21 @@ def check_kinds(detector: nn.Module) -> None:
             f'model.type={kind}: graphs of whole detectors are made of {", ".join(KINDS)}'
         )
     for name, allowed in KINDS[kind].items():
-        part = type(detector.get_submodule(name)).__name__
-        if part not in allowed:
-            raise ConfigError(f'model.{name}.type={part}: allowed are {" and ".join(allowed)}')
-        for layer in getattr(detector.get_submodule(name), 'roi_layers', ()):
-            if type(layer).__name__ != 'RoIAlign' or layer.pool_mode != 'avg':
-                raise ConfigError(
-                    f'model.{name}.roi_layer: {layer} is given, in a graph RoIAlign with pool_mode '
-                    '"avg" is allowed alone'
-                )
+        part = reduce(lambda module, child: getattr(module, child, None), name.split('.'), detector)
+        check_part(part, f'model.{name}', allowed)
+
+
+def check_part(part: nn.Module | None, name: str, allowed: Sequence[str]) -> None:
+    """Raise where a part of a detector is none of these classes, or set up in another way."""
+    if type(part).__name__ not in allowed:
+        raise ConfigError(
+            f'{name}.type={type(part).__name__}: allowed in a graph are {" and ".join(allowed)}'
+        )
+    if getattr(part, 'with_shared_head', False):
+        raise ConfigError(f'{name}.shared_head: a graph can have none')
+    loss = getattr(part, 'loss_cls', None)
+    if getattr(loss, 'custom_cls_channels', False):
+        raise ConfigError(f'{name}.loss_cls.type={type(loss).__name__}: no graph knows its scores')
+    for layer in getattr(part, 'roi_layers', ()):
+        if type(layer).__name__ != 'RoIAlign' or layer.pool_mode != 'avg':
+            raise ConfigError(f'{name}.roi_layer: RoIAlign and "avg" are needed, not {layer}')

@@ -225,3 +225,26 @@ def test_features_of_a_processor(flags, features, tmp_path, monkeypatch):
 def test_a_system_that_does_not_tell(tmp_path, monkeypatch):
     monkeypatch.setattr(processor, 'INFO', tmp_path / 'nothing')
     assert processor.processor_features() == () and processor.processor_name()
+
+
+# --- The table --------------------------------------------------------------------------------
+
+
+def test_the_table_of_eight_bits(pictures, monkeypatch, capsys):
+    """A row for each model and format; what has no accuracy says so."""
+    from benchmarks import eight_bits
+
+    monkeypatch.setattr(
+        'effvit_mm.inference.export.load_network',
+        lambda *_: LoadedNetwork(small_network()),
+    )
+    arguments = ['--model', 'small', '--shape', '20', '20', '--calibration', str(pictures)]
+    assert eight_bits.main(arguments) == 0
+    machine, _, header, _, *rows = capsys.readouterr().out.splitlines()
+    assert 'openvino 20' in machine and 'nncf 3' in machine
+    cells = [row.strip('| ').split(' | ') for row in rows]
+    assert [row[1] for row in cells] == list(INT8) and {row[2] for row in cells} == {'20 x 20'}
+    assert {len(row) for row in cells} == {header.count('|') - 1}
+    assert {row[3] for row in cells} == {'-'} and all(float(row[-1]) > 0 for row in cells)
+    assert eight_bits.main(['--model', 'small']) == 2
+    assert '--shape H W is needed: small does not say' in capsys.readouterr().err

@@ -88,8 +88,9 @@ def quantise(model: Model, images: CalibrationImages) -> Model:
       which are no faster in eight bits.
     - Activations are symmetric, without zero points (``QuantizationPreset.PERFORMANCE``), which
       without VNNI saves a fifth of the time.
-    - No smoothing of activations' channels at the weights' cost (SmoothQuant): with half a range
-      the weights have none to spare.
+    - No smoothing of activations' channels at the weights' cost (SmoothQuant): its products took
+      PSLT a sixth of its time. It would move the outputs of a trained Castling-DeiT by 1.7 instead
+      of 3.1 %, but not its accuracy.
     """
     import nncf
 

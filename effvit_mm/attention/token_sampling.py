@@ -98,9 +98,8 @@ def _near_points(ascending: Tensor, num_samples: int) -> Tensor:
     length = (total[:, -1:] - first).clamp_min(torch.finfo(torch.float32).tiny)
     steps = num_samples - 1 or 0.5  # a single point lies at the first: any part of a step
     behind = F.pad(score, (-1, 1)) / 2  # half of the way to the next token
-    point = (
-        ((total - first + behind) / length * steps).floor().clamp_min(-1)
-    )  # the last one, from 0
+    middle = (total - first + behind) / length * steps
+    point = middle.floor().clamp_min(-1)  # the last one up to there, from 0
     near = point > F.pad(point, (1, -1), value=-1)
     equal = first == torch.inf  # all scores of the image are: all its tokens stay
     return near | (equal & ~padding)

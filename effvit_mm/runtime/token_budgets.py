@@ -24,7 +24,7 @@ def token_budgets(network: nn.Module) -> list[int | None]:
 
 @torch.no_grad()
 def set_token_budgets(
-    network: nn.Module, images: Iterable[Tensor | np.ndarray], share: float = 0.9
+    network: nn.Module, images: Iterable[Tensor | np.ndarray], share: float = 0.75
 ) -> list[int]:
     """Let each block that drops tokens keep as many as it does of most images, and no more.
 

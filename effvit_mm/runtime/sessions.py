@@ -52,7 +52,7 @@ def check_images(
     shape, right = tuple(images.shape), images.ndim == 4 and images.dtype == layout.dtype
     if not right or shape[layout.channels] != 3 or not shape[0]:
         raise ConfigError(
-            f'images of shape {shape} in {images.dtype}: one or more in {layout} are needed'
+            f'images of shape {shape} in {images.dtype}: one or more in {layout}, are needed'
         )
     height, width = layout.sides(shape)
     if any(made not in (None, side) for made, side in zip(sides, (height, width), strict=True)):

@@ -162,7 +162,7 @@ def test_outputs_are_those_of_pipeline_and_model(kind, photographs, tmp_path):
         got = network(network.read(photographs))
         assert deviation(got, want) < 1e-4
         assert kind == 're-ID' or got.argmax(1).tolist() == [int(label) for label in labels]
-        one = network(network.read([cv2.imread(str(photographs[1]))]))  # an array as OpenCV's
+        one = network(network.read(cv2.imread(str(photographs[1]))))
         assert deviation(one, want[1:2]) < 1e-4
 
 
@@ -325,6 +325,8 @@ PAD = 'pad_size_divisor=32, mean=[1.0] * 3, '
          r'pipeline\[1\] \(LoadImage\): to_float32=True cannot be taken over: False can'),
         ("dict(type='LoadImageFromFile', imdecode_backend='pillow')",
          r"\(LoadImageFromFile\): imdecode_backend='pillow' cannot be taken over: 'cv2' can"),
+        ("dict(type='Resize', scale=40, backend='pillow', interpolation='area')",
+         r"\(Resize\): interpolation='area' cannot be taken over: 'nearest' or "),
         ("dict(type='RandomFlip', prob=0.5)", r'\(RandomFlip\) cannot be taken over'),
     ],
 )  # fmt: skip

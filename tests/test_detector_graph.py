@@ -278,7 +278,13 @@ def test_suppression_is_the_same_everywhere(tmp_path):
         ),
         (
             'mask-rcnn_fpn',
-            {'roi_head.bbox_head.loss_cls': {'_delete_': True, 'type': 'SeesawLoss', 'num_classes': 3}},
+            {
+                'roi_head.bbox_head.loss_cls': {
+                    '_delete_': True,
+                    'type': 'SeesawLoss',
+                    'num_classes': 3,
+                }
+            },
             r'^model.roi_head.bbox_head.loss_cls.type=SeesawLoss: ',
         ),
         (

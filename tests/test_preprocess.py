@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 
+import coco_sets
 import cv2
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from mmengine.dataset import pseudo_collate
 from networks import as_trained, deviation
 from people import make_people, write_people_config
 from programs import load_tool
-from students import DIGITS, VIT
+from students import DIGITS, LEVIT, VIT
 from torch import nn
 from torch.nn import functional
 
@@ -161,7 +162,7 @@ def test_outputs_are_those_of_pipeline_and_model(kind, photographs, tmp_path):
         got = network(network.read(photographs))
         assert deviation(got, want) < 1e-4
         assert kind == 're-ID' or got.argmax(1).tolist() == [int(label) for label in labels]
-        one = network(network.read([cv2.imread(str(photographs[1]))]))  # an array as OpenCV's
+        one = network(network.read(cv2.imread(str(photographs[1]))))
         assert deviation(one, want[1:2]) < 1e-4
 
 
@@ -198,8 +199,10 @@ def by_hand(pixels):
 HERE = [name for name in runtime.RUNTIMES if shutil.which('g++') or name != 'inductor']
 
 
-@pytest.mark.parametrize('name', HERE)
-@pytest.mark.parametrize('any_size', [False, True])
+@pytest.mark.parametrize(
+    ('name', 'any_size'),
+    [*((name, False) for name in HERE), ('openvino', True), ('onnxruntime', True)],
+)
 @torch.no_grad()
 def test_each_runtime_takes_pixels(name, any_size, tmp_path):
     """Batches of any number; with any size also photographs that stay as large as they are."""
@@ -286,6 +289,26 @@ def test_models_by_name_take_pixels_of_their_size(photographs):
         source.preprocessing.read(photographs)
 
 
+@torch.no_grad()
+def test_parts_of_detectors_take_pixels_of_their_size(photographs, tmp_path):
+    config = coco_sets.write_config(tmp_path / 'small.py', tmp_path / 'nowhere')
+    config.write_text(
+        f"{config.read_text()}\nmodel.update(backbone=dict(type='effvit_mm.LeViT', arch={LEVIT}, "
+        'out_indices=(0, 1, 2)),\n'
+        "    neck=dict(type='FPN', in_channels=[8, 16, 24], out_channels=8, num_outs=3),\n"
+        "    data_preprocessor=dict(type='DetDataPreprocessor', mean=[120.0, 110.0, 100.0],\n"
+        '    std=[60.0, 55.0, 50.0], bgr_to_rgb=True, pad_size_divisor=32))\n'
+    )
+    source = load_network(str(config), preprocess=True).network
+    assert source.normalisation['order'] == 'RGB'
+    pixels = torch.from_numpy(photograph((64, 96)))[None]
+    mean, std = (torch.tensor(source.normalisation[key]) for key in ('mean', 'std'))
+    images = ((pixels.flip(3) - mean) / std).permute(0, 3, 1, 2)
+    assert deviation(source(pixels), source.network.extract_feat(images)) < 1e-5
+    with pytest.raises(ConfigError, match='nothing says how photographs become as large'):
+        source.preprocessing.read(photographs)
+
+
 @pytest.mark.parametrize(
     'crop', ["dict(type='CenterCrop', crop_size=(30, 50))", "dict(type='Resize', scale=(30, 50))"]
 )
@@ -315,6 +338,8 @@ PAD = 'pad_size_divisor=32, mean=[1.0] * 3, '
          r'pipeline\[1\] \(LoadImage\): to_float32=True cannot be taken over: False can'),
         ("dict(type='LoadImageFromFile', imdecode_backend='pillow')",
          r"\(LoadImageFromFile\): imdecode_backend='pillow' cannot be taken over: 'cv2' can"),
+        ("dict(type='Resize', scale=40, backend='pillow', interpolation='area')",
+         r"\(Resize\): interpolation='area' cannot be taken over: 'nearest' or "),
         ("dict(type='RandomFlip', prob=0.5)", r'\(RandomFlip\) cannot be taken over'),
     ],
 )  # fmt: skip

@@ -15,6 +15,7 @@ from mmpretrain.datasets.transforms import ResizeEdge as ResizeEdgeTransform
 from torch import nn
 
 from ..errors import ConfigError
+from ..openmm.config.building import building
 from ..openmm.datasets.transforms import LoadImage
 from ..openmm.trained import build_transforms
 from ..runtime.pixels import (
@@ -27,10 +28,11 @@ from ..runtime.pixels import (
     Step,
 )
 
+# Values of options with which transforms can be taken over.
 READS = {'to_float32': (False,), 'color_type': ('color',), 'imdecode_backend': ('cv2',)}
 BACKENDS = {'backend': tuple(INTERPOLATIONS)}
-# Of each transform that can be taken over, the values of its options that can, and the step that it
-# becomes; none of those that read a file or pack what they are given.
+# Of each transform these values, and the step that it becomes: None of those that read a file or
+# pack what they are given.
 TAKEN_OVER = {
     LoadImage: (READS, lambda step: None),
     transforms.LoadImageFromFile: (READS, lambda step: None),
@@ -62,7 +64,8 @@ def find_preprocessing(
     Raises:
         ConfigError: The config has no test pipeline, or a step that cannot be taken over.
     """
-    pipeline = build_transforms(cfg)
+    with building(cfg, 'test_dataloader'):
+        pipeline = build_transforms(cfg)
     steps = [_taken_over(number, step) for number, step in enumerate(pipeline)]
     taken = Preprocessing(tuple(step for step in steps if step is not None))
     rest = Compose(
@@ -72,14 +75,15 @@ def find_preprocessing(
     for size in PHOTOGRAPHS:
         image = generator.integers(0, 256, (*size, 3), dtype=np.uint8)
         want = rest({'img': image, 'img_shape': size, 'ori_shape': size})['inputs']
-        got = taken.read([image])
-        if not torch.equal(got[0].permute(2, 0, 1), want):
+        pixels = taken.read(image)
+        if not torch.equal(pixels[0].permute(2, 0, 1), want):
             raise ConfigError(
                 '--preprocess: the steps of test_dataloader.dataset.pipeline do not give its '
                 f'pixels for an image of {size[0]} x {size[1]}: another version of mmcv is needed'
             )
-        inputs = model.data_preprocessor({'inputs': want[None]}, False)['inputs']
-        if inputs.shape != (got := normalise(got)).shape or not torch.allclose(inputs, got):
+        want = model.data_preprocessor({'inputs': want[None]}, False)['inputs']
+        got = normalise(pixels)
+        if want.shape != got.shape or not torch.allclose(want, got):
             raise ConfigError(
                 f'--preprocess: the data preprocessor ({type(model.data_preprocessor).__name__}) '
                 'does more than order of channels, mean and deviation: it cannot be taken over'
@@ -93,8 +97,10 @@ def _taken_over(number: int, step: Any) -> Step | None:
     if type(step) not in TAKEN_OVER:
         known = ', '.join(sorted(cls.__name__ for cls in TAKEN_OVER))
         raise ConfigError(f'--preprocess: {name} cannot be taken over: {known} can')
-    needed, convert = TAKEN_OVER[type(step)]
-    for key, values in needed.items():
+    allowed, convert = TAKEN_OVER[type(step)]
+    if (backend := getattr(step, 'backend', None)) in INTERPOLATIONS:
+        allowed = {**allowed, 'interpolation': INTERPOLATIONS[backend]}
+    for key, values in allowed.items():
         if getattr(step, key) not in values:
             text = ' or '.join(map(repr, values))
             raise ConfigError(

@@ -7,7 +7,6 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +15,7 @@ from ..utils.files import check_writable
 from .cache import default_folder, entry_key, find_or_make
 from .graph import Size, check_size, find_shapes, holds_for, need, noise
 from .network import DeployedNetwork
-from .pixels import METADATA_KEY, Preprocessing
+from .pixels import METADATA_KEY, Photograph, Preprocessing
 from .sessions import Session, check_images
 from .table import RUNTIMES
 
@@ -50,12 +49,12 @@ class CompiledNetwork(nn.Module):
             return tensors[0] if len(tensors) == 1 else tuple(tensors)
         return _filled(self.structure, iter(tensors))
 
-    def read(self, photographs: Sequence[str | Path | np.ndarray]) -> Tensor:
+    def read(self, photographs: Photograph | Sequence[Photograph]) -> Tensor:
         """Photographs as a file with its preprocessing takes them, as the test pipeline gives them.
 
         Args:
             photographs: Image files, or arrays as OpenCV reads them: ``(H, W, 3)`` uint8, BGR, of
-                any size.
+                any size; or one of these.
 
         Returns:
             ``(B, H, W, 3)`` uint8, BGR.

@@ -35,12 +35,9 @@ class Layout(NamedTuple):
         return (2, 3) if self.channels == 1 else (1, 2)
 
     def __str__(self) -> str:
-        return f'{_name(self.dtype)}, ({", ".join(map(str, self.shape("B", "HW")))})'
+        shape = ', '.join(map(str, self.shape('B', 'HW')))
+        return f'{str(self.dtype).removeprefix("torch.")}, ({shape})'
 
 
 NORMALISED = Layout(torch.float32, 1)  # as networks take them
 PIXELS = Layout(torch.uint8, 3)  # as OpenCV reads them
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix('torch.')

@@ -20,6 +20,7 @@ from ..errors import ConfigError
 from .graph import need
 
 METADATA_KEY = 'preprocess'
+Photograph = str | Path | np.ndarray
 
 
 class Resize(NamedTuple):
@@ -110,7 +111,7 @@ def resize(
     return np.array(pillow.fromarray(image).resize(size, pillow.Resampling[code]))
 
 
-def _opened(photograph: str | Path | np.ndarray) -> np.ndarray:
+def _opened(photograph: Photograph) -> np.ndarray:
     if not isinstance(photograph, np.ndarray):
         need('cv2')
         from ..utils.images import load_image
@@ -138,7 +139,7 @@ class Preprocessing(NamedTuple):
             image = step(image)
         return image
 
-    def read(self, photographs: Sequence[str | Path | np.ndarray]) -> Tensor:
+    def read(self, photographs: Photograph | Sequence[Photograph]) -> Tensor:
         """Image files, or arrays ``(H, W, 3)`` uint8, BGR, as a batch ``(B, H, W, 3)``.
 
         Raises:
@@ -151,7 +152,9 @@ class Preprocessing(NamedTuple):
                 'preprocessing: nothing says how photographs become as large as the network takes '
                 'them: scale them before, to (B, H, W, 3)'
             )
-        if not len(photographs):
+        if isinstance(photographs, Photograph):
+            photographs = [photographs]
+        if not photographs:
             raise ConfigError('photographs: one or more are needed')
         images = [self(_opened(photograph)) for photograph in photographs]
         sizes = sorted({image.shape[:2] for image in images})

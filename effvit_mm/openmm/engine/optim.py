@@ -37,8 +37,8 @@ class CPUAmpOptimWrapper(OptimWrapper):
         super().__init__(**kwargs)
         if has_bfloat16() is False:  # None is not known
             print_log(
-                'mixed precision: this processor has no bfloat16 instructions, so a step takes two '
-                'to seven times as long as in float32; leave out --amp (docs/performance.md)',
+                'mixed precision: this processor has no bfloat16 instructions, so a step takes '
+                'several times as long as in float32; leave out --amp',
                 'current',
                 logging.WARNING,
             )

@@ -186,10 +186,11 @@ def test_bias_steers_attention(grid):
     halved = randomise(SubsampleAttention(16, 24, 8, grid, None)).eval()
     for module in (same, halved):
         module.relative_position_bias.table.fill_(-100).view(2, *grid)[:, 0, 0] = 0
-    values = same.qkv(x).unflatten(-1, (2, -1))[..., 16:].flatten(-2)
-    torch.testing.assert_close(same(x), same.proj(F.hardswish(values)))
-    values = halved.kv(x[:, ::2, ::2]).unflatten(-1, (2, -1))[..., 8:].flatten(-2)
-    torch.testing.assert_close(halved(x), halved.proj(F.hardswish(values)))
+    tokens, second = x.flatten(1, 2), x[:, ::2, ::2].flatten(1, 2)
+    values = same.qkv(tokens).unflatten(-1, (2, -1))[..., 16:].flatten(-2)
+    torch.testing.assert_close(same(tokens, grid), same.proj(F.hardswish(values)))
+    values = halved.kv(second).unflatten(-1, (2, -1))[..., 8:].flatten(-2)
+    torch.testing.assert_close(halved(tokens, grid), halved.proj(F.hardswish(values)))
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ class ConvNorm(nn.Sequential):
 
 
 class LinearNorm(nn.Module):
-    """Linear layer -> batch norm over all tokens: ``(B, H, W, C) -> (B, H, W, C')``.
+    """Linear layer -> batch norm over all tokens: ``(B, N, C) -> (B, N, C')``.
 
     Args:
         scale: The norm's scale at the start; 0 makes a residual branch an identity.
@@ -124,22 +124,21 @@ class BiasedAttention(nn.Module):
         self.proj = LinearNorm(num_heads * value_dim, out_dim, scale)
 
     def split_heads(self, x: Tensor, *widths: int) -> tuple[Tensor, ...]:
-        """``(B, H, W, heads * sum(widths))`` to one ``(B, heads, H * W, width)`` a width."""
-        heads = x.flatten(1, 2).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        return heads.split(widths, dim=-1)
+        """``(B, N, heads * sum(widths))`` to one ``(B, heads, N, width)`` a width."""
+        parts = x.unflatten(-1, (self.num_heads, -1)).split(widths, dim=-1)
+        return tuple(part.transpose(1, 2) for part in parts)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, query_grid: Size, key_grid: Size) -> Tensor:
-        """Attention of split heads, projected: ``(B, Hq, Wq, out_dim)``."""
+        """Attention of split heads, projected: ``(B, Hq * Wq, out_dim)``."""
         layout = Layout(query_grid, key_grid, 0)
         takes_bias = has(self.mechanism, 'takes_bias')  # may depend on the training mode
         bias = self.relative_position_bias(layout) if takes_bias else None
         x = self.mechanism(q, k, v, layout, bias=bias)  # B heads N value_dim
-        x = x.transpose(1, 2).flatten(2).unflatten(1, query_grid)
-        return self.proj(F.hardswish(x))
+        return self.proj(F.hardswish(x.transpose(1, 2).flatten(2)))
 
 
 class Attention(BiasedAttention):
-    """Attention among the tokens of a map: ``(B, H, W, C) -> (B, H, W, C)``."""
+    """Attention among the tokens of a map: ``(B, H * W, C) -> (B, H * W, C)``."""
 
     def __init__(
         self, dim: int, num_heads: int, key_dim: int, grid: Size, attention: Mapping | None
@@ -148,8 +147,7 @@ class Attention(BiasedAttention):
         super().__init__(dim, num_heads, key_dim, value_dim, grid, attention, stride=1, scale=0.0)
         self.qkv = LinearNorm(dim, num_heads * (2 * key_dim + value_dim))
 
-    def forward(self, x: Tensor) -> Tensor:
-        grid = tuple(x.shape[1:3])
+    def forward(self, x: Tensor, grid: Size) -> Tensor:
         q, k, v = self.split_heads(self.qkv(x), self.key_dim, self.key_dim, self.value_dim)
         return self.attend(q, k, v, grid, grid)
 
@@ -157,7 +155,7 @@ class Attention(BiasedAttention):
 class SubsampleAttention(BiasedAttention):
     """Every second token of every second row asks the whole map; there is no residual.
 
-    ``(B, H, W, C) -> (B, ceil(H/2), ceil(W/2), out_dim)``, with C / key_dim heads.
+    ``(B, H * W, C) -> (B, ceil(H/2) * ceil(W/2), out_dim)``, with C / key_dim heads.
     """
 
     def __init__(
@@ -168,16 +166,16 @@ class SubsampleAttention(BiasedAttention):
         self.kv = LinearNorm(dim, heads * (key_dim + value_dim))
         self.q = LinearNorm(dim, heads * key_dim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, grid: Size) -> Tensor:
         # The projection would copy it all the same, and torch.export would ask for its strides.
-        asking = x[:, ::2, ::2].contiguous()
-        (q,) = self.split_heads(self.q(asking), self.key_dim)
+        asking = x.unflatten(1, grid)[:, ::2, ::2].contiguous()
+        (q,) = self.split_heads(self.q(asking.flatten(1, 2)), self.key_dim)
         k, v = self.split_heads(self.kv(x), self.key_dim, self.value_dim)
-        return self.attend(q, k, v, tuple(asking.shape[1:3]), tuple(x.shape[1:3]))
+        return self.attend(q, k, v, tuple(asking.shape[1:3]), grid)
 
 
 class MLP(nn.Module):
-    """Two linear layers with Hardswish between: ``(B, H, W, C) -> (B, H, W, C)``."""
+    """Two linear layers with Hardswish between: ``(B, N, C) -> (B, N, C)``."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -203,10 +201,13 @@ class LeViTBlock(nn.Module):
         self.residual = attn.stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.permute(0, 2, 3, 1)
-        x = x + self.drop_path(self.attn(x)) if self.residual else self.attn(x)
+        grid = tuple(x.shape[2:])
+        x = x.flatten(2).transpose(1, 2)  # a view; runtimes add tokens faster than maps
+        x = x + self.drop_path(self.attn(x, grid)) if self.residual else self.attn(x, grid)
         x = x + self.drop_path(self.mlp(x))
-        return x.permute(0, 3, 1, 2)
+        if not self.residual:
+            grid = tuple((side + 1) // 2 for side in grid)  # no negatives: ONNX rounds to zero
+        return x.transpose(1, 2).unflatten(2, grid)
 
 
 # The paper's table 4: widths, heads and blocks of the three stages; width of a head's keys.

@@ -190,7 +190,7 @@ def test_a_runtime_finds_the_same_boxes(trained, tested, with_masks, tmp_path, m
     photo = noise_photo(96, 128)
     (expected,) = with_masks(photo, score_thr=0.0, masks=True)
     compiled = copy.deepcopy(with_masks)
-    compile_model(compiled.model, 'openvino')
+    compile_model(compiled.detector.model, 'openvino')
     (found,) = compiled(photo, score_thr=0.0, masks=True)
     assert_same(found, expected, atol=1e-3)
     assert np.mean(found['masks'] != expected['masks']) < 1e-3
@@ -201,9 +201,10 @@ def noise_photo(height, width):
 
 
 def test_images_of_one_size_share_a_batch_and_no_others(trained, detector, monkeypatch):
-    batches, step = [], detector.model.test_step
+    model = detector.detector.model
+    batches, step = [], model.test_step
     monkeypatch.setattr(
-        detector.model, 'test_step', lambda data: batches.append(len(data['inputs'])) or step(data)
+        model, 'test_step', lambda data: batches.append(len(data['inputs'])) or step(data)
     )
     order = [0, 2, 0, 1, 3]
     detector([images(trained)[index] for index in order], batch_size=2)
@@ -217,7 +218,7 @@ def test_the_deployed_form_has_no_norms_and_the_same_boxes(trained, detector, te
     plain = effvit_mm.DetInferencer(
         trained / 'config.py', trained / 'c.pth', device='cpu', deploy=False
     )
-    assert norms(detector.model) < norms(plain.model)
+    assert norms(detector.detector.model) < norms(plain.detector.model)
     (result,) = plain(images(trained)[0], score_thr=0.0)
     assert_same(result, tested[0], atol=1e-6)
 

@@ -3,7 +3,8 @@
 
 Writes to DIR: detections.jsonl (a line for each image or frame), the images with what was found in
 them under pictures/, and the videos under videos/. Example: ``python tools/detect.py
-CONFIG epoch_18.pth photo.jpg folder clip.mp4 --out found``
+CONFIG epoch_18.pth photo.jpg folder clip.mp4 --out found``, or ``detector.onnx`` alone for the
+first two.
 """
 
 import argparse
@@ -18,9 +19,16 @@ def make_parser() -> argparse.ArgumentParser:
     from effvit_mm.openmm.cli import Parser, add_cfg_options, add_runtime, add_trust_checkpoint
 
     parser = Parser(prog='detect.py', description=__doc__.split('\n')[0])
-    parser.add_argument('config', help='config of the detector')
-    parser.add_argument('checkpoint', help='its weights: .pth or .safetensors')
-    parser.add_argument('inputs', nargs='+', metavar='INPUT', help='images, folders, videos')
+    parser.add_argument(
+        'model', help='config of the detector; or a file of export.py --part detector'
+    )
+    parser.add_argument(
+        'inputs',
+        nargs='+',
+        metavar='INPUT',
+        help='images, folders, videos; in front of them the weights of a config: .pth or '
+        '.safetensors',
+    )
     parser.add_argument('--out', required=True, metavar='DIR', help='folder of the results')
     parser.add_argument('--score-thr', type=float, default=0.3, help='least score (0.3)')
     parser.add_argument('--batch-size', type=int, default=1, help='images of a batch (1)')
@@ -37,19 +45,28 @@ def make_parser() -> argparse.ArgumentParser:
 
 def work(args: argparse.Namespace, session) -> None:
     """Detect and write."""
+    from effvit_mm.errors import ConfigError
     from effvit_mm.inference import DetInferencer
     from effvit_mm.inference.inputs import find_images
     from effvit_mm.inference.output import detect_into, to_json
     from effvit_mm.openmm.cli import runtime_arguments
+    from effvit_mm.runtime.exported_detector import is_exported
     from effvit_mm.utils.files import check_writable, written_atomically
 
     runtime = runtime_arguments(args)
-    out = Path(args.out)
-    inputs = find_images(args.inputs)  # before the model is built: a wrong name ends at once
+    out, names, checkpoint = Path(args.out), args.inputs, None
+    if not is_exported(args.model):
+        checkpoint, *names = names
+        if not names:
+            raise ConfigError(
+                f'{checkpoint}: after the weights of {args.model} images, folders or videos are '
+                'needed'
+            )
+    inputs = find_images(names)  # before the model is built: a wrong name ends at once
     check_writable(out, '--out')
     detector = DetInferencer(
-        args.config,
-        args.checkpoint,
+        args.model,
+        checkpoint,
         device=args.device,
         deploy=not args.no_deploy,
         cfg_options=args.cfg_options,

@@ -11,20 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from mmengine.dataset import pseudo_collate
 from rich.console import Console
 from rich.progress import track
 
-from ..deploy import switch_modules
-from ..errors import ConfigError, DataError
-from ..openmm.compiling import compile_model
-from ..openmm.config.building import one_line
-from ..openmm.config.loading import load_config
-from ..openmm.trained import build_detector, build_pipeline, find_device, find_labels, load_trained
-from ..runtime import check_runtime
+from ..errors import ConfigError
+from ..runtime.exported_detector import Objects, best, is_exported
 from ..utils.images import load_image
 from ..visualization.pictures import draw_objects
+from .detectors import Detector, FileDetector, TrainedDetector
 from .inputs import Image, Input, Video, find_images
 
 Result = dict[str, Any]
@@ -35,8 +29,9 @@ class DetInferencer:
     """Objects in images, by a trained detector; the data set need not be there.
 
     Args:
-        config: Config file of the detector.
-        checkpoint: Its weights: ``.pth`` or ``.safetensors``.
+        config: Config file of the detector; or a file of ``export.py --part detector``, ``.onnx``
+            or ``.xml``, which needs nothing else: no checkpoint, no mmdet.
+        checkpoint: The config's weights: ``.pth`` or ``.safetensors``.
         device: ``'cpu'``, ``'cuda:0'``; None takes CUDA where there is one.
         deploy: Run the form that ``switch_to_deploy()`` makes: the same results, faster.
         cfg_options: ``key=value`` overrides of the config.
@@ -44,7 +39,7 @@ class DetInferencer:
             carries.
         runtime: Compute the deployed network by another runtime on the CPU: ``'openvino'``,
             ``'onnxruntime'``, ``'inductor'``. It is compiled for the images' sizes as they come,
-            and kept: see :func:`effvit_mm.compile`.
+            and kept: see :func:`effvit_mm.compile`. Of an exported file: by its suffix.
         precision: Of the runtime: ``'fp32'``, or ``'bf16'``.
         runtime_options: The runtime's own, by its own names.
 
@@ -52,7 +47,8 @@ class DetInferencer:
         classes: Names of the classes: of the checkpoint, else of the config, else numbers.
 
     Raises:
-        ConfigError: The config or the device cannot be used.
+        ConfigError: The config or the device cannot be used, or an argument is of no use for a
+            file.
         CheckpointError: The checkpoint cannot be read, or is of another model.
 
     Example::
@@ -65,7 +61,7 @@ class DetInferencer:
     def __init__(
         self,
         config: str | Path,
-        checkpoint: str | Path,
+        checkpoint: str | Path | None = None,
         *,
         device: str | None = None,
         deploy: bool = True,
@@ -75,21 +71,20 @@ class DetInferencer:
         precision: str = 'fp32',
         runtime_options: Mapping[str, Any] | None = None,
     ) -> None:
-        if runtime is not None:
-            check_runtime(runtime, precision, runtime_options)
-            device = device or 'cpu'
-        self.device = find_device(device)
-        cfg = load_config(str(config), cfg_options)
-        self.model = build_detector(cfg, str(config))
-        meta = load_trained(self.model, checkpoint, trust_checkpoint)
-        self.classes, self.palette = find_labels(cfg, meta, self.model)
-        self._read, self._prepare = build_pipeline(cfg)
-        self.model.eval()
-        if runtime is not None:
-            compile_model(self.model, runtime, precision, runtime_options)
-        elif deploy:
-            switch_modules(self.model)
-        self.model.to(self.device)
+        running = runtime, precision, runtime_options
+        self.detector: Detector
+        if is_exported(config):
+            told = {'checkpoint': checkpoint, 'cfg_options': cfg_options, 'device': device}
+            for name, value in told.items():
+                if value and value != 'cpu':
+                    raise ConfigError(f'{name}={value!r}: {config} is a file and takes none')
+            self.detector = FileDetector(config, *running)
+        elif checkpoint is None:
+            raise ConfigError(f'checkpoint is missing: {config} is a config without weights')
+        else:
+            options = device, deploy, cfg_options, trust_checkpoint
+            self.detector = TrainedDetector(config, checkpoint, *options, *running)
+        self.classes = self.detector.classes
 
     def __call__(
         self,
@@ -157,57 +152,33 @@ class DetInferencer:
     def _run(
         self, images: Iterable[Image], batch_size: int, score_thr: float
     ) -> Iterator[tuple[Image, Result]]:
-        batch: list[tuple[Image, dict]] = []
+        batch: list[tuple[Image, Any]] = []
         for image in images:
-            data = self._load(image)
-            if batch and (
-                len(batch) == batch_size or data['inputs'].shape != batch[0][1]['inputs'].shape
-            ):
+            loaded = self.detector.load(image)
+            shape = self.detector.shape(loaded)
+            if batch and (len(batch) == batch_size or shape != self.detector.shape(batch[0][1])):
                 yield from self._detect(batch, score_thr)
                 batch = []
-            batch.append((image, data))
+            batch.append((image, loaded))
         if batch:
             yield from self._detect(batch, score_thr)
 
-    def _load(self, image: Image) -> dict:
-        """One image as the network's data preprocessor takes it."""
-        if image.array is not None:
-            from mmdet.datasets.transforms import LoadImageFromNDArray
-
-            read = LoadImageFromNDArray(to_float32=self._read.to_float32)
-            results = read({'img': image.array})
-        else:
-            try:
-                results = self._read({'img_path': str(image.path)})
-            except DataError:
-                raise
-            except Exception as error:  # loaders of others raise what their backends do
-                raise DataError(f'image {image.path} cannot be read: {one_line(error)}') from error
-        results['img_id'] = 0
-        return self._prepare(results)
-
     def _detect(
-        self, batch: Sequence[tuple[Image, dict]], score_thr: float
+        self, batch: Sequence[tuple[Image, Any]], score_thr: float
     ) -> Iterator[tuple[Image, Result]]:
-        with torch.no_grad():
-            samples = self.model.test_step(pseudo_collate([data for _, data in batch]))
-        for (image, _), sample in zip(batch, samples, strict=True):
-            yield image, self._result(image, sample, score_thr)
+        found = self.detector.find([loaded for _, loaded in batch])
+        for (image, _), objects in zip(batch, found, strict=True):
+            yield image, self._result(image, best(objects, score_thr))
 
-    def _result(self, image: Image, sample, score_thr: float) -> Result:
-        objects = sample.pred_instances
-        objects = objects[objects.scores >= score_thr].cpu()
+    def _result(self, image: Image, objects: Objects) -> Result:
         result = {
             'image': None if image.path is None else str(image.path),
             'frame': image.frame,
-            'size': tuple(map(int, sample.ori_shape)),
-            'boxes': objects.bboxes.numpy(),
-            'scores': objects.scores.numpy(),
-            'labels': objects.labels.numpy(),
+            **objects._asdict(),
             'names': [self.classes[label] for label in objects.labels.tolist()],
         }
-        if 'masks' in objects:
-            result['masks'] = np.asarray(objects.masks, dtype=bool)
+        if objects.masks is None:
+            del result['masks']
         return result
 
     def draw(self, image: Image | str | Path | np.ndarray, result: Result) -> np.ndarray:
@@ -215,6 +186,7 @@ class DetInferencer:
         if isinstance(image, Image):
             image = image.path if image.array is None else image.array
         array = image if isinstance(image, np.ndarray) else load_image(image)
+        palette = self.detector.palette
         picture = draw_objects(
             np.ascontiguousarray(array[..., ::-1]),
             result['boxes'],
@@ -222,7 +194,7 @@ class DetInferencer:
             result['scores'],
             result.get('masks'),
             self.classes,
-            self.palette if isinstance(self.palette, list | tuple) else None,
+            palette if isinstance(palette, list | tuple) else None,
             min_side=1,
         )
         return np.ascontiguousarray(picture[..., ::-1])

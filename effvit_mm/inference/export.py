@@ -19,11 +19,13 @@ from ..openmm.trained import (
     build_classifier,
     build_detector,
     build_reid,
+    find_labels,
     load_trained,
     test_dataset,
 )
 from ..runtime import DeployedNetwork, Preprocessing
-from .preprocessing import find_preprocessing
+from ..runtime.exported_detector import METADATA_KEY, AboutDetector
+from .preprocessing import find_placing, find_preprocessing
 
 PARTS = ('whole', 'backbone', 'neck', 'detector')
 
@@ -126,8 +128,7 @@ def _configured(
         raise ConfigError(f'--part whole: {config} is a detector: detector, neck or backbone')
     if part in ('neck', 'detector') and whole is not None:
         raise ConfigError(f'--part {part}: {config} is no detector')
-    if checkpoint is not None:
-        load_trained(model, checkpoint, trust)
+    meta = {} if checkpoint is None else load_trained(model, checkpoint, trust)
     if part == 'backbone':
         module, outputs, method = model.backbone, 'map', 'forward'
     elif part == 'neck':
@@ -137,14 +138,18 @@ def _configured(
         outputs, method = module.output_names, 'forward'
     else:
         module, outputs, method = model, whole, 'forward'
-    normalisation, preprocessing = _normalisation(model), None
+    normalisation, preprocessing, about = _normalisation(model), None, {}
+    if part == 'detector':
+        placing = find_placing(cfg, model, normalisation)
+        classes = find_labels(cfg, meta, model).classes
+        about[METADATA_KEY] = AboutDetector(classes, placing).to_json()
     if preprocess:
         detects = whole is None
         preprocessing = (
             Preprocessing() if detects else find_preprocessing(cfg, model, normalisation)
         )
     size = size or image_size(cfg)
-    described = Path(config).stem, outputs, size, normalisation, method, preprocessing
+    described = Path(config).stem, outputs, size, normalisation, method, preprocessing, about
     return LoadedNetwork(DeployedNetwork(module, *described), cfg, model)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmcv import transforms
+from mmdet.datasets.transforms import PackDetInputs
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmpretrain.datasets.transforms import PackInputs
@@ -18,6 +19,7 @@ from ..errors import ConfigError
 from ..openmm.config.building import building
 from ..openmm.datasets.transforms import LoadImage
 from ..openmm.trained import build_transforms
+from ..runtime.exported_detector import Placing
 from ..runtime.pixels import (
     INTERPOLATIONS,
     CenterCrop,
@@ -47,6 +49,8 @@ TAKEN_OVER = {
     transforms.CenterCrop: ({'auto_pad': (False,)}, lambda step: CenterCrop(*step.crop_size)),
     PackInputs: ({}, lambda step: None),
 }
+# Of a detector's test pipeline: what neither moves nor changes a pixel.
+PLACED_AS_THEY_ARE = (transforms.LoadImageFromFile, transforms.LoadAnnotations, PackDetInputs)
 # Height and width of photographs to compare on: wider, taller, smaller than a network's images.
 PHOTOGRAPHS = ((480, 641), (655, 482), (13, 19))
 
@@ -108,3 +112,29 @@ def _taken_over(number: int, step: Any) -> Step | None:
                 'can'
             )
     return convert(step)
+
+
+def find_placing(cfg: Config, model: nn.Module, normalisation: Mapping[str, Any]) -> Placing | None:
+    """How a detector's test pipeline makes its images of photographs.
+
+    Args:
+        cfg: The config of a detector.
+        model: Its model, whose data preprocessor pads after normalising.
+        normalisation: Its ``mean``, ``std`` and ``order``.
+
+    Returns:
+        What a file can say of it; None where there is a transform that cannot be taken over.
+    """
+    mean, std = (np.broadcast_to(normalisation[key], 3) for key in ('mean', 'std'))
+    fill = mean + model.data_preprocessor.pad_value * std
+    if normalisation['order'] == 'RGB':
+        fill = fill[::-1]
+    resizing = None
+    for step in build_transforms(cfg):
+        if isinstance(step, transforms.Resize) and step.scale and step.backend in INTERPOLATIONS:
+            resizing = step.keep_ratio, step.interpolation, step.backend
+        elif isinstance(step, transforms.Pad) and step.padding_mode == 'constant':
+            fill = np.broadcast_to(step.pad_val['img'], 3)
+        elif not isinstance(step, PLACED_AS_THEY_ARE):
+            return None
+    return None if resizing is None else Placing(*resizing, tuple(map(float, fill)))

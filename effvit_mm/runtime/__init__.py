@@ -6,6 +6,7 @@ config and a checkpoint.
 
 from .aoti import PackageSession, export_package
 from .compiled import CompiledNetwork, check_runtime, compile, open_compiled
+from .exported_detector import ExportedDetector
 from .formats import FORMATS, Format
 from .graph import Checked, ExportError, check_target, find_shapes
 from .network import DeployedNetwork
@@ -26,6 +27,7 @@ __all__ = [
     'CompiledNetwork',
     'DeployedNetwork',
     'ExportError',
+    'ExportedDetector',
     'Format',
     'ONNXSession',
     'OpenVINOSession',

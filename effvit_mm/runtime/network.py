@@ -32,6 +32,7 @@ class DeployedNetwork(nn.Module):
         method: Name of the method to call, for networks of OpenMMLab that have several.
         preprocessing: What makes photographs images of the network's size. Where it is given, the
             images are pixels, which are normalised here.
+        about: Further entries of a file's metadata.
 
     Shapes:
         ``(B, 3, H, W)``, normalised, float32; pixels are ``(B, H, W, 3)``, BGR, uint8.
@@ -46,12 +47,13 @@ class DeployedNetwork(nn.Module):
         normalisation: Mapping[str, Any] = IMAGENET,
         method: str = 'forward',
         preprocessing: Preprocessing | None = None,
+        about: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.network, self.method = network, method
         self.title, self.outputs, self.size = title, outputs, size
         self.normalisation = normalisation
-        self.preprocessing = preprocessing
+        self.preprocessing, self.about = preprocessing, dict(about or {})
         self.normalise = nn.Identity() if preprocessing is None else Normalise(normalisation)
         self.eval()
         switch_modules(self)
@@ -84,7 +86,7 @@ class DeployedNetwork(nn.Module):
 
     def metadata(self, least: int | None) -> dict[str, str]:
         """What a file says of itself; ``least`` is the least side of images of any size."""
-        about = {'model': self.title}
+        about = {'model': self.title, **self.about}
         if least is not None:
             about['least_side'] = str(least)
         budgets = token_budgets(self)

@@ -1,0 +1,137 @@
+"""What looks for objects in a batch of images: a detector of mmdet's, or an exported file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from mmengine.dataset import pseudo_collate
+
+from ..deploy import switch_modules
+from ..errors import ConfigError, DataError
+from ..openmm.compiling import compile_model
+from ..openmm.config.building import one_line
+from ..openmm.config.loading import load_config
+from ..openmm.trained import build_detector, build_pipeline, find_device, find_labels, load_trained
+from ..runtime import ExportedDetector, check_runtime
+from ..runtime.exported_detector import Objects, Placed
+from ..utils.images import load_image
+from .inputs import Image
+
+
+class Detector(Protocol):
+    """Images, one by one, and then the objects of several that the network takes in one size.
+
+    Attributes:
+        classes: Names of the classes.
+        palette: Their colours; None where they are not known.
+    """
+
+    classes: tuple[str, ...]
+    palette: Any
+
+    def load(self, image: Image) -> Any:
+        """An image as the network takes it; a DataError for one that cannot be read."""
+
+    def shape(self, loaded: Any) -> Sequence[int]:
+        """Of what was loaded: those of one shape can be looked at together."""
+
+    def find(self, loaded: Sequence[Any]) -> list[Objects]:
+        """The objects of each, whatever their scores."""
+
+
+class TrainedDetector:
+    """A detector of a config and a checkpoint; arguments are those of ``DetInferencer``."""
+
+    def __init__(
+        self,
+        config: str | Path,
+        checkpoint: str | Path,
+        device: str | None,
+        deploy: bool,
+        cfg_options: Sequence[str],
+        trust_checkpoint: bool,
+        runtime: str | None,
+        precision: str,
+        runtime_options: Mapping[str, Any] | None,
+    ) -> None:
+        if runtime is not None:
+            check_runtime(runtime, precision, runtime_options)
+            device = device or 'cpu'
+        device = find_device(device)
+        cfg = load_config(str(config), cfg_options)
+        self.model = build_detector(cfg, str(config))
+        meta = load_trained(self.model, checkpoint, trust_checkpoint)
+        self.classes, self.palette = find_labels(cfg, meta, self.model)
+        self._read, self._prepare = build_pipeline(cfg)
+        self.model.eval()
+        if runtime is not None:
+            compile_model(self.model, runtime, precision, runtime_options)
+        elif deploy:
+            switch_modules(self.model)
+        self.model.to(device)
+
+    def load(self, image: Image) -> dict:
+        """One image as the network's data preprocessor takes it."""
+        if image.array is not None:
+            from mmdet.datasets.transforms import LoadImageFromNDArray
+
+            read = LoadImageFromNDArray(to_float32=self._read.to_float32)
+            results = read({'img': image.array})
+        else:
+            try:
+                results = self._read({'img_path': str(image.path)})
+            except DataError:
+                raise
+            except Exception as error:  # loaders of others raise what their backends do
+                raise DataError(f'image {image.path} cannot be read: {one_line(error)}') from error
+        results['img_id'] = 0
+        return self._prepare(results)
+
+    def shape(self, loaded: dict) -> Sequence[int]:
+        return loaded['inputs'].shape
+
+    @torch.no_grad()
+    def find(self, loaded: Sequence[dict]) -> list[Objects]:
+        return [_of_sample(sample) for sample in self.model.test_step(pseudo_collate(loaded))]
+
+
+def _of_sample(sample: Any) -> Objects:
+    """The objects of one of mmdet's samples."""
+    objects = sample.pred_instances.cpu()
+    masks = np.asarray(objects.masks, dtype=bool) if 'masks' in objects else None
+    arrays = (objects[name].numpy() for name in ('bboxes', 'scores', 'labels'))
+    return Objects(tuple(map(int, sample.ori_shape)), *arrays, masks)
+
+
+class FileDetector:
+    """What ``export.py --part detector`` wrote, in its runtime; mmdet is not needed."""
+
+    palette = None
+
+    def __init__(
+        self,
+        path: str | Path,
+        runtime: str | None,
+        precision: str,
+        runtime_options: Mapping[str, Any] | None,
+    ) -> None:
+        self.detector = ExportedDetector(path, runtime, precision, **(runtime_options or {}))
+        self.classes = self.detector.classes
+
+    def load(self, image: Image) -> Placed:
+        array = load_image(image.path) if image.array is None else image.array
+        try:
+            return self.detector.place(array)
+        except ConfigError as error:
+            name = f'image {image.path}' if image.array is None else 'array'
+            raise DataError(f'{name}: {error}') from error
+
+    def shape(self, loaded: Placed) -> Sequence[int]:
+        return loaded.image.shape
+
+    def find(self, loaded: Sequence[Placed]) -> list[Objects]:
+        return self.detector.find(loaded)

@@ -1,0 +1,212 @@
+"""Whole detectors from their files alone: photographs to what the trained detector finds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import coco_sets
+import cv2
+import numpy as np
+import pytest
+import torch
+from programs import load_tool
+from torch import nn
+from trainer import forget_runs
+
+import effvit_mm
+from effvit_mm import runtime
+from effvit_mm.errors import ConfigError, DataError
+from effvit_mm.inference.export import load_network
+from effvit_mm.openmm.config.loading import load_config
+from effvit_mm.openmm.trained import build_detector
+from effvit_mm.runtime.detections import detection_difference
+from effvit_mm.runtime.exported_detector import AboutDetector, Placing
+
+SIZE = (72, 96)
+CLASSES = ('red', 'white', 'platelet')
+MODEL = """
+channels = [8, 16, 32, 64]
+model.update(
+    backbone=dict(type='mmdet.ResNet', depth=18, base_channels=8, norm_cfg=dict(type='BN')),
+    neck=dict(type='FPN', in_channels=channels, out_channels=8, num_outs=4),
+)
+model['bbox_head']['anchor_generator']['strides'] = [4, 8, 16, 32]
+model['test_cfg'].update(score_thr=0.0, max_per_img=30)
+test_dataloader = dict(
+    dataset=dict(type='effvit_mm.CocoFolder', pipeline=[
+        dict(type='effvit_mm.LoadImage'),
+        dict(type='LoadAnnotations', with_bbox=True),
+        {resize}
+        dict(type='PackDetInputs'),
+    ]),
+)
+"""
+# How a photograph becomes an image, and photographs of which mmdet makes images of that size.
+RESIZES = {
+    'stretched': ("dict(type='Resize', scale=(96, 72), keep_ratio=False),", ((48, 90), (150, 81))),
+    'kept': ("dict(type='Resize', scale=(96, 72), keep_ratio=True),", ((144, 192), (36, 48))),
+    'filled': (
+        "dict(type='Resize', scale=(96, 72), keep_ratio=True), "
+        "dict(type='Pad', size=(96, 72), pad_val=dict(img=(114, 110, 90))),",
+        ((50, 130), (31, 99)),
+    ),
+}
+
+
+def photograph(height, width):
+    """Spots of colour, which detectors of chance weights find things in."""
+    generator = np.random.default_rng(height * width)
+    coarse = generator.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A config for each way of resizing, and one checkpoint for all."""
+    root = tmp_path_factory.mktemp('exported')
+    coco_sets.make_coco(root)
+    text = coco_sets.write_config(root / 'base.py', root).read_text()
+    for name, (resize, _) in RESIZES.items():
+        (root / f'{name}.py').write_text(text + MODEL.replace('{resize}', resize))
+    torch.manual_seed(4)
+    model = build_detector(load_config(str(root / 'kept.py'), []), 'test')
+    for name, parameter in model.named_parameters():
+        if 'retina' in name and name.endswith('weight'):
+            parameter.data.normal_(std=0.1 if 'cls' in name else 0.02)
+        elif 'lateral_convs' in name:  # maps of a size that leaves scores apart
+            parameter.data.mul_(1e-3)
+    meta = {'dataset_meta': {'classes': CLASSES}}
+    torch.save({'state_dict': model.state_dict(), 'meta': meta}, root / 'c.pth')
+    forget_runs()
+    return root
+
+
+# Each way of resizing, its format, and whether pixels are normalised within.
+FILES = {'stretched': ('.onnx', False), 'kept': ('.xml', True), 'filled': ('.onnx', False)}
+
+
+@pytest.fixture(scope='module')
+def files(trained):
+    """The file of a whole detector for each way of resizing."""
+    paths = {}
+    for name, (suffix, preprocess) in FILES.items():
+        network = load_network(
+            str(trained / f'{name}.py'),
+            trained / 'c.pth',
+            'detector',
+            size=SIZE,
+            preprocess=preprocess,
+        ).network
+        paths[name] = trained / f'{name}{suffix}'
+        runtime.FORMATS[{'.onnx': 'onnx', '.xml': 'openvino'}[suffix]].write(
+            network, paths[name], SIZE
+        )
+    return paths
+
+
+def apart(actual, wanted):
+    """How far two lists of results lie apart, boxes within their photographs."""
+    distances = []
+    for found, want in zip(actual, wanted, strict=True):
+        height, width = want['size']
+        want = {**want, 'boxes': want['boxes'].clip(0, [width, height, width, height])}
+        assert found['size'] == want['size'] and len(want['scores']) > 3
+        sides = ([[one[key]] for key in ('boxes', 'scores', 'labels')] for one in (found, want))
+        distances.append(detection_difference(*(list(map(np.array, side)) for side in sides), 0))
+    return max(distances)
+
+
+@pytest.mark.parametrize('name', RESIZES)
+def test_objects_are_those_of_the_trained_detector(name, files, trained, tmp_path):
+    by_file = effvit_mm.DetInferencer(files[name])
+    by_mmdet = effvit_mm.DetInferencer(trained / f'{name}.py', trained / 'c.pth', device='cpu')
+    assert by_file.classes == CLASSES
+    photographs = [photograph(*size) for size in RESIZES[name][1]]
+    file = tmp_path / 'photo.png'
+    cv2.imwrite(str(file), photographs[0])
+    given = [file, *photographs]
+    wanted = by_mmdet(given, score_thr=0)
+    for batch_size in (1, 2):
+        found = by_file(given, batch_size, score_thr=0)
+        assert apart(found, wanted) < 1e-3
+        assert [one['image'] for one in found] == [str(file), None, None]
+    high = by_file(given, score_thr=float(np.median(found[0]['scores'])))
+    assert 0 < len(high[0]['scores']) < len(found[0]['scores'])
+    assert high[0]['names'] == [CLASSES[label] for label in high[0]['labels']]
+
+
+def test_photographs_upright_and_tiny_are_placed_within_the_image():
+    place = Placing(True, 'bilinear', 'cv2', (1.0, 2.0, 3.0))
+    for size, shown in (((192, 144), (72, 54)), ((10, 300), (3, 96)), ((9, 9), (72, 72))):
+        image, there = place(photograph(*size), SIZE)
+        assert image.shape == (*SIZE, 3) and there == shown
+        assert (image[shown[0] :] == (1, 2, 3)).all() and (image[:, shown[1] :] == (1, 2, 3)).all()
+    with pytest.raises(ConfigError, match='photograph of 2 x 900 pixels: within 72 x 96'):
+        place(photograph(2, 900), SIZE)
+
+
+def test_the_tool_and_python_without_openmmlab(trained, files, tmp_path, capsys):
+    path = files['stretched']
+    cv2.imwrite(str(tmp_path / 'a.png'), photograph(60, 80))
+    detect = load_tool('detect')
+    arguments = ['--out', str(tmp_path / 'found'), '--score-thr', '0']
+    assert detect.main([str(path), str(tmp_path / 'a.png'), *arguments]) == 0
+    (line,) = (tmp_path / 'found' / 'detections.jsonl').read_text().splitlines()
+    code = (
+        'import sys, cv2\n'
+        "for name in ('mmengine', 'mmcv', 'mmdet', 'mmpretrain'): sys.modules[name] = None\n"
+        'from effvit_mm.runtime import ExportedDetector\n'
+        f'(found,) = ExportedDetector({str(path)!r})([cv2.imread({str(tmp_path / "a.png")!r})])\n'
+        'print(found.boxes.tolist())\n'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(json.loads(done.stdout), json.loads(line)['boxes'], atol=1e-4)
+
+    cv2.imwrite(str(tmp_path / 'thin.png'), photograph(1, 900))
+    capsys.readouterr()
+    for given, message in (
+        ([str(trained / 'kept.py'), str(trained / 'c.pth')], 'images, folders or videos are'),
+        (
+            [str(files['kept']), str(tmp_path / 'thin.png')],
+            'thin.png: photograph of 1 x 900 pixels',
+        ),
+    ):
+        assert detect.main([*given, *arguments]) == 2
+        (error,) = capsys.readouterr().err.strip().splitlines()
+        assert message in error
+
+
+def test_what_a_file_has_no_use_for(trained, files, tmp_path):
+    path = files['kept']
+    for options in ({'checkpoint': 'c.pth'}, {'cfg_options': ['a=1']}, {'device': 'cuda:0'}):
+        (name,) = options
+        with pytest.raises(ConfigError, match=f'^{name}=.*kept.xml is a file and takes none'):
+            effvit_mm.DetInferencer(path, **options)
+    with pytest.raises(ConfigError, match='checkpoint is missing'):
+        effvit_mm.DetInferencer(trained / 'kept.py')
+    network = runtime.DeployedNetwork(nn.Conv2d(3, 4, 1), outputs='map')
+    runtime.export_openvino(network, tmp_path / 'maps.xml', (64, 64))
+    with pytest.raises(ConfigError, match=r'maps\.xml: no whole detector of this version'):
+        effvit_mm.DetInferencer(tmp_path / 'maps.xml')
+    for text in ('{}', '[]', '{"classes": ["a"], "placing": {"turn": 1}}'):
+        with pytest.raises(ConfigError, match=r'detector: .* is not known here'):
+            AboutDetector.from_json(text)
+
+
+def test_steps_that_are_not_known(trained, tmp_path):
+    """A flip, say: such a file can be opened as a network, but not be given photographs."""
+    text = (trained / 'kept.py').read_text()
+    flipped = text.replace("dict(type='PackDetInputs')", "dict(type='RandomFlip', prob=0.5), PACK")
+    config = tmp_path / 'flip.py'
+    config.write_text(flipped.replace('PACK', "dict(type='PackDetInputs')"))
+    about = load_network(str(config), trained / 'c.pth', 'detector', size=SIZE).network.about
+    assert AboutDetector.from_json(about['detector']) == AboutDetector(CLASSES, None)
+
+
+def test_unreadable_images_are_named(files, tmp_path):
+    (tmp_path / 'broken.jpg').write_bytes(b'no image')
+    with pytest.raises(DataError, match=r'broken\.jpg'):
+        effvit_mm.DetInferencer(files['kept'])(tmp_path / 'broken.jpg')

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from ..errors import ConfigError
-from ..runtime.exported_detector import Objects, best, is_exported
+from ..runtime.exported_detector import Objects, is_exported
 from ..utils.images import load_image
 from ..visualization.pictures import draw_objects
+from .batches import check_batch_size, in_batches, open_images
 from .detectors import Detector, FileDetector, TrainedDetector
-from .inputs import Image, Input, Video, find_images
+from .inputs import Image, Input
 
 Result = dict[str, Any]
 SCORE_THRESHOLD = 0.3
@@ -136,39 +135,20 @@ class DetInferencer:
         share a batch only where the network gets them in one size, so that no result depends on
         what else is in the batch.
         """
-        if batch_size < 1:
-            raise ConfigError(f'batch_size={batch_size}: 1 or more is needed')
+        check_batch_size(batch_size)
         if not 0 <= score_thr <= 1:
             raise ConfigError(f'score_thr={score_thr}: a number from 0 to 1 is needed')
-        files = find_images(inputs)
-        images = _frames(files)
-        if progress:
-            total = sum(file.frames if isinstance(file, Video) else 1 for file in files)
-            console = Console(stderr=True)
-            hidden = not console.is_terminal
-            images = track(images, 'detecting', total or None, console=console, disable=hidden)
+        images = open_images(inputs, progress, 'detecting')
         return self._run(images, batch_size, score_thr)
 
     def _run(
         self, images: Iterable[Image], batch_size: int, score_thr: float
     ) -> Iterator[tuple[Image, Result]]:
-        batch: list[tuple[Image, Any]] = []
-        for image in images:
-            loaded = self.detector.load(image)
-            shape = self.detector.shape(loaded)
-            if batch and (len(batch) == batch_size or shape != self.detector.shape(batch[0][1])):
-                yield from self._detect(batch, score_thr)
-                batch = []
-            batch.append((image, loaded))
-        if batch:
-            yield from self._detect(batch, score_thr)
-
-    def _detect(
-        self, batch: Sequence[tuple[Image, Any]], score_thr: float
-    ) -> Iterator[tuple[Image, Result]]:
-        found = self.detector.find([loaded for _, loaded in batch])
-        for (image, _), objects in zip(batch, found, strict=True):
-            yield image, self._result(image, best(objects, score_thr))
+        detector = self.detector
+        for batch in in_batches(images, detector.load, detector.shape, batch_size):
+            found = detector.find([loaded for _, loaded in batch], score_thr)
+            for (image, _), objects in zip(batch, found, strict=True):
+                yield image, self._result(image, objects)
 
     def _result(self, image: Image, objects: Objects) -> Result:
         result = {
@@ -198,11 +178,3 @@ class DetInferencer:
             min_side=1,
         )
         return np.ascontiguousarray(picture[..., ::-1])
-
-
-def _frames(files: Iterable[Image | Video]) -> Iterator[Image]:
-    for file in files:
-        if isinstance(file, Video):
-            yield from file
-        else:
-            yield file

@@ -39,8 +39,8 @@ class Detector(Protocol):
     def shape(self, loaded: Any) -> Sequence[int]:
         """Of what was loaded: those of one shape can be looked at together."""
 
-    def find(self, loaded: Sequence[Any]) -> list[Objects]:
-        """The objects of each, whatever their scores."""
+    def find(self, loaded: Sequence[Any], score_thr: float) -> list[Objects]:
+        """The objects of each that score this much or more."""
 
 
 class TrainedDetector:
@@ -95,13 +95,15 @@ class TrainedDetector:
         return loaded['inputs'].shape
 
     @torch.no_grad()
-    def find(self, loaded: Sequence[dict]) -> list[Objects]:
-        return [_of_sample(sample) for sample in self.model.test_step(pseudo_collate(loaded))]
+    def find(self, loaded: Sequence[dict], score_thr: float) -> list[Objects]:
+        samples = self.model.test_step(pseudo_collate(loaded))
+        return [_of_sample(sample, score_thr) for sample in samples]
 
 
-def _of_sample(sample: Any) -> Objects:
+def _of_sample(sample: Any, score_thr: float) -> Objects:
     """The objects of one of mmdet's samples."""
-    objects = sample.pred_instances.cpu()
+    objects = sample.pred_instances
+    objects = objects[objects.scores >= score_thr].cpu()
     masks = np.asarray(objects.masks, dtype=bool) if 'masks' in objects else None
     arrays = (objects[name].numpy() for name in ('bboxes', 'scores', 'labels'))
     return Objects(tuple(map(int, sample.ori_shape)), *arrays, masks)
@@ -133,5 +135,5 @@ class FileDetector:
     def shape(self, loaded: Placed) -> Sequence[int]:
         return loaded.image.shape
 
-    def find(self, loaded: Sequence[Placed]) -> list[Objects]:
-        return self.detector.find(loaded)
+    def find(self, loaded: Sequence[Placed], score_thr: float) -> list[Objects]:
+        return self.detector.find(loaded, score_thr)

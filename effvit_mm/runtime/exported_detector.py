@@ -180,29 +180,29 @@ class ExportedDetector:
             tensor = torch.from_numpy((image / std).transpose(2, 0, 1).copy())
         return Placed(tensor, shown, photograph.shape[:2])
 
-    def find(self, placed: Sequence[Placed]) -> list[Objects]:
-        """All objects of placed photographs, whatever their scores."""
+    def find(self, placed: Sequence[Placed], score_thr: float = 0.0) -> list[Objects]:
+        """Objects that score ``score_thr`` or more in placed photographs."""
         outputs = self.session(torch.stack([one.image for one in placed]))
         return [
-            self._objects(one, *(output[index] for output in outputs))
+            self._objects(one, score_thr, *(output[index] for output in outputs))
             for index, one in enumerate(placed)
         ]
 
     def __call__(self, photographs: Sequence[np.ndarray], score_thr: float = 0.0) -> list[Objects]:
         """Objects that score ``score_thr`` or more in ``(h, w, 3)``, uint8, BGR, of any sizes."""
-        found = self.find([self.place(photograph) for photograph in photographs])
-        return [one if score_thr <= 0 else best(one, score_thr) for one in found]
+        return self.find([self.place(photograph) for photograph in photographs], score_thr)
 
     def _objects(
         self,
         placed: Placed,
+        score_thr: float,
         boxes: np.ndarray,
         scores: np.ndarray,
         labels: np.ndarray,
         masks: np.ndarray | None = None,
     ) -> Objects:
         """Objects of a graph's outputs for one image, in the photograph's own pixels."""
-        there = labels != NO_OBJECT
+        there = (labels != NO_OBJECT) & (scores >= score_thr)
         factors = np.array(placed.size, np.float32) / np.array(placed.shown, np.float32)
         height, width = placed.size
         boxes = boxes[there] * np.tile(factors[::-1], 2)
@@ -210,13 +210,6 @@ class ExportedDetector:
         if masks is not None:
             masks = paste_masks(masks[there], boxes, placed.size)
         return Objects(placed.size, boxes, scores[there], labels[there], masks)
-
-
-def best(found: Objects, score_thr: float) -> Objects:
-    """Objects that score this much or more."""
-    high = found.scores >= score_thr
-    masks = None if found.masks is None else found.masks[high]
-    return Objects(found.size, found.boxes[high], found.scores[high], found.labels[high], masks)
 
 
 def is_exported(path: str | Path) -> bool:

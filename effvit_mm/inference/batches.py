@@ -1,0 +1,65 @@
+"""Images one after the other, in batches that the network gets in one size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from ..errors import ConfigError
+from .inputs import Image, Input, Video, find_images
+
+Batch = list[tuple[Image, Any]]
+
+
+def open_images(inputs: Input, progress: bool, doing: str) -> Iterable[Image]:
+    """Images and frames of all inputs; a bar on the terminal, if asked for, says what is done.
+
+    Raises:
+        DataError: An input is missing or of another kind.
+    """
+    files = find_images(inputs)
+    images = _frames(files)
+    if not progress:
+        return images
+    total = sum(file.frames if isinstance(file, Video) else 1 for file in files)
+    console = Console(stderr=True)
+    return track(images, doing, total or None, console=console, disable=not console.is_terminal)
+
+
+def _frames(files: Iterable[Image | Video]) -> Iterator[Image]:
+    for file in files:
+        if isinstance(file, Video):
+            yield from file
+        else:
+            yield file
+
+
+def in_batches(
+    images: Iterable[Image],
+    load: Callable[[Image], Any],
+    shape: Callable[[Any], Sequence[int]],
+    batch_size: int,
+) -> Iterator[Batch]:
+    """Images with what was loaded of them, at most ``batch_size`` at a time.
+
+    They share a batch only where the network gets them in one size, so that no result depends on
+    what else is in the batch.
+    """
+    batch: Batch = []
+    for image in images:
+        loaded = load(image)
+        if batch and (len(batch) == batch_size or shape(loaded) != shape(batch[0][1])):
+            yield batch
+            batch = []
+        batch.append((image, loaded))
+    if batch:
+        yield batch
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raise where it is no number of images."""
+    if batch_size < 1:
+        raise ConfigError(f'batch_size={batch_size}: 1 or more is needed')

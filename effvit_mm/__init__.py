@@ -22,6 +22,7 @@ except ModuleNotFoundError as error:
 
 # What needs more than the backbones is imported when it is asked for.
 _LATER = {
+    'Classifier': '.inference',
     'DetInferencer': '.inference',
     'Gallery': '.reid.search',
     'ReIDExtractor': '.inference.reid',
@@ -31,6 +32,7 @@ _LATER = {
 }
 
 __all__ = [
+    'Classifier',
     'DetInferencer',
     'Gallery',
     'ReIDExtractor',

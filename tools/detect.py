@@ -45,23 +45,16 @@ def make_parser() -> argparse.ArgumentParser:
 
 def work(args: argparse.Namespace, session) -> None:
     """Detect and write."""
-    from effvit_mm.errors import ConfigError
     from effvit_mm.inference import DetInferencer
     from effvit_mm.inference.inputs import find_images
+    from effvit_mm.inference.models import split_model
     from effvit_mm.inference.output import detect_into, to_json
     from effvit_mm.openmm.cli import runtime_arguments
-    from effvit_mm.runtime.exported_detector import is_exported
     from effvit_mm.utils.files import check_writable, written_atomically
 
     runtime = runtime_arguments(args)
-    out, names, checkpoint = Path(args.out), args.inputs, None
-    if not is_exported(args.model):
-        checkpoint, *names = names
-        if not names:
-            raise ConfigError(
-                f'{checkpoint}: after the weights of {args.model} images, folders or videos are '
-                'needed'
-            )
+    out = Path(args.out)
+    checkpoint, names = split_model(args.model, args.inputs)
     inputs = find_images(names)  # before the model is built: a wrong name ends at once
     check_writable(out, '--out')
     detector = DetInferencer(

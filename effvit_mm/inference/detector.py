@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
-from ..runtime.exported_detector import Objects, is_exported
+from ..runtime.exported_detector import Objects
 from ..utils.images import load_image
 from ..visualization.pictures import draw_objects
 from .batches import check_batch_size, in_batches, open_images
 from .detectors import Detector, FileDetector, TrainedDetector
 from .inputs import Image, Input
+from .models import check_model
 
 Result = dict[str, Any]
 SCORE_THRESHOLD = 0.3
@@ -72,14 +73,8 @@ class DetInferencer:
     ) -> None:
         running = runtime, precision, runtime_options
         self.detector: Detector
-        if is_exported(config):
-            told = {'checkpoint': checkpoint, 'cfg_options': cfg_options, 'device': device}
-            for name, value in told.items():
-                if value and value != 'cpu':
-                    raise ConfigError(f'{name}={value!r}: {config} is a file and takes none')
+        if check_model(config, checkpoint, cfg_options, device):
             self.detector = FileDetector(config, *running)
-        elif checkpoint is None:
-            raise ConfigError(f'checkpoint is missing: {config} is a config without weights')
         else:
             options = device, deploy, cfg_options, trust_checkpoint
             self.detector = TrainedDetector(config, checkpoint, *options, *running)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from ..openmm.trained import (
 )
 from ..runtime import DeployedNetwork, Preprocessing
 from ..runtime.exported_detector import METADATA_KEY, AboutDetector
+from ..runtime.network import CLASSES_KEY
 from .preprocessing import find_placing, find_preprocessing
 
 PARTS = ('whole', 'backbone', 'neck', 'detector')
@@ -143,6 +145,8 @@ def _configured(
         placing = find_placing(cfg, model, normalisation)
         classes = find_labels(cfg, meta, model).classes
         about[METADATA_KEY] = AboutDetector(classes, placing).to_json()
+    elif (part, whole) == ('whole', 'logits'):
+        about[CLASSES_KEY] = json.dumps(find_labels(cfg, meta, model).classes)
     if preprocess:
         detects = whole is None
         preprocessing = (

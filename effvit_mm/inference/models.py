@@ -1,0 +1,48 @@
+"""What an inferencer is made of: a config and a checkpoint, or an exported file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import ConfigError
+from ..runtime.exported_detector import is_exported
+
+
+def check_model(
+    config: str | Path,
+    checkpoint: str | Path | None,
+    cfg_options: Sequence[str],
+    device: str | None,
+) -> bool:
+    """Whether a model is an exported file rather than a config.
+
+    Raises:
+        ConfigError: It is a file and something was given that it has no use for, or a config
+            without a checkpoint.
+    """
+    if not is_exported(config):
+        if checkpoint is None:
+            raise ConfigError(f'checkpoint is missing: {config} is a config without weights')
+        return False
+    told = {'checkpoint': checkpoint, 'cfg_options': cfg_options, 'device': device}
+    for name, value in told.items():
+        if value and value != 'cpu':
+            raise ConfigError(f'{name}={value!r}: {config} is a file and takes none')
+    return True
+
+
+def split_model(model: str, inputs: Sequence[str]) -> tuple[str | None, list[str]]:
+    """A command line's checkpoint and inputs: an exported file needs no checkpoint.
+
+    Raises:
+        ConfigError: Behind a config and its checkpoint there is no input.
+    """
+    if is_exported(model):
+        return None, list(inputs)
+    checkpoint, *rest = inputs
+    if not rest:
+        raise ConfigError(
+            f'{checkpoint}: after the weights of {model} images, folders or videos are needed'
+        )
+    return checkpoint, rest

@@ -1,0 +1,116 @@
+#!/usr/bin/env python
+"""Classify images, folders and videos with a trained classifier; no data set is needed.
+
+Prints the best class of each image and writes a table (.csv) or a line of JSON each (.jsonl).
+Example: ``python tools/classify.py CONFIG epoch_20.pth photo.jpg folder --out classes.csv``, or
+``classifier.onnx`` alone for the first two: a file of export.py --preprocess.
+"""
+
+import argparse
+import csv
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
+
+SUFFIXES = ('.csv', '.jsonl')
+COLUMNS = ('image', 'frame', 'label', 'name', 'score')
+
+
+def make_parser() -> argparse.ArgumentParser:
+    from effvit_mm.openmm.cli import Parser, add_cfg_options, add_runtime, add_trust_checkpoint
+
+    parser = Parser(prog='classify.py', description=__doc__.split('\n')[0])
+    parser.add_argument(
+        'model', help='config of the classifier; or a file of export.py --preprocess'
+    )
+    parser.add_argument(
+        'inputs',
+        nargs='+',
+        metavar='INPUT',
+        help='images, folders, videos; in front of them the weights of a config: .pth or '
+        '.safetensors',
+    )
+    parser.add_argument('--out', metavar='FILE', help='.csv or .jsonl; default: printed alone')
+    parser.add_argument('--top', type=int, default=5, help='classes of each in a .jsonl (5)')
+    parser.add_argument('--batch-size', type=int, default=32, help='images of a batch (32)')
+    parser.add_argument('--device', help='cpu, cuda:0; default: CUDA where there is one')
+    parser.add_argument(
+        '--no-deploy', action='store_true', help='run the form of training: slower, same results'
+    )
+    add_runtime(parser)
+    add_trust_checkpoint(parser)
+    add_cfg_options(parser)
+    return parser
+
+
+def work(args: argparse.Namespace, session) -> None:
+    """Classify and write."""
+    from effvit_mm.errors import ConfigError
+    from effvit_mm.inference import Classifier
+    from effvit_mm.inference.inputs import find_images
+    from effvit_mm.inference.models import split_model
+    from effvit_mm.openmm.cli import runtime_arguments
+    from effvit_mm.utils.files import check_writable, written_atomically
+
+    if args.top < 1:
+        raise ConfigError(f'--top {args.top}: 1 or more is needed')
+    out = None if args.out is None else Path(args.out)
+    if out is not None and out.suffix not in SUFFIXES:
+        raise ConfigError(f'--out {out}: a name ending in {" or ".join(SUFFIXES)} is needed')
+    runtime = runtime_arguments(args)
+    checkpoint, names = split_model(args.model, args.inputs)
+    find_images(names)  # before the model is built: a wrong name ends at once
+    if out is not None:
+        check_writable(out.parent, '--out')
+    classifier = Classifier(
+        args.model,
+        checkpoint,
+        device=args.device,
+        deploy=not args.no_deploy,
+        cfg_options=args.cfg_options,
+        trust_checkpoint=args.trust_checkpoint,
+        **runtime,
+    )
+    with ExitStack() as stack:
+        lines = None
+        if out is not None:
+            temporary = stack.enter_context(written_atomically(out))
+            lines = stack.enter_context(temporary.open('w', encoding='utf-8', newline=''))
+        write = writer(lines, out, args.top)
+        for result in classifier.stream(names, args.batch_size, progress=out is not None):
+            write(result)
+    if out is not None:
+        print(f'wrote {out}')
+
+
+def writer(lines, out: Path | None, top: int):
+    """A function that writes or prints a result."""
+    if out is None:
+        return lambda result: print(describe(result))
+    if out.suffix == '.jsonl':
+        return lambda result: lines.write(result.to_json(top) + '\n')
+    table = csv.writer(lines)
+    table.writerow(COLUMNS)
+    return lambda result: table.writerow(result.to_dict(1)[column] for column in COLUMNS)
+
+
+def describe(result) -> str:
+    """One line: file, frame, class, score."""
+    frame = '' if result.frame is None else f' frame {result.frame}'
+    return f'{result.image}{frame}: {result.name} {100 * result.score:.1f} %'
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the tool; returns the exit code."""
+    from effvit_mm.openmm.cli import run_guarded
+
+    return run_guarded(work, make_parser, argv)
+
+
+if __name__ == '__main__':
+    sys.path[:1] = []
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    sys.exit(main())

@@ -17,8 +17,8 @@ from .text import shorten
 
 # What `images.decode_image` reads.
 EXTENSIONS = (
-    '.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.dib', '.webp', '.tif', '.tiff', '.ppm',
-    '.pgm', '.pbm', '.pnm', '.gif', '.jp2', '.avif', '.tga',
+    '.avif', '.bmp', '.dib', '.gif', '.jfif', '.jp2', '.jpe', '.jpeg', '.jpg', '.pbm', '.pgm',
+    '.png', '.pnm', '.ppm', '.tga', '.tif', '.tiff', '.webp',
 )  # fmt: skip
 VIDEO_EXTENSIONS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
 # What file systems, storage boxes and archives leave in folders, beside what begins with a dot.

@@ -144,12 +144,12 @@ def _kind(entry: os.DirEntry, extensions: tuple[str, ...]) -> str:
     """A field of :class:`Listing`, ``'folder'`` for one to enter, or nothing to be told."""
     name = entry.name.lower()
     system = name.startswith('.') or name in SYSTEM_NAMES
-    if entry.is_symlink() and not os.path.exists(entry.path):
-        return '' if system else 'links'
-    if entry.is_dir():
-        return 'system' if system else 'folder'
+    dangling = entry.is_symlink() and not os.path.exists(entry.path)
+    folder = not dangling and entry.is_dir()
     if system:
-        return 'system' if name.endswith(extensions) else ''
+        return 'system' if folder or name.endswith(extensions) else ''
+    if folder or dangling:
+        return 'folder' if folder else 'links'
     # Pipes and devices are no files: reading one might never end.
     if entry.is_file() and name.endswith(extensions):
         return 'images'

@@ -27,7 +27,6 @@ from .errors import ConfigError, DataError, UserError
 from .models import MODEL_TABLE, list_models
 from .reid.names import (
     DISTRACTOR,
-    JUNK,
     MARKET_FOLDERS,
     SUBSETS,
     ReIDItem,
@@ -44,6 +43,7 @@ from .weights import load_checkpoint, safe_unpickling
 PACKAGES = ('torchreid', 'torchreid.reid', 'pyppbox_torchreid')
 # How torchreid's own folders inside that of a data set are called.
 INNER = {'market1501': ('Market-1501-v15.09.15',), 'dukemtmcreid': ('DukeMTMC-reID',)}
+MSMT17_TRAINING = ('train', 'train+val')
 MSMT17_VERSIONS = {'V1': 'MSMT17_V1', 'V2': 'MSMT17_V2'}
 # What its data set classes raise, none of which says more than a word.
 READ_ERRORS = (
@@ -216,10 +216,8 @@ def _register_dataset(name: str, options: dict) -> None:
 def _dataset_class(name: str, options: dict) -> type:
     """A data set class of torchreid's over a folder of named pictures."""
     reading = {k: v for k, v in options.items() if k not in ('folder', 'make')}
-    junk = [] if reading.get('pattern') else [int(JUNK), int(DISTRACTOR)]
 
     class Pictures(import_torchreid('data.datasets.dataset').ImageDataset):
-        _junk_pids = junk
         effvit_mm_options = options
 
         def __init__(self, root: str = '', **kwargs) -> None:
@@ -227,6 +225,12 @@ def _dataset_class(name: str, options: dict) -> type:
             if 'make' in options:
                 options['make'](place)
             splits = read_folders(place, **reading)
+            for remark in splits.remarks:
+                print(remark)
+            # Not to be trained on if all is combined: who is in Market-1501's gallery alone.
+            market = reading.get('pattern') is None
+            searched = any(item.pid == int(DISTRACTOR) for item in splits.query)
+            self._junk_pids = [int(DISTRACTOR)] if market and not searched else []
             super().__init__(*(list(map(tuple, getattr(splits, s))) for s in SUBSETS), **kwargs)
 
     Pictures.__name__ = Pictures.__qualname__ = name
@@ -248,7 +252,7 @@ def read_dataset(name: str, data_root: str | Path, **options) -> ReIDSplits:
         name: ``'market1501'``, ``'dukemtmcreid'``, ``'cuhk03'``, ``'msmt17'`` ...
         data_root: torchreid's ``root``, or the data set's own folder in it.
         **options: Of the class: ``cuhk03_labeled``, ``cuhk03_classic_split``, ``split_id`` ...; of
-            MSMT17 ``version='V1'`` or ``'V2'``.
+            MSMT17 ``version='V1'`` or ``'V2'``, and ``train='train'`` or ``'train+val'``.
 
     Raises:
         ConfigError: There is no such data set, or it has no such option.
@@ -276,7 +280,7 @@ def read_dataset(name: str, data_root: str | Path, **options) -> ReIDSplits:
 def _check_options(name: str, cls: type, options: Mapping) -> None:
     """torchreid's classes take any argument, and do not use those that are misspelt."""
     allowed = set(inspect.signature(cls.__init__).parameters) - {'self', 'root', 'kwargs'}
-    allowed = {'version'} if name == 'msmt17' else allowed
+    allowed = {'version', 'train'} if name == 'msmt17' else allowed
     wrong = sorted(set(options) - allowed)
     if wrong:
         raise ConfigError(
@@ -340,8 +344,22 @@ class _Lists(NamedTuple):
     gallery: list[tuple]
 
 
-def _read_msmt17(cls: type, folder: Path, given: str | Path, version: str | None = None) -> _Lists:
-    """MSMT17 of one version; torchreid's class would take V1 where both are there."""
+def _read_msmt17(
+    cls: type,
+    folder: Path,
+    given: str | Path,
+    version: str | None = None,
+    train: str = 'train',
+) -> _Lists:
+    """MSMT17 of one version; torchreid's class would take V1 where both are there.
+
+    It has images of the training's persons for validation: papers train on both, torchreid's class
+    does so only together with the images of the test.
+    """
+    if train not in MSMT17_TRAINING:
+        raise ConfigError(
+            f'source_args.train={train!r}: MSMT17 has {" and ".join(map(repr, MSMT17_TRAINING))}'
+        )
     if version not in (None, *MSMT17_VERSIONS):
         raise ConfigError(f"source_args.version={version!r}: MSMT17 has 'V1' and 'V2'")
     name = Path(given).name
@@ -357,9 +375,12 @@ def _read_msmt17(cls: type, folder: Path, given: str | Path, version: str | None
     main = folder / choices[0]
     layout = vars(sys.modules[cls.__module__])['VERSION_DICT'][choices[0]]
     reader = cls.__new__(cls)  # its method reads a list file without the rest
-    train, test = main / layout['train_dir'], main / layout['test_dir']
+    place, test = main / layout['train_dir'], main / layout['test_dir']
+    pictures = []
+    for part in train.split('+'):
+        pictures += reader.process_dir(str(place), str(main / f'list_{part}.txt'))
     return _Lists(
-        reader.process_dir(str(train), str(main / 'list_train.txt')),
+        pictures,
         reader.process_dir(str(test), str(main / 'list_query.txt')),
         reader.process_dir(str(test), str(main / 'list_gallery.txt')),
     )

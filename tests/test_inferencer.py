@@ -401,7 +401,7 @@ def broken_inputs(root):
     return {
         'nowhere.png': r'image .*nowhere\.png: no such file or folder',
         'nowhere.mp4': r'video .*nowhere\.mp4: no such file',
-        'empty': r'folder .*empty has no image \(\.bmp, ',
+        'empty': r'folder .*empty has no image \(\.avif, ',
         'zero.png': r'corrupt image .*zero\.png: the file is empty',
         'bad.mp4': r'video .*bad\.mp4 cannot be opened',
         'notes.txt': r'notes\.txt: neither an image nor a video',

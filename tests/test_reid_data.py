@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 from pathlib import Path
 
@@ -74,7 +75,63 @@ def test_person_0_of_a_pattern_of_ones_own_is_a_person(tmp_path):
     make_market(tmp_path, train=(0, 4), test=(6,))
     own = r'^(?P<pid>\d+)_c(?P<cam>\d)'
     assert read_folders(tmp_path, own).persons == ('0', '4')
-    assert read_folders(tmp_path).persons == ('4',)
+    assert not read_folders(tmp_path, own).remarks
+
+
+def test_person_0_of_a_set_of_ones_own_with_markets_names_is_a_person_and_told(tmp_path):
+    root = make_market(tmp_path, train=(0, 4), test=(6,))
+    splits = read_folders(root)
+    assert splits.persons == ('0', '4') and len(splits.train) == 8
+    (remark,) = splits.remarks
+    assert 'bounding_box_train: 4 images of person 0 are those of a person' in remark
+
+
+def test_person_0_can_be_searched_for_where_queries_have_it(tmp_path):
+    splits = read_folders(make_market(tmp_path, train=(3, 7), test=(0, 5)))
+    assert [item.pid for item in splits.query] == [0, 0, 5, 5]
+    assert [item.pid for item in splits.gallery] == [0, 0, 5, 5]
+
+
+@pytest.mark.parametrize('subset', ['train', 'query'])
+def test_person_minus_1_where_market_has_none_is_refused_and_the_remedies_work(tmp_path, subset):
+    root = make_market(tmp_path)
+    put(root / MARKET[subset], market_name(-1, 1, 8), market_name(-1, 2, 8))
+    with pytest.raises(DataError, match=r'2 images of person -1 \(-1_c1s1_000008_00') as caught:
+        read_folders(root)
+    pattern = ast.literal_eval(str(caught.value).rpartition('pattern=')[2])
+    splits = read_folders(root, pattern)
+    assert len(getattr(splits, subset)) == {'train': 14, 'query': 6}[subset]
+    if subset == 'train':
+        assert splits.persons == ('-1', '3', '7', '12')
+    # -1 would be nobody to the evaluation.
+    assert all(item.pid >= 0 for item in (*splits.train, *splits.query, *splits.gallery))
+    for path in (root / MARKET[subset]).glob('-1*'):
+        path.unlink()
+    assert not read_folders(root).remarks
+
+
+def test_junk_of_the_gallery_is_left_out_and_told(market):
+    put(market / 'bounding_box_test', market_name(-1, 1, 9), market_name(0, 2, 9))
+    splits = read_folders(market)
+    (remark,) = splits.remarks
+    assert '1 images of person -1 are left out' in remark and '-1_c1s1_000009_00.jpg' in remark
+
+
+def test_what_a_walk_passes_over_is_told_once_however_often_the_set_is_read(market, monkeypatch):
+    from mmengine.logging import MMLogger
+
+    told = []
+    monkeypatch.setattr(
+        MMLogger.get_current_instance(), 'warning', lambda text, *_: told.append(text)
+    )
+    name = market_name(3, 1, 0)
+    put(market / 'bounding_box_train', f'.ipynb_checkpoints/{name}', f'@eaDir/{name}', 'clip.mp4')
+    for split in ('train', 'train', 'test'):
+        dataset = ReIDDataset(data_root=str(market), split=split)
+        assert len(dataset) == {'train': 12, 'test': 8}[split]
+    assert [text.partition('passed over: ')[2] for text in told] == [
+        '1 videos (clip.mp4); 2 hidden and system files and folders (.ipynb_checkpoints, @eaDir)'
+    ]
 
 
 def test_walkers_are_made_and_read(tmp_path, monkeypatch):
@@ -180,17 +237,11 @@ def test_empty_and_missing_folders(market, tmp_path):
         ReIDDataset(data_root='')
 
 
-def test_a_training_folder_of_junk_alone_is_empty(market):
-    for path in (market / 'bounding_box_train').iterdir():
+def test_a_gallery_of_junk_alone_is_empty(market):
+    for path in (market / 'bounding_box_test').iterdir():
         path.unlink()
-    put(market / 'bounding_box_train', market_name(-1, 1, 0), market_name(0, 2, 0))
-    with pytest.raises(DataError, match='the train set is empty but for junk'):
-        ReIDDataset(data_root=str(market))
-
-
-def test_a_distractor_cannot_be_searched_for(market):
-    put(market / 'query', market_name(0, 1, 3))
-    with pytest.raises(DataError, match=r'1 images of person 0 \(0000_c1s1_000003_00\.jpg'):
+    put(market / 'bounding_box_test', market_name(-1, 1, 0))
+    with pytest.raises(DataError, match='the gallery set is empty but for junk'):
         ReIDDataset(data_root=str(market), split='test')
 
 
@@ -233,5 +284,5 @@ def test_a_pattern_sees_the_path_below_the_folder_alone(tmp_path):
     # torchreid's classes search the whole path and find this folder's name.
     folder = tmp_path / '0099_c7s1' / 'query'
     put(folder, '0002_c1s1_000451_03.jpg', '-1_c3s2_000001_00.jpg')
-    found = read_names(folder, compile_pattern(None))
+    found, _ = read_names(folder, compile_pattern(None))
     assert [(item.pid, item.cam) for item in found] == [('-1', '3'), ('2', '1')]

@@ -347,6 +347,12 @@ def test_msmt17_of_either_version_by_its_lists(tmp_path):
         ):
             train = adapter.read_dataset('msmt17', root, **options).train
             assert all(name in item.img_path for item in train)
+    whole = adapter.read_dataset('msmt17', tmp_path, version='V2', train='train+val')
+    assert {Path(item.img_path).stem.rpartition('_')[2] for item in whole.train} == {'train', 'val'}
+    assert len(whole.train) == 6 and whole.persons == only.persons
+    assert (whole.query, whole.gallery) == (only.query, only.gallery)
+    with pytest.raises(ConfigError, match=r"train='all': MSMT17 has 'train' and 'train\+val'"):
+        adapter.read_dataset('msmt17', tmp_path, version='V2', train='all')
     with pytest.raises(ConfigError, match="version='V3': MSMT17 has 'V1' and 'V2'"):
         adapter.read_dataset('msmt17', tmp_path, version='V3')
 
@@ -397,7 +403,7 @@ def test_names_that_its_class_cannot_parse_are_named(tmp_path):
         ),
         (
             {'source': 'msmt17', 'source_args': {'Version': 'V1'}},
-            'source_args.Version=.*has version',
+            r'source_args\.Version=.*has train, version',
         ),
     ],
     ids=str,

@@ -81,9 +81,12 @@ def make_gallery(args: argparse.Namespace) -> None:
     out, folder = Path(args.out), Path(args.folder).resolve()
     if not folder.is_dir():
         raise DataError(f'folder {args.folder}: no such folder')
-    files = list_images(folder)
+    found = list_images(folder)
+    files, left_out = found.images, found.left_out(folder)
     if not files:
-        raise DataError(f'folder {args.folder} has no images')
+        raise DataError(f'folder {args.folder} has no images{left_out and "; "}{left_out}')
+    if left_out:
+        print(left_out)
     check_writable(out.parent, f'--out {out}')
     model = {
         'config': str(Path(args.config).resolve()),

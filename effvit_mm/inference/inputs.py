@@ -15,9 +15,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..openmm.console import quiet_standard_error
-
-IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
-VIDEO_SUFFIXES = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpg', '.webm')
+from ..utils.image_files import EXTENSIONS, VIDEO_EXTENSIONS, list_images
 
 Input: TypeAlias = 'str | Path | np.ndarray | Sequence[str | Path | np.ndarray]'
 
@@ -94,6 +92,9 @@ class Video:
 def find_images(inputs: Input) -> list[Image | Video]:
     """Everything that was given, in order: folders opened, arrays checked, files there.
 
+    Of a folder its images are taken, those of its subfolders are not; what else is in it, videos
+    too, is counted and named by a warning.
+
     Raises:
         DataError: A file or folder is missing, a folder has no image, a file is neither an image
             nor a video by its name, an array is no image.
@@ -113,16 +114,20 @@ def _find(item: str | Path | np.ndarray) -> list[Image | Video]:
         )
     path = Path(item)
     if path.is_dir():
-        files = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
-        if not files:
-            raise DataError(f'folder {path} has no image ({", ".join(IMAGE_SUFFIXES)})')
-        return [Image(file) for file in sorted(files)]
-    if path.suffix.lower() in VIDEO_SUFFIXES:
+        found = list_images(path, subfolders=False)
+        left_out = found.left_out(path)
+        if not found.images:
+            more = f'; {left_out}' if left_out else ''
+            raise DataError(f'folder {path} has no image ({", ".join(EXTENSIONS)}){more}')
+        if left_out:
+            warnings.warn(left_out, stacklevel=1)
+        return [Image(Path(file)) for file in found.images]
+    if path.suffix.lower() in VIDEO_EXTENSIONS:
         return [Video(path)]
     if not path.is_file():
         raise DataError(f'image {path}: no such file or folder')
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        suffixes = ', '.join([*IMAGE_SUFFIXES, *VIDEO_SUFFIXES])
+    if path.suffix.lower() not in EXTENSIONS:
+        suffixes = ', '.join([*EXTENSIONS, *VIDEO_EXTENSIONS])
         raise DataError(f'{path}: neither an image nor a video by its name ({suffixes})')
     return [Image(path)]
 

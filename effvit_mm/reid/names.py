@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import ConfigError, DataError
-from ..utils.image_files import list_images
+from ..utils.image_files import Listing, list_images
 
 SUBSETS = ('train', 'query', 'gallery')
 MARKET_FOLDERS = {'train': 'bounding_box_train', 'query': 'query', 'gallery': 'bounding_box_test'}
 MARKET_PATTERN = r'(?:^|/)(?P<pid>-1|\d+)_c(?P<cam>\d+)[^/]*$'
-# What Market-1501 calls a box with too little of a person, and a person of no interest.
+# What Market-1501 calls a box with too little of a person, and people in its gallery alone.
 JUNK, DISTRACTOR = '-1', '0'
 MAX_NAMED = 5
 
@@ -58,6 +58,7 @@ class ReIDSplits:
         gallery: Pictures to search in; its persons are numbered as those of ``query``.
         persons: What the training persons are called, in their order.
         cameras: What the cameras are called, in their order.
+        remarks: What was left out, and what may be meant in another way: lines to be told.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ReIDSplits:
     gallery: list[ReIDItem]
     persons: tuple[str, ...]
     cameras: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def compile_pattern(pattern: str | None) -> re.Pattern:
@@ -87,8 +89,10 @@ def compile_pattern(pattern: str | None) -> re.Pattern:
     return compiled
 
 
-def read_names(folder: Path, pattern: re.Pattern) -> list[Named]:
+def read_names(folder: Path, pattern: re.Pattern) -> tuple[list[Named], Listing]:
     """The pictures in a folder and below it, by path, with what their names tell.
+
+    The second result is all that is there.
 
     The pattern is searched for in the path below ``folder``, with ``/`` between its parts.
 
@@ -103,7 +107,8 @@ def read_names(folder: Path, pattern: re.Pattern) -> list[Named]:
             'that are given'
         )
     named, strange = [], []
-    for path in list_images(folder):
+    found = list_images(folder)
+    for path in found.images:
         name = Path(path).relative_to(folder).as_posix()
         match = pattern.search(name)
         if match is None or None in (match['pid'], match['cam']):
@@ -117,8 +122,9 @@ def read_names(folder: Path, pattern: re.Pattern) -> list[Named]:
             "(Market-1501's are as 0002_c1s1_000451_03.jpg)"
         )
     if not named:
-        raise DataError(f'{folder.absolute()} has no images')
-    return named
+        left_out = found.left_out(folder)
+        raise DataError(f'{folder.absolute()} has no images{left_out and "; "}{left_out}')
+    return named, found
 
 
 def _canonical(text: str) -> str:
@@ -150,8 +156,8 @@ def read_folders(
 ) -> ReIDSplits:
     """A data set out of folders of named pictures.
 
-    With Market-1501's names, pictures of person -1 are left out and person 0 is in the gallery
-    alone. With a pattern of one's own every person is one.
+    With Market-1501's names pictures of person -1 in the gallery are left out, and are an error
+    elsewhere, where Market-1501 has none. With a pattern of one's own every person is one.
 
     Args:
         root: Where the folders are.
@@ -173,30 +179,52 @@ def read_folders(
         raise ConfigError(f'folders: {unknown[0]!r} is none of {", ".join(SUBSETS)}')
     places = {key: Path(root, name) for key, name in {**MARKET_FOLDERS, **(folders or {})}.items()}
     named: dict[str, list[Named]] = {}
+    remarks = []
     for subset in SUBSETS:
         wanted = subset in needed or places[subset].is_dir()
-        named[subset] = read_names(places[subset], compiled) if wanted else []
+        named[subset], found = read_names(places[subset], compiled) if wanted else ([], Listing())
+        remarks.append(found.left_out(places[subset]))
     if pattern is None:
-        _follow_market(named, places)
+        remarks += _follow_market(named, places)
     _check_needed(named, places, needed)
     if not allow_shared_ids:
         _check_shared_ids(named, str(root))
-    splits = _number(named, str(root))
+    splits = _number(named, str(root), tuple(filter(None, remarks)))
     check_cameras(splits, needed, min_cameras)
     return splits
 
 
-def _follow_market(named: dict[str, list[Named]], places: Mapping[str, Path]) -> None:
-    """Junk is no picture of anybody; distractors are to be found by mistake, and nothing else."""
+def _follow_market(named: dict[str, list[Named]], places: Mapping[str, Path]) -> list[str]:
+    """Leave out junk, which is no picture of anybody; gives what is to be told.
+
+    Persons 0, whom Market-1501 has in its gallery alone, need no rule: nobody looks for them there.
+    Elsewhere 0 is a person of another set.
+    """
+    remarks = []
     for subset in SUBSETS:
-        named[subset] = [item for item in named[subset] if item.pid != JUNK]
-    named['train'] = [item for item in named['train'] if item.pid != DISTRACTOR]
-    wrong = [Path(item.path).name for item in named['query'] if item.pid == DISTRACTOR]
-    if wrong:
-        raise DataError(
-            f'{places["query"].absolute()}: {len(wrong)} images of person 0 ({some(wrong)}), who '
-            "is a distractor by Market-1501's names; give a pattern if it is a person of yours"
+        place, gallery = places[subset].absolute(), subset == 'gallery'
+        junk, zero = (
+            [Path(item.path).name for item in named[subset] if item.pid == pid]
+            for pid in (JUNK, DISTRACTOR)
         )
+        if junk and not gallery:
+            raise DataError(
+                f'{place}: {len(junk)} images of person -1 ({some(junk)}): junk by the names of '
+                f'Market-1501, which has none in its {subset} set; remove them, or, if it is a '
+                f'person of yours, set pattern={MARKET_PATTERN!r}'
+            )
+        if junk:
+            remarks.append(
+                f'{place}: {len(junk)} images of person -1 are left out, junk by the names of '
+                f'Market-1501 ({some(junk)})'
+            )
+        if zero and not gallery:
+            remarks.append(
+                f'{place}: {len(zero)} images of person 0 are those of a person like the others, '
+                'though Market-1501 calls distractors so, in its gallery'
+            )
+        named[subset] = [item for item in named[subset] if item.pid != JUNK]
+    return remarks
 
 
 def _check_needed(
@@ -205,8 +233,7 @@ def _check_needed(
     for subset in needed:
         if not named[subset]:
             raise DataError(
-                f'{places[subset].absolute()}: the {subset} set is empty but for junk (-1) and '
-                'distractors (0)'
+                f'{places[subset].absolute()}: the {subset} set is empty but for junk (-1)'
             )
 
 
@@ -222,18 +249,22 @@ def _check_shared_ids(named: Mapping[str, list[Named]], root: str) -> None:
         )
 
 
-def _number(named: Mapping[str, list[Named]], name: str) -> ReIDSplits:
-    """Numbers for persons and cameras; test persons keep theirs, where all are numbers."""
+def _number(named: Mapping[str, list[Named]], name: str, remarks: tuple[str, ...]) -> ReIDSplits:
+    """Numbers for persons and cameras; test persons keep theirs, where all are numbers from 0 on.
+
+    -1 would be nobody to an evaluation.
+    """
     items = [item for subset in SUBSETS for item in named[subset]]
     cameras = in_order(item.cam for item in items)
     camids = {camera: number for number, camera in enumerate(cameras)}
     persons = in_order(item.pid for item in named['train'])
     labels = {person: number for number, person in enumerate(persons)}
     tested = in_order(item.pid for item in items)
-    numeric = all(re.fullmatch(r'-?[0-9]+', person) for person in tested)
+    numeric = all(re.fullmatch('[0-9]+', person) for person in tested)
     pids = {person: int(person) if numeric else i for i, person in enumerate(tested)}
     return ReIDSplits(
         name=name,
+        remarks=remarks,
         persons=tuple(persons),
         cameras=tuple(cameras),
         **{

@@ -12,12 +12,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..errors import DataError
 
 JPEG_START, JPEG_END = b'\xff\xd8', b'\xff\xd9'
 PNG_START = b'\x89PNG'
+TIFF_STARTS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')  # the last two of files above 4 GB
+ORIENTATION = 0x0112  # the EXIF tag, from 1, as it is, to 8
+TRANSPOSED = (5, 6, 7, 8)
+# How OpenCV flips, after the transposition: 0 upside down, 1 left to right, -1 both.
+FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
 START_OF_SCAN = 0xDA
 # Markers without a length field: TEM and the restart markers.
 BARE_MARKERS = {0x01, *range(0xD0, 0xD8)}
@@ -44,10 +49,11 @@ def jpeg_is_complete(data: bytes) -> bool:
 
 
 def decode_image(data: bytes) -> np.ndarray:
-    """Decode to (H, W, 3) uint8 in BGR, turned as its EXIF orientation says.
+    """Decode to (H, W, 3) uint8 in BGR, turned as its EXIF orientation says, whatever the format.
 
-    Grey and palette images are expanded, alpha is dropped, 16 bits are cut to 8, CMYK is
-    converted.
+    Grey and palette images are expanded, alpha is dropped, CMYK is converted; of animations and
+    pages the first is taken. 16 bits are cut to their upper 8. Floats from 0 to 1 are stretched to
+    255, those that go beyond, up to 255, are rounded.
 
     Raises:
         ValueError: What is wrong with the data, in a few words.
@@ -56,22 +62,66 @@ def decode_image(data: bytes) -> np.ndarray:
         raise ValueError('the file is empty')
     if data.startswith(JPEG_START) and not jpeg_is_complete(data):
         raise ValueError('truncated JPEG: its end is missing')
+    is_tiff = data.startswith(TIFF_STARTS)
+    # By any other flag OpenCV cuts floats off, or cannot read them.
+    flag = cv2.IMREAD_UNCHANGED if is_tiff else cv2.IMREAD_COLOR
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except cv2.error as error:
         raise ValueError(f'OpenCV cannot decode it: {error.err}') from error
-    if image is not None:
-        return image
-    if data.startswith((JPEG_START, PNG_START)):
+    if image is None and data.startswith((JPEG_START, PNG_START)):
         # Pillow would fill up the missing part of some of these without a word.
         raise ValueError('truncated or damaged image data')
-    return _decode_with_pillow(data)
+    if image is None or (is_tiff and image.dtype == np.uint8 and image.shape[2:] == (4,)):
+        return _decode_with_pillow(data)  # OpenCV multiplies a TIFF's colours by its alpha
+    if is_tiff:
+        return _three_channels(_as_bytes(image))
+    if data.startswith((JPEG_START, PNG_START)):
+        return image
+    return _turned(image, data)
+
+
+def _as_bytes(image: np.ndarray) -> np.ndarray:
+    """What was stored with more than 8 bits, or as floats."""
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype == np.uint16:
+        return (image >> 8).astype(np.uint8)
+    low, high = image.min(), image.max()
+    if image.dtype.kind == 'f' and low >= 0 and high <= 255:  # false for NaN, too
+        return np.round(image * 255 if high <= 1 else image).astype(np.uint8)
+    raise ValueError(
+        f'{image.dtype} values from {low:g} to {high:g}: which of them are black and white is not '
+        'known; convert it to 8 or 16 bits, or to floats from 0 to 1'
+    )
+
+
+def _three_channels(image: np.ndarray) -> np.ndarray:
+    if image.ndim == 2 or image.shape[2] == 2:  # grey, or grey with alpha
+        return np.repeat(image.reshape(*image.shape[:2], -1)[..., :1], 3, axis=2)
+    return np.ascontiguousarray(image[..., :3])
+
+
+def _turned(image: np.ndarray, data: bytes) -> np.ndarray:
+    """OpenCV follows the orientation of JPEG, PNG and TIFF files alone."""
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            orientation = opened.getexif().get(ORIENTATION, 1)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return image  # a format that Pillow lacks has no EXIF data either
+    if orientation in TRANSPOSED:
+        image = cv2.transpose(image)
+    flip = FLIPS.get(orientation)
+    return image if flip is None else cv2.flip(image, flip)
 
 
 def _decode_with_pillow(data: bytes) -> np.ndarray:
     """For the formats that this build of OpenCV lacks."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data)) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.mode[0] in 'IF':  # 16 or 32 bits, or floats
+                return _three_channels(_as_bytes(np.asarray(image)))
             rgb = np.asarray(image.convert('RGB'))
     except Image.UnidentifiedImageError as error:
         raise ValueError('not an image, or of an unknown format') from error

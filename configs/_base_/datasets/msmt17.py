@@ -2,7 +2,8 @@
 # 82,161 images, 15 cameras.
 # Where it is: `--cfg-options data_root=/path`, or the environment variable MSMT17_ROOT: the folder
 # with MSMT17_V1 or MSMT17_V2 (whose faces are blurred), or that one itself. Where both are there say
-# which: source_args=dict(version='V2') in each loader's dataset.
+# which: source_args=dict(version='V2') in each loader's dataset. Papers train on train and val:
+# source_args=dict(version='V2', train='train+val').
 _base_ = './reid_folder.py'
 
 data_root = '{{$MSMT17_ROOT:data/msmt17}}'

@@ -14,6 +14,7 @@ from .arguments import mappings_of
 from .building import one_line
 from .checks import check_override
 from .data_root import EVALUATORS, follow_annotation_files, spread_data_root, spread_names
+from .own_parts import use_own_readers
 
 # mmdet's metrics of which effvit_mm has its own, which keep what they computed.
 OWN_METRICS = ('CocoMetric', 'FasterCocoMetric', 'VOCMetric')
@@ -49,6 +50,7 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
     spread_names(cfg, before)
     follow_annotation_files(cfg, before)
     use_own_metrics(cfg)
+    use_own_readers(cfg)
     return cfg
 
 

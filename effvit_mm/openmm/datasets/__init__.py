@@ -19,6 +19,6 @@ __all__ = ['LoadImage', 'OnTexture', 'SkipCorrupt', 'find_corrupt', 'load_image'
 if find_spec('mmpretrain'):
     with redirect_stdout(StringIO()):  # it prints that OneDL's platform is not installed
         import_module('mmpretrain.datasets')
-    from .classification import Digits, FashionMNIST, ImageFolder, ImageNet
+    from .classification import CustomDataset, Digits, FashionMNIST, ImageFolder, ImageNet
 
-    __all__ += ['Digits', 'FashionMNIST', 'ImageFolder', 'ImageNet']
+    __all__ += ['CustomDataset', 'Digits', 'FashionMNIST', 'ImageFolder', 'ImageNet']

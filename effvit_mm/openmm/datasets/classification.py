@@ -6,6 +6,7 @@ import gzip
 import os
 import zlib
 from collections.abc import Sequence
+from logging import WARNING
 from pathlib import Path
 
 import cv2
@@ -22,30 +23,31 @@ from ...sample_data.digit_images import (
     split_indices,
 )
 from ...sample_data.folders import make_once
-from ...utils.image_files import EXTENSIONS, list_images
+from ...utils.image_files import EXTENSIONS, Listing, list_folders, list_images, merged
 from ...utils.text import shorten
 from ..registry import DATASETS
-from .scan import SkipCorrupt, check_split
+from .scan import SkipCorrupt, check_split, tell_once
 
 IDX_UINT8 = 8
 
 
-def list_classes(folder: Path) -> list[str]:
-    """The sorted names of the class folders in ``folder``; hidden ones are none."""
+def list_classes(folder: Path) -> tuple[list[str], Listing]:
+    """The sorted names of the class folders in ``folder``, and what lies beside them.
+
+    Hidden and system folders are none.
+    """
     if not folder.is_dir():
         raise DataError(
             f'data folder {folder.absolute()} does not exist; expected are class folders with '
             'images, as in data_root/train/<class>/*.jpg'
         )
-    names = sorted(
-        entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != '.'
-    )
+    names, beside = list_folders(folder)
     if not names:
         raise DataError(
             f'{folder.absolute()} has no class folders; expected is one folder with images for '
             'each class'
         )
-    return names
+    return names, beside
 
 
 class _Folders(theirs.BaseDataset):
@@ -80,28 +82,29 @@ class _Folders(theirs.BaseDataset):
     def load_data_list(self) -> list[dict]:
         """Samples in the order of classes and file names; sets ``classes`` on the way."""
         folder = Path(self.data_root, self.split)
-        found = list_classes(folder)
+        found, beside = list_classes(folder)
         classes = self.CLASSES
         if classes is None:  # the training folder's: the same order for every split
-            classes = list_classes(Path(self.data_root, self.train_split))
+            classes, _ = list_classes(Path(self.data_root, self.train_split))
         unknown = [name for name in found if name not in classes]
         if unknown:
             raise DataError(
                 f'{folder.absolute()} has the class folder {unknown[0]!r}, which is none of the '
                 f'{len(classes)} training classes ({shorten(classes)})'
             )
-        images = [list_images(folder / name) for name in classes]
+        listings = [list_images(folder / n) if n in found else Listing() for n in classes]
         samples = [
             {'img_path': path, 'gt_label': label}
-            for label, paths in enumerate(images)
-            for path in paths
+            for label, listing in enumerate(listings)
+            for path in listing.images
         ]
+        tell_once(merged([beside, *listings]).left_out(folder))
         if not samples:
             raise DataError(
                 f'{folder.absolute()} has no images in its class folders; read are files that end '
                 f'in {", ".join(EXTENSIONS)}'
             )
-        empty = [name for name, paths in zip(classes, images, strict=True) if not paths]
+        empty = [n for n, listing in zip(classes, listings, strict=True) if not listing.images]
         self._judge_empty(folder, empty)
         self._metainfo['classes'] = tuple(classes)
         return samples
@@ -143,12 +146,74 @@ class ImageFolder(SkipCorrupt, _Folders):
         return [f'Folder: \t{Path(self.data_root, self.split)}', f'Skipped: \t{self.num_skipped}']
 
 
+class _OneWalk:
+    """Gives mmpretrain's data sets of folders the walk and the formats of :class:`ImageFolder`.
+
+    Args:
+        extensions: How images' names end; by default all formats that are read.
+    """
+
+    def __init__(self, *args, extensions: Sequence[str] = EXTENSIONS, **kwargs) -> None:
+        super().__init__(*args, extensions=extensions, **kwargs)
+
+    def _find_samples(self) -> list:
+        """``(file, label)`` of each image, or the file alone; files are named below the folder."""
+        if '://' in self.img_prefix:
+            return super()._find_samples()
+        folder, endings = Path(self.img_prefix), tuple(self.extensions)
+        classes, beside = list_classes(folder) if self.with_label else ([''], Listing())
+        listings = [list_images(folder / name, extensions=endings) for name in classes]
+        samples = [
+            (os.path.relpath(path, folder), label)
+            for label, listing in enumerate(listings)
+            for path in listing.images
+        ]
+        tell_once(merged([beside, *listings]).left_out(folder))
+        if not samples:
+            raise DataError(
+                f'{folder.absolute()} has no images; read are files that end in '
+                f'{", ".join(sorted(endings))}'
+            )
+        if not self.with_label:
+            return [file for file, _ in samples]
+        empty = [n for n, listing in zip(classes, listings, strict=True) if not listing.images]
+        if empty:
+            print_log(f'{folder.absolute()}: no images of {shorten(empty)}', 'current', WARNING)
+        self._name_classes(classes, folder)
+        return samples
+
+    def _name_classes(self, names: list[str], folder: Path) -> None:
+        self.folder_to_idx = {name: label for label, name in enumerate(names)}
+        if self.CLASSES is None:
+            self._metainfo['classes'] = tuple(names)
+        elif len(self.CLASSES) != len(names):
+            raise DataError(
+                f'{folder.absolute()} has {len(names)} class folders ({shorten(names)}), but '
+                f'metainfo.classes names {len(self.CLASSES)} ({shorten(self.CLASSES)})'
+            )
+
+
 @DATASETS.register_module()
-class ImageNet(SkipCorrupt, theirs.ImageNet):
+class CustomDataset(SkipCorrupt, _OneWalk, theirs.CustomDataset):
+    """mmpretrain's CustomDataset, which reads what :class:`ImageFolder` reads.
+
+    A config's ``CustomDataset`` is taken for this one. Classes are the folders of each split; where
+    splits may lack some, take :class:`ImageFolder`.
+
+    Args:
+        skip_corrupt: Leave out images that cannot be decoded, see :class:`SkipCorrupt`.
+        extensions: How images' names end; by default all formats that are read.
+        **kwargs: ``data_root``, ``data_prefix``, ``ann_file`` ... of mmpretrain's class.
+    """
+
+
+@DATASETS.register_module()
+class ImageNet(SkipCorrupt, _OneWalk, theirs.ImageNet):
     """mmpretrain's ImageNet: ``data_root/{train,val}/<wnid>/*.JPEG``, or annotation files.
 
     Args:
         skip_corrupt: Leave out images that cannot be decoded, see :class:`SkipCorrupt`.
+        extensions: How images' names end; by default all formats that are read.
         **kwargs: ``data_root``, ``split``, ``ann_file``, ``pipeline`` ... of mmpretrain's class.
     """
 
@@ -161,7 +226,7 @@ class ImageNet(SkipCorrupt, theirs.ImageNet):
                 'data_root/train and data_root/val with one folder for each of the 1000 classes'
             )
         if not self.ann_file and self.with_label:
-            found = sum(entry.is_dir() for entry in folder.iterdir())
+            found = len(list_folders(folder)[0])
             if found != len(self.CLASSES):
                 raise DataError(
                     f'ImageNet: {folder.absolute()} has {found} class folders instead of '

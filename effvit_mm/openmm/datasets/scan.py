@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
 from mmengine import dist
@@ -108,6 +109,17 @@ def _write_cache(file: Path, faults: dict[str, str]) -> None:
         write_text(file, json.dumps(faults))
     except (OSError, UserError) as error:
         print_log(f'the check for corrupt images cannot be kept in {file}: {error}', 'current')
+
+
+def tell_once(text: str) -> None:
+    """Warn of what was found in a data set: once, though it may be read several times."""
+    if text and dist.is_main_process():
+        _warn(MMLogger.get_current_instance(), text)
+
+
+@lru_cache
+def _warn(logger: MMLogger, text: str) -> None:
+    logger.warning(text)
 
 
 def check_split(dataset: str, split: str) -> None:

@@ -13,7 +13,7 @@ from mmengine.registry import DATASETS as ROOT_DATASETS
 from ...errors import ConfigError, DataError
 from ...reid.names import ReIDSplits, check_cameras, read_folders, some
 from ...sample_data.walkers import make_walkers
-from ..datasets.scan import SkipCorrupt, find_corrupt
+from ..datasets.scan import SkipCorrupt, find_corrupt, tell_once
 from ..registry import DATASETS
 
 SPLITS = {'train': ('train',), 'test': ('query', 'gallery')}
@@ -107,6 +107,8 @@ class _Pictures(BaseDataset):
         """The pictures, queries before the gallery; sets the names in ``metainfo``."""
         subsets = SPLITS[self.split]
         splits = read_splits(self.source, self.data_root, subsets, **self._options)
+        for remark in splits.remarks:
+            tell_once(remark)
         self._metainfo['cameras'] = splits.cameras
         if self.split == 'train':
             self._metainfo['classes'] = splits.persons
@@ -139,8 +141,8 @@ class ReIDDataset(SkipCorrupt, _Pictures):
             default.
         allow_shared_ids: For ``'folder'``: persons may be in training and test.
         min_cameras: How many cameras the split must have.
-        source_args: For torchreid's class: ``dict(cuhk03_labeled=True)``, ``dict(version='V2')`` of
-            MSMT17.
+        source_args: For torchreid's class: ``dict(cuhk03_labeled=True)``; of MSMT17
+            ``dict(version='V2', train='train+val')``.
         skip_corrupt: Leave out images that cannot be decoded. Without it those of query and gallery
             end the run before it starts, those of training when met.
         **kwargs: ``pipeline``, ``indices`` ... of mmengine's ``BaseDataset``.

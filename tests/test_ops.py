@@ -233,8 +233,8 @@ def test_an_uncovered_operator_says_its_name_and_the_remedy():
     with pytest.raises(NotImplementedError, match="'carafe_forward'") as raised:
         mmcv.ops.carafe(features, masks, 3, 1, 2)
     assert 'pip install --no-build-isolation --no-binary onedl-mmcv' in str(raised.value)
-    with pytest.raises(NotImplementedError, match="'nms_rotated'"):
-        mmcv.ops.nms_rotated(torch.ones(1, 5), torch.ones(1), 0.5)
+    with pytest.raises(NotImplementedError, match="'roi_align_rotated_forward'"):
+        mmcv.ops.roi_align_rotated(torch.ones(1, 1, 4, 4), torch.ones(1, 6), 2, 1.0, 2)
 
 
 @pytest.mark.parametrize('name', ['__path__', '__wrapped__', '_private'])

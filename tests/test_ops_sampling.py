@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch.autograd import gradcheck
 
 import effvit_mm.ops  # noqa: F401
@@ -128,6 +129,61 @@ def test_roi_align_in_reduced_precision(dtype, pool, device):
         torch.testing.assert_close(feature.grad, exact.grad.to(dtype))
 
 
+def roi_pool_of(plane, roi, size, scale):
+    """One region of one channel, by definition: from its first pixel's begin to its last's end."""
+    x1, y1, x2, y2 = roi[0] * scale, roi[1] * scale, (roi[2] + 1) * scale, (roi[3] + 1) * scale
+    out = np.zeros(size)
+    if x2 <= x1 or y2 <= y1:
+        return out
+    for p, q in product(*map(range, size)):
+        top, left = y1 + p * (y2 - y1) / size[0], x1 + q * (x2 - x1) / size[1]
+        bottom, right = y1 + (p + 1) * (y2 - y1) / size[0], x1 + (q + 1) * (x2 - x1) / size[1]
+        rows = slice(max(math.floor(top), 0), max(math.ceil(bottom), 0))
+        columns = slice(max(math.floor(left), 0), max(math.ceil(right), 0))
+        out[p, q] = max(plane[rows, columns].ravel(), default=0)
+    return out
+
+
+POOLED = [*ROIS, [0, 5, 5, 4, 4], [1, 6, 6, 2, 9]]  # the last ones: no pixel, turned
+
+
+@every_device
+@pytest.mark.parametrize('scale', [1.0, 0.5, 0.3])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.float16])
+def test_roi_pool_takes_the_largest_of_each_bin(dtype, scale, device):
+    values = -1.0 - torch.randperm(288, generator=torch.Generator().manual_seed(1))
+    feature = values.view(2, 3, 6, 8).to(device, dtype).requires_grad_()
+    rois, size = torch.tensor(POOLED, dtype=torch.float64), (3, 2)
+    planes = feature.detach().cpu().numpy()
+    want = [
+        [roi_pool_of(plane, roi, size, scale) for plane in planes[int(i)]]
+        for i, *roi in rois.to(dtype).tolist()
+    ]
+    y = mmcv.ops.roi_pool(feature, rois.to(device, dtype), size, scale)
+    assert y.dtype == dtype
+    assert np.array_equal(y.detach().cpu().double(), np.array(want))
+    assert (y != 0).sum() > 40
+    # Each value that is not 0 has one pixel, which gets what comes back to it.
+    weight = torch.arange(1.0, y.numel() + 1, device=device).view_as(y).to(dtype)
+    (y * weight).sum().backward()
+    want_grad = torch.zeros(2, 3, 6, 8, dtype=torch.float64)
+    for (r, c, p, q), value in np.ndenumerate(y.detach().cpu().numpy()):
+        place = np.argwhere(planes[int(POOLED[r][0]), c] == value) if value else []
+        for row, column in place[:1]:
+            want_grad[int(POOLED[r][0]), c, row, column] += weight[r, c, p, q].item()
+    torch.testing.assert_close(feature.grad.cpu(), want_grad.to(dtype))
+
+
+@every_device
+@pytest.mark.parametrize('images', [0, 2])
+def test_roi_pool_of_no_regions(images, device):
+    feature = torch.ones(images, 3, 6, 8, device=device, requires_grad=True)
+    y = mmcv.ops.roi_pool(feature, torch.zeros(0, 5, device=device), (3, 2), 1.0)
+    assert y.shape == (0, 3, 3, 2)
+    y.sum().backward()
+    assert not feature.grad.any()
+
+
 # stride, padding, dilation, groups, deform_groups
 GEOMETRIES = [
     (1, 1, 1, 1, 1),
@@ -224,6 +280,48 @@ def test_deform_conv_in_reduced_precision(dtype, device):
     torch.testing.assert_close(y, want.to(dtype))
 
 
+@every_device
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_a_fresh_deform_conv_has_the_compiled_gradients(dtype, device):
+    """The figures of mmcv's own test of its compiled operator: offsets of zero, and padding."""
+    x = torch.tensor([[[[1.0, 2, 3]] * 3]], device=device, dtype=dtype, requires_grad=True)
+    layer = mmcv.ops.ModulatedDeformConv2dPack(1, 1, (2, 2), padding=1, bias=False)
+    layer.weight.data.fill_(1.0)
+    layer.to(device, dtype)(x).sum().backward()
+    bias = [-3.0, -1.5, -3.0, -1.5, -3.0, -1.5, -3.0, -1.5, 4.5, 4.5, 4.5, 4.5]
+    assert layer.conv_offset.bias.grad.tolist() == bias
+    first = [[[-7.0, -4], [0, 0]], [[-9, 7.5], [-6, 5]], [[-4, -7], [0, 0]]]
+    assert layer.conv_offset.weight.grad[:3, 0].tolist() == first
+    assert x.grad.tolist() == [[[[2.0] * 3] * 3]]
+
+
+@every_device
+@pytest.mark.parametrize('modulated', [False, True])
+@pytest.mark.parametrize('groups', [1, 2])
+def test_points_on_the_border_have_the_slope_outside(modulated, groups, device):
+    """A kernel of 2 x 3, stride (2, 1), padding (1, 2), dilation (1, 2), of 5 x 6 pixels."""
+    stride, padding, dilation = (2, 1), (1, 2), (1, 2)
+    rows = torch.arange(2)[:, None] + torch.arange(3) * 2 - 1  # of elements and outputs
+    columns = torch.arange(3)[:, None] * 2 + torch.arange(6) - 2
+    border = (rows == -1)[:, None, :, None] | (columns == -1)[None, :, None]
+    border = border[None, :, :, None].expand(groups, 2, 3, 2, 3, 6).reshape(1, -1, 3, 6)
+    x, weight = uniform(1, 2, 5, 6, seed=1), uniform(2, 2, 2, 3, low=0.5, seed=2)
+    offset = torch.zeros(1, groups * 12, 3, 6, dtype=torch.float64).requires_grad_()
+    mask = uniform(1, groups * 6, 3, 6, seed=3) if modulated else None
+    y = torchvision.ops.deform_conv2d(x, offset, weight, None, stride, padding, dilation, mask)
+    (slope_inside,) = torch.autograd.grad(y.sum(), offset)
+    x, weight, offset = (t.detach().to(device) for t in (x, weight, offset))
+    offset.requires_grad_()
+    geometry = (stride, padding, dilation, 1, groups)
+    if modulated:
+        y = mmcv.ops.modulated_deform_conv2d(x, offset, mask.to(device), weight, None, *geometry)
+    else:
+        y = mmcv.ops.deform_conv2d(x, offset, weight, *geometry)
+    y.sum().backward()
+    assert slope_inside[border].abs().max() > 0.1
+    torch.testing.assert_close(offset.grad.cpu(), slope_inside.masked_fill(border, 0))
+
+
 SHAPES = torch.tensor([[4, 5], [2, 3]])
 STARTS = torch.tensor([0, 20])
 
@@ -261,6 +359,23 @@ def test_deformable_attention_sums_samples_of_all_levels(device):
 @every_device
 def test_deformable_attention_gradients_are_the_derivatives(device):
     assert gradcheck(attend, attention_inputs(device))
+
+
+@every_device
+def test_attention_points_on_the_border_have_the_slope_outside(device):
+    """Maps of 4 x 4: -0.125 is exactly a pixel before the first."""
+    value = uniform(1, 16, 1, 3, low=0.5).to(device)
+    shapes, starts = torch.tensor([[4, 4]], device=device), torch.tensor([0], device=device)
+    places = [[-0.125, 0.4], [0.4, -0.125], [-0.125 + 1e-6, 0.4], [0.4, -0.125 + 1e-6]]
+    locations = torch.tensor(places, device=device, dtype=torch.float64).view(1, 4, 1, 1, 1, 2)
+    locations.requires_grad_()
+    weights = torch.ones(1, 4, 1, 1, 1, dtype=torch.float64, device=device)
+    function = mmcv.ops.multi_scale_deform_attn.MultiScaleDeformableAttnFunction
+    function.apply(value, shapes, starts, locations, weights, 64).sum().backward()
+    slope = locations.grad.view(4, 2).cpu()
+    assert not slope[:2].any()
+    assert slope[2, 0] > 1
+    assert slope[3, 1] > 1
 
 
 @every_device

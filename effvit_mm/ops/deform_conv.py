@@ -157,5 +157,33 @@ def _operands(
 
 
 def _derivatives(grad: Tensor, operands: tuple) -> tuple[Tensor, ...]:
-    """Derivatives by input, weight, offset, mask and bias."""
-    return torch.ops.torchvision._deform_conv2d_backward(grad.to(operands[0]), *operands)
+    """Derivatives by input, weight, offset, mask and bias.
+
+    Where a point lies exactly a pixel before the input, the value has a kink: torchvision gives the
+    slope on the side of the input, mmcv that of the zeros outside. Fresh layers, whose offsets are
+    zero, have such points all along the padding.
+    """
+    by_input, by_weight, by_offset, by_mask, by_bias = (
+        torch.ops.torchvision._deform_conv2d_backward(grad.to(operands[0]), *operands)
+    )
+    return by_input, by_weight, by_offset * _inside(operands), by_mask, by_bias
+
+
+def _inside(operands: tuple) -> Tensor:
+    """Whether points lie less than a pixel from the input, for each of the two offsets of each."""
+    input, weight, offset = operands[:3]
+    starts = zip(*(operands[i : i + 2] for i in (5, 7, 9)), input.shape[2:], strict=True)
+    batch, _, *size = offset.shape  # size: H' W'
+    kernel = weight.shape[2:]
+    pairs = offset.reshape(batch, -1, *kernel, 2, *size)  # B deformable_group kH kW 2 H' W'
+    inside = torch.ones_like(pairs[:, :, :, :, 0], dtype=torch.bool)
+    for axis, (stride, padding, dilation, length) in enumerate(starts):
+        # In compiled mmcv's order of sums: whether a point is on the border hangs on rounding.
+        first = torch.arange(size[axis], device=offset.device) * stride - padding
+        element = torch.arange(kernel[axis], device=offset.device) * dilation
+        grid = first + element[:, None]  # k n
+        shape = [1, 1, 1, 1, 1, 1]
+        shape[2 + axis], shape[4 + axis] = grid.shape
+        point = grid.view(shape) + pairs[:, :, :, :, axis]
+        inside &= (point > -1) & (point < length)
+    return inside.unsqueeze(4).expand_as(pairs).reshape(offset.shape)

@@ -83,6 +83,11 @@ def ms_deform_attn_backward(
         )
     if not output.requires_grad:  # nothing was sampled
         return
-    grads = torch.autograd.grad(output, inputs, grad_output.to(dtype))
+    by_value, by_location, by_weight = torch.autograd.grad(output, inputs, grad_output.to(dtype))
+    # Exactly a pixel before the map grid_sample gives the slope on the map's side, mmcv the zeros'.
+    sizes = value_spatial_shapes.flip(1).to(inputs[1])[:, None]  # L 1 2: width, height
+    points = inputs[1].detach() * sizes - 0.5
+    inside = ((points > -1) & (points < sizes)).all(-1, keepdim=True)
+    grads = by_value, by_location * inside, by_weight
     for buffer, grad in zip((grad_value, grad_sampling_loc, grad_attn_weight), grads, strict=True):
         buffer.copy_(grad)

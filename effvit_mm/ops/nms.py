@@ -6,6 +6,8 @@ Soft-NMS: Bodla et al., Soft-NMS: Improving Object Detection With One Line of Co
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torchvision
 from torch import Tensor
@@ -36,7 +38,9 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     if offset == 0:
         return torchvision.ops.nms(boxes, scores, threshold)
     # Adding 1 to x2 and y2 instead would round differently, which decides near the threshold.
-    groups = _greedy_groups(boxes.cpu(), scores.cpu(), threshold, offset, inclusive=False)
+    groups = greedy_groups(
+        scores.cpu(), _overlap_of(boxes.cpu(), offset), threshold, inclusive=False
+    )
     return torch.stack([group[0] for group in groups]).to(boxes.device)
 
 
@@ -55,7 +59,7 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
     dtype = working_dtype(dets)
     dets = dets.to('cpu', dtype)
     threshold = round_to(iou_threshold, dtype)
-    groups = _greedy_groups(dets[:, :4], dets[:, 4], threshold, 0, inclusive=True)
+    groups = greedy_groups(dets[:, 4], _overlap_of(dets[:, :4], 0), threshold, inclusive=True)
     return [group.tolist() for group in groups]
 
 
@@ -108,21 +112,40 @@ def softnms(
     return index.to(boxes.device)
 
 
-def _greedy_groups(
-    boxes: Tensor, scores: Tensor, threshold: float, offset: int, inclusive: bool
+def greedy_groups(
+    scores: Tensor,
+    overlap: Callable[[Tensor, Tensor], Tensor],
+    threshold: float,
+    inclusive: bool,
 ) -> list[Tensor]:
-    """Kept boxes, each followed by those that it suppresses; everything on the CPU."""
+    """Kept boxes, each followed by those that it suppresses; everything on the CPU.
+
+    Args:
+        scores: (N,).
+        overlap: Gives that of a box with others, all by index: (), (K,) -> (K,).
+        threshold: What suppresses: more, or with ``inclusive`` as much.
+        inclusive: See ``threshold``.
+    """
     rest = scores.argsort(descending=True, stable=True)
-    areas = area(boxes, offset)
     groups = []
     while len(rest):
         best, others = rest[0], rest[1:]
-        shared = intersection(boxes[best], boxes[others], offset)
-        overlap = shared / (areas[best] + areas[others] - shared)
-        gone = overlap >= threshold if inclusive else overlap > threshold
+        shared = overlap(best, others)
+        gone = shared >= threshold if inclusive else shared > threshold
         groups.append(torch.cat((rest[:1], others[gone])))
         rest = others[~gone]
     return groups
+
+
+def _overlap_of(boxes: Tensor, offset: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Intersection over union of a box with others, by index."""
+    areas = area(boxes, offset)
+
+    def overlap(best: Tensor, others: Tensor) -> Tensor:
+        shared = intersection(boxes[best], boxes[others], offset)
+        return shared / (areas[best] + areas[others] - shared)
+
+    return overlap
 
 
 def _decay(overlap: Tensor, method: int, threshold: float, sigma: float) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 import torchvision
 
-from . import boxes, deform_conv, focal_loss, ms_deform_attn, nms, roi_align
+from . import boxes, deform_conv, focal_loss, ms_deform_attn, nms, roi_align, roi_pool, rotated
 
 
 class Operator(NamedTuple):
@@ -35,6 +35,8 @@ _TORCHVISION = (
     nms.nms,
     roi_align.roi_align_forward,
     roi_align.roi_align_backward,
+    roi_pool.roi_pool_forward,
+    roi_pool.roi_pool_backward,
     deform_conv.deform_conv_forward,
     deform_conv.deform_conv_backward_input,
     deform_conv.deform_conv_backward_parameters,
@@ -45,6 +47,8 @@ _TORCH = (
     nms.softnms,
     nms.nms_match,
     boxes.bbox_overlaps,
+    rotated.box_iou_rotated,
+    rotated.nms_rotated,
     focal_loss.sigmoid_focal_loss_forward,
     focal_loss.sigmoid_focal_loss_backward,
     focal_loss.softmax_focal_loss_forward,

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 from ...errors import ConfigError
 from ..console import import_quietly
@@ -14,6 +14,7 @@ from .arguments import mappings_of
 from .building import one_line
 from .checks import check_override
 from .data_root import EVALUATORS, follow_annotation_files, spread_data_root, spread_names
+from .options import look_up, read_value, split_option
 
 # mmdet's metrics of which effvit_mm has its own, which keep what they computed.
 OWN_METRICS = ('CocoMetric', 'FasterCocoMetric', 'VOCMetric')
@@ -39,8 +40,9 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
         raise ConfigError(f'config {path}: {" ".join(text.split())}') from error
     import_quietly(cfg.get('default_scope', 'mmengine'))
     before = copy.deepcopy(cfg)
-    for key, value in parse_overrides(overrides).items():
+    for key, text in map(split_option, overrides):
         check_override(cfg, key)
+        value = read_value(key, text, look_up(cfg, key))
         try:
             cfg.merge_from_dict({key: value})
         except (KeyError, TypeError, AssertionError, IndexError, AttributeError) as error:
@@ -61,17 +63,3 @@ def use_own_metrics(cfg: Config) -> None:
         scope, _, name = str(kind).rpartition('.')
         if name in OWN_METRICS and (scope or cfg.get('default_scope')) == 'mmdet':
             node['type'] = f'effvit_mm.{name}'
-
-
-def parse_overrides(overrides: Sequence[str]) -> dict:
-    """``['a.b=1']`` to ``{'a.b': 1}``, with mmengine's rules for values."""
-    result = {}
-    for item in overrides:
-        key, separator, value = item.partition('=')
-        if not separator or not key:
-            raise ConfigError(f'--cfg-options {item}: KEY=VALUE is needed')
-        try:
-            result[key] = DictAction._parse_iterable(value)
-        except AssertionError as error:
-            raise ConfigError(f'--cfg-options {item}: brackets do not match') from error
-    return result

@@ -13,7 +13,8 @@ from ..console import import_quietly
 from .arguments import mappings_of
 from .building import one_line
 from .checks import check_override
-from .data_root import EVALUATORS, follow_annotation_files, spread_data_root, spread_names
+from .data_root import EVALUATORS, follow_annotation_files
+from .names import follow_assignments, is_name, set_names
 from .options import look_up, read_value, split_option
 
 # mmdet's metrics of which effvit_mm has its own, which keep what they computed.
@@ -30,7 +31,9 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
     if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
         raise ConfigError(f'config {path}: a .py, .json or .yaml file is needed')
     try:
-        cfg = Config.fromfile(path)
+        cfg = follow_assignments(Config.fromfile(path), path)
+    except ConfigError:
+        raise
     except SyntaxError as error:
         raise ConfigError(
             f'config {path}, line {error.lineno}: {error.msg}: {(error.text or "").strip()}'
@@ -40,15 +43,16 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
         raise ConfigError(f'config {path}: {" ".join(text.split())}') from error
     import_quietly(cfg.get('default_scope', 'mmengine'))
     before = copy.deepcopy(cfg)
-    for key, text in map(split_option, overrides):
+    options = [split_option(item) for item in overrides]
+    for key, _ in options:
         check_override(cfg, key)
+    cfg = set_names(cfg, path, [option for option in options if is_name(option[0])])
+    for key, text in (option for option in options if not is_name(option[0])):
         value = read_value(key, text, look_up(cfg, key))
         try:
             cfg.merge_from_dict({key: value})
         except (KeyError, TypeError, AssertionError, IndexError, AttributeError) as error:
             raise ConfigError(f'--cfg-options {key}={value}: {one_line(error)}') from error
-    spread_data_root(cfg, before.get('data_root'))
-    spread_names(cfg, before)
     follow_annotation_files(cfg, before)
     use_own_metrics(cfg)
     return cfg

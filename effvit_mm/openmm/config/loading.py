@@ -6,14 +6,16 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 from ...errors import ConfigError
 from ..console import import_quietly
 from .arguments import mappings_of
 from .building import one_line
 from .checks import check_override
-from .data_root import EVALUATORS, follow_annotation_files, spread_data_root, spread_names
+from .data_root import EVALUATORS, follow_annotation_files
+from .names import follow_assignments, is_name, set_names
+from .options import look_up, read_value, split_option
 from .own_parts import use_own_readers
 
 # mmdet's metrics of which effvit_mm has its own, which keep what they computed.
@@ -30,7 +32,9 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
     if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
         raise ConfigError(f'config {path}: a .py, .json or .yaml file is needed')
     try:
-        cfg = Config.fromfile(path)
+        cfg = follow_assignments(Config.fromfile(path), path)
+    except ConfigError:
+        raise
     except SyntaxError as error:
         raise ConfigError(
             f'config {path}, line {error.lineno}: {error.msg}: {(error.text or "").strip()}'
@@ -40,14 +44,16 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
         raise ConfigError(f'config {path}: {" ".join(text.split())}') from error
     import_quietly(cfg.get('default_scope', 'mmengine'))
     before = copy.deepcopy(cfg)
-    for key, value in parse_overrides(overrides).items():
+    options = [split_option(item) for item in overrides]
+    for key, _ in options:
         check_override(cfg, key)
+    cfg = set_names(cfg, path, [option for option in options if is_name(option[0])])
+    for key, text in (option for option in options if not is_name(option[0])):
+        value = read_value(key, text, look_up(cfg, key))
         try:
             cfg.merge_from_dict({key: value})
         except (KeyError, TypeError, AssertionError, IndexError, AttributeError) as error:
             raise ConfigError(f'--cfg-options {key}={value}: {one_line(error)}') from error
-    spread_data_root(cfg, before.get('data_root'))
-    spread_names(cfg, before)
     follow_annotation_files(cfg, before)
     use_own_metrics(cfg)
     use_own_readers(cfg)
@@ -63,17 +69,3 @@ def use_own_metrics(cfg: Config) -> None:
         scope, _, name = str(kind).rpartition('.')
         if name in OWN_METRICS and (scope or cfg.get('default_scope')) == 'mmdet':
             node['type'] = f'effvit_mm.{name}'
-
-
-def parse_overrides(overrides: Sequence[str]) -> dict:
-    """``['a.b=1']`` to ``{'a.b': 1}``, with mmengine's rules for values."""
-    result = {}
-    for item in overrides:
-        key, separator, value = item.partition('=')
-        if not separator or not key:
-            raise ConfigError(f'--cfg-options {item}: KEY=VALUE is needed')
-        try:
-            result[key] = DictAction._parse_iterable(value)
-        except AssertionError as error:
-            raise ConfigError(f'--cfg-options {item}: brackets do not match') from error
-    return result

@@ -102,5 +102,5 @@ def write_config(path: Path, data: Path, extra: str = '', **replacements: str) -
 
 def forget_runs() -> None:
     """Drop mmengine's loggers and the like, which runs started in the same second would share."""
-    for kind in (DefaultScope, MMLogger, MessageHub, Visualizer):
+    for kind in (DefaultScope, MMLogger, MessageHub, Visualizer, *Visualizer.__subclasses__()):
         kind._instance_dict.clear()

@@ -99,7 +99,7 @@ def one_line(error: BaseException) -> str:
         # PyTorch packs a worker's whole traceback into the message; its end is the message.
         text = text.rsplit(f'{match[1]}: ', 1)[-1]
     text = re.sub(r'^class `?\w+`? in \S+: ', '', text)  # mmengine before 0.10.8
-    text = re.sub(r'\. Please check whether the value of .*', '', text, flags=re.DOTALL)
+    text = re.sub(r'\. Please check .*', '', text, flags=re.DOTALL)
     text = ' '.join(text.split())
     if text:
         return text

@@ -6,8 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from mmengine.dist import get_world_size, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 
 from ...errors import CheckpointError, ConfigError
@@ -31,38 +30,11 @@ class CheckpointHook(_CheckpointHook):
         super().before_train(runner)
         # Resumed: the validation that is made up for may have to write this checkpoint again.
         self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt')
-        self._check_metric_names(runner)
         if not is_main_process():
             return
         for path in remove_stale_temporaries(self.out_dir):
             runner.logger.info(f'removed {path}, left unfinished by a run that was killed')
         self._delete(runner.message_hub.runtime_info.get(OUTDATED, []))
-
-    def _check_metric_names(self, runner) -> None:
-        """Evaluate one batch to see whether there is a metric of the name in ``save_best``.
-
-        Otherwise the first validation would tell, after an epoch of work.
-        """
-        names = [name for name in self.save_best or () if name != 'auto']
-        if not names or runner.val_loop is None:
-            return
-        evaluator = runner.val_evaluator
-        runner.model.eval()
-        batch = next(iter(runner.val_dataloader))
-        with torch.no_grad():
-            outputs = runner.model.val_step(batch)
-        evaluator.process(data_samples=outputs, data_batch=batch)
-        try:
-            metrics = evaluator.evaluate(len(outputs) * get_world_size())
-        except (ArithmeticError, AssertionError, LookupError, RuntimeError, ValueError) as error:
-            # Some metrics cannot be computed from a few images.
-            runner.logger.info(f'save_best={names} not checked before the training: {error}')
-            for metric in evaluator.metrics:
-                metric.results.clear()
-            return
-        for name in names:
-            if metrics and name not in metrics:
-                raise ConfigError(unknown_metric_message(name, metrics))
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         hub = runner.message_hub

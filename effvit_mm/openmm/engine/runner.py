@@ -14,7 +14,7 @@ import torch
 from mmengine import registry as root
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import master_only
+from mmengine.dist import is_main_process, master_only
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner as _Runner
@@ -30,12 +30,15 @@ from ..data_checks.coco import check_coco_sets
 from ..data_checks.labels import check_dataset, check_voc_sets, class_keys
 from ..registry import RUNNERS
 from .checkpoints import check_resumable, newest_complete_checkpoint
+from .dry_pass import DryPassHook  # noqa: F401 - registered
 from .hooks import HISTORY, RecordHook, check_finite_weights
 from .reid_testing import with_persons
 from .report import format_duration, format_metrics, format_table
 
 # Every training has these, whatever its config says.
-OWN_HOOKS = ('ReseedHook', 'NonFiniteLossHook', 'RecordHook', 'ValidateOnResumeHook')
+OWN_HOOKS = (
+    'ReseedHook', 'NonFiniteLossHook', 'RecordHook', 'DryPassHook', 'ValidateOnResumeHook',
+)  # fmt: skip
 
 
 def seed_worker(worker_id: int) -> None:
@@ -134,7 +137,12 @@ class Runner(_Runner):
 
     def build_visualizer(self, visualizer=None):
         with building(self.cfg, 'visualizer'):
-            return super().build_visualizer(visualizer)
+            visualizer = super().build_visualizer(visualizer)
+            if is_main_process():
+                # What backends need, a package or an account, they look for at the first use.
+                for backend in visualizer._vis_backends.values():
+                    _ = backend.experiment
+        return visualizer
 
     def build_optim_wrapper(self, optim_wrapper):
         with building(self.cfg, 'optim_wrapper'):

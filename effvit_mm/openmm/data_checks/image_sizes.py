@@ -1,0 +1,77 @@
+"""Images so narrow that a pipeline would scale a side of them to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmcv.image import rescale_size
+
+from ...errors import DataError
+
+Scale = tuple[int, int]
+
+
+def check_resized_sizes(dataset: Any, key: str) -> None:
+    """Raise where an image's side would round to zero pixels; OpenCV would name no file.
+
+    Looks at sizes that the annotations state (detection), none is read.
+
+    Args:
+        dataset: As built; wrappers are looked into.
+        key: The config key of its loader, for messages.
+
+    Raises:
+        DataError: Names the first such image, the scale and how many there are.
+    """
+    for part in _plain_sets(dataset):
+        steps = getattr(getattr(part, 'pipeline', None), 'transforms', ())
+        scales = [scale for step in steps for scale in smallest_scales(step)]
+        if scales and len(part) and {'width', 'height'} <= set(part.get_data_info(0)):
+            _check(part, scales, key)
+
+
+def _plain_sets(dataset: Any) -> Iterator[Any]:
+    if hasattr(dataset, 'get_data_info') and not hasattr(dataset, 'datasets'):
+        yield dataset
+    for inner in (getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', ())):
+        if inner is not None:
+            yield from _plain_sets(inner)
+
+
+def _check(dataset: Any, scales: list[Scale], key: str) -> None:
+    found = []
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        size = info.get('width') or 0, info.get('height') or 0
+        scale = next((scale for scale in scales if vanishes(size, scale)), None)
+        if min(size) > 0 and scale is not None:
+            found.append((info.get('img_path', f'sample {index}'), size, scale))
+    if found:
+        (file, (width, height), scale), more = found[0], len(found) - 1
+        raise DataError(
+            f'{key}.dataset: image {file} of {width}x{height} pixels would be scaled to '
+            f'{scale}, a side of it to none{f" (and {more} more)" if more else ""}; take such '
+            'images out of the annotations, or resize with keep_ratio=False'
+        )
+
+
+def vanishes(size: tuple[int, int], scale: Scale) -> bool:
+    """Whether an image of (width, height) loses a side when it is fitted into a scale."""
+    return min(rescale_size(size, scale)) < 1
+
+
+def smallest_scales(step: Any) -> list[Scale]:
+    """The least (width, height) that a transform which keeps the ratio may fit an image into."""
+    resize = getattr(step, 'resize', step)  # RandomResize, RandomChoiceResize
+    if not getattr(resize, 'keep_ratio', False):
+        return []
+    scales = getattr(step, 'scales', None) or [getattr(step, 'scale', None)]
+    least = min(getattr(step, 'ratio_range', None) or (1.0,))
+    if scales and isinstance(scales[0], list | tuple) and isinstance(scales[0][0], list | tuple):
+        scales = scales[0]  # a range of scales
+    return [
+        tuple(int(side * least) for side in scale)
+        for scale in scales
+        if isinstance(scale, list | tuple)
+    ]

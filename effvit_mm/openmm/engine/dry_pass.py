@@ -1,0 +1,320 @@
+"""What only the first validation, the last batch or the end uses, tried before the first iteration.
+
+It takes an image of each set through its pipeline, the model and the evaluators: seconds, where the
+first validation would come after an epoch. The main process tries for all.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import mmengine.registry as root
+import numpy as np
+import torch
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_world_size
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.model import revert_sync_batchnorm
+from mmengine.structures import InstanceData
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ...errors import ConfigError, DataError, UserError
+from ...utils.distributed import on_main_process
+from ...utils.files import check_writable
+from ..config.arguments import mappings_of, node_class
+from ..config.building import BUILD_ERRORS, one_line
+from ..data_checks.image_sizes import check_resized_sizes
+from ..data_checks.matches import find_match
+from ..registry import HOOKS
+from .checkpoints import unknown_metric_message
+
+# What computing figures raises for arguments, or for predictions, that it cannot work with.
+FAULTS = (*BUILD_ERRORS, ArithmeticError)
+# Attributes of metrics that name files which they write.
+FILES_OF_METRICS = ('outfile_prefix', 'out_file_path', 'path')
+
+
+@HOOKS.register_module()
+class DryPassHook(Hook):
+    """Try validation or test on one image, the smallest last batch, and the folders written to.
+
+    Raises:
+        ConfigError: An argument of an evaluator, a metric's name or a folder that cannot work.
+        DataError: A set that the training or its validation would break at.
+    """
+
+    # When the other hooks know where they write, but before a validation that is made up for.
+    priority = 'LOWEST'
+
+    def before_train(self, runner) -> None:
+        on_main_process(lambda: self._try_training(runner))
+
+    def before_test(self, runner) -> None:
+        on_main_process(lambda: try_evaluation(runner, 'test'))
+
+    def _try_training(self, runner) -> None:
+        check_folders(runner)
+        check_head(runner.bare_model)
+        check_resized_sizes(runner.train_dataloader.dataset, 'train_dataloader')
+        check_last_batch(runner)
+        if runner.val_loop is not None:
+            check_watched(runner, try_evaluation(runner, 'val'))
+
+
+def check_folders(runner) -> None:
+    """Raise where a hook could not write; the work folder itself was tried before."""
+    for hook in runner.hooks:
+        folder = getattr(hook, 'out_dir', None)
+        if folder and '://' not in str(folder) and Path(folder) != Path(runner.work_dir):
+            check_writable(folder, f'out_dir of {type(hook).__name__}')
+
+
+def check_head(model: torch.nn.Module) -> None:
+    """Raise where a classifier's head would log an accuracy among more classes than it has."""
+    head = getattr(model, 'head', None)
+    topk, classes = getattr(head, 'topk', ()), getattr(head, 'num_classes', None)
+    if getattr(head, 'cal_acc', False) and classes is not None and max(topk) > classes:
+        raise ConfigError(
+            f'model.head.topk={topk}: the model tells {classes} classes apart; numbers from 1 to '
+            f'{classes} are possible, or set model.head.cal_acc=False'
+        )
+
+
+def check_watched(runner, figures: Mapping[str, float]) -> None:
+    """Raise where a hook or a schedule waits for a figure that no evaluator gives.
+
+    ``figures``: of :func:`try_evaluation`; where they could not be computed nothing is known.
+    """
+    for hook in runner.hooks:
+        for name in getattr(hook, 'save_best', None) or ():
+            if figures and name not in ('auto', *figures):
+                raise ConfigError(unknown_metric_message(name, figures))
+    schedules = runner.param_schedulers or []
+    if isinstance(schedules, Mapping):  # of several optimizers
+        schedules = [schedule for part in schedules.values() for schedule in part]
+    for watcher in (*runner.hooks, *schedules):
+        name = getattr(watcher, 'monitor', None)
+        if figures and name is not None and name not in figures:
+            known = ', '.join(map(repr, figures))
+            raise ConfigError(
+                f'monitor={name!r} of {type(watcher).__name__}: val_evaluator gives no such '
+                f'figure; it gives {known}'
+            )
+
+
+# The last batch ---------------------------------------------------------------------------------
+
+
+def check_last_batch(runner) -> None:
+    """Raise where a batch of one image would stop the training at a batch norm."""
+    loader = runner.train_dataloader
+    size, count = loader.batch_size, len(loader.dataset)
+    if smallest_batch(loader) != 1:
+        return
+    model = copy.deepcopy(revert_sync_batchnorm(runner.bare_model)).train()
+    seen: list[str] = []
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm):
+            module.register_forward_pre_hook(lambda *_, name=name: seen.append(name))
+    data = model.data_preprocessor(loader.collate_fn([loader.dataset[count - 1]]), True)
+    try:
+        with torch.no_grad():
+            # The class's, as a compiled one belongs to the model that was copied.
+            values, named = ((), data) if isinstance(data, dict) else (data, {})
+            type(model).forward(model, *values, **named, mode='loss')
+    except ValueError as error:
+        if 'more than 1 value per channel' not in str(error):
+            raise
+        raise DataError(
+            f'train_dataloader: the last batch of an epoch has one image ({count} images, '
+            f'batch_size={size}), and the batch norm {seen[-1]} of the model cannot be trained on '
+            f'a single value; set train_dataloader.{_remedy(size)}'
+        ) from error
+
+
+def _remedy(size: int) -> str:
+    if size == 1:
+        return 'batch_size=2 train_dataloader.drop_last=True'
+    return 'drop_last=True'
+
+
+def smallest_batch(loader) -> int | None:
+    """Images of an epoch's smallest batch in a process; None where the loader does not say."""
+    size = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', None)
+    if size is None or isinstance(loader.sampler, InfiniteSampler):
+        return size
+    rest = len(loader.sampler) % size
+    dropped = loader.drop_last or getattr(loader.batch_sampler, 'drop_last', False)
+    return rest if rest and not dropped else size
+
+
+# The evaluation ---------------------------------------------------------------------------------
+
+
+def try_evaluation(runner, split: str) -> dict[str, float]:
+    """Take an image of ``'val'`` or ``'test'`` through pipeline, model and evaluators.
+
+    Returns:
+        The figures, which mean nothing but by their names; none where they cannot be computed of a
+        few images.
+
+    Raises:
+        ConfigError: An argument of an evaluator cannot work, or the evaluator is of another task.
+        DataError: No query of a re-ID set can have a match, or an image cannot be used.
+    """
+    loop = getattr(runner, f'{split}_loop')
+    loader, key = loop.dataloader, f'{split}_evaluator'
+    check_resized_sizes(loader.dataset, f'{split}_dataloader')
+    places = find_match(loader.dataset, f'{split}_dataloader')
+    model = runner.bare_model.eval()
+    batch = loader.collate_fn([loader.dataset[place] for place in places])
+    with torch.no_grad():
+        predicted = [_with_an_object(sample) for sample in getattr(model, f'{split}_step')(batch)]
+    nodes = mappings_of(runner.cfg.get(key))
+    metrics = loop.evaluator.metrics
+    figures: dict[str, float] = {}
+    with _silent(runner.logger), TemporaryDirectory() as folder:
+        trial = Trial(batch, predicted, Path(folder))
+        for index, metric in enumerate(metrics):
+            named = key if len(metrics) == 1 else f'{key}[{index}]'
+            node = nodes[index] if index < len(nodes) and 'type' in nodes[index] else {}
+            check_files(metric, named)
+            found = trial.judge_or_explain(metric, node, named)
+            if found is None:
+                return {}
+            figures |= found
+    return figures
+
+
+def check_files(metric: BaseMetric, key: str) -> None:
+    """Raise where a metric could not write what it was told to."""
+    for name in FILES_OF_METRICS:
+        if path := getattr(metric, name, None):
+            check_writable(Path(path).parent, f'{key}.{name}')
+
+
+def _with_an_object(sample: Any) -> Any:
+    """A prediction in which a detector found something: nothing exercises no evaluator."""
+    found = getattr(sample, 'pred_instances', None)
+    if found is None or len(found):
+        return sample
+    height, width = sample.ori_shape[:2]
+    made = InstanceData(
+        bboxes=torch.tensor([[0.0, 0.0, width / 2, height / 2]]),
+        scores=torch.ones(1),
+        labels=torch.zeros(1, dtype=torch.int64),
+    )
+    if 'masks' in found:
+        made.masks = np.ones((1, height, width), bool)
+    sample.pred_instances = made
+    return sample
+
+
+@contextmanager
+def _silent(logger: logging.Logger) -> Iterator[None]:
+    """What a trial's figures are printed as is not for the reader."""
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+class Trial:
+    """Predictions of a few images, to be judged by metrics that are to stay as they are.
+
+    Args:
+        batch: What the loader gave.
+        predicted: What the model made of it.
+        folder: Where metrics write in the place of where they were told to.
+    """
+
+    def __init__(self, batch: Any, predicted: Sequence, folder: Path) -> None:
+        self.batch, self.folder = batch, folder
+        self.samples = [s.to_dict() if hasattr(s, 'to_dict') else s for s in predicted]
+
+    def judge(self, metric: BaseMetric) -> dict[str, float]:
+        """The figures of a copy of the metric."""
+        own = self._collect(metric)
+        if get_world_size() == 1:
+            return own.evaluate(len(self.samples)) or {}
+        if type(own).evaluate is not BaseMetric.evaluate:
+            return {}  # it may wait for the other processes
+        figures = own.compute_metrics(own.results) or {}
+        return {f'{own.prefix}/{k}' if own.prefix else k: v for k, v in figures.items()}
+
+    def _collect(self, metric: BaseMetric) -> BaseMetric:
+        own = copy.copy(metric)
+        own.results = []
+        for name in FILES_OF_METRICS:
+            if path := getattr(own, name, None):
+                setattr(own, name, type(path)(self.folder / Path(path).name))
+        ids = [sample.get('img_id') for sample in self.samples]
+        if hasattr(own, 'img_ids') and None not in ids:  # COCO's: not those of the whole set
+            own.img_ids = ids
+        own.process(self.batch, [copy.copy(sample) for sample in self.samples])
+        return own
+
+    def judge_or_explain(
+        self, metric: BaseMetric, node: Mapping, key: str
+    ) -> dict[str, float] | None:
+        """Figures; None of a metric that cannot be computed of so few images.
+
+        Which argument is at fault is found by leaving out one after the other.
+        """
+        try:
+            self._collect(metric)
+        except UserError:
+            raise
+        except FAULTS as error:
+            raise ConfigError(
+                f'{key} ({type(metric).__name__}) cannot take what the model predicts: '
+                f'{one_line(error)}; take an evaluator of this task'
+            ) from error
+        try:
+            return self.judge(metric)
+        except FAULTS as error:
+            if name := self._argument_at_fault(metric, node):
+                default = _default(root.METRICS, node, name)
+                raise ConfigError(
+                    f'{key}.{name}={node[name]!r} ({type(metric).__name__}): '
+                    f'{one_line(error).rstrip(".")}; leave it out{default}'
+                ) from error
+            if isinstance(error, UserError):
+                raise
+        return None
+
+    def _argument_at_fault(self, metric: BaseMetric, node: Mapping) -> str | None:
+        for name in node:
+            if name == 'type':
+                continue
+            arguments = {key: value for key, value in node.items() if key != name}
+            try:
+                other = root.METRICS.build(copy.deepcopy(arguments))
+                other.dataset_meta = metric.dataset_meta
+                self.judge(other)
+            except FAULTS:
+                continue
+            return name
+        return None
+
+
+def _default(registry: root.Registry, node: Mapping, name: str) -> str:
+    """``", or set its default, (1,)"``, where the class or one below it has one to write down."""
+    cls = node_class(registry, node)
+    for owner in () if cls is None else cls.__mro__:
+        arguments = inspect.signature(owner).parameters if '__init__' in vars(owner) else {}
+        if name in arguments:
+            default = arguments[name].default
+            written = default is not None and default is not inspect.Parameter.empty
+            return f', or set its default, {default!r}' if written else ''
+    return ''

@@ -1,0 +1,279 @@
+"""What only a validation or the last batch uses is tried before the first iteration."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from coco_sets import make_config, write
+from people import make_people, write_people_config
+from trainer import forget_runs, make_folder, write_config
+
+pytest.importorskip('mmdet')
+from effvit_mm.errors import DataError
+from effvit_mm.openmm import cli
+from effvit_mm.openmm.data_checks.image_sizes import smallest_scales, vanishes
+from effvit_mm.openmm.data_checks.matches import find_match
+from effvit_mm.openmm.engine.dry_pass import smallest_batch
+
+SHORT = ('train_cfg.max_epochs=1', 'param_scheduler=None')
+
+
+@pytest.fixture
+def run(tmp_path, capsys, monkeypatch):
+    """Train with overrides: gives the exit code and the last line; nothing was trained at 2."""
+    monkeypatch.chdir(tmp_path)
+
+    def train(config: Path, *options: str) -> tuple[int, str]:
+        forget_runs()
+        capsys.readouterr()
+        code = cli.train([str(config), '--work-dir', 'work', '--cfg-options', *SHORT, *options])
+        out, err = capsys.readouterr()
+        if code:
+            assert err.count('\n') == 1 and 'Epoch(train)' not in out
+            assert not list(Path('work').glob('*.pth'))
+        return code, err or out
+
+    return train
+
+
+@pytest.fixture(scope='module')
+def classes(tmp_path_factory) -> Path:
+    return make_folder(tmp_path_factory.mktemp('classes') / 'data')
+
+
+# Option that cannot work -> what the line says, and what then works.
+EVALUATORS = {
+    'val_evaluator.topk=(1,5)': (
+        r'val_evaluator\.topk=\(1, 5\) \(Accuracy\): .*number of categories is 3; leave it '
+        r'out, or set its default, \(1,\)',
+        'val_evaluator.topk=(1,)',
+    ),
+    'val_evaluator.thrs=high': (
+        r"val_evaluator\.thrs='high' \(Accuracy\): ",
+        'val_evaluator.thrs=0.0',
+    ),
+    'model.head.cal_acc=True model.head.topk=(1,4)': (
+        r'model\.head\.topk=\(1, 4\): the model tells 3 classes apart',
+        'model.head.topk=(1,3)',
+    ),
+    'default_hooks.checkpoint.out_dir=data/train/bars/0.png': (
+        r'out_dir of CheckpointHook: the folder .*0\.png.* cannot be written',
+        'default_hooks.checkpoint.out_dir=elsewhere',
+    ),
+    'visualizer.vis_backends.0.type=WandbVisBackend': (
+        r'visualizer: Please run "pip install wandb"',
+        'visualizer.vis_backends.0.type=LocalVisBackend',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('options', EVALUATORS)
+def test_an_argument_of_the_evaluation_is_named_with_what_works(run, classes, options):
+    Path('data').symlink_to(classes)
+    config = write_config(Path('config.py'), classes)
+    message, remedy = EVALUATORS[options]
+    code, line = run(config, *options.split())
+    assert code == 2 and re.search(message, line), line
+    code, line = run(config, *options.split(), remedy)
+    assert code == 0, line
+
+
+@pytest.mark.parametrize(
+    ('key', 'kind'),
+    [('custom_hooks', 'EarlyStoppingHook'), ('param_scheduler', 'ReduceOnPlateauLR')],
+)
+def test_what_is_watched_must_be_among_the_figures(classes, tmp_path, key, kind, capsys):
+    for name, code in (('top9', 2), ('top1', 0)):
+        forget_runs()
+        config = write_config(
+            tmp_path / f'{name}.py', classes,
+            f"{key} = [dict(type='{kind}', monitor='accuracy/{name}')]\n"
+            'train_cfg.update(max_epochs=1)\n',
+        )  # fmt: skip
+        assert cli.train([str(config), '--work-dir', str(tmp_path / name)]) == code
+        if code:
+            line = capsys.readouterr().err
+            assert f"monitor='accuracy/top9' of {kind}" in line
+            assert "it gives 'accuracy/top1'" in line
+
+
+def test_an_evaluator_of_another_task_is_told(run, classes):
+    config = write_config(
+        Path('config.py'), classes,
+        "val_evaluator = dict(type='mmdet.CocoMetric', metric='bbox')\n"
+        "default_hooks.update(checkpoint=dict(save_best=None))\n",
+    )  # fmt: skip
+    code, line = run(config)
+    assert code == 2 and 'val_evaluator (CocoMetric) cannot take what the model predicts' in line
+
+
+def test_a_test_tries_its_evaluator_as_well(run, classes, capsys):
+    config = write_config(Path('config.py'), classes)
+    assert run(config)[0] == 0
+    for topk, code in (('(1,5)', 2), ('(1,3)', 0)):
+        forget_runs()
+        assert cli.test([str(config), 'work/epoch_1.pth', '--work-dir', 'test',
+                         '--cfg-options', f'test_evaluator.topk={topk}']) == code  # fmt: skip
+        out, err = capsys.readouterr()
+        assert ('test_evaluator.topk' in err) == bool(code)
+        assert ('Epoch(test)' in out) != bool(code)
+
+
+# The last batch -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('batch', [1, 23])
+def test_a_batch_of_one_image_at_a_batch_norm(run, classes, batch):
+    config = write_config(
+        Path('config.py'), classes, "model['head'].update(norm_cfg=dict(type='BN1d'))\n"
+    )
+    code, line = run(config, f'train_dataloader.batch_size={batch}')
+    assert code == 2
+    assert re.search(
+        rf'one image \(24 images, batch_size={batch}\).*batch norm head\.layers\.0\.norm', line
+    )
+    remedy = line.strip().rsplit('; set ', 1)[1].split()
+    assert run(config, f'train_dataloader.batch_size={batch}', *remedy)[0] == 0
+
+
+def test_a_batch_of_one_image_at_batch_norms_over_maps_trains(run, classes):
+    assert run(write_config(Path('config.py'), classes), 'train_dataloader.batch_size=23')[0] == 0
+
+
+def test_the_trial_leaves_no_trace_in_the_training(run, classes):
+    """Statistics of batch norms, random numbers: the same checkpoint to the last bit."""
+    config = write_config(
+        Path('config.py'), classes,
+        # Averages of the maps: a batch of one is tried, and passes.
+        "train_dataloader.update(batch_size=23)\ncustom_hooks = []\n",
+    )  # fmt: skip
+    states = []
+    for hook in ('DryPassHook', 'Nothing'):
+        patched = pytest.MonkeyPatch()
+        if hook == 'Nothing':
+            from effvit_mm.openmm.engine.dry_pass import DryPassHook
+
+            patched.setattr(DryPassHook, 'before_train', lambda self, runner: None)
+        assert run(config)[0] == 0
+        patched.undo()
+        states.append(torch.load('work/epoch_1.pth', weights_only=False)['state_dict'])
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@pytest.mark.parametrize(
+    ('count', 'size', 'drop_last', 'smallest'),
+    [(24, 23, False, 1), (24, 23, True, 23), (24, 8, False, 8), (5, 8, False, 5)],
+)
+def test_the_smallest_batch_of_an_epoch(count, size, drop_last, smallest):
+    loader = torch.utils.data.DataLoader(range(count), size, drop_last=drop_last)
+    assert smallest_batch(loader) == smallest
+
+
+# Detection ----------------------------------------------------------------------------------------
+
+
+def test_masks_asked_of_a_detector_without_any(run, tmp_path):
+    config = make_config(tmp_path)
+    options = 'val_evaluator.metric=[bbox,segm]'
+    code, line = run(config, options)
+    assert code == 2
+    assert re.search(r'val_evaluator\.metric=.*segm.* \(CocoMetric\): .*segm is not in results.*'
+                     r"default, 'bbox'", line), line  # fmt: skip
+    assert run(config, 'val_evaluator.metric=bbox')[0] == 0
+
+
+def test_a_detector_that_finds_nothing_is_judged_on_a_made_object(run, tmp_path):
+    config = make_config(tmp_path)
+    nothing = 'model.test_cfg.score_thr=1.0'
+    code, line = run(config, nothing, 'default_hooks.checkpoint.save_best=coco/bbox_mAP_99')
+    assert code == 2 and "it gives 'coco/bbox_mAP'" in line
+    assert run(config, nothing, 'default_hooks.checkpoint.save_best=coco/bbox_mAP_50')[0] in (0, 2)
+
+
+def test_an_image_whose_side_would_round_to_nothing_is_named(run, tmp_path):
+    config = make_config(tmp_path)
+    data = json.loads((tmp_path / 'data' / 'val.json').read_text())
+    data['images'].append({'id': 99, 'file_name': 'thin.png', 'width': 3000, 'height': 8})
+    write(tmp_path / 'data', data, 'val')
+    cv2.imwrite(str(tmp_path / 'data' / 'images' / 'thin.png'), np.zeros((8, 3000, 3), np.uint8))
+    code, line = run(config)
+    assert code == 2
+    assert re.search(r'val_dataloader\.dataset: image .*thin\.png of 3000x8 pixels would be scaled '
+                     r'to \(96, 72\), a side of it to none', line), line  # fmt: skip
+    assert run(config, 'val_dataloader.dataset.pipeline.1.keep_ratio=False')[0] == 0
+
+
+@pytest.mark.parametrize('size', [(3000, 8), (8, 3000), (1333, 2), (40, 30), (3, 3)])
+def test_sides_vanish_where_opencv_refuses(size):
+    import mmcv
+
+    image = np.zeros((size[1], size[0], 3), np.uint8)
+    for scale in ((96, 72), (1333, 800), (10, 10)):
+        try:
+            mmcv.imrescale(image, scale)
+            refused = False
+        except cv2.error:
+            refused = True
+        assert vanishes(size, scale) == refused
+
+
+def test_the_smallest_scale_of_random_ones():
+    from mmcv.transforms import RandomChoiceResize, RandomResize, Resize
+    from mmengine.registry import DefaultScope
+
+    with DefaultScope.overwrite_default_scope('mmcv'):
+        assert smallest_scales(Resize((96, 72), keep_ratio=True)) == [(96, 72)]
+        assert smallest_scales(Resize((96, 72))) == []
+        ranged = RandomResize((100, 50), ratio_range=(0.1, 2.0), keep_ratio=True)
+        assert smallest_scales(ranged) == [(10, 5)]
+        assert smallest_scales(RandomResize([(100, 50), (80, 40)], keep_ratio=True))[-1] == (80, 40)
+        assert smallest_scales(RandomChoiceResize([(9, 8), (7, 6)], keep_ratio=True)) == [
+            (9, 8),
+            (7, 6),
+        ]
+
+
+# Re-identification --------------------------------------------------------------------------------
+
+
+def test_a_set_of_one_camera_can_have_no_match(run, tmp_path):
+    people = make_people(tmp_path / 'data')
+    for path in people.glob('*/*_c2s1_*'):
+        path.rename(path.with_name(path.name.replace('_c2s1_', '_c1s1_1')))
+    config = write_people_config(Path('people.py'), people)
+    one = [f'{part}_dataloader.dataset.min_cameras=1' for part in ('train', 'val')]
+    code, line = run(config, *one)
+    assert code == 2
+    assert re.search(r'val_dataloader\.dataset: none of the 4 queries can have a match: 4 of their '
+                     r'4 persons .*\(1 camera in all', line), line  # fmt: skip
+    forget_runs()
+    options = ['--cfg-options', *SHORT, *one]
+    assert cli.train([str(config), '--work-dir', 'without', '--no-validate', *options]) == 0
+
+
+class TestSet:
+    __test__ = False
+
+    def __init__(self, pids, cameras, queries):
+        self.pids, self.cameras, self.num_query = pids, cameras, queries
+
+    def get_pids(self):
+        return np.array(self.pids)
+
+    def get_camids(self):
+        return np.array(self.cameras)
+
+
+def test_the_first_query_with_a_match_is_tried():
+    people = TestSet([4, 5, 4, 5, 5], [0, 0, 0, 0, 1], queries=2)
+    assert find_match(people, 'val_dataloader') == [1, 4]
+    with pytest.raises(DataError, match='0 of their 2 persons are in the gallery'):
+        find_match(TestSet([4, 5, 6], [0, 0, 1], queries=2), 'val_dataloader')
+    assert find_match([1, 2, 3], 'val_dataloader') == [0]

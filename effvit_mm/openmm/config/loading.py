@@ -49,7 +49,7 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
         check_override(cfg, key)
     cfg = set_names(cfg, path, [option for option in options if is_name(option[0])])
     for key, text in (option for option in options if not is_name(option[0])):
-        value = read_value(key, text, look_up(cfg, key))
+        value = read_value(key, text, look_up(before, key))
         try:
             cfg.merge_from_dict({key: value})
         except (KeyError, TypeError, AssertionError, IndexError, AttributeError) as error:

@@ -116,7 +116,7 @@ def test_images(cfg) -> tuple[dict[int, str], str]:
 
     from effvit_mm.openmm.trained import test_dataset
 
-    with DefaultScope.overwrite_default_scope('mmdet'):
+    with DefaultScope.overwrite_default_scope('mmdet'), redirect_stdout(StringIO()):
         dataset = DATASETS.build(dict(test_dataset(cfg)))
     items = [dataset.get_data_info(index) for index in range(len(dataset))]
     return {item['img_id']: item['img_path'] for item in items}, dataset.ann_file

@@ -33,15 +33,15 @@ def run_test(runner, args: argparse.Namespace, compiled: Mapping[str, Any]) -> d
     :func:`compile_model`, none for PyTorch."""
     evaluator = runner.test_evaluator
     reid = is_reid(runner.cfg)
+    classes = _meta(runner.test_dataloader.dataset).get('classes')
     if args.out is not None and not reid:
-        evaluator.metrics.append(PredictionWriter(args.out))
+        evaluator.metrics.append(PredictionWriter(args.out, classes))
     if args.deploy or compiled:
         runner.register_hook(DeployHook(compiled))
     timer = ForwardTimer()
     runner.register_hook(timer)
     metrics = runner.test()
     if is_main_process():
-        classes = _meta(runner.test_dataloader.dataset).get('classes')
         coco, voc = evaluations_of(evaluator)
         tables = [coco_table(read_figures(evaluation)) for evaluation in coco]
         tables += [voc_table(figures, classes) for figures in voc]

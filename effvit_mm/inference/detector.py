@@ -21,11 +21,12 @@ from ..errors import ConfigError, DataError
 from ..openmm.compiling import compile_model
 from ..openmm.config.building import one_line
 from ..openmm.config.loading import load_config
+from ..openmm.data_checks.image_sizes import pipeline_scales, scaled_to_nothing
 from ..openmm.trained import build_detector, build_pipeline, find_device, find_labels, load_trained
 from ..runtime import check_runtime
 from ..utils.images import load_image
 from ..visualization.pictures import draw_objects
-from .inputs import Image, Input, Video, find_images
+from .inputs import Image, Input, OnFault, Video, find_images
 
 Result = dict[str, Any]
 SCORE_THRESHOLD = 0.3
@@ -134,12 +135,14 @@ class DetInferencer:
         batch_size: int = 1,
         score_thr: float = SCORE_THRESHOLD,
         progress: bool = False,
+        on_fault: OnFault | None = None,
     ) -> Iterator[tuple[Image, Result]]:
         """Find objects and give results one by one, with their images: for any number of inputs.
 
         Arguments are those of a call. Results have masks where the detector finds some. Images
         share a batch only where the network gets them in one size, so that no result depends on
-        what else is in the batch.
+        what else is in the batch. With ``on_fault`` an image that cannot be used is left out, and
+        its DataError handed over; without it the error ends all.
         """
         if batch_size < 1:
             raise ConfigError(f'batch_size={batch_size}: 1 or more is needed')
@@ -152,14 +155,24 @@ class DetInferencer:
             console = Console(stderr=True)
             hidden = not console.is_terminal
             images = track(images, 'detecting', total or None, console=console, disable=hidden)
-        return self._run(images, batch_size, score_thr)
+        return self._run(images, batch_size, score_thr, on_fault)
 
     def _run(
-        self, images: Iterable[Image], batch_size: int, score_thr: float
+        self,
+        images: Iterable[Image],
+        batch_size: int,
+        score_thr: float,
+        on_fault: OnFault | None,
     ) -> Iterator[tuple[Image, Result]]:
         batch: list[tuple[Image, dict]] = []
         for image in images:
-            data = self._load(image)
+            try:
+                data = self._load(image)
+            except DataError as error:
+                if on_fault is None:
+                    raise
+                on_fault(error)
+                continue
             if batch and (
                 len(batch) == batch_size or data['inputs'].shape != batch[0][1]['inputs'].shape
             ):
@@ -182,7 +195,10 @@ class DetInferencer:
             except DataError:
                 raise
             except Exception as error:  # loaders of others raise what their backends do
-                raise DataError(f'image {image.path} cannot be read: {one_line(error)}') from error
+                raise DataError(f'{image} cannot be read: {one_line(error)}') from error
+        height, width = results['img_shape']
+        if fault := scaled_to_nothing((width, height), pipeline_scales(self._prepare)):
+            raise DataError(f'{image} {fault}')
         results['img_id'] = 0
         return self._prepare(results)
 

@@ -38,12 +38,34 @@ class PredictionWriter(BaseMetric):
         self.results.extend(_plain(sample) for sample in data_samples)
 
     def compute_metrics(self, results: list) -> dict:
-        with written_atomically(self.path) as temporary:
-            if self.path.suffix == '.json':
+        self._write(results, self.path)
+        return {}
+
+    def keep(self, size: int) -> Path | None:
+        """Write what this process has of ``size`` predictions when a test is cut short.
+
+        Returns:
+            The file: where all are to go, another beside it where some are missing, None without
+            any.
+        """
+        if not self.results:
+            return None
+        path = self.path if len(self.results) >= size else partial_path(self.path)
+        self._write(self.results[:size], path)
+        return path
+
+    @staticmethod
+    def _write(results: list, path: Path) -> None:
+        with written_atomically(path) as temporary:
+            if path.suffix == '.json':
                 temporary.write_text(json.dumps(_lists(results)))
             else:
                 temporary.write_bytes(pickle.dumps(results))
-        return {}
+
+
+def partial_path(path: Path) -> Path:
+    """Where results go that are not all: ``found.json`` to ``found_partial.json``."""
+    return path.with_stem(f'{path.stem}_partial')
 
 
 def _plain(value: Any) -> Any:

@@ -444,7 +444,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_kept(trained, tool, tmp_pa
     broken, thin = captured.err.splitlines()
     assert re.match(r'error: corrupt image .*3\.png', broken)
     assert re.match(r'error: image .*5\.png of 3000x8 pixels would be scaled to fit', thin)
-    assert captured.out.endswith(f'in 4 images or frames; wrote {out}; 2 faults, named above\n')
+    assert captured.out.endswith(f'in 4 images or frames; wrote {out}; 2 left out, named above\n')
 
 
 def test_a_video_that_cannot_be_written_keeps_its_detections(

@@ -476,7 +476,7 @@ def test_an_index_has_what_can_be_read(trained, tmp_path, capsys):
     assert run_tool('reid_search.py', 'index', folder, *options) == 2
     out, err = capsys.readouterr()
     assert '0000.png' in err and err.count('\n') == 1
-    assert out == f'4 of 5 images in {tmp_path / "g"}; 1 could not be read, named above\n'
+    assert out == f'4 of 5 images in {tmp_path / "g"}; 1 left out, named above\n'
     assert [Path(path).name for path in effvit_mm.Gallery.load(tmp_path / 'g').paths] == names
     assert run_tool('reid_search.py', 'index', tmp_path / 'none', *options) == 2
     assert 'no such folder' in capsys.readouterr().err
@@ -506,6 +506,12 @@ def test_activation_maps_and_planes_are_drawn_by_tools(trained, tmp_path, capsys
     options = ['--out', tmp_path / 'maps']
     assert run_tool('visualization/activation_maps.py', config, checkpoint, folder, *options) == 0
     assert len(list((tmp_path / 'maps').glob('*.png'))) == 4
+    (tmp_path / '0.png').write_bytes(b'x')
+    files = [tmp_path / '0.png', *folder.iterdir()]
+    options = ['--out', tmp_path / 'more']
+    assert run_tool('visualization/activation_maps.py', config, checkpoint, *files, *options) == 2
+    assert '4 images; wrote' in capsys.readouterr().out
+    assert len(list((tmp_path / 'more').glob('*.png'))) == 4
     out = tmp_path / 'f.npz'
     assert run_tool('test.py', config, checkpoint, '--work-dir', tmp_path / 'w', '--out', out) == 0
     files = [tmp_path / 'f_query.npz', tmp_path / 'f_gallery.npz']

@@ -39,8 +39,8 @@ def work(args: argparse.Namespace, session) -> int:
     """Detect and write; images that cannot be used are named, and make an exit code of 2."""
     from effvit_mm.inference import DetInferencer
     from effvit_mm.inference.inputs import find_images
-    from effvit_mm.inference.output import detect_into, to_json
-    from effvit_mm.openmm.cli import EXIT_USER_ERROR, runtime_arguments
+    from effvit_mm.inference.output import Faults, detect_into, to_json
+    from effvit_mm.openmm.cli import runtime_arguments
     from effvit_mm.utils.files import LineFile, check_writable
 
     runtime = runtime_arguments(args)
@@ -56,17 +56,12 @@ def work(args: argparse.Namespace, session) -> int:
         trust_checkpoint=args.trust_checkpoint,
         **runtime,
     )
-    faults: list[str] = []
-
-    def tell(fault: Exception) -> None:
-        faults.append(str(fault))
-        print(f'error: {fault}', file=sys.stderr)
-
+    faults = Faults()
     results = detect_into(
         out,
         detector,
         inputs,
-        tell,
+        faults,
         pictures=not args.no_pictures,
         batch_size=args.batch_size,
         score_thr=args.score_thr,
@@ -80,9 +75,8 @@ def work(args: argparse.Namespace, session) -> int:
                 images, objects = images + 1, objects + len(result['boxes'])
     finally:  # also where it is cut short
         if images:
-            lost = f'; {len(faults)} faults, named above' if faults else ''
-            print(f'{objects} objects in {images} images or frames; wrote {out}{lost}')
-    return EXIT_USER_ERROR if faults else 0
+            print(f'{objects} objects in {images} images or frames; wrote {out}{faults}')
+    return faults.exit_code
 
 
 def main(argv: list[str] | None = None) -> int:

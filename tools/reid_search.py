@@ -72,8 +72,9 @@ def work(args: argparse.Namespace, session) -> int:
 def make_gallery(args: argparse.Namespace) -> int:
     """Extract the features of a folder and write the gallery, of what can be read of it."""
     from effvit_mm.errors import DataError
+    from effvit_mm.inference.output import Faults
     from effvit_mm.inference.reid import ReIDExtractor
-    from effvit_mm.openmm.cli import EXIT_USER_ERROR, runtime_arguments
+    from effvit_mm.openmm.cli import runtime_arguments
     from effvit_mm.reid.search import import_faiss
     from effvit_mm.utils.files import check_writable
     from effvit_mm.utils.image_files import list_images
@@ -98,22 +99,16 @@ def make_gallery(args: argparse.Namespace) -> int:
         device=args.device,
         trust_checkpoint=args.trust_checkpoint,
     )
-    parts, faults = [], []
-
-    def tell(fault: Exception) -> None:
-        faults.append(fault)
-        print(f'error: {fault}', file=sys.stderr)
-
+    parts, faults = [], Faults()
     try:
         # One by one, so that no signal comes between a feature and its name.
-        for part in extractor.stream(files, args.batch_size, progress=True, on_fault=tell):
+        for part in extractor.stream(files, args.batch_size, progress=True, on_fault=faults):
             parts.append(part)
     finally:  # also where it is cut short
         if parts:
             save_gallery(parts, args, model)
-            lost = f'; {len(faults)} could not be read, named above' if faults else ''
-            print(f'{sum(map(len, parts))} of {len(files)} images in {out}{lost}')
-    return EXIT_USER_ERROR if faults else 0
+            print(f'{sum(map(len, parts))} of {len(files)} images in {out}{faults}')
+    return faults.exit_code
 
 
 def save_gallery(parts: list, args: argparse.Namespace, model: dict) -> None:
@@ -134,9 +129,9 @@ def save_gallery(parts: list, args: argparse.Namespace, model: dict) -> None:
 def search_gallery(args: argparse.Namespace) -> int:
     """Extract the pictures' features, search, print, draw: a ranking for each picture."""
     from effvit_mm.errors import ConfigError
-    from effvit_mm.inference.output import Names
+    from effvit_mm.inference.output import Faults, Names
     from effvit_mm.inference.reid import ReIDExtractor, find_people
-    from effvit_mm.openmm.cli import EXIT_USER_ERROR, runtime_arguments
+    from effvit_mm.openmm.cli import runtime_arguments
     from effvit_mm.reid.search import Gallery
     from effvit_mm.utils.files import check_writable
 
@@ -158,13 +153,8 @@ def search_gallery(args: argparse.Namespace) -> int:
         device=args.device,
         trust_checkpoint=args.trust_checkpoint,
     )
-    faults = []
-
-    def tell(fault: Exception) -> None:
-        faults.append(fault)
-        print(f'error: {fault}', file=sys.stderr)
-
-    for features in extractor.stream(pictures, on_fault=tell):
+    faults = Faults()
+    for features in extractor.stream(pictures, on_fault=faults):
         found = zip(features.paths, *gallery.search(features, args.top), strict=True)
         for picture, indices, distances in found:
             if several:
@@ -173,7 +163,7 @@ def search_gallery(args: argparse.Namespace) -> int:
             if several and show is not None:
                 show = names.take(Path(picture), '.png')
             print_ranking(gallery, picture, indices, distances, show)
-    return EXIT_USER_ERROR if faults else 0
+    return faults.exit_code
 
 
 def print_ranking(gallery, picture: str, indices, distances, show: Path | None) -> None:

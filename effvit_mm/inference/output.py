@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 
 from ..errors import DataError
+from ..openmm.cli import EXIT_USER_ERROR
 from ..openmm.engine.predictions import encode_masks
 from ..utils.files import check_writable, written_atomically
 from ..visualization.pictures import save_png
@@ -75,6 +77,25 @@ def _draw_videos(
         except DataError as error:
             on_fault(error)
             yield from (result for _, result in found)  # of those that were not asked for yet
+
+
+class Faults:
+    """Takes errors of images that are left out: names each on standard error, counts them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, error: DataError) -> None:
+        self.count += 1
+        print(f'error: {error}', file=sys.stderr, flush=True)
+
+    def __str__(self) -> str:
+        """What to say at the end: nothing where there were none."""
+        return f'; {self.count} left out, named above' if self.count else ''
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_USER_ERROR if self.count else 0
 
 
 def to_json(result: Result) -> str:

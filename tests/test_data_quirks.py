@@ -459,7 +459,7 @@ PERSONS = {
     ],
     'person -1 elsewhere': [
         ('bounding_box_train', -1, {}, DataError, '2 images of person -1 .*remove them'),
-        ('query', -1, {}, DataError, '2 images of person -1 .*set pattern='),
+        ('query', -1, {}, DataError, '2 images of person -1 .*with pattern='),
     ],
     'person 0 and -1 by a `pattern`': [
         (folder, pid, {'pattern': OWN}, (subset, count), '')

@@ -206,7 +206,7 @@ def test_an_image_whose_side_would_round_to_nothing_is_named(run, tmp_path):
     code, line = run(config)
     assert code == 2
     assert re.search(r'val_dataloader\.dataset: image .*thin\.png of 3000x8 pixels would be scaled '
-                     r'to \(96, 72\), a side of it to none', line), line  # fmt: skip
+                     r'to fit \(96, 72\), a side of it to nothing', line), line  # fmt: skip
     assert run(config, 'val_dataloader.dataset.pipeline.1.keep_ratio=False')[0] == 0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.hooks import ParamSchedulerHook
-from trainer import REPOSITORY, forget_runs, make_folder, write_config
+from trainer import CLASSES, REPOSITORY, forget_runs, make_folder, write_config
 
 from effvit_mm.errors import CheckpointError, ConfigError, UserError
 from effvit_mm.openmm import cli
@@ -409,6 +409,9 @@ def test_test_writes_predictions_and_pictures(trained, tmp_path, capfd, monkeypa
     predictions = json.loads(Path('o/p.json').read_text())
     assert len(predictions) == 12
     assert {'pred_label', 'pred_score', 'gt_label', 'img_path'} <= predictions[0].keys()
+    for sample in predictions:
+        named = Path(sample['img_path']).parent.name, CLASSES[sample['pred_label'][0]]
+        assert (sample['gt_class'], sample['pred_class']) == named
     assert len(list(Path('shown').glob('*.png'))) == 12
     right = sum(p['pred_label'] == p['gt_label'] for p in predictions)
     assert len(list(Path('shown').glob('right_*.png'))) == right

@@ -20,7 +20,8 @@ from trainer import forget_runs
 
 import effvit_mm
 from effvit_mm.errors import CheckpointError, ConfigError, DataError
-from effvit_mm.inference.inputs import Video
+from effvit_mm.inference import output
+from effvit_mm.inference.inputs import Image, Video
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.compiling import compile_model
 from effvit_mm.openmm.config.loading import load_config
@@ -312,8 +313,8 @@ def test_names_come_from_the_checkpoint_then_the_config_then_are_numbers(trained
 # Videos and the command line ---------------------------------------------------------------------
 
 
-def make_video(path, frames=5, size=(48, 64)):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), 10, size[::-1])
+def make_video(path, frames=5, size=(48, 64), fps=10, codec='mp4v'):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, size[::-1])
     generator = np.random.default_rng(0)
     for _ in range(frames):
         writer.write(generator.integers(0, 255, (*size, 3), dtype=np.uint8))
@@ -416,6 +417,97 @@ def test_bad_files_are_named_in_one_line(trained, tool, tmp_path, capfd):
         captured = capfd.readouterr()
         assert re.fullmatch(f'error: .*{message}.*\n', captured.err), captured.err
         assert not (out / 'detections.jsonl').exists()
+
+
+def detect(trained, tool, out, *inputs, batch=2):
+    arguments = [trained / 'config.py', trained / 'c.pth', *inputs, '--out', out]
+    options = ['--score-thr', '0', '--batch-size', str(batch)]
+    return tool.main([*map(str, arguments), *options])
+
+
+def lines_of(out):
+    return [json.loads(line) for line in (out / 'detections.jsonl').read_text().splitlines()]
+
+
+def test_what_cannot_be_used_is_named_and_the_rest_is_kept(trained, tool, tmp_path, capfd):
+    """A broken image in the middle, one of which a side vanishes, and a video without a writer."""
+    folder = tmp_path / 'folder'
+    folder.mkdir()
+    for number, path in enumerate(images(trained)):
+        (folder / f'{2 * number}.png').write_bytes(path.read_bytes())
+    (folder / '3.png').write_bytes(images(trained)[0].read_bytes()[:60])
+    cv2.imwrite(str(folder / '5.png'), np.zeros((8, 3000, 3), np.uint8))
+    out = tmp_path / 'out'
+    assert detect(trained, tool, out, folder) == 2
+    assert [Path(one['image']).name for one in lines_of(out)] == [f'{n}.png' for n in (0, 2, 4, 6)]
+    assert len(list((out / 'pictures').iterdir())) == 4
+    captured = capfd.readouterr()
+    broken, thin = captured.err.splitlines()
+    assert re.match(r'error: corrupt image .*3\.png', broken)
+    assert re.match(r'error: image .*5\.png of 3000x8 pixels would be scaled to fit', thin)
+    assert captured.out.endswith(f'in 4 images or frames; wrote {out}; 2 left out, named above\n')
+
+
+def test_a_video_that_cannot_be_written_keeps_its_detections(
+    trained, tool, tmp_path, capfd, monkeypatch
+):
+    clips = [make_video(tmp_path / f'{name}.mp4') for name in 'ab']
+    monkeypatch.setattr(output, 'writable_rate', lambda fps: 66.667)
+    assert detect(trained, tool, tmp_path / 'out', *clips) == 2
+    assert [one['frame'] for one in lines_of(tmp_path / 'out')] == [0, 1, 2, 3, 4] * 2
+    assert not list((tmp_path / 'out' / 'videos').iterdir())
+    told = re.findall(r'error: video .*/([ab])\.mp4: OpenCV cannot write', capfd.readouterr().err)
+    assert told == ['a', 'b']
+
+
+def test_an_interrupted_run_keeps_what_was_found(trained, tool, tmp_path, capfd, monkeypatch):
+    written = []
+
+    def interrupt(picture, path):
+        written.append(path)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(output, 'save_png', interrupt)
+    assert detect(trained, tool, tmp_path / 'out', trained / 'images') == 130
+    assert len(lines_of(tmp_path / 'out')) == 2
+    captured = capfd.readouterr()
+    assert 'in 2 images or frames; wrote' in captured.out and captured.err == 'interrupted\n'
+
+
+def test_a_run_that_cannot_begin_leaves_older_results_alone(trained, tool, tmp_path, capfd):
+    out = tmp_path / 'out'
+    assert detect(trained, tool, out, trained / 'images') == 0
+    before = (out / 'detections.jsonl').read_bytes()
+    assert detect(trained, tool, out, trained / 'images', batch=0) == 2
+    assert (out / 'detections.jsonl').read_bytes() == before
+
+
+@pytest.mark.parametrize('fps', [66.667, 211.222, 119.873, 29.97, 1000, 23.976, 655.36])
+def test_videos_of_any_rate_are_written(tmp_path, fps):
+    like = make_video(tmp_path / 'like.avi', fps=fps, codec='MJPG')
+    with output.written_video(tmp_path / 'out.mp4', Video(like)) as write:
+        for image in Video(like):
+            write(image.array)
+    capture = cv2.VideoCapture(str(tmp_path / 'out.mp4'))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 5
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(fps, rel=1e-4)
+
+
+@pytest.mark.parametrize('shape', [(8, 3000, 3), (1, 3000, 3), (3000, 8, 3), (1, 1, 3)])
+def test_images_and_frames_whose_side_would_vanish_are_named(detector, tmp_path, shape):
+    image = np.zeros(shape, np.uint8)
+    cv2.imwrite(str(tmp_path / 'thin.png'), image)
+    for given, name in ((image, 'array'), (tmp_path / 'thin.png', r'image .*thin\.png')):
+        if shape == (1, 1, 3):
+            assert len(detector(given)) == 1
+            continue
+        with pytest.raises(DataError, match=f'^{name} of {shape[1]}x{shape[0]} pixels would be'):
+            detector(given)
+    frame = Image(Path('clip.avi'), 7, image)
+    if shape != (1, 1, 3):
+        with pytest.raises(DataError, match=r'video clip\.avi, frame 7 of'):
+            detector._load(frame)
 
 
 @pytest.mark.parametrize(

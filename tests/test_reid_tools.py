@@ -431,17 +431,73 @@ def test_a_gallery_of_another_model_is_refused(trained, gallery, tmp_path, capsy
     assert '--config and --checkpoint' in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_indexed_leaves_no_gallery(trained, tmp_path, capsys):
+def test_a_folder_of_pictures_gives_a_ranking_for_each(trained, gallery, tmp_path, capsys):
+    folder = tmp_path / 'query'
+    shutil.copytree(trained[2] / 'query', folder)
+    pictures = sorted(map(str, folder.iterdir()))
+    search = ['reid_search.py', 'search', gallery]
+    alone = []
+    for picture in pictures:
+        assert run_tool(*search, picture, '--top', 3) == 0
+        alone += [picture, *capsys.readouterr().out.splitlines()]
+    assert run_tool(*search, folder, '--top', 3, '--show', tmp_path / 'shown') == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(pictures) > 2
+    assert [line for line in lines if not line.startswith('wrote ')] == alone
+    assert {path.stem for path in (tmp_path / 'shown').iterdir()} == {
+        Path(picture).stem for picture in pictures
+    }
+    assert run_tool(*search, folder, '--show', tmp_path / 'a.png') == 2
+    assert 'a folder is needed; pictures: 4' in capsys.readouterr().err
+    (folder / '0000_broken.png').write_bytes(b'x')
+    assert run_tool(*search, folder, '--top', 3) == 2
+    out, err = capsys.readouterr()
+    assert out.splitlines() == alone and '0000_broken.png' in err and err.count('\n') == 1
+
+
+def test_a_folder_of_one_picture_and_an_empty_one(trained, gallery, tmp_path, capsys):
+    folder = tmp_path / 'one'
+    folder.mkdir()
+    assert run_tool('reid_search.py', 'search', gallery, folder) == 2
+    assert 'has no image' in capsys.readouterr().err
+    shutil.copy(next((trained[2] / 'query').iterdir()), folder)
+    arguments = ('search', gallery, folder, '--top', 2, '--show', tmp_path / 'one.png')
+    assert run_tool('reid_search.py', *arguments) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3 and (tmp_path / 'one.png').is_file()
+
+
+def test_an_index_has_what_can_be_read(trained, tmp_path, capsys):
     config, checkpoint, root, _ = trained
     folder = tmp_path / 'crops'
     shutil.copytree(root / 'query', folder)
-    (folder / 'a.png').write_bytes((folder / next(folder.iterdir()).name).read_bytes()[:200])
+    names = sorted(path.name for path in folder.iterdir())
+    (folder / '0000.png').write_bytes((folder / names[0]).read_bytes()[:60])
     options = ['--config', config, '--checkpoint', checkpoint, '--out', tmp_path / 'g']
     assert run_tool('reid_search.py', 'index', folder, *options) == 2
-    assert 'a.png' in capsys.readouterr().err
-    assert not (tmp_path / 'g').exists()
+    out, err = capsys.readouterr()
+    assert '0000.png' in err and err.count('\n') == 1
+    assert out == f'4 of 5 images in {tmp_path / "g"}; 1 left out, named above\n'
+    assert [Path(path).name for path in effvit_mm.Gallery.load(tmp_path / 'g').paths] == names
     assert run_tool('reid_search.py', 'index', tmp_path / 'none', *options) == 2
     assert 'no such folder' in capsys.readouterr().err
+
+
+def test_an_interrupted_index_keeps_what_was_extracted(trained, tmp_path, capsys, monkeypatch):
+    config, checkpoint, root, _ = trained
+    load, seen = effvit_mm.ReIDExtractor.load, []
+
+    def interrupt(self, image):
+        seen.append(image)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return load(self, image)
+
+    monkeypatch.setattr(effvit_mm.ReIDExtractor, 'load', interrupt)
+    options = ['--config', config, '--checkpoint', checkpoint, '--out', tmp_path / 'g']
+    assert run_tool('reid_search.py', 'index', root / 'query', *options, '--batch-size', 2) == 130
+    out, err = capsys.readouterr()
+    assert out.startswith('2 of 4 images in ') and err == 'interrupted\n'
+    assert len(effvit_mm.Gallery.load(tmp_path / 'g')) == 2
 
 
 def test_activation_maps_and_planes_are_drawn_by_tools(trained, tmp_path, capsys):
@@ -450,6 +506,12 @@ def test_activation_maps_and_planes_are_drawn_by_tools(trained, tmp_path, capsys
     options = ['--out', tmp_path / 'maps']
     assert run_tool('visualization/activation_maps.py', config, checkpoint, folder, *options) == 0
     assert len(list((tmp_path / 'maps').glob('*.png'))) == 4
+    (tmp_path / '0.png').write_bytes(b'x')
+    files = [tmp_path / '0.png', *folder.iterdir()]
+    options = ['--out', tmp_path / 'more']
+    assert run_tool('visualization/activation_maps.py', config, checkpoint, *files, *options) == 2
+    assert '4 images; wrote' in capsys.readouterr().out
+    assert len(list((tmp_path / 'more').glob('*.png'))) == 4
     out = tmp_path / 'f.npz'
     assert run_tool('test.py', config, checkpoint, '--work-dir', tmp_path / 'w', '--out', out) == 0
     files = [tmp_path / 'f_query.npz', tmp_path / 'f_gallery.npz']

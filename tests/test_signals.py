@@ -1,12 +1,17 @@
 """SIGTERM is an orderly end of a tool, and the plain end of processes that it forks."""
 
+import itertools
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
-from effvit_mm.openmm.cli import EXIT_TERMINATED, Parser, run_guarded
+from effvit_mm.openmm.cli import EXIT_TERMINATED, Parser, Terminated, run_guarded
 
 
 def fork_and_look() -> int:
@@ -47,3 +52,73 @@ def test_the_tool_itself_ends_in_order(capsys):
 
     assert run(work) == EXIT_TERMINATED
     assert 'terminated (SIGTERM)' in capsys.readouterr().err
+
+
+SCRIPT = """
+import os, signal, sys, time
+from torch.utils.data import DataLoader
+from effvit_mm.openmm.cli import Parser, run_guarded
+
+def work(args, session):
+    session.loader = DataLoader(range(1000), num_workers=2, persistent_workers=True)
+    for step, _ in enumerate(session.loader):
+        if step == 3 and sys.argv[1] == 'well':
+            return
+        if step == 3:
+            os.kill(os.getpid() if sys.argv[1] == 'alone' else 0, signal.SIGTERM)
+            time.sleep(5)
+
+sys.exit(run_guarded(work, lambda: Parser(), []))
+"""
+
+
+@pytest.mark.parametrize(
+    ('end', 'code', 'line'),
+    [
+        ('well', 0, ''),
+        ('alone', EXIT_TERMINATED, 'terminated (SIGTERM)\n'),
+        ('group', EXIT_TERMINATED, 'terminated (SIGTERM)\n'),
+    ],
+)
+def test_workers_of_a_loader_end_without_a_word(end, code, line):
+    """Their iterator is still there: Python would end them by a signal, of which PyTorch warns."""
+    done = subprocess.run(
+        [sys.executable, '-c', SCRIPT, end],
+        capture_output=True, text=True, timeout=60, start_new_session=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, line)
+
+
+def error_of(*chain: BaseException) -> BaseException:
+    for error, cause in itertools.pairwise(chain):
+        error.__context__ = cause
+    return chain[0]
+
+
+def test_what_comes_of_the_signal_to_workers_is_the_signal():
+    seen = RuntimeError('DataLoader worker (pid 5) is killed by signal: Terminated. ')
+    killed = RuntimeError('DataLoader worker (pid 5) is killed by signal: Killed. ')
+    for chain in (
+        [seen],
+        [RuntimeError('worker exited unexpectedly'), seen],
+        [killed, Terminated()],
+    ):
+        assert run_raising(error_of(*chain)) == EXIT_TERMINATED
+    with pytest.raises(RuntimeError, match='Killed'):
+        run_raising(error_of(killed, ValueError('x')))
+
+
+def run_raising(error: BaseException) -> int:
+    def work() -> None:
+        raise error
+
+    return run(work)
+
+
+def test_children_that_were_there_before_are_kept():
+    context = multiprocessing.get_context('fork')
+    earlier, own = (context.Process(target=time.sleep, args=(60,), daemon=True) for _ in range(2))
+    earlier.start()
+    assert run(own.start) == 0
+    assert earlier.is_alive() and not own.is_alive()
+    earlier.kill()

@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Classify images, folders and videos with a trained classifier; no data set is needed.
 
-Prints the best class of each image and writes a table (.csv) or a line of JSON each (.jsonl).
+Prints the best class of each image, or writes a table (.csv) or a line of JSON each (.jsonl), as
+results come.
 Example: ``python tools/classify.py CONFIG epoch_20.pth photo.jpg folder --out classes.csv``, or
 ``classifier.onnx`` alone for the first two: a file of export.py --preprocess.
 """
@@ -10,7 +11,8 @@ import argparse
 import csv
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import nullcontext
+from io import StringIO
 from pathlib import Path
 
 os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
@@ -46,14 +48,15 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def work(args: argparse.Namespace, session) -> None:
-    """Classify and write."""
+def work(args: argparse.Namespace, session) -> int:
+    """Classify and write; images that cannot be used are named, and make an exit code of 2."""
     from effvit_mm.errors import ConfigError
     from effvit_mm.inference import Classifier
     from effvit_mm.inference.inputs import find_images
     from effvit_mm.inference.models import split_model
+    from effvit_mm.inference.output import Faults
     from effvit_mm.openmm.cli import runtime_arguments
-    from effvit_mm.utils.files import check_writable, written_atomically
+    from effvit_mm.utils.files import LineFile, check_writable
 
     if args.top < 1:
         raise ConfigError(f'--top {args.top}: 1 or more is needed')
@@ -74,16 +77,18 @@ def work(args: argparse.Namespace, session) -> None:
         trust_checkpoint=args.trust_checkpoint,
         **runtime,
     )
-    with ExitStack() as stack:
-        lines = None
-        if out is not None:
-            temporary = stack.enter_context(written_atomically(out))
-            lines = stack.enter_context(temporary.open('w', encoding='utf-8', newline=''))
-        write = writer(lines, out, args.top)
-        for result in classifier.stream(names, args.batch_size, progress=out is not None):
-            write(result)
-    if out is not None:
-        print(f'wrote {out}')
+    faults, count = Faults(), 0
+    lines = nullcontext() if out is None else LineFile(out)
+    try:
+        with lines as opened:
+            write = writer(opened, out, args.top)
+            for result in classifier.stream(names, args.batch_size, out is not None, faults):
+                write(result)
+                count += 1
+    finally:  # also where it is cut short
+        if out is not None and count:
+            print(f'{count} images or frames; wrote {out}{faults}')
+    return faults.exit_code
 
 
 def writer(lines, out: Path | None, top: int):
@@ -91,10 +96,16 @@ def writer(lines, out: Path | None, top: int):
     if out is None:
         return lambda result: print(describe(result))
     if out.suffix == '.jsonl':
-        return lambda result: lines.write(result.to_json(top) + '\n')
-    table = csv.writer(lines)
-    table.writerow(COLUMNS)
-    return lambda result: table.writerow(result.to_dict(1)[column] for column in COLUMNS)
+        return lambda result: lines.write(result.to_json(top))
+    lines.write(row(COLUMNS))
+    return lambda result: lines.write(row(result.to_dict(1)[column] for column in COLUMNS))
+
+
+def row(cells) -> str:
+    """A line of a table."""
+    text = StringIO()
+    csv.writer(text, lineterminator='').writerow(cells)
+    return text.getvalue()
 
 
 def describe(result) -> str:

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """Find objects in images, folders and videos with a trained detector; no data set is needed.
 
-Writes to DIR: detections.jsonl (a line for each image or frame), the images with what was found in
-them under pictures/, and the videos under videos/. Example: ``python tools/detect.py
-CONFIG epoch_18.pth photo.jpg folder clip.mp4 --out found``, or ``detector.onnx`` alone for the
-first two.
+Writes to DIR as results come: detections.jsonl (a line for each image or frame), the images with
+what was found in them under pictures/, and the videos under videos/. Example: ``python
+tools/detect.py CONFIG epoch_18.pth photo.jpg folder clip.mp4 --out found``, or ``detector.onnx``
+alone for the first two.
 """
 
 import argparse
@@ -43,14 +43,14 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def work(args: argparse.Namespace, session) -> None:
-    """Detect and write."""
+def work(args: argparse.Namespace, session) -> int:
+    """Detect and write; images that cannot be used are named, and make an exit code of 2."""
     from effvit_mm.inference import DetInferencer
     from effvit_mm.inference.inputs import find_images
     from effvit_mm.inference.models import split_model
-    from effvit_mm.inference.output import detect_into, to_json
+    from effvit_mm.inference.output import Faults, detect_into, to_json
     from effvit_mm.openmm.cli import runtime_arguments
-    from effvit_mm.utils.files import check_writable, written_atomically
+    from effvit_mm.utils.files import LineFile, check_writable
 
     runtime = runtime_arguments(args)
     out = Path(args.out)
@@ -66,24 +66,27 @@ def work(args: argparse.Namespace, session) -> None:
         trust_checkpoint=args.trust_checkpoint,
         **runtime,
     )
+    faults = Faults()
     results = detect_into(
         out,
         detector,
         inputs,
+        faults,
         pictures=not args.no_pictures,
         batch_size=args.batch_size,
         score_thr=args.score_thr,
         progress=True,
     )
     images = objects = 0
-    with (
-        written_atomically(out / 'detections.jsonl') as temporary,
-        temporary.open('w', encoding='utf-8') as lines,
-    ):
-        for result in results:
-            lines.write(to_json(result) + '\n')
-            images, objects = images + 1, objects + len(result['boxes'])
-    print(f'{objects} objects in {images} images or frames; wrote {out}')
+    try:
+        with LineFile(out / 'detections.jsonl') as lines:
+            for result in results:
+                lines.write(to_json(result))
+                images, objects = images + 1, objects + len(result['boxes'])
+    finally:  # also where it is cut short
+        if images:
+            print(f'{objects} objects in {images} images or frames; wrote {out}{faults}')
+    return faults.exit_code
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,7 +3,8 @@
 
 ``reid_search.py index FOLDER --config CONFIG --checkpoint epoch_60.pth --out gallery`` makes a
 gallery of all images in the folder and below it; ``reid_search.py search gallery PICTURE --top 10
---show out.png`` lists and draws those that look most like the person of the picture.
+--show out.png`` lists and draws those that look most like the person of the picture; with a folder
+in its place, for each of its pictures.
 """
 
 import argparse
@@ -36,11 +37,13 @@ def make_parser() -> argparse.ArgumentParser:
     index.add_argument('--distance', choices=('cosine', 'euclidean'), default='cosine')
     index.add_argument('--flip', action='store_true', help='average over the mirror image')
     index.add_argument('--batch-size', type=int, default=32, help='images of a batch (32)')
-    search = commands.add_parser('search', help='search a gallery with a picture')
+    search = commands.add_parser('search', help='search a gallery with pictures')
     search.add_argument('gallery', help='file that index wrote')
-    search.add_argument('picture', help='image of the person')
+    search.add_argument('picture', help='image of the person, or a folder of such')
     search.add_argument('--top', type=int, default=10, help='how many are found (10)')
-    search.add_argument('--show', metavar='PNG', help='draw picture and found images')
+    search.add_argument(
+        '--show', metavar='PNG', help='draw picture and found images; a folder for several'
+    )
     search.add_argument('--config', help='where the model is now, if not where it was')
     search.add_argument('--checkpoint', help='the same of its weights')
     for command in (index, search):
@@ -58,23 +61,22 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add_trust_checkpoint(parser)
 
 
-def work(args: argparse.Namespace, session) -> None:
-    """Index or search."""
+def work(args: argparse.Namespace, session) -> int:
+    """Index or search; images that cannot be read are named, and make an exit code of 2."""
     from effvit_mm.openmm.console import import_quietly
 
     import_quietly('mmpretrain')
-    (make_gallery if args.command == 'index' else search_gallery)(args)
+    return (make_gallery if args.command == 'index' else search_gallery)(args)
 
 
-def make_gallery(args: argparse.Namespace) -> None:
-    """Extract the features of a folder and write the gallery."""
-    import json
-
+def make_gallery(args: argparse.Namespace) -> int:
+    """Extract the features of a folder and write the gallery, of what can be read of it."""
     from effvit_mm.errors import DataError
+    from effvit_mm.inference.output import Faults
     from effvit_mm.inference.reid import ReIDExtractor
     from effvit_mm.openmm.cli import runtime_arguments
-    from effvit_mm.reid.search import Gallery, import_faiss
-    from effvit_mm.utils.files import check_writable, write_text
+    from effvit_mm.reid.search import import_faiss
+    from effvit_mm.utils.files import check_writable
     from effvit_mm.utils.image_files import list_images
 
     import_faiss()  # before an hour of extraction
@@ -100,30 +102,53 @@ def make_gallery(args: argparse.Namespace) -> None:
         device=args.device,
         trust_checkpoint=args.trust_checkpoint,
     )
-    features = extractor(files, batch_size=args.batch_size, progress=True)
-    gallery = Gallery(features.width, features.model, index=args.index, distance=args.distance)
-    gallery.add(features)
+    parts, faults = [], Faults()
+    try:
+        # One by one, so that no signal comes between a feature and its name.
+        for part in extractor.stream(files, args.batch_size, progress=True, on_fault=faults):
+            parts.append(part)
+    finally:  # also where it is cut short
+        if parts:
+            save_gallery(parts, args, model)
+            print(f'{sum(map(len, parts))} of {len(files)} images in {out}{faults}')
+    return faults.exit_code
+
+
+def save_gallery(parts: list, args: argparse.Namespace, model: dict) -> None:
+    """Write features as a gallery, and beside it with what they were made."""
+    import json
+
+    from effvit_mm.reid.search import Gallery
+    from effvit_mm.utils.files import write_text
+
+    first, out = parts[0], Path(args.out)
+    gallery = Gallery(first.width, first.model, index=args.index, distance=args.distance)
+    for part in parts:
+        gallery.add(part)
     gallery.save(out)
     write_text(made_with(out), json.dumps(model, indent=1))
-    print(f'{len(gallery)} images in {out}, features of {gallery.model}')
 
 
-def search_gallery(args: argparse.Namespace) -> None:
-    """Extract the picture's feature, search, print, draw."""
+def search_gallery(args: argparse.Namespace) -> int:
+    """Extract the pictures' features, search, print, draw: a ranking for each picture."""
     from effvit_mm.errors import ConfigError
+    from effvit_mm.inference.output import Faults, Names
     from effvit_mm.inference.reid import ReIDExtractor, find_people
     from effvit_mm.openmm.cli import runtime_arguments
     from effvit_mm.reid.search import Gallery
     from effvit_mm.utils.files import check_writable
-    from effvit_mm.visualization.rank_lists import Shown, caption, save_rank_list
 
     if args.top < 1:
         raise ConfigError(f'--top {args.top}: 1 or more is needed')
+    pictures = [image.path for image in find_people(args.picture)]
+    several = len(pictures) > 1
     if args.show is not None:
-        if not args.show.endswith('.png'):
-            raise ConfigError(f'--show {args.show}: a name ending in .png is needed')
-        check_writable(Path(args.show).parent, f'--show {args.show}')
-    picture = find_people(args.picture)
+        if several == args.show.endswith('.png'):
+            needed = 'a folder' if several else 'a name ending in .png'
+            raise ConfigError(f'--show {args.show}: {needed} is needed; pictures: {len(pictures)}')
+        folder = Path(args.show) if several else Path(args.show).parent
+        check_writable(folder, f'--show {args.show}')
+        names = Names(folder, pictures)
     gallery = Gallery.load(args.gallery)
     extractor = ReIDExtractor(
         **read_model(args),
@@ -131,8 +156,23 @@ def search_gallery(args: argparse.Namespace) -> None:
         device=args.device,
         trust_checkpoint=args.trust_checkpoint,
     )
-    features = extractor([image.path for image in picture])
-    (indices,), (distances,) = gallery.search(features, args.top)
+    faults = Faults()
+    for features in extractor.stream(pictures, on_fault=faults):
+        found = zip(features.paths, *gallery.search(features, args.top), strict=True)
+        for picture, indices, distances in found:
+            if several:
+                print(picture)
+            show = None if args.show is None else Path(args.show)
+            if several and show is not None:
+                show = names.take(Path(picture), '.png')
+            print_ranking(gallery, picture, indices, distances, show)
+    return faults.exit_code
+
+
+def print_ranking(gallery, picture: str, indices, distances, show: Path | None) -> None:
+    """A line for each image found, nearest first; drawn into ``show``."""
+    from effvit_mm.visualization.rank_lists import Shown, caption, save_rank_list
+
     ranked = []
     for place, (index, distance) in enumerate(zip(indices, distances, strict=True), start=1):
         if index < 0:
@@ -141,9 +181,9 @@ def search_gallery(args: argparse.Namespace) -> None:
         print(f'{place:3d}  {distance:.4f}  {path}')
         names = caption(gallery.pids[index], gallery.camids[index])
         ranked.append(Shown(path, [Path(path).name, *names, f'{distance:.3f}']))
-    if args.show is not None:
-        save_rank_list(args.show, Shown(args.picture, [Path(args.picture).name]), ranked)
-        print(f'wrote {args.show}')
+    if show is not None:
+        save_rank_list(show, Shown(picture, [Path(picture).name]), ranked)
+        print(f'wrote {show}')
 
 
 def made_with(gallery: Path) -> Path:

@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from ..errors import ConfigError
-from .inputs import Image, Input, Video, find_images
+from ..errors import ConfigError, DataError
+from .inputs import Image, Input, OnFault, Video, find_images
 
 Batch = list[tuple[Image, Any]]
 
@@ -42,15 +42,23 @@ def in_batches(
     load: Callable[[Image], Any],
     shape: Callable[[Any], Sequence[int]],
     batch_size: int,
+    on_fault: OnFault | None = None,
 ) -> Iterator[Batch]:
     """Images with what was loaded of them, at most ``batch_size`` at a time.
 
     They share a batch only where the network gets them in one size, so that no result depends on
-    what else is in the batch.
+    what else is in the batch. With ``on_fault`` an image that cannot be used is left out, and its
+    DataError handed over; without it the error ends all.
     """
     batch: Batch = []
     for image in images:
-        loaded = load(image)
+        try:
+            loaded = load(image)
+        except DataError as error:
+            if on_fault is None:
+                raise
+            on_fault(error)
+            continue
         if batch and (len(batch) == batch_size or shape(loaded) != shape(batch[0][1])):
             yield batch
             batch = []

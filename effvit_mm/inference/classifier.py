@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,7 +29,7 @@ from ..runtime.network import CLASSES_KEY
 from ..runtime.pixels import METADATA_KEY
 from ..utils.images import load_image
 from .batches import check_batch_size, in_batches, open_images
-from .inputs import Image, Input
+from .inputs import Image, Input, OnFault
 from .models import check_model
 
 TOP = 5
@@ -142,7 +142,7 @@ class TrainedClassifier:
         except DataError:
             raise
         except Exception as error:  # loaders of others raise what their backends do
-            raise DataError(f'image {image.path} cannot be read: {one_line(error)}') from error
+            raise DataError(f'{image} cannot be read: {one_line(error)}') from error
         return self._prepare(results)
 
     def shape(self, loaded: dict) -> Sequence[int]:
@@ -259,14 +259,25 @@ class Classifier:
         return list(self.stream(inputs, batch_size, progress))
 
     def stream(
-        self, inputs: Input, batch_size: int = 32, progress: bool = False
+        self,
+        inputs: Input,
+        batch_size: int = 32,
+        progress: bool = False,
+        on_fault: OnFault | None = None,
     ) -> Iterator[Classification]:
-        """The same one by one, for any number of inputs."""
-        check_batch_size(batch_size)
-        return self._run(open_images(inputs, progress, 'classifying'), batch_size)
+        """The same one by one, for any number of inputs.
 
-    def _run(self, images: Iterator[Image], batch_size: int) -> Iterator[Classification]:
-        for batch in in_batches(images, self.network.load, self.network.shape, batch_size):
+        With ``on_fault`` an image that cannot be used is left out, and its DataError handed over;
+        without it the error ends all.
+        """
+        check_batch_size(batch_size)
+        return self._run(open_images(inputs, progress, 'classifying'), batch_size, on_fault)
+
+    def _run(
+        self, images: Iterable[Image], batch_size: int, on_fault: OnFault | None
+    ) -> Iterator[Classification]:
+        network = self.network
+        for batch in in_batches(images, network.load, network.shape, batch_size, on_fault):
             scores = self.network.scores([loaded for _, loaded in batch])
             for (image, _), own in zip(batch, scores, strict=True):
                 path = None if image.path is None else str(image.path)

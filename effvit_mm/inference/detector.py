@@ -18,7 +18,7 @@ from ..utils.images import load_image
 from ..visualization.pictures import draw_objects
 from .batches import check_batch_size, in_batches, open_images
 from .detectors import Detector, FileDetector, TrainedDetector
-from .inputs import Image, Input
+from .inputs import Image, Input, OnFault
 from .models import check_model
 
 Result = dict[str, Any]
@@ -123,24 +123,30 @@ class DetInferencer:
         batch_size: int = 1,
         score_thr: float = SCORE_THRESHOLD,
         progress: bool = False,
+        on_fault: OnFault | None = None,
     ) -> Iterator[tuple[Image, Result]]:
         """Find objects and give results one by one, with their images: for any number of inputs.
 
         Arguments are those of a call. Results have masks where the detector finds some. Images
         share a batch only where the network gets them in one size, so that no result depends on
-        what else is in the batch.
+        what else is in the batch. With ``on_fault`` an image that cannot be used is left out, and
+        its DataError handed over; without it the error ends all.
         """
         check_batch_size(batch_size)
         if not 0 <= score_thr <= 1:
             raise ConfigError(f'score_thr={score_thr}: a number from 0 to 1 is needed')
         images = open_images(inputs, progress, 'detecting')
-        return self._run(images, batch_size, score_thr)
+        return self._run(images, batch_size, score_thr, on_fault)
 
     def _run(
-        self, images: Iterable[Image], batch_size: int, score_thr: float
+        self,
+        images: Iterable[Image],
+        batch_size: int,
+        score_thr: float,
+        on_fault: OnFault | None,
     ) -> Iterator[tuple[Image, Result]]:
         detector = self.detector
-        for batch in in_batches(images, detector.load, detector.shape, batch_size):
+        for batch in in_batches(images, detector.load, detector.shape, batch_size, on_fault):
             found = detector.find([loaded for _, loaded in batch], score_thr)
             for (image, _), objects in zip(batch, found, strict=True):
                 yield image, self._result(image, objects)

@@ -15,6 +15,7 @@ from ..errors import ConfigError, DataError
 from ..openmm.compiling import compile_model
 from ..openmm.config.building import one_line
 from ..openmm.config.loading import load_config
+from ..openmm.data_checks.image_sizes import pipeline_scales, scaled_to_nothing
 from ..openmm.trained import build_detector, build_pipeline, find_device, find_labels, load_trained
 from ..runtime import ExportedDetector, check_runtime
 from ..runtime.exported_detector import Objects, Placed
@@ -87,7 +88,10 @@ class TrainedDetector:
             except DataError:
                 raise
             except Exception as error:  # loaders of others raise what their backends do
-                raise DataError(f'image {image.path} cannot be read: {one_line(error)}') from error
+                raise DataError(f'{image} cannot be read: {one_line(error)}') from error
+        height, width = results['img_shape']
+        if fault := scaled_to_nothing((width, height), pipeline_scales(self._prepare)):
+            raise DataError(f'{image} {fault}')
         results['img_id'] = 0
         return self._prepare(results)
 
@@ -129,8 +133,7 @@ class FileDetector:
         try:
             return self.detector.place(array)
         except ConfigError as error:
-            name = f'image {image.path}' if image.array is None else 'array'
-            raise DataError(f'{name}: {error}') from error
+            raise DataError(f'{image}: {error}') from error
 
     def shape(self, loaded: Placed) -> Sequence[int]:
         return loaded.image.shape

@@ -5,8 +5,9 @@ Images come one after the other and none is kept, so that a folder or a video ca
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -33,6 +34,16 @@ class Image(NamedTuple):
     frame: int | None = None
     array: np.ndarray | None = None
 
+    def __str__(self) -> str:
+        if self.path is None:
+            return 'array'
+        frame = '' if self.frame is None else f', frame {self.frame}'
+        return f'{"image" if self.frame is None else "video"} {self.path}{frame}'
+
+
+# Told of an image that cannot be used, in the place of an error that ends all.
+OnFault: TypeAlias = Callable[[DataError], None]
+
 
 class Video:
     """Frames of a video file, read one by one.
@@ -49,7 +60,8 @@ class Video:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         capture = self._open()
-        self.fps = float(capture.get(cv2.CAP_PROP_FPS)) or 25.0
+        fps = float(capture.get(cv2.CAP_PROP_FPS))
+        self.fps = fps if 0 < fps < math.inf else 25.0
         self.frames = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
         read, first = capture.read()
         capture.release()

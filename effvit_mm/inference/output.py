@@ -3,53 +3,99 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from ..errors import DataError
+from ..openmm.cli import EXIT_USER_ERROR
 from ..openmm.engine.predictions import encode_masks
 from ..utils.files import check_writable, written_atomically
 from ..visualization.pictures import save_png
 from .detector import DetInferencer, Result
-from .inputs import Image, Video
+from .inputs import Image, OnFault, Video
+
+MPEG4_CLOCK = 65535  # the most ticks a second
 
 
 def detect_into(
     folder: Path,
     detector: DetInferencer,
     inputs: Sequence[Image | Video],
+    on_fault: OnFault,
     pictures: bool = True,
     **options,
 ) -> Iterator[Result]:
     """Results of all inputs; what is drawn goes to ``folder/pictures`` and ``folder/videos``.
 
     ``inputs`` are as ``find_images`` gives them, ``options`` those of :meth:`DetInferencer.stream`.
+    An image that cannot be used is left out, a video that cannot be written is not drawn:
+    ``on_fault`` gets the error.
     """
-    paths = [item.path for item in inputs]
     images = [item.path for item in inputs if isinstance(item, Image)]
     videos = [item for item in inputs if isinstance(item, Video)]
     for name, kind in (('pictures', images), ('videos', videos)):
         if kind and pictures:
             check_writable(folder / name, f'folder {folder}')
-    names = Names(folder / 'pictures', paths)
-    for image, result in detector.stream(images, **options) if images else ():
-        if pictures:
-            save_png(detector.draw(image, result)[..., ::-1], names.take(image.path, '.png'))
+    options['on_fault'] = on_fault
+    found = detector.stream(images, **options) if images else iter(())
+    streams = [(video, detector.stream(video.path, **options)) for video in videos]
+    paths = [item.path for item in inputs]
+    if not pictures:
+        return (result for part in (found, *(s for _, s in streams)) for _, result in part)
+    return chain(
+        _draw_images(found, detector, Names(folder / 'pictures', paths)),
+        _draw_videos(streams, detector, Names(folder / 'videos', paths), on_fault),
+    )
+
+
+def _draw_images(
+    found: Iterator[tuple[Image, Result]], detector: DetInferencer, names: Names
+) -> Iterator[Result]:
+    for image, result in found:
+        save_png(detector.draw(image, result)[..., ::-1], names.take(image.path, '.png'))
         yield result
-    names = Names(folder / 'videos', paths)
-    for video in videos:
-        results = detector.stream(video.path, **options)
-        if not pictures:
-            yield from (result for _, result in results)
-            continue
-        with written_video(names.take(video.path, '.mp4'), video) as write:
-            for image, result in results:
-                write(detector.draw(image, result))
-                yield result
+
+
+def _draw_videos(
+    streams: Sequence[tuple[Video, Iterator[tuple[Image, Result]]]],
+    detector: DetInferencer,
+    names: Names,
+    on_fault: OnFault,
+) -> Iterator[Result]:
+    for video, found in streams:
+        try:
+            with written_video(names.take(video.path, '.mp4'), video) as write:
+                for image, result in found:
+                    write(detector.draw(image, result))
+                    yield result
+        except DataError as error:
+            on_fault(error)
+            yield from (result for _, result in found)  # of those that were not asked for yet
+
+
+class Faults:
+    """Takes errors of images that are left out: names each on standard error, counts them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, error: DataError) -> None:
+        self.count += 1
+        print(f'error: {error}', file=sys.stderr, flush=True)
+
+    def __str__(self) -> str:
+        """What to say at the end: nothing where there were none."""
+        return f'; {self.count} left out, named above' if self.count else ''
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_USER_ERROR if self.count else 0
 
 
 def to_json(result: Result) -> str:
@@ -86,14 +132,21 @@ class Names:
 @contextmanager
 def written_video(path: Path, like: Video) -> Iterator[Callable[[np.ndarray], None]]:
     """Gives what writes a frame, ``(H, W, 3)`` uint8 in BGR, into an MP4 file as fast and as large
-    as another video; the file is there when the block ends well."""
-    size = like.size[::-1]
+    as another video; the file is there when the block ends well.
+
+    Raises:
+        DataError: OpenCV cannot write such a file.
+    """
+    size, rate = like.size[::-1], writable_rate(like.fps)
     with written_atomically(path) as temporary:
         # OpenCV takes the kind of file from the name.
         named = temporary.with_name(f'{temporary.name}.mp4')
-        writer = cv2.VideoWriter(str(named), cv2.VideoWriter_fourcc(*'mp4v'), like.fps, size)
+        writer = cv2.VideoWriter(str(named), cv2.VideoWriter_fourcc(*'mp4v'), rate, size)
         if not writer.isOpened():
-            raise DataError(f'video {path}: OpenCV cannot write MP4 files of {size[0]}x{size[1]}')
+            raise DataError(
+                f'video {path}: OpenCV cannot write MP4 files of {size[0]}x{size[1]} at {rate} '
+                'frames a second; its detections are written without it'
+            )
         try:
             # A stream may change its size.
             yield lambda frame: writer.write(cv2.resize(frame, size))
@@ -102,3 +155,13 @@ def written_video(path: Path, like: Video) -> Iterator[Callable[[np.ndarray], No
         finally:
             writer.release()
             named.unlink(missing_ok=True)
+
+
+def writable_rate(fps: float) -> float:
+    """The nearest rate that MPEG-4 can hold, whose clock has two bytes: 66.667 becomes 66.67.
+
+    OpenCV makes a fraction of the rate with a power of ten below it, and FFmpeg refuses one with a
+    larger number above it.
+    """
+    digits = next((d for d in (3, 2, 1) if fps * 10**d <= MPEG4_CLOCK), 0)
+    return min(round(fps, digits), MPEG4_CLOCK)

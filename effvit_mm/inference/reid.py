@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..openmm.config.loading import load_config
 from ..openmm.trained import build_pipeline, build_reid, find_device, load_trained
 from ..reid.features import ReIDFeatures, model_identity
 from ..runtime import check_runtime
-from .inputs import Image, Input, Video, find_images
+from .inputs import Image, Input, OnFault, Video, find_images
 
 UNKNOWN = -1
 
@@ -116,33 +116,67 @@ class ReIDExtractor:
         Raises:
             DataError: An input is missing, unreadable or of another kind.
         """
+        parts = list(self.stream(inputs, batch_size, progress))
+        unknown = np.full(sum(map(len, parts)), UNKNOWN)
+        return ReIDFeatures(
+            np.concatenate([part.features for part in parts]),
+            pids=unknown,
+            camids=unknown,
+            paths=[path for part in parts for path in part.paths],
+            model=self.identity,
+            source='extracted features',
+        )
+
+    def stream(
+        self,
+        inputs: Input,
+        batch_size: int = 32,
+        progress: bool = False,
+        on_fault: OnFault | None = None,
+    ) -> Iterator[ReIDFeatures]:
+        """Features batch by batch, for any number of images; arguments are those of a call.
+
+        With ``on_fault`` an image that cannot be used is left out, and its DataError handed over;
+        without it the error ends all.
+        """
         if batch_size < 1:
             raise ConfigError(f'batch_size={batch_size}: 1 or more is needed')
         images = find_people(inputs)
         console = Console(stderr=True)
         hidden = not (progress and console.is_terminal)
         shown = track(images, 'extracting', console=console, disable=hidden)
-        unknown = np.full(len(images), UNKNOWN)
+        return self._run(shown, batch_size, on_fault)
+
+    def _run(
+        self, images: Iterable[Image], batch_size: int, on_fault: OnFault | None
+    ) -> Iterator[ReIDFeatures]:
+        batch: list[tuple[Image, Tensor]] = []
+        for image in images:
+            try:
+                batch.append((image, self.load(image)))
+            except DataError as error:
+                if on_fault is None:
+                    raise
+                on_fault(error)
+                continue
+            if len(batch) == batch_size:
+                yield self._features(batch)
+                batch = []
+        if batch:
+            yield self._features(batch)
+
+    def _features(self, batch: Sequence[tuple[Image, Tensor]]) -> ReIDFeatures:
+        unknown = np.full(len(batch), UNKNOWN)
         features = ReIDFeatures(
-            np.concatenate(list(self._run(shown, batch_size))),
+            self._extract([tensor for _, tensor in batch]),
             pids=unknown,
             camids=unknown,
-            paths=[str(image.path or '') for image in images],
+            paths=[str(image.path or '') for image, _ in batch],
             model=self.identity,
             source='extracted features',
         )
         features.check_finite()
         return features
-
-    def _run(self, images: Iterable[Image], batch_size: int) -> Iterable[np.ndarray]:
-        batch: list[Tensor] = []
-        for image in images:
-            batch.append(self.load(image))
-            if len(batch) == batch_size:
-                yield self._extract(batch)
-                batch = []
-        if batch:
-            yield self._extract(batch)
 
     def load(self, image: Image) -> Tensor:
         """One image as the network's data preprocessor takes it: ``(3, H, W)``."""
@@ -155,7 +189,7 @@ class ReIDExtractor:
             except DataError:
                 raise
             except Exception as error:  # loaders of others raise what their backends do
-                raise DataError(f'image {image.path} cannot be read: {one_line(error)}') from error
+                raise DataError(f'{image} cannot be read: {one_line(error)}') from error
         return self._prepare(results)['inputs']
 
     def normalised(self, images: Sequence[Tensor]) -> Tensor:

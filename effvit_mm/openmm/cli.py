@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import ConfigError
 from ..utils.allocator import keep_freed_memory
+from ..utils.children import end_children
 from ..utils.closed_output import until_closed
 from .console import quiet_standard_error, silence_third_parties
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')  # set by launchers
 PATIENCE = timedelta(seconds=5)
+WORKER_TERMINATED = re.compile(r'DataLoader worker \(pid \d+\) is killed by signal: Terminated')
 EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
 
 
@@ -220,13 +224,18 @@ def run_guarded(
     debug = os.environ.get('EFFVIT_MM_DEBUG', '0') not in ('', '0')
     session = Session()
     previous = signal.signal(signal.SIGTERM, _raise_terminated)
+    earlier = multiprocessing.active_children()
     try:
         args = session.args = make_parser().parse_args(argv)
         debug = debug or args.debug
         os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
         silence_third_parties()
         keep_freed_memory()
-        return until_closed(lambda: work(args, session) or 0)
+        try:
+            return until_closed(lambda: work(args, session) or 0)
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends already
+            end_children(kept=earlier)
     except KeyboardInterrupt:
         return _interrupted(session, 'interrupted', EXIT_INTERRUPTED)
     except Terminated:
@@ -234,6 +243,8 @@ def run_guarded(
     except Exception as error:
         from .error_messages import as_user_error
 
+        if _of_termination(error):
+            return _interrupted(session, 'terminated (SIGTERM)', EXIT_TERMINATED)
         translated = as_user_error(error)
         if translated is None or debug:
             raise
@@ -246,6 +257,18 @@ def run_guarded(
 
 def _raise_terminated(signum: int, frame: object) -> None:
     raise Terminated
+
+
+def _of_termination(error: BaseException | None) -> bool:
+    """Whether an error comes of SIGTERM to the whole group of processes.
+
+    PyTorch raises its own where it sees a worker's end before we see the signal, or after it.
+    """
+    while error is not None:
+        if isinstance(error, Terminated) or WORKER_TERMINATED.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 class _PlainForks:

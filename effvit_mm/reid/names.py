@@ -211,7 +211,7 @@ def _follow_market(named: dict[str, list[Named]], places: Mapping[str, Path]) ->
             raise DataError(
                 f'{place}: {len(junk)} images of person -1 ({some(junk)}): junk by the names of '
                 f'Market-1501, which has none in its {subset} set; remove them, or, if it is a '
-                f'person of yours, set pattern={MARKET_PATTERN!r}'
+                f"person of yours, read the set by source='folder' with pattern={MARKET_PATTERN!r}"
             )
         if junk:
             remarks.append(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from ..errors import ConfigError, UserError
 
@@ -50,6 +51,38 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a small text file atomically."""
     with written_atomically(path) as temporary:
         temporary.write_text(text)
+
+
+class LineFile:
+    """A text file that grows by lines as they come: what is there counts, whatever comes after.
+
+    It takes the place of an older one with its first line. To be used as a context manager.
+
+    Raises:
+        UserError: The disk is full or the folder cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._file: IO[str] | None = None
+
+    def write(self, line: str) -> None:
+        """Add a line and hand it to the system."""
+        try:
+            if self._file is None:
+                self._file = self.path.open('w', encoding='utf-8')
+            self._file.write(line + '\n')
+            self._file.flush()
+        except OSError as error:
+            raise UserError(f'{self.path} cannot be written: {error.strerror or error}') from error
+
+    def __enter__(self) -> LineFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            with suppress(OSError):  # a full disk, which write() has told of
+                self._file.close()
 
 
 def remove_stale_temporaries(folder: str | Path) -> list[Path]:

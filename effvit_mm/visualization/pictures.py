@@ -14,10 +14,12 @@ from ..utils.files import written_atomically
 from ..utils.images import load_image
 
 MIN_SIDE = 160  # below which a picture is enlarged before something is written on it
-MIN_WIDTH = 224  # of a picture with text below
+MIN_LENGTH = 224  # of the longer side of a picture with text below
 GAP, LINE_HEIGHT = 6, 18
 BLACK, GREEN, RED, WHITE = (0, 0, 0), (0, 120, 0), (200, 0, 0), (255, 255, 255)
 FONT, FONT_SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
+MIN_TEXT = 0.8  # to which text is made smaller before a picture is made wider
+MAX_SHEET = 2560  # pixels of a sheet's width
 MASK_OPACITY = 0.6
 
 
@@ -66,8 +68,12 @@ def text_band(lines: Sequence[str], rows: int, width: int, color: Sequence[int])
 
 
 def with_text(image: np.ndarray, lines: Sequence[str], color: Sequence[int]) -> np.ndarray:
-    """The picture with lines of text on a band below."""
-    return np.concatenate([image, text_band(lines, len(lines), image.shape[1], color)])
+    """The picture with lines of text on a band below, on white where it is too narrow for them."""
+    needed = max(cv2.getTextSize(line, FONT, FONT_SIZE, 1)[0][0] for line in lines)
+    width = max(image.shape[1], math.ceil(needed * MIN_TEXT) + 4)
+    wide = np.full((image.shape[0], width, 3), 255, np.uint8)
+    wide[:, : image.shape[1]] = image
+    return np.concatenate([wide, text_band(lines, len(lines), width, color)])
 
 
 def label_color(label: int) -> tuple[int, int, int]:
@@ -130,13 +136,17 @@ def write_tag(
     corner: tuple[int, int] = (0, 0),
     color: Sequence[int] = BLACK,
 ) -> None:
-    """Write into a picture at a corner, (left, top), on a ground of a colour."""
-    (width, height), below = cv2.getTextSize(text, FONT, 0.4, 1)
+    """Write into a picture at a corner, (left, top), on a ground of a colour.
+
+    What is longer than the picture is wide is written smaller.
+    """
+    size = 0.4 * min(1, (picture.shape[1] - 4) / cv2.getTextSize(text, FONT, 0.4, 1)[0][0])
+    (width, height), below = cv2.getTextSize(text, FONT, size, 1)
     left = max(0, min(corner[0], picture.shape[1] - width - 4))
     top = max(0, min(corner[1], picture.shape[0] - height - below - 4))
     cv2.rectangle(picture, (left, top), (left + width + 3, top + height + below + 3), color, -1)
     ink = BLACK if np.dot(color, (0.3, 0.59, 0.11)) > 128 else WHITE
-    cv2.putText(picture, text, (left + 2, top + height + 2), FONT, 0.4, ink, 1, cv2.LINE_AA)
+    cv2.putText(picture, text, (left + 2, top + height + 2), FONT, size, ink, 1, cv2.LINE_AA)
 
 
 def draw_classification(
@@ -144,7 +154,7 @@ def draw_classification(
 ) -> np.ndarray:
     """An image with the predicted and the true class below, RGB; green where it is right."""
     lines = [f'predicted: {predicted}'] + ([] if true is None else [f'true: {true}'])
-    factor = max(1, round(MIN_WIDTH / image.shape[1]))
+    factor = max(1, round(MIN_LENGTH / max(image.shape[:2])))
     color = BLACK if right is None else GREEN if right else RED
     return with_text(enlarge(image, factor), lines, color)
 
@@ -157,13 +167,31 @@ def side_by_side(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> np.nd
 
 
 def contact_sheet(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures in rows on one sheet, each in a cell of the largest one's size."""
-    columns = math.ceil(math.sqrt(len(pictures)))
-    rows = math.ceil(len(pictures) / columns)
-    height = max(picture.shape[0] for picture in pictures) + GAP
-    width = max(picture.shape[1] for picture in pictures) + GAP
-    sheet = np.full((rows * height + GAP, columns * width + GAP, 3), 255, np.uint8)
-    for place, picture in enumerate(pictures):
-        top, left = GAP + place // columns * height, GAP + place % columns * width
-        sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    """Pictures in rows on one sheet, about as high as wide, at most :data:`MAX_SHEET` wide.
+
+    Those higher than the middle one are made as high as that.
+    """
+    height, width = np.median([picture.shape[:2] for picture in pictures], axis=0)
+    columns = math.ceil(math.sqrt(len(pictures) * height / width))
+    scale = min(1.0, ((MAX_SHEET - GAP) / columns - GAP) / width)
+    room = columns * (int(width * scale) + GAP)
+    rows: list[list[np.ndarray]] = [[]]
+    left = 0
+    for picture in pictures:
+        high, wide = picture.shape[:2]
+        factor = min(scale, scale * height / high, (room - GAP) / wide)
+        size = max(int(wide * factor), 1), max(int(high * factor), 1)
+        shrunk = picture if factor == 1 else cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        if left + size[0] + GAP > room:
+            rows.append([])
+            left = 0
+        rows[-1].append(shrunk)
+        left += size[0] + GAP
+    heights = [max(picture.shape[0] for picture in row) + GAP for row in rows]
+    sheet = np.full((sum(heights) + GAP, room + GAP, 3), 255, np.uint8)
+    for row, top in zip(rows, np.cumsum([GAP, *heights]), strict=False):
+        left = GAP
+        for picture in row:
+            sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+            left += picture.shape[1] + GAP
     return sheet

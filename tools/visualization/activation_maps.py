@@ -27,12 +27,13 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def work(args: argparse.Namespace, session) -> None:
-    """Extract, draw and write."""
+def work(args: argparse.Namespace, session) -> int:
+    """Extract, draw and write; images that cannot be read are named, and make an exit code of 2."""
     from effvit_mm.openmm.console import import_quietly
 
     import_quietly('mmpretrain')
-    from effvit_mm.inference.output import Names
+    from effvit_mm.errors import DataError
+    from effvit_mm.inference.output import Faults, Names
     from effvit_mm.inference.reid import ReIDExtractor, find_people
     from effvit_mm.utils.files import check_writable
     from effvit_mm.visualization.activations import activation_maps, overlay
@@ -49,11 +50,18 @@ def work(args: argparse.Namespace, session) -> None:
         trust_checkpoint=args.trust_checkpoint,
     )
     names = Names(Path(args.out), [image.path for image in images])
+    faults = Faults()
     for image in images:
-        maps = activation_maps(extractor.model, extractor.normalised([extractor.load(image)]))
+        try:
+            loaded = extractor.load(image)
+        except DataError as error:
+            faults(error)
+            continue
+        maps = activation_maps(extractor.model, extractor.normalised([loaded]))
         picture = overlay(read_rgb(image.path), maps[0].cpu().numpy())
         save_png(picture, names.take(image.path, '.png'))
-    print(f'{len(images)} images; wrote {args.out}')
+    print(f'{len(images) - faults.count} images; wrote {args.out}{faults}')
+    return faults.exit_code
 
 
 def main(argv: list[str] | None = None) -> int:

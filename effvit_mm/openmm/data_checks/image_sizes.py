@@ -25,8 +25,7 @@ def check_resized_sizes(dataset: Any, key: str) -> None:
         DataError: Names the first such image, the scale and how many there are.
     """
     for part in _plain_sets(dataset):
-        steps = getattr(getattr(part, 'pipeline', None), 'transforms', ())
-        scales = [scale for step in steps for scale in smallest_scales(step)]
+        scales = pipeline_scales(getattr(part, 'pipeline', None))
         if scales and len(part) and {'width', 'height'} <= set(part.get_data_info(0)):
             _check(part, scales, key)
 
@@ -44,21 +43,34 @@ def _check(dataset: Any, scales: list[Scale], key: str) -> None:
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         size = info.get('width') or 0, info.get('height') or 0
-        scale = next((scale for scale in scales if vanishes(size, scale)), None)
-        if min(size) > 0 and scale is not None:
-            found.append((info.get('img_path', f'sample {index}'), size, scale))
+        if min(size) > 0 and (fault := scaled_to_nothing(size, scales)):
+            found.append(f'image {info.get("img_path", index)} {fault}')
     if found:
-        (file, (width, height), scale), more = found[0], len(found) - 1
+        more = f' (and {len(found) - 1} more images)' if len(found) > 1 else ''
         raise DataError(
-            f'{key}.dataset: image {file} of {width}x{height} pixels would be scaled to '
-            f'{scale}, a side of it to none{f" (and {more} more)" if more else ""}; take such '
-            'images out of the annotations, or resize with keep_ratio=False'
+            f'{key}.dataset: {found[0]}{more}; take such images out of the annotations, or resize '
+            'with keep_ratio=False'
         )
+
+
+def scaled_to_nothing(size: tuple[int, int], scales: list[Scale]) -> str | None:
+    """What is wrong with an image of (width, height); None where it keeps both its sides."""
+    scale = next((scale for scale in scales if vanishes(size, scale)), None)
+    if scale is None:
+        return None
+    return f'of {size[0]}x{size[1]} pixels would be scaled to fit {scale}, a side of it to nothing'
 
 
 def vanishes(size: tuple[int, int], scale: Scale) -> bool:
     """Whether an image of (width, height) loses a side when it is fitted into a scale."""
     return min(rescale_size(size, scale)) < 1
+
+
+def pipeline_scales(pipeline: Any) -> list[Scale]:
+    """The least scales of the steps of a built pipeline that keep an image's ratio."""
+    return [
+        scale for step in getattr(pipeline, 'transforms', ()) for scale in smallest_scales(step)
+    ]
 
 
 def smallest_scales(step: Any) -> list[Scale]:

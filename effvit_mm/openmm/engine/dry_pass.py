@@ -16,7 +16,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import mmengine.registry as root
-import numpy as np
 import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_world_size
@@ -213,7 +212,7 @@ def _with_an_object(sample: Any) -> Any:
         labels=torch.zeros(1, dtype=torch.int64),
     )
     if 'masks' in found:
-        made.masks = np.ones((1, height, width), bool)
+        made.masks = torch.ones((1, height, width), dtype=torch.bool)
     sample.pred_instances = made
     return sample
 

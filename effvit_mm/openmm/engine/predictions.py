@@ -25,25 +25,62 @@ class PredictionWriter(BaseMetric):
     """Collect predictions of all ranks and write them as pickle or JSON.
 
     JSON holds a list with a dict for each image; pickle the same with tensors. Masks are COCO's
-    compressed run lengths in both.
+    compressed run lengths in both. Beside a classifier's ``pred_label`` and ``gt_label`` stand
+    ``pred_class`` and ``gt_class``.
+
+    Args:
+        path: The file.
+        classes: Names of the classes.
     """
 
     default_prefix = 'predictions'  # gives no metric; mmengine warns of metrics without a prefix
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, classes: Sequence[str] | None = None) -> None:
         super().__init__(collect_device='cpu')
-        self.path = Path(path)
+        self.path, self.classes = Path(path), classes
 
     def process(self, data_batch: Any, data_samples: Sequence) -> None:
-        self.results.extend(_plain(sample) for sample in data_samples)
+        self.results.extend(_with_classes(_plain(sample), self.classes) for sample in data_samples)
 
     def compute_metrics(self, results: list) -> dict:
-        with written_atomically(self.path) as temporary:
-            if self.path.suffix == '.json':
+        self._write(results, self.path)
+        return {}
+
+    def keep(self, size: int) -> Path | None:
+        """Write what this process has of ``size`` predictions when a test is cut short.
+
+        Returns:
+            The file: where all are to go, another beside it where some are missing, None without
+            any.
+        """
+        if not self.results:
+            return None
+        path = self.path if len(self.results) >= size else partial_path(self.path)
+        self._write(self.results[:size], path)
+        return path
+
+    @staticmethod
+    def _write(results: list, path: Path) -> None:
+        with written_atomically(path) as temporary:
+            if path.suffix == '.json':
                 temporary.write_text(json.dumps(_lists(results)))
             else:
                 temporary.write_bytes(pickle.dumps(results))
-        return {}
+
+
+def partial_path(path: Path) -> Path:
+    """Where results go that are not all: ``found.json`` to ``found_partial.json``."""
+    return path.with_stem(f'{path.stem}_partial')
+
+
+def _with_classes(sample: dict, classes: Sequence[str] | None) -> dict:
+    """The sample with the names of its labels; of several a list."""
+    for kind in ('pred', 'gt'):
+        label = sample.get(f'{kind}_label')
+        if classes and label is not None:
+            names = [classes[int(number)] for number in torch.as_tensor(label).reshape(-1)]
+            sample[f'{kind}_class'] = names[0] if len(names) == 1 else names
+    return sample
 
 
 def _plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ from mmengine.registry import DATASETS
 
 from ...errors import ConfigError
 from ..config.preparing import has_type
+from .predictions import partial_path
 from .report import format_grid
 
 if TYPE_CHECKING:
@@ -47,16 +48,10 @@ def with_persons(model: Mapping, train_dataloader: Mapping | None) -> Mapping:
 
 def report_reid(runner, args: argparse.Namespace) -> str:
     """The table of a re-ID test; writes features and rank lists where they were asked for."""
-    from ...reid.features import model_identity, save_features
-    from ..reid.metric import ReIDMetric
-
-    metric = next(m for m in runner.test_evaluator.metrics if isinstance(m, ReIDMetric))
+    metric = _metric_of(runner)
     query, gallery = metric.features
     if args.out is not None:
-        model = getattr(runner.bare_model, 'module', runner.bare_model)  # test-time augmentation
-        identity = model_identity(model, type(model.backbone).__name__)
-        for features, path in zip((query, gallery), feature_files(args.out), strict=True):
-            save_features(replace(features, model=identity), path)
+        _save_features(runner, metric.features, Path(args.out))
     if args.show_dir is not None:
         meta = getattr(runner.test_dataloader.dataset, 'metainfo', None) or {}
         cameras = meta.get('cameras') or ()
@@ -64,7 +59,38 @@ def report_reid(runner, args: argparse.Namespace) -> str:
     return reid_table(metric.figures, ranking_title(metric), len(gallery))
 
 
-def feature_files(out: str) -> tuple[Path, Path]:
+def keep_features(runner, out: str, size: int) -> Path | None:
+    """Write what the main process has of ``size`` features when a test is cut short.
+
+    Returns:
+        ``out``, another name beside it where some are missing, None without any.
+    """
+    metric = _metric_of(runner)
+    features, path = metric.collected() or metric.features, Path(out)
+    if features is None:
+        return None
+    if sum(map(len, features)) < size:
+        path = partial_path(path)
+    _save_features(runner, features, path)
+    return path
+
+
+def _metric_of(runner) -> ReIDMetric:
+    from ..reid.metric import ReIDMetric
+
+    return next(m for m in runner.test_evaluator.metrics if isinstance(m, ReIDMetric))
+
+
+def _save_features(runner, features: tuple[ReIDFeatures, ReIDFeatures], out: Path) -> None:
+    from ...reid.features import model_identity, save_features
+
+    model = getattr(runner.bare_model, 'module', runner.bare_model)  # test-time augmentation
+    identity = model_identity(model, type(model.backbone).__name__)
+    for part, path in zip(features, feature_files(out), strict=True):
+        save_features(replace(part, model=identity), path)
+
+
+def feature_files(out: str | Path) -> tuple[Path, Path]:
     """``features.npz`` to the files of the queries' and of the gallery's features."""
     path = Path(out)
     query, gallery = (path.with_stem(f'{path.stem}_{part}') for part in ('query', 'gallery'))

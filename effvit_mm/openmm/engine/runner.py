@@ -23,7 +23,7 @@ from torch.distributed import init_process_group, is_initialized
 from ...errors import ConfigError
 from ...utils.files import check_writable, temporary_name, written_atomically
 from ...weights import fit_checkpoint, read_checkpoint
-from ..config.arguments import find_class
+from ..config.arguments import find_class, is_number
 from ..config.building import building
 from ..console import quiet_standard_error, quieten
 from ..data_checks.coco import check_coco_sets
@@ -32,6 +32,7 @@ from ..registry import RUNNERS
 from .checkpoints import check_resumable, newest_complete_checkpoint
 from .dry_pass import DryPassHook  # noqa: F401 - registered
 from .hooks import HISTORY, RecordHook, check_finite_weights
+from .logger_hook import LoggerHook  # noqa: F401 - registered
 from .reid_testing import with_persons
 from .report import format_duration, format_metrics, format_table
 
@@ -149,8 +150,27 @@ class Runner(_Runner):
             return super().build_optim_wrapper(optim_wrapper)
 
     def build_param_scheduler(self, scheduler):
+        if isinstance(scheduler, list):
+            scheduler = [part for place, part in enumerate(scheduler) if self._begins(part, place)]
         with building(self.cfg, 'param_scheduler'):
             return super().build_param_scheduler(scheduler)
+
+    def _begins(self, schedule, place: int) -> bool:
+        """Whether a schedule begins before the training ends; a line tells of one that does not."""
+        if not isinstance(schedule, dict):
+            return True
+        by_epoch = schedule.get('by_epoch', True)
+        end = self.max_epochs if by_epoch else self.max_iters
+        begin = schedule.get('begin', 0)
+        if not end or not is_number(begin) or begin < end:
+            return True
+        unit = 'epochs' if by_epoch else 'iterations'
+        self.logger.warning(
+            f'param_scheduler[{place}] ({schedule.get("type")}) begins after {begin} {unit}, the '
+            f'training ends after {end}: it is left out; for one that fits, lower its begin and '
+            f'the end of the schedule before it (--cfg-options param_scheduler.{place}.begin=...)'
+        )
+        return False
 
     def register_hooks(self, default_hooks=None, custom_hooks=None) -> None:
         with building(self.cfg, 'default_hooks', 'custom_hooks'):
@@ -197,11 +217,14 @@ class Runner(_Runner):
         return logger
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
-        """Take our checkpoint hook for mmengine's, whose order of writing loses checkpoints."""
+        """Take our checkpoint hook for mmengine's, whose order of writing loses checkpoints, and
+        our logger hook, which is not silent for long."""
         hooks = copy.deepcopy(hooks or {})
-        checkpoint = hooks.setdefault('checkpoint', {'type': 'CheckpointHook', 'interval': 1})
-        if isinstance(checkpoint, dict) and checkpoint.get('type') == 'CheckpointHook':
-            checkpoint['type'] = 'effvit_mm.CheckpointHook'
+        hooks.setdefault('checkpoint', {'type': 'CheckpointHook', 'interval': 1})
+        hooks.setdefault('logger', {'type': 'LoggerHook'})
+        for hook in (hooks['checkpoint'], hooks['logger']):
+            if isinstance(hook, dict) and hook.get('type') in ('CheckpointHook', 'LoggerHook'):
+                hook['type'] = f'effvit_mm.{hook["type"]}'
         super().register_default_hooks(hooks)
         for name in OWN_HOOKS:
             self.register_hook({'type': f'effvit_mm.{name}'})

@@ -24,7 +24,7 @@ from ..config.preparing import FEATURE_SUFFIXES, is_reid
 from ..pictures import draw_detection, draw_prediction, load_truth, read_image
 from ..registry import HOOKS
 from .predictions import PredictionWriter
-from .reid_testing import FIGURES, report_reid
+from .reid_testing import FIGURES, keep_features, report_reid
 from .report import coco_table, format_duration, format_metrics, format_table, voc_table
 
 
@@ -33,15 +33,21 @@ def run_test(runner, args: argparse.Namespace, compiled: Mapping[str, Any]) -> d
     :func:`compile_model`, none for PyTorch."""
     evaluator = runner.test_evaluator
     reid = is_reid(runner.cfg)
-    if args.out is not None and not reid:
-        evaluator.metrics.append(PredictionWriter(args.out))
+    classes = _meta(runner.test_dataloader.dataset).get('classes')
+    writer = PredictionWriter(args.out, classes) if args.out is not None and not reid else None
+    if writer is not None:
+        evaluator.metrics.append(writer)
     if args.deploy or compiled:
         runner.register_hook(DeployHook(compiled))
     timer = ForwardTimer()
     runner.register_hook(timer)
-    metrics = runner.test()
+    try:
+        metrics = runner.test()
+    except BaseException:  # a broken image, a signal
+        if args.out is not None and is_main_process():
+            _keep(runner, writer, args.out)
+        raise
     if is_main_process():
-        classes = _meta(runner.test_dataloader.dataset).get('classes')
         coco, voc = evaluations_of(evaluator)
         tables = [coco_table(read_figures(evaluation)) for evaluation in coco]
         tables += [voc_table(figures, classes) for figures in voc]
@@ -58,6 +64,14 @@ def run_test(runner, args: argparse.Namespace, compiled: Mapping[str, Any]) -> d
         rows = _rows(shown, timer, len(runner.test_dataloader.dataset), args)
         runner.logger.info(''.join([*tables, format_table(f'test of {args.checkpoint}', rows)]))
     return metrics
+
+
+def _keep(runner, writer: PredictionWriter | None, out: str) -> None:
+    """What a test that ends early has come to: hours of work may be in it."""
+    size = len(runner.test_dataloader.dataset)
+    path = keep_features(runner, out, size) if writer is None else writer.keep(size)
+    if path is not None:
+        runner.logger.info(f'the test was cut short; what it had up to there is in {path}')
 
 
 def evaluations_of(evaluator) -> tuple[list, list[VocFigures]]:

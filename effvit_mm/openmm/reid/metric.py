@@ -128,6 +128,10 @@ class ReIDMetric(BaseMetric):
         broadcast_object_list(figures)
         return {f'{self.prefix}/{name}': value for name, value in figures[0].items()}
 
+    def collected(self) -> tuple[ReIDFeatures, ReIDFeatures] | None:
+        """Queries and gallery of what this process has seen since the last evaluation."""
+        return _features(_packed(self.results)) if self.results else None
+
     def compute_metrics(self, results: list[dict[str, np.ndarray]]) -> dict[str, float]:
         """The figures from the packed samples of the processes that had any."""
         if not results:
@@ -140,13 +144,7 @@ class ReIDMetric(BaseMetric):
                 f'{self._size}; its sampler leaves some out'
             )
         joined = {name: values[first] for name, values in joined.items()}
-        self.features = query, gallery = tuple(
-            ReIDFeatures(
-                *(joined[name][joined['subset'] == subset] for name in NEEDED[:4]),
-                source=f'{subset} features',
-            )
-            for subset in SUBSETS
-        )
+        self.features = query, gallery = _features(joined)
         chosen = np.linspace(0, len(query) - 1, min(self.num_lists, len(query))).round()
         self.lists = RankLists(chosen.astype(int), LIST_LENGTH)
         self.figures = figures = evaluate(query, gallery, lists=self.lists, **self.options)
@@ -168,6 +166,18 @@ def _packed(samples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         name: np.array([sample[name] for sample in samples], kinds.get(name, np.int64))
         for name in NEEDED
     }
+
+
+def _features(joined: Mapping[str, np.ndarray]) -> tuple[ReIDFeatures, ReIDFeatures]:
+    """Queries and gallery of packed samples."""
+    query, gallery = (
+        ReIDFeatures(
+            *(joined[name][joined['subset'] == subset] for name in NEEDED[:4]),
+            source=f'{subset} features',
+        )
+        for subset in SUBSETS
+    )
+    return query, gallery
 
 
 def _settings(kind: type, key: str, values: Mapping[str, Any] | None) -> Any:

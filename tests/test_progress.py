@@ -1,0 +1,131 @@
+"""What a run says while it goes on, and what it leaves when it ends early."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from people import make_people, write_people_config
+from trainer import forget_runs, make_folder, write_config
+
+pytest.importorskip('mmpretrain')
+from effvit_mm.openmm import cli
+from effvit_mm.openmm.engine import logger_hook
+from effvit_mm.openmm.engine.testing import ForwardTimer
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    forget_runs()
+    return write_config(tmp_path / 'config.py', make_folder(tmp_path / 'data'))
+
+
+def train(config, *options: str) -> int:
+    return cli.train([str(config), '--work-dir', 'work', '--cfg-options', *options])
+
+
+def lines(output: str, mode: str) -> list[str]:
+    return re.findall(rf'Epoch\({mode}\) +(\[.*?\d\])  ', output)
+
+
+LONG = 'default_hooks.logger.interval=50'
+
+
+def test_the_first_step_and_every_epochs_end_have_a_line_with_the_time_left(config, capsys):
+    assert train(config, LONG, 'train_cfg.max_epochs=2', 'param_scheduler=None') == 0
+    out = capsys.readouterr().out
+    assert lines(out, 'train') == ['[1][1/3]', '[1][3/3]', '[2][3/3]']
+    assert 'eta: ' in next(line for line in out.splitlines() if '[1][1/3]' in line)
+
+
+def test_no_silence_is_longer_than_a_minute(config, capsys, monkeypatch):
+    monkeypatch.setattr(logger_hook, 'SILENCE', 0.0)
+    assert train(config, LONG, 'train_cfg.max_epochs=1', 'param_scheduler=None') == 0
+    out = capsys.readouterr().out
+    assert lines(out, 'train') == ['[1][1/3]', '[1][2/3]', '[1][3/3]']
+    assert [line for line in lines(out, 'val') if '][' in line] == [
+        '[1][1/2]',
+        '[1][2/2]',
+        '[1][2/2]',
+    ]
+    curves = (next(Path('work').glob('*/vis_data')) / 'scalars.json').read_text()
+    assert curves.count('"loss"') == 1  # of the epoch's end: by count alone
+
+
+def test_a_schedule_that_never_begins_is_left_out_with_a_line(config, capsys):
+    assert train(config, 'train_cfg.max_epochs=1', 'param_scheduler.1.end=9') == 0
+    out = capsys.readouterr().out
+    assert (
+        'param_scheduler[1] (CosineAnnealingLR) begins after 1 epochs, the training ends after 1'
+        in out
+    )
+    forget_runs()
+    fitting = ['param_scheduler.1.begin=0', 'param_scheduler.0.end=1']
+    assert train(config, 'train_cfg.max_epochs=1', *fitting) == 0
+    assert 'begins after' not in capsys.readouterr().out
+
+
+# Results of a test that ends early ----------------------------------------------------------------
+
+
+def interrupt(monkeypatch, at: int) -> None:
+    def stop(self, runner, batch_idx, data_batch=None) -> None:
+        if batch_idx == at:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ForwardTimer, 'before_test_iter', stop)
+
+
+def test_predictions_are_kept(config, monkeypatch, capsys):
+    assert train(config, 'train_cfg.max_epochs=1', 'param_scheduler=None') == 0
+    arguments = [str(config), 'work/epoch_1.pth', '--work-dir', 'test', '--out', 'found.json']
+    forget_runs()
+    assert cli.test(arguments) == 0
+    whole = json.loads(Path('found.json').read_text())
+    Path('found.json').unlink()
+    forget_runs()
+    with monkeypatch.context() as patch:
+        interrupt(patch, at=1)
+        assert cli.test(arguments) == 130
+    assert 'what it had up to there is in found_partial.json' in capsys.readouterr().out
+    assert json.loads(Path('found_partial.json').read_text()) == whole[:8]
+    assert not Path('found.json').exists()
+
+
+def test_all_predictions_are_there_where_the_figures_fail(config, monkeypatch):
+    from mmpretrain.evaluation import Accuracy
+
+    assert train(config, 'train_cfg.max_epochs=1', 'param_scheduler=None') == 0
+    forget_runs()
+
+    def fail(self, results):
+        raise RuntimeError('no figures')
+
+    monkeypatch.setattr(Accuracy, 'compute_metrics', fail)
+    arguments = [str(config), 'work/epoch_1.pth', '--work-dir', 'test', '--out', 'found.json']
+    with pytest.raises(RuntimeError, match='no figures'):
+        cli.test(arguments)
+    assert len(json.loads(Path('found.json').read_text())) == 12
+
+
+def test_features_are_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    forget_runs()
+    config = write_people_config(tmp_path / 'people.py', make_people(tmp_path / 'data'))
+    assert train(config, 'train_cfg.max_epochs=1') == 0
+    arguments = [str(config), 'work/epoch_1.pth', '--work-dir', 'test', '--out', 'f.npz']
+    forget_runs()
+    assert cli.test(arguments) == 0
+    forget_runs()
+    interrupt(monkeypatch, at=1)
+    assert cli.test(arguments) == 130
+    counts = {}
+    for name in ('f_query', 'f_gallery', 'f_partial_query', 'f_partial_gallery'):
+        with np.load(f'{name}.npz') as file:
+            counts[name] = len(file['features'])
+    assert counts['f_partial_query'] + counts['f_partial_gallery'] == 8
+    assert counts['f_query'] + counts['f_gallery'] == 16

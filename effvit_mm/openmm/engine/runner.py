@@ -15,6 +15,7 @@ from mmengine import registry as root
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import master_only
+from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner as _Runner
@@ -23,7 +24,7 @@ from torch.distributed import init_process_group, is_initialized
 from ...errors import ConfigError
 from ...utils.files import check_writable, temporary_name, written_atomically
 from ...weights import fit_checkpoint, read_checkpoint
-from ..config.arguments import find_class
+from ..config.arguments import find_class, node_class, type_path
 from ..config.building import building
 from ..console import quiet_standard_error, quieten
 from ..data_checks.coco import check_coco_sets
@@ -34,6 +35,12 @@ from .hooks import HISTORY, RecordHook, check_finite_weights
 from .reid_testing import with_persons
 from .report import format_duration, format_metrics, format_table
 
+# mmengine's, by their names in a config.
+DEFAULT_HOOKS = {
+    'runtime_info': 'RuntimeInfoHook', 'timer': 'IterTimerHook',
+    'sampler_seed': 'DistSamplerSeedHook', 'logger': 'LoggerHook',
+    'param_scheduler': 'ParamSchedulerHook', 'checkpoint': 'CheckpointHook',
+}  # fmt: skip
 # Every training has these, whatever its config says.
 OWN_HOOKS = ('ReseedHook', 'NonFiniteLossHook', 'RecordHook', 'ValidateOnResumeHook')
 
@@ -191,8 +198,11 @@ class Runner(_Runner):
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Take our checkpoint hook for mmengine's, whose order of writing loses checkpoints."""
         hooks = copy.deepcopy(hooks or {})
-        checkpoint = hooks.setdefault('checkpoint', {'type': 'CheckpointHook', 'interval': 1})
-        if isinstance(checkpoint, dict) and checkpoint.get('type') == 'CheckpointHook':
+        checkpoint = hooks.setdefault('checkpoint', {'interval': 1})
+        for name, kind in DEFAULT_HOOKS.items():  # an override may be the first word of a hook
+            if isinstance(hooks.get(name), dict):
+                hooks[name].setdefault('type', kind)
+        if isinstance(checkpoint, dict) and node_class(root.HOOKS, checkpoint) is _CheckpointHook:
             checkpoint['type'] = 'effvit_mm.CheckpointHook'
         super().register_default_hooks(hooks)
         for name in OWN_HOOKS:
@@ -338,7 +348,7 @@ def build_runner(cfg: Config) -> _Runner:
     """The runner that the config names, with what it builds at once."""
     if find_class(root.RUNNERS, cfg.runner_type) is None:
         raise ConfigError(
-            f"runner_type={cfg.runner_type!r}: no such runner; use 'effvit_mm.Runner'"
+            f"runner_type={type_path(cfg.runner_type)!r}: no such runner; use 'effvit_mm.Runner'"
         )
     return root.RUNNERS.build(cfg)
 

@@ -27,7 +27,7 @@ from benchmarks.measure.coco_comparison import (
 )
 from effvit_mm.evaluation.coco import read_figures
 from effvit_mm.openmm import cli
-from effvit_mm.openmm.config.loading import load_config, use_own_metrics
+from effvit_mm.openmm.config.loading import load_config, use_own
 from effvit_mm.openmm.config.preparing import use_coco_limits
 from effvit_mm.openmm.engine.report import coco_table
 from effvit_mm.openmm.pictures import draw_detection, load_truth
@@ -143,7 +143,7 @@ def test_our_metrics_stand_for_mmdets():
 
     kinds = ['CocoMetric', 'mmdet.VOCMetric', CocoMetric, LVISMetric, 'mmpretrain.Accuracy']
     cfg = Config({'default_scope': 'mmdet', 'test_evaluator': [{'type': k} for k in kinds]})
-    use_own_metrics(cfg)
+    use_own(cfg)
     ours = ['effvit_mm.CocoMetric', 'effvit_mm.VOCMetric', 'effvit_mm.CocoMetric']
     assert [node['type'] for node in cfg.test_evaluator] == [*ours, LVISMetric, kinds[-1]]
 

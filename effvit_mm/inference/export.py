@@ -13,6 +13,7 @@ from torch import nn
 
 from ..errors import ConfigError
 from ..models import MODEL_TABLE, create_model
+from ..openmm.config.arguments import type_path
 from ..openmm.config.loading import load_config
 from ..openmm.config.preparing import is_reid
 from ..openmm.detector_graph import DetectorGraph
@@ -180,7 +181,7 @@ def _normalisation(model: nn.Module) -> Mapping[str, Any]:
 def image_size(cfg: Mapping) -> tuple[int, int] | None:
     """Height and width of a config's test images; None where they are not all of one size."""
     for step in reversed(test_dataset(cfg).get('pipeline') or []):
-        kind = str(step.get('type')).rpartition('.')[2]
+        kind = type_path(step.get('type')).rpartition('.')[2]
         side = step.get({'CenterCrop': 'crop_size', 'Resize': 'scale'}.get(kind, ''))
         if isinstance(side, int):
             return side, side

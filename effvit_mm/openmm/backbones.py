@@ -5,8 +5,6 @@ A backbone here is that of :mod:`effvit_mm.backbones` with OpenMMLab's ``init_cf
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from mmengine.logging import MMLogger
 from mmengine.model import initialize
 from mmengine.registry import MODELS as ROOT
@@ -15,6 +13,7 @@ from torch import nn
 from .. import backbones
 from ..attention.mechanism import LOOKUPS, MECHANISMS
 from ..weights import load_checkpoint
+from .config.arguments import has_type
 from .registry import MODELS
 
 
@@ -40,7 +39,7 @@ class InitConfigured(nn.Module):
         """
         if self.is_init:
             return
-        if isinstance(self.init_cfg, Mapping) and self.init_cfg.get('type') == 'Pretrained':
+        if any(has_type(self.init_cfg, name) for name in ('Pretrained', 'PretrainedInit')):
             self._load_pretrained(**{k: v for k, v in self.init_cfg.items() if k != 'type'})
         elif self.init_cfg:
             initialize(self, self.init_cfg)

@@ -59,7 +59,7 @@ def read_rule(cfg: Mapping[str, Any], name: str) -> Rule:
     nms = dict(cfg['nms'])
     kind, agnostic = nms.pop('type', 'nms'), nms.pop('class_agnostic', False)
     nms.pop('split_thr', None)  # from how many boxes on mmcv goes class by class: no difference
-    if kind != 'nms' or set(nms) != {'iou_threshold'}:
+    if getattr(kind, '__name__', kind) != 'nms' or set(nms) != {'iou_threshold'}:
         raise ConfigError(
             f'{name}.nms={dict(cfg["nms"])}: a graph can be made of type "nms" with iou_threshold '
             'and class_agnostic alone'

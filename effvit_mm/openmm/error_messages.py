@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from ..errors import DataError, UserError
+from ..errors import ConfigError, DataError, UserError
 from .config.building import one_line
 
 TOO_SMALL = re.compile(
@@ -16,6 +16,8 @@ TOO_SMALL = re.compile(
     r'|Calculated padded input size per channel'
 )
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory", re.IGNORECASE)
+# What mmengine says when a name that a config imports is looked for.
+NO_IMPORT = re.compile(r'Failed to import (.+) in (.+), line (\d+)(?: for (.*))?$')
 NO_SAMPLE = re.compile(r'Cannot find valid image after (\d+)')
 
 
@@ -34,6 +36,9 @@ def as_user_error(error: Exception) -> UserError | None:
             f'train_dataloader.dataset: its pipeline left nothing of {match[1]} images in a row; '
             'look for a crop that misses all boxes, or a filter that takes all of them'
         )
+    if isinstance(error, ImportError) and (match := NO_IMPORT.match(text)):
+        reason = f': {match[4]}' if match[4] else ': there is no such name'
+        return ConfigError(f'config {match[2]}, line {match[3]}: {match[1]}{reason}')
     if OUT_OF_MEMORY.search(text):
         return UserError(f'out of memory ({text[:120]}); lower train_dataloader.batch_size')
     if isinstance(error, OSError) and error.filename is not None:

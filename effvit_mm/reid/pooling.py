@@ -72,15 +72,16 @@ def build_pooling(config: Mapping) -> Pooling:
     """A pooling of a config such as ``dict(type='GeMPooling', p=3)``, without any registry.
 
     Args:
-        config: ``type`` is a name of :data:`POOLINGS`, with ``effvit_mm.`` before it or without;
-            the rest are arguments of the class.
+        config: ``type`` is a class of :data:`POOLINGS` or its name, with its package before it or
+            without; the rest are arguments of the class.
 
     Raises:
         ConfigError: No type, or one that is not in the table.
     """
     arguments = dict(config)
     kind = arguments.pop('type', None)
-    pooling = POOLINGS.get(str(kind).removeprefix('effvit_mm.'))
+    name = str(getattr(kind, '__name__', kind))
+    pooling = POOLINGS.get(name.rpartition('.')[2] if name.startswith('effvit_mm.') else name)
     if pooling is None:
         raise ConfigError(f'pooling.type={kind!r}: choose from {", ".join(POOLINGS)}')
     return pooling(**arguments)

@@ -20,15 +20,20 @@ def is_number(value: object) -> bool:
 
 def node_class(registry: Registry, node: Mapping) -> type | None:
     """The class that a dict of a config builds, its ``type`` a name or the class itself."""
-    kind = node.get('type')
-    cls = find_class(registry, kind) if isinstance(kind, str) else kind
+    cls = find_class(registry, node.get('type'))
     return cls if isinstance(cls, type) else None
 
 
 def has_type(node: object, name: str) -> bool:
     """Whether this is a config dict whose ``type`` is this class, of whatever package."""
-    kind = node.get('type') if isinstance(node, Mapping) else None
-    return getattr(kind, '__name__', str(kind)).rpartition('.')[2] == name
+    return isinstance(node, Mapping) and type_path(node.get('type')).rpartition('.')[2] == name
+
+
+def type_path(kind: object) -> str:
+    """A ``type`` as text: of a class its module and name, as in configs that are written down."""
+    if isinstance(kind, str):
+        return kind
+    return f'{getattr(kind, "__module__", "")}.{getattr(kind, "__name__", kind)}'
 
 
 def mappings_of(value: object) -> list[Mapping]:
@@ -54,10 +59,12 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f'; did you mean {near[0]!r}?' if near else ''
 
 
-def find_class(registry: Registry, name: str) -> Callable | None:
-    """What ``type=name`` builds in the current default scope, or None."""
+def find_class(registry: Registry, kind: object) -> Callable | None:
+    """What a ``type`` builds in the current default scope, itself where it is no name, or None."""
+    if not isinstance(kind, str):
+        return kind
     with registry.switch_scope_and_registry(None) as scoped:
-        return scoped.get(name)
+        return scoped.get(kind)
 
 
 def registered_names(registry: Registry) -> set[str]:
@@ -113,12 +120,11 @@ def unknown_argument(target: Callable, given: Iterable[str], injected: Iterable[
 def check_node(path: str, node: Mapping, registry: Registry, injected: Sequence[str]) -> None:
     """The type must exist in the registry and take the arguments that are given."""
     target = node['type']
-    if isinstance(target, str):
-        found = find_class(registry, target)
-        if found is None:
-            hint = suggest(target.rsplit('.', 1)[-1], registered_names(registry))
-            raise ConfigError(f'{path}.type={target!r}: there is no such {registry.name}{hint}')
-        target = found
+    found = find_class(registry, target)
+    if not callable(found):
+        hint = suggest(type_path(target).rpartition('.')[2], registered_names(registry))
+        raise ConfigError(f'{path}.type={target!r}: there is no such {registry.name}{hint}')
+    target = found
     wrong = unknown_argument(target, node, injected)
     if wrong is not None:
         names = parameters(target)[0] - set(injected)

@@ -18,7 +18,7 @@ from mmengine.registry import DefaultScope, Registry
 from torch.utils.data import DataLoader
 
 from ...errors import ConfigError
-from .arguments import check_node, has_type, is_number, node_class, parameters, suggest
+from .arguments import check_node, has_type, is_number, node_class, parameters, suggest, type_path
 from .building import BUILD_ERRORS
 
 # What mmengine's runner, OpenMMLab's tools and ours read at a config's top level.
@@ -256,8 +256,8 @@ def check_neck(model: Mapping) -> None:
     if single and len(channels) > 1:
         advice += ', and out_indices=-1 in the backbone: this neck takes one map'
     raise ConfigError(
-        f'{path}.in_channels={given!r}: model.backbone ({backbone["type"]}) returns maps of '
-        f'{channels} channels at strides {strides}; {advice}'
+        f'{path}.in_channels={given!r}: model.backbone ({type_path(backbone["type"])}) returns '
+        f'maps of {channels} channels at strides {strides}; {advice}'
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from .arguments import dataset_nodes, mappings_of
+from .arguments import dataset_nodes, has_type, mappings_of
 
 EVALUATORS = ('val_evaluator', 'test_evaluator')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -81,6 +81,6 @@ def _annotation_file(cfg: dict, evaluator: str) -> str | None:
     if not isinstance(dataset, Mapping):
         return None
     file, split = dataset.get('ann_file'), dataset.get('split')
-    if not file and split and dataset.get('type') == 'effvit_mm.DigitScenes':
+    if not file and split and has_type(dataset, 'DigitScenes'):
         file = f'annotations/{split}.json'
     return os.path.normpath(os.path.join(dataset.get('data_root') or '', file)) if file else None

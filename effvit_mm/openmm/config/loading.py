@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
 
 from ...errors import ConfigError
 from ..console import import_quietly
-from .arguments import mappings_of
+from .arguments import mappings_of, type_path
 from .building import one_line
 from .checks import check_override
 from .data_root import EVALUATORS, follow_annotation_files
@@ -20,6 +20,8 @@ from .own_parts import use_own_readers
 
 # mmdet's metrics of which effvit_mm has its own, which keep what they computed.
 OWN_METRICS = ('CocoMetric', 'FasterCocoMetric', 'VOCMetric')
+# Of packages with models.
+SCOPES = {'mmpretrain': 'mmpretrain', 'mmdet': 'mmdet', 'effvit_mm': 'mmpretrain'}
 
 
 def load_config(path: str, overrides: Sequence[str]) -> Config:
@@ -42,7 +44,6 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
     except Exception as error:  # a config is a program: it can raise anything
         text = f'{type(error).__name__}: {error}'
         raise ConfigError(f'config {path}: {" ".join(text.split())}') from error
-    import_quietly(cfg.get('default_scope', 'mmengine'))
     before = copy.deepcopy(cfg)
     options = [split_option(item) for item in overrides]
     for key, _ in options:
@@ -54,18 +55,46 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
             cfg.merge_from_dict({key: value})
         except (KeyError, TypeError, AssertionError, IndexError, AttributeError) as error:
             raise ConfigError(f'--cfg-options {key}={value}: {one_line(error)}') from error
+    complete_scope(cfg)
+    import_quietly(cfg.get('default_scope', 'mmengine'))
     follow_annotation_files(cfg, before)
-    use_own_metrics(cfg)
+    use_own(cfg)
     use_own_readers(cfg)
     return cfg
 
 
-def use_own_metrics(cfg: Config) -> None:
-    """Let ``effvit_mm``'s detection metrics stand for mmdet's of the same names and figures."""
+def complete_scope(cfg: Config) -> None:
+    """Where a config of classes names no ``default_scope``, it is the package of its model."""
+    if cfg.get('default_scope') is not None:
+        return
+    cfg.pop('default_scope', None)
+    model = cfg.get('model')
+    package, *path = type_path(model.get('type') if isinstance(model, Mapping) else '').split('.')
+    if len(path) > 1 and package in SCOPES:
+        cfg.default_scope = SCOPES[package]
+
+
+def use_own(cfg: Config) -> None:
+    """Let our classes stand for those that say less.
+
+    They are ``effvit_mm``'s detection metrics for mmdet's of the same names and figures, and the
+    backbones that know ``init_cfg`` for the bare networks.
+    """
     for node in (node for key in EVALUATORS for node in mappings_of(cfg.get(key))):
-        kind = node.get('type')
-        if isinstance(kind, type):
-            kind = f'{kind.__module__.partition(".")[0]}.{kind.__name__}'
-        scope, _, name = str(kind).rpartition('.')
-        if name in OWN_METRICS and (scope or cfg.get('default_scope')) == 'mmdet':
+        path, _, name = type_path(node.get('type')).rpartition('.')
+        scope = path.partition('.')[0] or cfg.get('default_scope')
+        if name in OWN_METRICS and scope == 'mmdet':
             node['type'] = f'effvit_mm.{name}'
+    for node in _nodes(cfg.get('model')):
+        path, _, name = type_path(node.get('type')).rpartition('.')
+        if path.startswith('effvit_mm.backbones'):
+            node['type'] = f'effvit_mm.{name}'
+
+
+def _nodes(value: object) -> Iterator[Mapping]:
+    """A dict of a config, and those within."""
+    if isinstance(value, Mapping):
+        yield value
+        value = list(value.values())
+    for item in value if isinstance(value, list | tuple) else ():
+        yield from _nodes(item)

@@ -14,14 +14,12 @@ from mmengine.registry import DefaultScope
 
 from ...errors import ConfigError
 from ...utils.files import check_writable
-from .arguments import has_type, mappings_of, node_class
+from .arguments import find_class, has_type, mappings_of, node_class, type_path
 from .checks import check_config
 from .loading import load_config
 
-AMP_WRAPPERS = {
-    'OptimWrapper', 'AmpOptimWrapper', 'mmengine.OptimWrapper', 'mmengine.AmpOptimWrapper',
-    'effvit_mm.CPUAmpOptimWrapper', 'CPUAmpOptimWrapper',
-}  # fmt: skip
+PLAIN_WRAPPER, GPU_WRAPPER = 'mmengine.OptimWrapper', 'mmengine.AmpOptimWrapper'
+CPU_WRAPPER = 'effvit_mm.CPUAmpOptimWrapper'
 COCO_METRICS, COCO_LIMITS = ('CocoMetric', 'FasterCocoMetric'), (1, 10, 100)
 OUT_SUFFIXES, FEATURE_SUFFIXES = ('.pkl', '.pickle', '.json'), ('.npz', '.parquet')
 # Zhong et al.'s, "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR 2017.
@@ -120,15 +118,22 @@ def _complete(cfg: Config, args: argparse.Namespace) -> None:
 def _choose_precision(cfg: Config, amp: bool) -> None:
     """Mixed precision where asked for, by the wrapper that the machine can use."""
     wrapper = cfg.optim_wrapper
-    kind = wrapper.get('type', 'OptimWrapper')
-    if not amp and kind not in ('AmpOptimWrapper', 'mmengine.AmpOptimWrapper'):
+    kind = wrapper.get('type', PLAIN_WRAPPER)
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+        given, plain, gpu, cpu = (
+            find_class(root.OPTIM_WRAPPERS, name)
+            for name in (kind, PLAIN_WRAPPER, GPU_WRAPPER, CPU_WRAPPER)
+        )
+    if not amp and given is not gpu:
         return
-    if kind not in AMP_WRAPPERS:
-        raise ConfigError(f'--amp: optim_wrapper.type={kind!r} has no mixed-precision counterpart')
+    if given not in (plain, gpu, cpu):
+        raise ConfigError(
+            f'--amp: optim_wrapper.type={type_path(kind)!r} has no mixed-precision counterpart'
+        )
     if torch.cuda.is_available():
-        wrapper.type = 'AmpOptimWrapper'
+        wrapper.type = GPU_WRAPPER
     else:
-        wrapper.type = 'effvit_mm.CPUAmpOptimWrapper'
+        wrapper.type = CPU_WRAPPER
         for key in ('loss_scale', 'use_fsdp'):
             wrapper.pop(key, None)
 

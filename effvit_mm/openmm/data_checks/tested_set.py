@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from ...errors import ConfigError
-from ..config.arguments import mappings_of
+from ..config.arguments import mappings_of, type_path
 from ..datasets.coco_format import category_names, read_coco
 from .coco import coco_sources
 
@@ -38,7 +38,7 @@ def find_tested_set(cfg: Config) -> TestedSet:
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         sources = [source for _, source in coco_sources(dataset, 'test_dataloader.dataset')]
     if len(sources) != 1:
-        kind = dataset.get('type', 'unknown') if isinstance(dataset, Mapping) else 'none'
+        kind = type_path(dataset.get('type')) if isinstance(dataset, Mapping) else 'none'
         raise ConfigError(
             f'test_dataloader.dataset (type {kind}): one COCO-style set is needed, as CocoDataset, '
             f'CocoFolder or DigitScenes; found {len(sources)}'

@@ -15,6 +15,8 @@ from mmengine import registry as root
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_main_process, master_only
+from mmengine.hooks import CheckpointHook as _CheckpointHook
+from mmengine.hooks import LoggerHook as _LoggerHook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner as _Runner
@@ -23,7 +25,7 @@ from torch.distributed import init_process_group, is_initialized
 from ...errors import ConfigError
 from ...utils.files import check_writable, temporary_name, written_atomically
 from ...weights import fit_checkpoint, read_checkpoint
-from ..config.arguments import find_class, is_number
+from ..config.arguments import find_class, is_number, node_class, type_path
 from ..config.building import building
 from ..console import quiet_standard_error, quieten
 from ..data_checks.coco import check_coco_sets
@@ -36,6 +38,12 @@ from .logger_hook import LoggerHook  # noqa: F401 - registered
 from .reid_testing import with_persons
 from .report import format_duration, format_metrics, format_table
 
+# mmengine's, by their names in a config.
+DEFAULT_HOOKS = {
+    'runtime_info': 'RuntimeInfoHook', 'timer': 'IterTimerHook',
+    'sampler_seed': 'DistSamplerSeedHook', 'logger': 'LoggerHook',
+    'param_scheduler': 'ParamSchedulerHook', 'checkpoint': 'CheckpointHook',
+}  # fmt: skip
 # Every training has these, whatever its config says.
 OWN_HOOKS = (
     'ReseedHook', 'NonFiniteLossHook', 'RecordHook', 'DryPassHook', 'ValidateOnResumeHook',
@@ -220,11 +228,15 @@ class Runner(_Runner):
         """Take our checkpoint hook for mmengine's, whose order of writing loses checkpoints, and
         our logger hook, which is not silent for long."""
         hooks = copy.deepcopy(hooks or {})
-        hooks.setdefault('checkpoint', {'type': 'CheckpointHook', 'interval': 1})
-        hooks.setdefault('logger', {'type': 'LoggerHook'})
-        for hook in (hooks['checkpoint'], hooks['logger']):
-            if isinstance(hook, dict) and hook.get('type') in ('CheckpointHook', 'LoggerHook'):
-                hook['type'] = f'effvit_mm.{hook["type"]}'
+        for name in ('checkpoint', 'logger'):
+            hooks.setdefault(name, {'interval': 1} if name == 'checkpoint' else {})
+        for name, kind in DEFAULT_HOOKS.items():  # an override may be the first word of a hook
+            if isinstance(hooks.get(name), dict):
+                hooks[name].setdefault('type', kind)
+        for name, replaced in (('checkpoint', _CheckpointHook), ('logger', _LoggerHook)):
+            hook = hooks[name]
+            if isinstance(hook, dict) and node_class(root.HOOKS, hook) is replaced:
+                hook['type'] = f'effvit_mm.{replaced.__name__}'
         super().register_default_hooks(hooks)
         for name in OWN_HOOKS:
             self.register_hook({'type': f'effvit_mm.{name}'})
@@ -369,7 +381,7 @@ def build_runner(cfg: Config) -> _Runner:
     """The runner that the config names, with what it builds at once."""
     if find_class(root.RUNNERS, cfg.runner_type) is None:
         raise ConfigError(
-            f"runner_type={cfg.runner_type!r}: no such runner; use 'effvit_mm.Runner'"
+            f"runner_type={type_path(cfg.runner_type)!r}: no such runner; use 'effvit_mm.Runner'"
         )
     return root.RUNNERS.build(cfg)
 

@@ -10,17 +10,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import torch
 from coco_sets import make_coco
 from projects import MASK_RCNN, RETINANET
-from trainer import forget_runs, make_folder
+from trainer import CLASSES, forget_runs, make_folder, write_config
 
+from effvit_mm.errors import DataError
 from effvit_mm.ops import finder
 from effvit_mm.weights.checkpoint import read_checkpoint
 
 pytest.importorskip('mmdet')
 pytest.importorskip('mmpretrain')
 from effvit_mm.openmm import cli
+from effvit_mm.openmm.config.loading import load_config
+from effvit_mm.openmm.datasets.transforms import LoadImage
+from effvit_mm.openmm.trained import build_classifier
 
 STAND_IN = importlib.util.find_spec(finder.EXTENSION).origin == finder.__name__
 IMPORT = "custom_imports = dict(imports=['effvit_mm'])\n"
@@ -143,3 +150,60 @@ def test_a_classifier_by_the_prefix_alone_in_mmpretrains_train(tmp_path):
     succeeds(tmp_path, tool('mmpretrain', 'train.py'), 'classify.py')
     assert_trained(tmp_path / 'work_dirs' / 'classify' / 'epoch_1.pth', iterations=3)
     assert 0 <= last_metrics(tmp_path / 'work_dirs' / 'classify')['accuracy/top1'] <= 100
+
+
+# --- mmpretrain's and mmdet's inferencers ---------------------------------------------------------
+
+
+LOADS = "test_pipeline = [dict(type='{}')"
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A config whose pictures our transform reads, a checkpoint, a picture of 32 x 32 pixels."""
+    folder = tmp_path_factory.mktemp('inferencers')
+    make_folder(folder / 'data', train=1, val=1)
+    config = write_config(
+        folder / 'cfg.py',
+        folder / 'data',
+        **{LOADS.format('LoadImageFromFile'): LOADS.format('effvit_mm.LoadImage')},
+    )
+    torch.manual_seed(0)
+    model = build_classifier(load_config(str(config), []), 'small')
+    meta = {'dataset_meta': {'classes': CLASSES}}
+    torch.save({'state_dict': model.state_dict(), 'meta': meta}, folder / 'c.pth')
+    return config, str(folder / 'c.pth'), str(folder / 'data' / 'val' / 'rings' / '0.png')
+
+
+def test_mmpretrains_inferencer_takes_files_arrays_and_folders(trained):
+    from mmpretrain import ImageClassificationInferencer
+
+    config, checkpoint, file = trained
+    inferencer = ImageClassificationInferencer(str(config), pretrained=checkpoint, device='cpu')
+    grey = cv2.imread(file, cv2.IMREAD_GRAYSCALE)
+    inputs = [file, cv2.imread(file), grey, np.repeat(grey[..., None], 3, 2)]
+    first, second, third, fourth = inferencer(inputs, batch_size=3)
+    assert first['pred_class'] in CLASSES
+    np.testing.assert_array_equal(first['pred_scores'], second['pred_scores'])
+    np.testing.assert_array_equal(third['pred_scores'], fourth['pred_scores'])
+    assert not np.allclose(first['pred_scores'], third['pred_scores'], rtol=1e-6)
+    (alone,) = inferencer(str(Path(file).parent))
+    np.testing.assert_allclose(alone['pred_scores'], first['pred_scores'], rtol=1e-5)
+
+
+def test_mmpretrains_feature_extractor_takes_arrays_too(trained):
+    from mmpretrain import FeatureExtractor
+
+    config, checkpoint, file = trained
+    extract = FeatureExtractor(str(config), pretrained=checkpoint, device='cpu')
+    (one,), (two,) = (extract(x)[0] for x in (file, cv2.imread(file)))
+    assert one.shape == (16,) and torch.equal(one, two)
+
+
+def test_what_is_neither_a_file_nor_an_array_of_bytes_is_named():
+    with pytest.raises(DataError, match=r"a file \(img_path\) or an array \(img\).*\['gt_label'\]"):
+        LoadImage()({'gt_label': 1})
+    with pytest.raises(DataError, match='array of float64: uint8'):
+        LoadImage()({'img': np.zeros((4, 4, 3))})
+    with pytest.raises(DataError, match='given as an array has 4 x 6 pixels'):
+        LoadImage()({'img': np.zeros((4, 6, 3), np.uint8), 'height': 6, 'width': 4})

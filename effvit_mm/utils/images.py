@@ -144,3 +144,22 @@ def load_image(path: str | Path) -> np.ndarray:
         return decode_image(data)
     except ValueError as error:
         raise DataError(f'corrupt image {path}: {error}') from error
+
+
+def to_bgr(array: np.ndarray) -> np.ndarray:
+    """An array, grey, BGR or BGR with alpha (dropped, as from files), as ``(H, W, 3)`` uint8, BGR.
+
+    Raises:
+        DataError: Another shape or type.
+    """
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in array.shape:
+        raise DataError(
+            f'array of shape {array.shape}: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) is needed; '
+            'give several images as a list'
+        )
+    if array.dtype != np.uint8:
+        raise DataError(f'array of {array.dtype}: uint8 from 0 to 255 is needed')
+    if channels == 1:
+        return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
+    return np.ascontiguousarray(array[..., :3])

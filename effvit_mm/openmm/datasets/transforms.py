@@ -7,7 +7,7 @@ from mmcv.transforms import BaseTransform, LoadImageFromFile
 
 from ...errors import DataError
 from ...sample_data.scenes import EDGE, choose_color, draw_texture
-from ...utils.images import load_image
+from ...utils.images import load_image, to_bgr
 from ..registry import TRANSFORMS
 
 
@@ -19,7 +19,9 @@ class LoadImage(LoadImageFromFile):
     before the first step. A transform cannot do that well: a test pipeline must return a sample
     for each index, and counts made in worker processes are lost with them.
 
-    Where the annotations of the image say how large it is, it must be so.
+    Where the annotations of the image say how large it is, it must be so. An image that was read
+    already, by another project's inferencer or a camera, is taken as it is: an array ``img``, uint8
+    in OpenCV's order, where there is no ``img_path``.
 
     Args:
         to_float32: Give float32 instead of uint8.
@@ -29,13 +31,19 @@ class LoadImage(LoadImageFromFile):
         super().__init__(to_float32=to_float32)
 
     def transform(self, results: dict) -> dict:
-        """Add ``img``, ``img_shape`` and ``ori_shape`` for ``img_path``."""
-        image = load_image(results['img_path'])
+        """Add ``img``, ``img_shape`` and ``ori_shape`` for ``img_path``, or for ``img``."""
+        path = results.get('img_path')
+        if path is None and results.get('img') is None:
+            raise DataError(
+                f'LoadImage needs a file (img_path) or an array (img), and gets {list(results)}'
+            )
+        image = to_bgr(np.asarray(results['img'])) if path is None else load_image(path)
         said = results.get('height'), results.get('width')
         if None not in said and said != image.shape[:2]:
+            named, (height, width) = path or 'given as an array', image.shape[:2]
             raise DataError(
-                f'image {results["img_path"]} has {image.shape[0]} x {image.shape[1]} pixels, its '
-                f'annotations say {said[0]} x {said[1]}: boxes and masks would lie elsewhere'
+                f'image {named} has {height} x {width} pixels, its annotations say {said[0]} x '
+                f'{said[1]}: boxes and masks would lie elsewhere'
             )
         if self.to_float32:
             image = image.astype(np.float32)

@@ -8,11 +8,14 @@ from effvit_mm.backbones import VisionTransformer
 from effvit_mm.errors import ConfigError
 from effvit_mm.runtime import (
     DeployedNetwork,
+    ExportError,
     OpenVINOSession,
     export_openvino,
+    find_shapes,
     set_token_budgets,
     token_budgets,
 )
+from effvit_mm.runtime.graph import compare
 
 SAMPLED = (1, 2, 3)
 
@@ -103,3 +106,26 @@ def test_budgets_refuse():
     plain = DeployedNetwork(VisionTransformer(VIT))
     with pytest.raises(ConfigError, match='no block that drops tokens'):
         set_token_budgets(plain, [images(80, 112)])
+
+
+@pytest.mark.parametrize(('kind', 'wrong', 'passes'), [
+    ('EAttention', 1, True), ('EAttention', 99, False), ('SoftmaxAttention', 1, False),
+])  # fmt: skip
+@torch.no_grad()
+def test_an_image_on_the_edge_ends_no_export_of_a_network_that_drops_tokens(kind, wrong, passes):
+    """Rounding decides there, for that image; a graph that is wrong is wrong for all."""
+    deployed = network(kind) if kind == 'EAttention' else DeployedNetwork(VisionTransformer(VIT))
+    seen = []
+
+    def run(x):
+        seen.append(x)
+        return [output.numpy() + (len(seen) <= wrong) for output in deployed(x)]
+
+    shapes = find_shapes(deployed, (80, 112), any_size=False)
+    if passes:
+        checks = compare(run, deployed, shapes)
+        assert [check.batch for check in checks] == [2, 1, 3] and len(seen) == 4
+        assert not torch.equal(seen[0], seen[1])
+    else:
+        with pytest.raises(ExportError, match='differs from PyTorch'):
+            compare(run, deployed, shapes)

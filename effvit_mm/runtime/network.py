@@ -72,6 +72,15 @@ class DeployedNetwork(nn.Module):
         """How the images lie in memory."""
         return NORMALISED if self.preprocessing is None else PIXELS
 
+    @property
+    def draws(self) -> int:
+        """How many draws of images a comparison may take until one agrees.
+
+        Of a network that drops tokens a token may lie so near the edge that rounding decides
+        whether it is kept: such an image differs between runtimes, most do not.
+        """
+        return 3 if token_budgets(self) else 1
+
     def output_names(self, count: int) -> list[str]:
         """A name for each of ``count`` outputs: ``['logits']``, ``['map_0', 'map_1']``."""
         if not isinstance(self.outputs, str):

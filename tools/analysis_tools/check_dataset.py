@@ -1,5 +1,7 @@
 #!/usr/bin/env python
-"""Find the faults of COCO-style data before training, and what training would do with each.
+"""Find the faults of data before training, and what training would do with each.
+
+Annotation files are COCO-style; of a config, class folders and sets of persons are looked at, too.
 
 Exit code 0: nothing that breaks a training; 1: something that does; 2: the command cannot be run.
 
@@ -35,8 +37,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def find_sources(args: argparse.Namespace) -> dict:
-    """The sets to check by name."""
+def find_sources(args: argparse.Namespace) -> tuple[dict, list]:
+    """The COCO-style sets to check by name; lines about others, each with whether it is a fault."""
     from effvit_mm.errors import ConfigError, DataError
     from effvit_mm.openmm.datasets.coco_check import CocoSource
 
@@ -47,31 +49,35 @@ def find_sources(args: argparse.Namespace) -> dict:
         if args.read_images and images is None:
             raise ConfigError('--read-images: --images is needed, the folder of the images')
         classes = tuple(args.classes) if args.classes else None
-        return {args.source: CocoSource(Path(args.source), images, classes, args.masks)}
+        return {args.source: CocoSource(Path(args.source), images, classes, args.masks)}, []
     if args.images or args.classes or args.masks:
         raise ConfigError('--images, --classes and --masks go with an annotation file, no config')
     return _sources_of_config(args)
 
 
-def _sources_of_config(args: argparse.Namespace) -> dict:
+def _sources_of_config(args: argparse.Namespace) -> tuple[dict, list]:
     from mmengine.registry import DefaultScope
 
     from effvit_mm.errors import ConfigError
     from effvit_mm.openmm.config.loading import load_config
     from effvit_mm.openmm.data_checks.coco import coco_sources
+    from effvit_mm.openmm.data_checks.folders import check_folders
 
     cfg = load_config(args.source, args.cfg_options)
-    found = {}
+    found, folders = {}, []
+    allow_empty = bool((cfg.get('data_checks') or {}).get('allow_empty_classes'))
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         for split in args.splits:
             loader = cfg.get(f'{split}_dataloader') or {}
-            found.update(coco_sources(loader.get('dataset'), f'{split}_dataloader.dataset'))
-    if not found:
+            node, key = loader.get('dataset'), f'{split}_dataloader.dataset'
+            found.update(coco_sources(node, key))
+            folders += check_folders(node, key, args.read_images, allow_empty)
+    if not found and not folders:
         raise ConfigError(
-            f'config {args.source}: no COCO-style data set in {" and ".join(args.splits)} '
-            '(sets in a remote store are not looked at)'
+            f'config {args.source}: no COCO-style data set in {" and ".join(args.splits)}, no '
+            'class folders and no persons (sets in a remote store are not looked at)'
         )
-    return found
+    return found, folders
 
 
 def work(args: argparse.Namespace, session) -> int:
@@ -88,7 +94,12 @@ def work(args: argparse.Namespace, session) -> int:
             raise ConfigError(f'--out {args.out}: a name ending in .json or .md is needed')
         check_writable(Path(args.out).parent, f'--out {args.out}')
     reports = {}
-    for name, source in find_sources(args).items():
+    sources, folders = find_sources(args)
+    if args.out is not None and not sources:
+        raise ConfigError(f'--out {args.out}: it takes COCO-style sets, of which there is none')
+    for line, _ in folders:
+        print(line)
+    for name, source in sources.items():
         reports[name] = check_coco(source, args.read_images)
         print(format_report(reports[name], name, args.first) + '\n')
     if args.out is not None:
@@ -97,7 +108,8 @@ def work(args: argparse.Namespace, session) -> int:
         with written_atomically(Path(args.out)) as temporary:
             Path(temporary).write_text(text + '\n', encoding='utf-8')
         print(f'wrote {args.out}')
-    return int(any(report.fatal() for report in reports.values()))
+    faulty = any(report.fatal() for report in reports.values())
+    return int(faulty or any(fault for _, fault in folders))
 
 
 def main(argv: list[str] | None = None) -> int:

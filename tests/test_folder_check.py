@@ -1,0 +1,82 @@
+"""check_dataset.py on class folders and sets of persons: what it passes is what training reads."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from people import make_people, write_people_config
+from programs import load_tool
+from trainer import forget_runs, make_folder, write_config
+
+
+@pytest.fixture
+def check(tmp_path, monkeypatch, capsys):
+    """Runs the tool in the test's folder; gives its exit code and what it printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    forget_runs()
+    main = load_tool('analysis_tools/check_dataset').main
+
+    def run(*arguments: object) -> tuple[int, str]:
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return run
+
+
+@pytest.fixture
+def data(tmp_path):
+    return make_folder(tmp_path / 'data', train=3, val=1)
+
+
+def test_class_folders_are_counted_and_what_is_left_out_is_named(check, tmp_path, data):
+    config = write_config(tmp_path / 'c.py', data)
+    bars = data / 'train' / 'bars'
+    (bars / '@eaDir').mkdir()
+    shutil.copy(bars / '0.png', bars / '@eaDir')
+    (bars / 'clip.mp4').write_bytes(b'')
+    code, text = check(config, '--read-images')
+    assert code == 0, text
+    line = 'train_dataloader.dataset: 9 images; 3 classes or persons; all images can be read'
+    assert line in text and 'val_dataloader.dataset: 3 images; 3 classes' in text
+    assert 'passed over: 1 videos (bars/clip.mp4)' in text and '(bars/@eaDir)' in text
+
+
+def test_faults_of_class_folders_are_named(check, tmp_path, data):
+    config = write_config(tmp_path / 'c.py', data)
+    (data / 'train' / 'dots' / '1.png').write_bytes(b'')
+    assert check(config)[0] == 0
+    code, text = check(config, '--read-images')
+    assert code == 1 and 'dots/1.png: the file is empty' in text
+    for path in (data / 'train' / 'rings').iterdir():
+        path.unlink()
+    code, text = check(config)
+    assert (
+        code == 1 and 'train_dataloader.dataset: 6 images; 3 classes or persons; no image' in text
+    )
+    assert 'no image of rings' in text
+    assert check(config, '--cfg-options', 'data_checks.allow_empty_classes=True')[0] == 0
+    shutil.rmtree(data / 'val')
+    code, text = check(config)
+    assert code == 1 and 'val does not exist' in text
+
+
+def test_sets_of_persons_are_checked_too(check, tmp_path):
+    root = make_people(tmp_path / 'people', train=2, test=2)
+    config = write_people_config(tmp_path / 'people.py', root)
+    code, text = check(config)
+    assert code == 0 and 'train_dataloader.dataset: 8 images; 2 classes or persons' in text
+    train = root / 'bounding_box_train'
+    for path in train.glob('0001*'):
+        path.rename(train / path.name.replace('0001', '-1'))
+    code, text = check(config)
+    assert code == 1 and '4 images of person -1' in text
+
+
+def test_a_report_is_of_coco_style_sets(check, tmp_path, data):
+    code, text = check(write_config(tmp_path / 'c.py', data), '--out', 'report.md')
+    assert code == 2 and '--out report.md: it takes COCO-style sets' in text
+    assert not Path('report.md').exists()

@@ -15,7 +15,7 @@ from effvit_mm.errors import CheckpointError, ConfigError, UserError
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.config import preparing as configure
 from effvit_mm.openmm.config.building import building
-from effvit_mm.openmm.engine.checkpoints import find_checkpoints
+from effvit_mm.openmm.engine.resuming import find_checkpoints
 from effvit_mm.openmm.engine.runner import Runner
 from effvit_mm.utils import bfloat16
 from effvit_mm.utils.files import remove_stale_temporaries, written_atomically

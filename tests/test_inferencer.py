@@ -507,7 +507,7 @@ def test_images_and_frames_whose_side_would_vanish_are_named(detector, tmp_path,
     frame = Image(Path('clip.avi'), 7, image)
     if shape != (1, 1, 3):
         with pytest.raises(DataError, match=r'video clip\.avi, frame 7 of'):
-            detector._load(frame)
+            detector.detector.load(frame)
 
 
 @pytest.mark.parametrize(

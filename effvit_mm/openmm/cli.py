@@ -7,6 +7,7 @@ import atexit
 import multiprocessing
 import os
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -386,15 +387,37 @@ def _interrupted(session: Session, what: str, code: int) -> int:
         return code
     work_dir = session.cfg.get('work_dir') if session.cfg is not None else None
     if work_dir is not None and hasattr(session.args, 'resume'):
-        from .engine.checkpoints import find_checkpoints
-
-        script = sys.argv[0] if Path(sys.argv[0]).name == 'train.py' else 'tools/train.py'
-        if found := find_checkpoints(work_dir):
-            what += (
-                f'; last checkpoint: {found[0]}; go on with: python {script} '
-                f'{session.args.config} --work-dir {work_dir} --resume'
-            )
-        else:
+        last = _last_checkpoint(session)
+        if last is None:
             what += f'; no checkpoint in {work_dir} yet'
+        else:
+            what += f'; last checkpoint: {last}; go on with: {_resume_command(session)}'
     print(what, file=sys.stderr, flush=True)
     return code
+
+
+def _last_checkpoint(session: Session) -> str | None:
+    """The file that ``--resume`` would go on with."""
+    from .engine.resuming import files_to_resume
+
+    hooks = session.runner.hooks if session.runner is not None else ()
+    written = next(filter(None, (getattr(hook, 'last_ckpt', None) for hook in hooks)), None)
+    if written is not None:
+        return written
+    hook = (session.cfg.get('default_hooks') or {}).get('checkpoint')
+    by_epoch = 'max_iters' not in (session.cfg.get('train_cfg') or {})
+    files, _ = files_to_resume(session.cfg.work_dir, hook, by_epoch)
+    return str(files[0]) if files else None
+
+
+def _resume_command(session: Session) -> str:
+    """The command that goes on with an interrupted training, with the flags that it had."""
+    args = session.args
+    script = sys.argv[0] if Path(sys.argv[0]).name == 'train.py' else 'tools/train.py'
+    words = ['python', script, args.config, '--work-dir', session.cfg.work_dir, '--resume']
+    for flag in ('amp', 'auto_scale_lr', 'no_validate', 'trust_checkpoint'):
+        if getattr(args, flag):
+            words.append(f'--{flag.replace("_", "-")}')
+    if args.cfg_options:
+        words += ['--cfg-options', *args.cfg_options]
+    return shlex.join(words)

@@ -75,6 +75,7 @@ def check_config(cfg: Config, training: bool) -> None:
     _need_type(cfg.get('model'), 'model')
     check_groups(cfg, training)
     check_numbers(cfg)
+    check_decay(cfg.get('optim_wrapper'))
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         for buildable in buildable_nodes(cfg):
             check_node(*buildable)
@@ -130,6 +131,28 @@ def check_numbers(cfg: Config) -> None:
         possible = is_number(value) and isinstance(value, kind)
         if not possible or value < low or (value == low and not inclusive):
             raise ConfigError(f'{path}={value!r}: {word} {bound} is needed')
+
+
+def check_decay(wrapper: Mapping | None) -> None:
+    """Factors of the weight decay need one: mmengine does not know an optimizer's own."""
+    factors = wrapper.get('paramwise_cfg') if isinstance(wrapper, Mapping) else None
+    optimizer = wrapper.get('optimizer') if isinstance(wrapper, Mapping) else None
+    if not isinstance(factors, Mapping) or not isinstance(optimizer, Mapping):
+        return
+    if optimizer.get('weight_decay') is not None:
+        return
+    custom = factors.get('custom_keys')
+    given = list(factors) + [
+        f'custom_keys.{key}.{name}'
+        for key, options in (custom.items() if isinstance(custom, Mapping) else ())
+        for name in options
+    ]
+    named = [key for key in given if key.endswith('decay_mult')]
+    if named:
+        raise ConfigError(
+            f'optim_wrapper.optimizer.weight_decay is missing: paramwise_cfg.{named[0]} is a '
+            'factor of it; give it, as optim_wrapper.optimizer.weight_decay=0.05'
+        )
 
 
 def _look_up(cfg: Config, path: str) -> tuple[Any, bool]:

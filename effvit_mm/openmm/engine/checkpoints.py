@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+import uuid
 from pathlib import Path
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 
-from ...errors import CheckpointError, ConfigError
+from ...errors import ConfigError
 from ...utils.files import remove_stale_temporaries, write_text
-from ...weights import read_checkpoint
 from ..registry import HOOKS
+from .resuming import LAST, RUN, find_checkpoints, optimizer_name
+from .seeding import is_by_epoch, reseeds_each_iteration
 
 # In the message hub, and so in the checkpoint: what may be deleted once that checkpoint is written.
 OUTDATED = 'effvit_mm/outdated_checkpoints'
@@ -30,11 +30,33 @@ class CheckpointHook(_CheckpointHook):
         super().before_train(runner)
         # Resumed: the validation that is made up for may have to write this checkpoint again.
         self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt')
+        self._describe_run(runner)
         if not is_main_process():
             return
         for path in remove_stale_temporaries(self.out_dir):
             runner.logger.info(f'removed {path}, left unfinished by a run that was killed')
         self._delete(runner.message_hub.runtime_info.get(OUTDATED, []))
+
+    def _describe_run(self, runner) -> None:
+        """Tell this run from others in the folder: in its checkpoints, and before it has any."""
+        hub, loop = runner.message_hub, runner.train_loop
+        known = hub.runtime_info.get(RUN)
+        run = {
+            'id': (known or {}).get('id') or uuid.uuid4().hex,
+            'optimizer': optimizer_name(runner.optim_wrapper),
+            'epoch_length': len(runner.train_dataloader) if is_by_epoch(runner) else None,
+            'reseeds': reseeds_each_iteration(runner),
+        }
+        hub.update_info(RUN, run)
+        if known is None and loop.iter == 0 and is_main_process():
+            found = find_checkpoints(self.out_dir, self.by_epoch, self.filename_tmpl)
+            if found:
+                runner.logger.warning(
+                    f'{self.out_dir} has checkpoints of a run before ({found[0].name} is the last '
+                    'by number), which this one begins to write over; `--resume` would have gone '
+                    'on with it'
+                )
+            write_text(Path(runner.work_dir) / LAST, '')
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         hub = runner.message_hub
@@ -63,7 +85,7 @@ class CheckpointHook(_CheckpointHook):
         )
         self.last_ckpt = path
         if is_main_process():
-            write_text(Path(runner.work_dir) / 'last_checkpoint', path)
+            write_text(Path(runner.work_dir) / LAST, path)
             self._delete(outdated)
 
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
@@ -117,56 +139,3 @@ def unknown_metric_message(key: str, metrics: dict) -> str:
         f'default_hooks.checkpoint.save_best={key!r}: the evaluator gives no such metric; it gives '
         f"{known} ('auto' takes the first)"
     )
-
-
-def find_checkpoints(folder: str | Path, by_epoch: bool = True) -> list[Path]:
-    """The ``epoch_N.pth`` and ``iter_N.pth`` of a work folder, newest first.
-
-    Goes by the number in the name (times change when a folder is copied); where both kinds lie,
-    the kind that the training writes comes first.
-    """
-    found = [
-        ((match[1] == 'epoch') == by_epoch, int(match[2]), path)
-        for path in Path(folder).glob('*.pth')
-        if (match := re.fullmatch(r'(epoch|iter)_(\d+)\.pth', path.name))
-    ]
-    return [path for *_, path in sorted(found, reverse=True)]
-
-
-def newest_complete_checkpoint(
-    folder: str | Path,
-    by_epoch: bool = True,
-    trust: bool = False,
-    complain: Callable[[str], None] = print,
-) -> tuple[Path, dict] | None:
-    """The newest checkpoint of a work folder that can be resumed, and its content.
-
-    A broken file cannot come from us but from a copy or a disk error: it is named through
-    ``complain``, and the one before it is taken. None at all gives None.
-
-    Raises:
-        CheckpointError: There are checkpoints, but not one can be resumed.
-    """
-    found = find_checkpoints(folder, by_epoch)
-    for path in found:
-        try:
-            content = read_checkpoint(path, trust=trust)
-            check_resumable(content, path)
-        except CheckpointError as error:
-            if path == found[-1]:
-                raise
-            complain(f'{error}; trying the checkpoint before it')
-            continue
-        return path, content
-    return None
-
-
-def check_resumable(content: dict, path: str | Path) -> None:
-    """Raise where a checkpoint has weights but not the state of a training."""
-    needed = ('state_dict', 'meta', 'message_hub', 'optimizer')
-    missing = [key for key in needed if key not in content]
-    if missing:
-        raise CheckpointError(
-            f'checkpoint {path} cannot be resumed: it has no {", ".join(missing)}. To start a new '
-            f'training from its weights use `--cfg-options load_from={path}`'
-        )

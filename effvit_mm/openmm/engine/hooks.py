@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-import random
 import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from mmengine.dist import get_rank, master_only
 from mmengine.hooks import Hook
 from torch import nn
 
 from ...errors import UserError
+from ..config.writing import readable
 from ..registry import HOOKS
-from .checkpoints import find_checkpoints
 from .report import draw_curves
+from .seeding import is_by_epoch, reseeds_each_iteration, seed_everything, steps_done
 
 # What to do about a training that explodes.
 CALMER = 'lower optim_wrapper.optimizer.lr, or set optim_wrapper.clip_grad=dict(max_norm=1.0)'
 # Keys in the message hub, and so in the checkpoints.
 HISTORY, VALIDATED, ELAPSED = 'effvit_mm/history', 'effvit_mm/validated', 'effvit_mm/elapsed'
+LOSSES = 'effvit_mm/losses'  # of an epoch that is not at its end
 
 
 @HOOKS.register_module()
@@ -30,36 +30,19 @@ class ReseedHook(Hook):
 
     A resumed training then draws what the undisturbed one would have drawn. Data loader workers
     are seeded by PyTorch from the generator that is set here, anew for each epoch. Trainings by
-    iteration are reseeded after each iteration instead: exact as long as the loader has no workers,
-    whose generators run on through the whole training.
+    iteration, and those whose checkpoints go by iteration, are reseeded after each iteration as
+    well: exact in the middle of an epoch; in a training by iteration as long as the loader has no
+    workers, whose generators run on through the whole training.
     """
 
     priority = 'HIGHEST'
 
     def before_train_epoch(self, runner) -> None:
-        seed_everything(runner.seed, _steps_done(runner), get_rank())
+        seed_everything(runner.seed, steps_done(runner), get_rank())
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        if not _by_epoch(runner):
+        if reseeds_each_iteration(runner):
             seed_everything(runner.seed, runner.iter + 1, get_rank())
-
-
-def _by_epoch(runner) -> bool:
-    loop = runner.train_loop
-    return runner.log_processor.by_epoch if loop is None else hasattr(loop, 'run_epoch')
-
-
-def _steps_done(runner) -> int:
-    """Epochs, or iterations in a training by iteration."""
-    return runner.epoch if _by_epoch(runner) else runner.iter
-
-
-def seed_everything(*entropy: int) -> None:
-    """Seed python, numpy and torch (all devices) from a tuple of numbers, well mixed."""
-    words = np.random.SeedSequence([abs(int(number)) for number in entropy]).generate_state(4)
-    random.seed(int(words[0]))
-    np.random.seed(int(words[1]))
-    torch.manual_seed(int(words[2]) << 32 | int(words[3]))
 
 
 @HOOKS.register_module()
@@ -83,17 +66,17 @@ class NonFiniteLossHook(Hook):
         )
 
 
-def check_finite_weights(model: nn.Module, path: Path) -> None:
+def check_finite_weights(model: nn.Module, path: Path, last: str | None) -> None:
     """Raise before useless weights are saved: a finite loss can still give a gradient that is not.
 
-    The error names ``path``, which is not written, and the last checkpoint that was.
+    The error names ``path``, which is not written, and the ``last`` checkpoint that was.
     """
     broken = [name for name, value in model.named_parameters() if not value.isfinite().all()]
     if broken:
-        last = next(iter(find_checkpoints(path.parent)), 'none yet')
         raise UserError(
             f'checkpoint {path} is not written: {len(broken)} parameters became NaN or infinite '
-            f'(the first is {broken[0]}); last checkpoint: {last}. To go on from it, {CALMER}'
+            f'(the first is {broken[0]}); last checkpoint: {last or "none yet"}. To go on from '
+            f'it, {CALMER}'
         )
 
 
@@ -117,7 +100,7 @@ class RecordHook(Hook):
         self.history: list[dict] = list(hub.runtime_info.get(HISTORY, []))
         self.earlier = float(hub.runtime_info.get(ELAPSED, 0.0))
         self.start = time.monotonic()
-        self.losses: list[float] = []
+        self.losses: list[float] = list(hub.runtime_info.get(LOSSES, []))
 
     @property
     def elapsed(self) -> float:
@@ -128,11 +111,16 @@ class RecordHook(Hook):
         loss = runner.message_hub.log_scalars.get('train/loss')
         if loss is not None:
             self.losses.append(float(loss.current()))
-        if not _by_epoch(runner) and self.every_n_train_iters(runner, runner.val_interval):
+        if not is_by_epoch(runner) and self.every_n_train_iters(runner, runner.val_interval):
             self._add_losses(runner, runner.iter + 1)
 
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        checkpoint['message_hub']['runtime_info'][LOSSES] = list(self.losses)
+        if (cfg := readable(runner.cfg)) is not runner.cfg:
+            checkpoint['meta']['cfg'] = cfg.pretty_text
+
     def after_train_epoch(self, runner) -> None:
-        self._add_losses(runner, runner.epoch + 1 if _by_epoch(runner) else runner.iter)
+        self._add_losses(runner, runner.epoch + 1 if is_by_epoch(runner) else runner.iter)
 
     def _add_losses(self, runner, step: int) -> None:
         if self.losses:
@@ -143,7 +131,7 @@ class RecordHook(Hook):
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
         if not hasattr(self, 'history'):  # a validation outside of a training
             return
-        step = _steps_done(runner)
+        step = steps_done(runner)
         self._entry(step)['metrics'] = {
             name: float(value)
             for name, value in (metrics or {}).items()
@@ -169,7 +157,7 @@ class RecordHook(Hook):
 
     @master_only
     def _draw(self, runner) -> None:
-        unit = 'epoch' if _by_epoch(runner) else 'iteration'
+        unit = 'epoch' if is_by_epoch(runner) else 'iteration'
         draw_curves(self.history, Path(runner.work_dir) / 'curves.png', unit)
 
 
@@ -186,8 +174,8 @@ class ValidateOnResumeHook(Hook):
 
     def before_train(self, runner) -> None:
         loop = runner.train_loop
-        step = _steps_done(runner)
-        last = runner.max_epochs if _by_epoch(runner) else runner.max_iters
+        step = steps_done(runner)
+        last = runner.max_epochs if is_by_epoch(runner) else runner.max_iters
         if step == 0 or runner.val_loop is None or step < loop.val_begin:
             return
         due = step % loop.val_interval == 0 or step == last

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import mmengine.registry as root
 import torch
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
@@ -13,7 +14,31 @@ from torch import nn
 
 from ...errors import ConfigError
 from ...utils.bfloat16 import has_bfloat16
+from ...utils.text import shorten
+from ..config.arguments import node_class
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+
+
+def check_optimizer_fits(optimizer: Mapping | None, model: nn.Module) -> None:
+    """Muon is for matrices.
+
+    Raises:
+        ConfigError: It is PyTorch's, and the model has other weights too; names what takes them.
+    """
+    muon = getattr(torch.optim, 'Muon', None)  # of newer versions
+    cls = node_class(root.OPTIMIZERS, optimizer) if isinstance(optimizer, Mapping) else None
+    if cls is None or cls is not muon:
+        return
+    trained = [(name, p.ndim) for name, p in model.named_parameters() if p.requires_grad]
+    others = [name for name, ndim in trained if ndim != 2]
+    if others:
+        raise ConfigError(
+            f"optim_wrapper.optimizer.type='Muon': PyTorch's takes weights of two dimensions "
+            f'alone, and {len(others)} of {len(trained)} are others ({shorten(others, 2)}); '
+            'timm has one that gives vectors to AdamW: '
+            'optim_wrapper.optimizer.type=timm.optim.Muon (pip '
+            'install timm), which takes other arguments'
+        )
 
 
 @OPTIM_WRAPPERS.register_module()

@@ -6,8 +6,9 @@ import copy
 import os
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,11 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import CheckpointHook as _CheckpointHook
+from mmengine.hooks import EMAHook
 from mmengine.hooks import LoggerHook as _LoggerHook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.runner import EpochBasedTrainLoop
 from mmengine.runner import Runner as _Runner
 from torch.distributed import init_process_group, is_initialized
 
@@ -27,16 +30,19 @@ from ...utils.files import check_writable, temporary_name, written_atomically
 from ...weights import fit_checkpoint, read_checkpoint
 from ..config.arguments import find_class, is_number, node_class, type_path
 from ..config.building import building
+from ..config.writing import readable
 from ..console import quiet_standard_error, quieten
 from ..data_checks.coco import check_coco_sets
 from ..data_checks.labels import check_dataset, check_voc_sets, class_keys
 from ..registry import RUNNERS
-from .checkpoints import check_resumable, newest_complete_checkpoint
 from .dry_pass import DryPassHook  # noqa: F401 - registered
 from .hooks import HISTORY, RecordHook, check_finite_weights
 from .logger_hook import LoggerHook  # noqa: F401 - registered
+from .loops import EpochTrainLoop
+from .optim import check_optimizer_fits
 from .reid_testing import with_persons
 from .report import format_duration, format_metrics, format_table
+from .resumable import ResumableRunner
 
 # mmengine's, by their names in a config.
 DEFAULT_HOOKS = {
@@ -64,7 +70,7 @@ def seed_worker(worker_id: int) -> None:
 
 
 @RUNNERS.register_module()
-class Runner(_Runner):
+class Runner(ResumableRunner):
     """Trains and tests what a config describes; see mmengine's runner for the arguments.
 
     Of the config it reads besides: ``trust_checkpoint`` (unpickle anything in checkpoint files),
@@ -80,12 +86,12 @@ class Runner(_Runner):
         self._trust = bool(cfg.get('trust_checkpoint', False))
         self._use_ema = bool(cfg.get('use_ema', True))
         self._data_checks = dict(cfg.get('data_checks') or {})
-        self._content: dict | None = None
         self._notes: list[str] = []
         check_writable(work_dir, 'work_dir')
         if resume:
             by_epoch = 'max_iters' not in (kwargs.get('train_cfg') or {})
-            load_from = self._find_resume(work_dir, load_from, by_epoch)
+            hook = (kwargs.get('default_hooks') or {}).get('checkpoint')
+            load_from = self._find_resume(work_dir, load_from, hook, by_epoch)
             resume = load_from is not None
             if resume:
                 kwargs['randomness'] = self._resumed_randomness(kwargs.get('randomness'))
@@ -94,30 +100,6 @@ class Runner(_Runner):
         super().__init__(*args, work_dir=work_dir, resume=resume, load_from=load_from, **kwargs)
         for note in self._notes:
             self.logger.info(note)
-
-    def _find_resume(self, work_dir: str, path: str | None, by_epoch: bool) -> str | None:
-        if path is not None:
-            self._content = read_checkpoint(path, trust=self._trust)
-            check_resumable(self._content, path)
-            return str(path)
-        found = newest_complete_checkpoint(work_dir, by_epoch, self._trust, self._notes.append)
-        if found is None:
-            self._notes.append(f'no checkpoint to resume in {work_dir}: starting from scratch')
-            return None
-        self._content = found[1]
-        return str(found[0])
-
-    def _resumed_randomness(self, randomness: dict | None) -> dict:
-        """The seed of the checkpoint: samplers take it before mmengine would have read it."""
-        randomness = dict(randomness or {'seed': None})
-        seed = self._content['meta'].get('seed')
-        if seed is not None and randomness.get('seed') not in (None, seed):
-            self._notes.append(
-                f'the resumed training keeps its seed {seed}; {randomness["seed"]} is not used'
-            )
-        if seed is not None and not randomness.get('diff_rank_seed'):
-            randomness['seed'] = seed
-        return randomness
 
     # Set-up ----------------------------------------------------------------------------------
 
@@ -154,14 +136,15 @@ class Runner(_Runner):
         return visualizer
 
     def build_optim_wrapper(self, optim_wrapper):
+        if isinstance(optim_wrapper, Mapping):
+            check_optimizer_fits(optim_wrapper.get('optimizer'), self.bare_model)
         with building(self.cfg, 'optim_wrapper'):
             return super().build_optim_wrapper(optim_wrapper)
 
     def build_param_scheduler(self, scheduler):
         if isinstance(scheduler, list):
             scheduler = [part for place, part in enumerate(scheduler) if self._begins(part, place)]
-        with building(self.cfg, 'param_scheduler'):
-            return super().build_param_scheduler(scheduler)
+        return super().build_param_scheduler(scheduler)
 
     def _begins(self, schedule, place: int) -> bool:
         """Whether a schedule begins before the training ends; a line tells of one that does not."""
@@ -191,6 +174,15 @@ class Runner(_Runner):
             return
         with building(self.cfg, 'custom_hooks', 'default_hooks'):
             super().call_hook(fn_name, **kwargs)
+
+    @master_only
+    def dump_config(self) -> None:
+        """Write the config down so that it can be read again."""
+        cfg, self.cfg = self.cfg, readable(self.cfg)
+        try:
+            super().dump_config()
+        finally:
+            self.cfg = cfg
 
     def _log_env(self, env_cfg: dict) -> None:
         with quiet_standard_error():  # mmengine asks a compiler for its version
@@ -285,7 +277,7 @@ class Runner(_Runner):
             with building(self.cfg, judge):
                 setattr(self, f'_{judge}', self.build_evaluator(evaluator))
         with building(self.cfg, f'{split}_cfg'):
-            loop = build(loop)
+            loop = build(with_own_loop(loop) if split == 'train' else loop)
         allow_empty = split != 'train' or self._data_checks.get('allow_empty_classes')
         check_dataset(loop.dataloader.dataset, self.bare_model, key, bool(allow_empty))
         return loop
@@ -300,7 +292,9 @@ class Runner(_Runner):
     def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
         """Write a checkpoint that is there as a whole or not at all, of finite weights."""
         # Not on the main process alone: all have the same weights, and all have to stop.
-        check_finite_weights(self.bare_model, Path(out_dir) / filename)
+        hooks = (hook for hook in self.hooks if isinstance(hook, _CheckpointHook))
+        last = next((hook.last_ckpt for hook in hooks), None)
+        check_finite_weights(self.bare_model, Path(out_dir) / filename, last)
         self._write_checkpoint(out_dir, filename, *args, **kwargs)
 
     @master_only
@@ -319,6 +313,8 @@ class Runner(_Runner):
         """
         content = self._content or read_checkpoint(filename, trust=self._trust)
         self._content = None
+        if self._resume and not any(isinstance(hook, EMAHook) for hook in self.hooks):
+            content = self._without_average(content)
         training = self._train_loop is not None and not isinstance(self._train_loop, dict)
         model = getattr(self.bare_model, 'module', self.bare_model)  # test-time augmentation
         report = fit_checkpoint(
@@ -352,11 +348,6 @@ class Runner(_Runner):
         self._report_training()
         return model
 
-    def resume(self, filename: str, **kwargs) -> None:
-        super().resume(filename, **kwargs)
-        done = f'epoch {self.epoch} of {self.max_epochs}, iteration {self.iter} of {self.max_iters}'
-        self.logger.info(f'resumed {filename}: {done} done')
-
     @master_only
     def _report_training(self) -> None:
         hub = self.message_hub.runtime_info
@@ -375,6 +366,16 @@ class Runner(_Runner):
             ('curves', _short_path(Path(self.work_dir) / 'curves.png')),
         ]
         self.logger.info(format_table('training done', rows))
+
+
+def with_own_loop(loop: Any) -> Any:
+    """The config of a training loop, ours for mmengine's that goes by epochs."""
+    if not isinstance(loop, Mapping):
+        return loop
+    kind = node_class(root.LOOPS, loop) if 'type' in loop else None
+    if kind is EpochBasedTrainLoop or (kind is None and loop.get('by_epoch')):
+        return {**{k: v for k, v in loop.items() if k != 'by_epoch'}, 'type': EpochTrainLoop}
+    return loop
 
 
 def build_runner(cfg: Config) -> _Runner:

@@ -1,0 +1,295 @@
+"""``--resume`` goes on with the run that was interrupted, as it would have gone on, or says not."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from trainer import forget_runs, make_folder, write_config
+
+from effvit_mm.openmm import cli
+from effvit_mm.openmm.config.preparing import prepare_training
+from effvit_mm.openmm.engine.hooks import RecordHook
+from effvit_mm.openmm.engine.resuming import files_to_resume
+from effvit_mm.openmm.engine.runner import build_runner
+from effvit_mm.weights import read_checkpoint
+
+WHOLE_COSINE = (
+    "param_scheduler = [dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, {})]\n"
+)
+BY_ITERATION = (
+    'default_hooks.update(checkpoint=dict(by_epoch=False, interval=1, max_keep_ckpts=-1))\n'
+)
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory) -> Path:
+    return make_folder(tmp_path_factory.mktemp('data'))
+
+
+@pytest.fixture
+def config(tmp_path, data, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return write_config(tmp_path / 'tiny.py', data)
+
+
+@pytest.fixture(scope='module')
+def once(tmp_path_factory, data) -> Path:
+    """A work folder after one epoch of three."""
+    folder = tmp_path_factory.mktemp('once')
+    forget_runs()
+    config = write_config(folder / 'tiny.py', data)
+    assert cli.train([str(config), '--work-dir', str(folder / 'w'), *options(ONE)]) == 0
+    return folder / 'w'
+
+
+ONE = 'train_cfg.max_epochs=1'
+
+
+def options(*items: object) -> list[str]:
+    return ['--cfg-options', *map(str, items)] if items else []
+
+
+@pytest.fixture
+def train(capfd):
+    """Train in ``w`` with overrides; gives what was said."""
+
+    def call(config: Path, *flags: str, set: tuple = (), work='w', code: int = 0) -> str:
+        forget_runs()
+        capfd.readouterr()
+        ended = cli.train([str(config), '--work-dir', str(work), *flags, *options(*set)])
+        out, err = capfd.readouterr()
+        assert ended == code, err
+        return ' '.join((out + err).split())
+
+    return call
+
+
+def rates(work: str | Path, name: str) -> list[float]:
+    return [g['lr'] for g in read_checkpoint(Path(work) / name)['optimizer']['param_groups']]
+
+
+# Which checkpoint ----------------------------------------------------------------------------
+
+
+def test_the_last_run_not_the_highest_number(config, train):
+    train(config, '--seed', '1', set=('train_cfg.max_epochs=2',))
+    said = train(config, '--seed', '2', set=(ONE,))
+    assert 'checkpoints of a run before (epoch_2.pth' in said
+    said = train(config, '--resume')
+    assert 'epoch_2.pth: of another run, left aside' in said
+    assert re.search(r'resumed \S*epoch_1\.pth: epoch 1 of 3', said)
+    assert read_checkpoint('w/epoch_3.pth')['meta']['seed'] == 2
+
+
+def test_a_run_that_had_written_nothing_is_not_the_one_before(config, train, once, monkeypatch):
+    shutil.copytree(once, 'w')
+
+    def kill(self, runner, *_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordHook, 'after_train_iter', kill)
+        assert 'no checkpoint in w yet' in train(config, code=130)
+    said = train(config, '--resume', set=(ONE,))
+    assert 'the last run of w had written no checkpoint; w/epoch_1.pth is of a run before' in said
+    assert 'starting from scratch' in said
+
+
+@pytest.mark.parametrize('known', [True, False])
+@pytest.mark.parametrize('option', ['out_dir=big', 'filename_tmpl=net_{}.pth'])
+def test_wherever_checkpoints_are_and_whatever_they_are_called(config, train, option, known):
+    option = f'default_hooks.checkpoint.{option}'
+    train(config, set=(option, ONE))
+    said = train(config, '--resume', set=(option, ONE) if known else (ONE,))
+    path = 'big/w/epoch_1.pth' if 'out_dir' in option else 'w/net_1.pth'
+    assert f'resumed {path}: epoch 1 of 1' in said.replace(f'{Path.cwd()}/', '')
+
+
+def test_an_interrupted_run_says_a_command_that_goes_on_with_it(config, train, monkeypatch):
+    def interrupt(self, runner, *_args, **_kwargs):
+        if runner.epoch == 1:
+            raise KeyboardInterrupt
+
+    choice = ('default_hooks.checkpoint.out_dir=a b', "experiment_name='x y'")
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordHook, 'after_train_iter', interrupt)
+        said = train(config, '--no-validate', set=choice, code=130)
+    assert 'last checkpoint: a b/w/epoch_1.pth; go on with: python ' in said
+    command = shlex.split(said.rpartition('go on with: ')[2])
+    assert '--no-validate' in command
+    forget_runs()
+    assert cli.train(command[2:]) == 0
+    assert Path('a b/w/epoch_3.pth').exists()
+
+
+def test_files_of_the_last_run_come_first(tmp_path):
+    work, copy, out = tmp_path / 'w', tmp_path / 'copy', tmp_path / 'out'
+    for folder in (work, copy, out / 'w'):
+        folder.mkdir(parents=True)
+    for number in (1, 2, 10):
+        (work / f'epoch_{number}.pth').touch()
+        (copy / f'epoch_{number}.pth').touch()
+    names = lambda *arguments: [path.name for path in files_to_resume(*arguments)[0]]  # noqa: E731
+    assert names(work) == ['epoch_10.pth', 'epoch_2.pth', 'epoch_1.pth']
+    for folder in (work, copy):
+        (folder / 'last_checkpoint').write_text(str(work / 'epoch_2.pth'))
+    assert names(work) == ['epoch_2.pth', 'epoch_1.pth']
+    # A copy goes on with its own files, its newest where that is missing.
+    assert files_to_resume(copy)[0][0] == copy / 'epoch_2.pth'
+    (copy / 'epoch_2.pth').unlink()
+    files, said = files_to_resume(copy)
+    assert files[0] == copy / 'epoch_10.pth' and 'which is not there' in said
+    # Files are found by the hook's arguments, and by the record alone.
+    (out / 'w' / 'n-007.pth').touch()
+    (work / 'last_checkpoint').write_text(str(out / 'w' / 'n-007.pth'))
+    hook = {'out_dir': str(out), 'filename_tmpl': 'n-{:03d}.pth'}
+    assert names(work, hook) == names(work) == ['n-007.pth']
+    (work / 'last_checkpoint').unlink()
+    assert names(work, hook) == ['n-007.pth']
+    with pytest.raises(ValueError, match=r'out_dir=s3://b.*--resume FILE'):
+        files_to_resume(work, {'out_dir': 's3://b'})
+
+
+# What it goes on with --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('unit', ['', 'convert_to_iter_based=True'])
+def test_more_epochs_have_the_schedule_of_the_config(tmp_path, data, train, monkeypatch, unit):
+    monkeypatch.chdir(tmp_path)
+    config = write_config(tmp_path / 'c.py', data, WHOLE_COSINE.format(unit))
+    four = 'train_cfg.max_epochs=4'
+    train(config, set=('train_cfg.max_epochs=2',))
+    said = train(config, '--resume', set=(four,))
+    assert 'the schedule is that of the config now' in said
+    train(config, work='at_once', set=(four,))
+    for name in ('epoch_3.pth', 'epoch_4.pth'):
+        assert rates('w', name) == pytest.approx(rates('at_once', name), rel=1e-9)
+    assert 'the schedule' not in train(config, '--resume', set=(four,))
+
+
+def test_a_rate_that_stays_is_told_with_what_changes_it(config, train, once):
+    shutil.copytree(once, 'w')
+    three = ('param_scheduler.0.end=1', 'param_scheduler.1.end=2')
+    train(config, '--resume', set=('train_cfg.max_epochs=2', *three))
+    shutil.copytree('w', 'v')
+    said = train(config, '--resume', set=('train_cfg.max_epochs=4', *three))
+    assert 'param_scheduler ends with epoch 2, so the learning rate stays until epoch 4' in said
+    assert rates('w', 'epoch_3.pth') == rates('w', 'epoch_4.pth')
+    remedy = re.search(r'give (param_scheduler\.1\.end=4), and T_max', said)[1]
+    longer = ('train_cfg.max_epochs=4', three[0], remedy, 'param_scheduler.1.T_max=3')
+    train(config, '--resume', work='v', set=longer)
+    assert rates('v', 'epoch_3.pth') != rates('v', 'epoch_4.pth')
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_the_middle_of_an_epoch_goes_on_exactly(tmp_path, data, train, monkeypatch, workers):
+    monkeypatch.chdir(tmp_path)
+    extra = f"{BY_ITERATION}train_dataloader['num_workers'] = {workers}\n"
+    config = write_config(tmp_path / 'c.py', data, extra)
+    two = ('train_cfg.max_epochs=2',)
+    train(config, set=two)
+    whole = read_checkpoint('w/iter_6.pth')
+    for number in (2, 3, 4):  # within the first epoch, at its end, within the second
+        shutil.rmtree('v', ignore_errors=True)
+        Path('v').mkdir()
+        shutil.copy(f'w/iter_{number}.pth', 'v')
+        said = train(config, '--resume', work='v', set=two)
+        assert f'iteration {number} of 6 done' in said
+        resumed = read_checkpoint('v/iter_6.pth')
+        assert (resumed['meta']['iter'], resumed['meta']['epoch']) == (6, 1)
+        for key in ('state_dict', 'ema_state_dict'):
+            for name, value in whole[key].items():
+                assert torch.equal(value, resumed[key][name]), (number, name)
+        histories = [c['message_hub']['runtime_info']['effvit_mm/losses'] for c in (whole, resumed)]
+        assert histories[0] == histories[1]
+
+
+def test_the_middle_of_an_epoch_that_cannot_go_on_is_refused(tmp_path, data, train, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = write_config(tmp_path / 'c.py', data, BY_ITERATION)
+    train(config, set=('train_cfg.max_epochs=2',))
+    said = train(config, '--resume', 'w/iter_4.pth', set=('train_dataloader.batch_size=4',), code=2)
+    assert 'middle of epoch 2, iteration 1 of 3' in said and 'has 6 iterations now' in said
+    content = read_checkpoint('w/iter_4.pth')
+    del content['message_hub']['runtime_info']['effvit_mm/run']  # of an earlier version
+    torch.save(content, 'w/iter_4.pth')
+    said = train(config, '--resume', 'w/iter_4.pth', code=2)
+    assert 'w/iter_4.pth is from the middle of epoch' in said
+    remedy = re.search(r'--cfg-options (load_from=\S+?)`', said)[1]
+    train(config, work='new', set=(remedy, ONE))
+
+
+# What it keeps ---------------------------------------------------------------------------------
+
+
+def test_another_rate_is_told_and_not_followed(config, train, once):
+    shutil.copytree(once, 'w')
+    said = train(
+        config, '--resume',
+        set=('optim_wrapper.optimizer.lr=0.5', 'optim_wrapper.optimizer.weight_decay=0.1'),
+    )  # fmt: skip
+    assert "keeps its optimizer's lr 0.001 (not 0.5), weight_decay 0.05 (not 0.1)" in said
+    assert max(rates('w', 'epoch_3.pth')) <= 0.001
+
+
+def test_another_optimizer_is_refused(config, train, once):
+    shutil.copytree(once, 'w')
+    for kind in ('SGD', 'Adam'):
+        said = train(config, '--resume', set=(f'optim_wrapper.optimizer.type={kind}',), code=2)
+        assert f'optim_wrapper.optimizer is {kind}, and ' in said
+        assert 'has the state of AdamW; leave optim_wrapper as it was' in said
+    content = read_checkpoint('w/epoch_1.pth')
+    del content['message_hub']['runtime_info']['effvit_mm/run']  # of an earlier version
+    torch.save(content, 'w/epoch_1.pth')
+    said = train(config, '--resume', set=('optim_wrapper.optimizer.type=SGD',), code=2)
+    assert 'has the state of another' in said
+    remedy = re.search(r'--cfg-options (load_from=\S+?)`', said)[1]
+    train(config, work='new', set=(remedy, 'optim_wrapper.optimizer.type=SGD', ONE))
+
+
+def test_other_groups_are_refused(config, train, once):
+    shutil.copytree(once, 'w')
+    said = train(config, '--resume', set=('optim_wrapper.paramwise_cfg.norm_decay_mult=0',), code=2)
+    assert re.search(
+        r'makes groups of .* parameters, and .* has the state of .*paramwise_cfg', said
+    )
+
+
+def test_another_schedule_is_followed(config, train, once):
+    shutil.copytree(once, 'w')
+    text = config.read_text().replace(
+        "dict(type='CosineAnnealingLR', T_max=2, begin=1, end=3, by_epoch=True)",
+        "dict(type='MultiStepLR', milestones=[2], gamma=0.5, by_epoch=True)",
+    )
+    config.write_text(text)
+    assert 'the schedule is that of the config now' in train(config, '--resume')
+    train(config, work='at_once')
+    for name in ('epoch_2.pth', 'epoch_3.pth'):
+        assert rates('w', name) == pytest.approx(rates('at_once', name))
+
+
+def test_another_batch_size_is_told(config, train, once):
+    shutil.copytree(once, 'w')
+    said = train(config, '--resume', set=('train_dataloader.batch_size=4',))
+    assert 'an epoch had 3 iterations and has 6 now' in said
+    assert 'epoch 1 of 3, iteration 6 of 18 done' in said
+
+
+def test_without_the_average_it_goes_on_with_what_was_trained(config, once):
+    shutil.copytree(once, 'w')
+    arguments = ['--work-dir', 'w', '--resume', *options(ONE, 'custom_hooks=[]')]
+    forget_runs()
+    runner = build_runner(
+        prepare_training(cli.train_parser().parse_args([str(config), *arguments]))
+    )
+    model = runner.train()
+    content = read_checkpoint('w/epoch_1.pth')
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, content['ema_state_dict'][f'module.{name}']), name
+    parameters = dict(model.named_parameters())
+    assert any(not torch.equal(parameters[n], content['state_dict'][n]) for n in parameters)

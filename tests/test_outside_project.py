@@ -161,6 +161,7 @@ LOADS = "test_pipeline = [dict(type='{}')"
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
     """A config whose pictures our transform reads, a checkpoint, a picture of 32 x 32 pixels."""
+    forget_runs()
     folder = tmp_path_factory.mktemp('inferencers')
     make_folder(folder / 'data', train=1, val=1)
     config = write_config(

@@ -73,9 +73,12 @@ def test_a_schedule_that_never_begins_is_left_out_with_a_line(config, capsys):
 
 
 def interrupt(monkeypatch, at: int) -> None:
+    before = ForwardTimer.before_test_iter
+
     def stop(self, runner, batch_idx, data_batch=None) -> None:
         if batch_idx == at:
             raise KeyboardInterrupt
+        before(self, runner, batch_idx)
 
     monkeypatch.setattr(ForwardTimer, 'before_test_iter', stop)
 
@@ -112,7 +115,7 @@ def test_all_predictions_are_there_where_the_figures_fail(config, monkeypatch):
     assert len(json.loads(Path('found.json').read_text())) == 12
 
 
-def test_features_are_kept(tmp_path, monkeypatch):
+def test_features_are_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     forget_runs()
     config = write_people_config(tmp_path / 'people.py', make_people(tmp_path / 'data'))
@@ -123,6 +126,7 @@ def test_features_are_kept(tmp_path, monkeypatch):
     forget_runs()
     interrupt(monkeypatch, at=1)
     assert cli.test(arguments) == 130
+    assert 'in f_partial_query.npz, f_partial_gallery.npz' in capsys.readouterr().out
     counts = {}
     for name in ('f_query', 'f_gallery', 'f_partial_query', 'f_partial_gallery'):
         with np.load(f'{name}.npz') as file:

@@ -46,18 +46,18 @@ class PredictionWriter(BaseMetric):
         self._write(results, self.path)
         return {}
 
-    def keep(self, size: int) -> Path | None:
+    def keep(self, size: int) -> tuple[Path, ...]:
         """Write what this process has of ``size`` predictions when a test is cut short.
 
         Returns:
-            The file: where all are to go, another beside it where some are missing, None without
+            The file: where all are to go, or another beside it where some are missing; none without
             any.
         """
         if not self.results:
-            return None
+            return ()
         path = self.path if len(self.results) >= size else partial_path(self.path)
         self._write(self.results[:size], path)
-        return path
+        return (path,)
 
     @staticmethod
     def _write(results: list, path: Path) -> None:

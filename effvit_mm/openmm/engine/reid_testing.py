@@ -59,20 +59,21 @@ def report_reid(runner, args: argparse.Namespace) -> str:
     return reid_table(metric.figures, ranking_title(metric), len(gallery))
 
 
-def keep_features(runner, out: str, size: int) -> Path | None:
+def keep_features(runner, out: str, size: int) -> tuple[Path, ...]:
     """Write what the main process has of ``size`` features when a test is cut short.
 
     Returns:
-        ``out``, another name beside it where some are missing, None without any.
+        The files: those where all are to go, others beside them where some are missing, none
+        without any.
     """
     metric = _metric_of(runner)
     features, path = metric.collected() or metric.features, Path(out)
     if features is None:
-        return None
+        return ()
     if sum(map(len, features)) < size:
         path = partial_path(path)
     _save_features(runner, features, path)
-    return path
+    return feature_files(path)
 
 
 def _metric_of(runner) -> ReIDMetric:

@@ -69,9 +69,10 @@ def run_test(runner, args: argparse.Namespace, compiled: Mapping[str, Any]) -> d
 def _keep(runner, writer: PredictionWriter | None, out: str) -> None:
     """What a test that ends early has come to: hours of work may be in it."""
     size = len(runner.test_dataloader.dataset)
-    path = keep_features(runner, out, size) if writer is None else writer.keep(size)
-    if path is not None:
-        runner.logger.info(f'the test was cut short; what it had up to there is in {path}')
+    files = keep_features(runner, out, size) if writer is None else writer.keep(size)
+    if files:
+        names = ', '.join(map(str, files))
+        runner.logger.info(f'the test was cut short; what it had up to there is in {names}')
 
 
 def evaluations_of(evaluator) -> tuple[list, list[VocFigures]]:

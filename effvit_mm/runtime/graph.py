@@ -239,13 +239,7 @@ def compare(run: Run, network: DeployedNetwork, shapes: Shapes) -> list[Checked]
         cases += [(2, (height * 5 // 4 + 3, width)), (1, (height, smaller)), (1, (round_, round_))]
     checks = []
     for batch, pixels in cases:
-        for seed in range(1, 1 + network.draws):
-            images = noise(batch, pixels, seed, network.layout)
-            with torch.no_grad():
-                want = [tensor.numpy() for tensor in network(images)]
-            check = Checked(batch, pixels, network.difference(run(images), want))
-            if check.difference <= TOLERANCE:
-                break
+        check = Checked(batch, pixels, _largest_difference(run, network, batch, pixels))
         checks.append(check)
         if not check.difference <= TOLERANCE:
             raise ExportError(
@@ -254,6 +248,24 @@ def compare(run: Run, network: DeployedNetwork, shapes: Shapes) -> list[Checked]
                 f'{pixels[1]} pixels; nothing was written'
             )
     return checks
+
+
+def _largest_difference(run: Run, network: DeployedNetwork, batch: int, pixels: Size) -> float:
+    """Of images of noise; where several draws are allowed, of each place's best in the batch."""
+    best = np.inf
+    for seed in range(1, 1 + network.draws):
+        images = noise(batch, pixels, seed, network.layout)
+        with torch.no_grad():
+            want = [tensor.numpy() for tensor in network(images)]
+        got = run(images)
+        if network.draws == 1:
+            return network.difference(got, want)
+        places = [slice(place, place + 1) for place in range(batch)]
+        pairs = [[[part[place] for part in side] for side in (got, want)] for place in places]
+        best = np.minimum(best, [network.difference(*pair) for pair in pairs])
+        if best.max() <= TOLERANCE:
+            break
+    return float(best.max())
 
 
 def difference(actual: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:

@@ -183,7 +183,7 @@ def test_a_rate_that_stays_is_told_with_what_changes_it(config, train, once):
     remedy = re.search(r'give (param_scheduler\.1\.end=4), and T_max', said)[1]
     longer = ('train_cfg.max_epochs=4', three[0], remedy, 'param_scheduler.1.T_max=3')
     train(config, '--resume', work='v', set=longer)
-    assert rates('v', 'epoch_3.pth') != rates('v', 'epoch_4.pth')
+    assert rates('v', 'epoch_3.pth') != rates('w', 'epoch_3.pth')
 
 
 @pytest.mark.parametrize('workers', [0, 1])

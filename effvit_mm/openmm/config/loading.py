@@ -13,7 +13,13 @@ from ..console import import_quietly
 from .arguments import mappings_of
 from .building import one_line
 from .checks import check_override
-from .data_root import EVALUATORS, follow_annotation_files, spread_data_root, spread_names
+from .data_root import (
+    EVALUATORS,
+    follow_annotation_files,
+    follow_layout,
+    spread_data_root,
+    spread_names,
+)
 
 # mmdet's metrics of which effvit_mm has its own, which keep what they computed.
 OWN_METRICS = ('CocoMetric', 'FasterCocoMetric', 'VOCMetric')
@@ -47,6 +53,7 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
             raise ConfigError(f'--cfg-options {key}={value}: {one_line(error)}') from error
     spread_data_root(cfg, before.get('data_root'))
     spread_names(cfg, before)
+    follow_layout(cfg)
     follow_annotation_files(cfg, before)
     use_own_metrics(cfg)
     return cfg

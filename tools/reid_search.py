@@ -34,13 +34,23 @@ def make_parser() -> argparse.ArgumentParser:
         help='approximate: faster in galleries of millions (exact)',
     )
     index.add_argument('--distance', choices=('cosine', 'euclidean'), default='cosine')
-    index.add_argument('--flip', action='store_true', help='average over the mirror image')
     index.add_argument('--batch-size', type=int, default=32, help='images of a batch (32)')
     search = commands.add_parser('search', help='search a gallery with a picture')
     search.add_argument('gallery', help='file that index wrote')
     search.add_argument('picture', help='image of the person')
     search.add_argument('--top', type=int, default=10, help='how many are found (10)')
     search.add_argument('--show', metavar='PNG', help='draw picture and found images')
+    search.add_argument(
+        '--other-cameras',
+        action='store_true',
+        help="leave out images of the picture's person by its own camera, as the evaluation does; "
+        'where names do not tell persons, all by this camera',
+    )
+    search.add_argument(
+        '--pattern',
+        metavar='REGEX',
+        help="of file names: groups cam and, where persons are told, pid; default: Market-1501's",
+    )
     search.add_argument('--config', help='where the model is now, if not where it was')
     search.add_argument('--checkpoint', help='the same of its weights')
     for command in (index, search):
@@ -53,6 +63,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     from effvit_mm.openmm.cli import add_cfg_options, add_runtime, add_trust_checkpoint
 
     add_runtime(parser)
+    parser.add_argument('--flip', action='store_true', help='average over the mirror image')
     parser.add_argument('--device', help='cpu, cuda:0; default: CUDA where there is one')
     add_cfg_options(parser)
     add_trust_checkpoint(parser)
@@ -73,11 +84,13 @@ def make_gallery(args: argparse.Namespace) -> None:
     from effvit_mm.errors import DataError
     from effvit_mm.inference.reid import ReIDExtractor
     from effvit_mm.openmm.cli import runtime_arguments
-    from effvit_mm.reid.search import Gallery, import_faiss
+    from effvit_mm.reid.search import Gallery
+    from effvit_mm.reid.vector_index import import_faiss
     from effvit_mm.utils.files import check_writable, write_text
     from effvit_mm.utils.image_files import list_images
 
-    import_faiss()  # before an hour of extraction
+    if args.index == 'approximate':
+        import_faiss()  # before an hour of extraction
     out, folder = Path(args.out), Path(args.folder).resolve()
     if not folder.is_dir():
         raise DataError(f'folder {args.folder}: no such folder')
@@ -107,6 +120,8 @@ def make_gallery(args: argparse.Namespace) -> None:
 
 def search_gallery(args: argparse.Namespace) -> None:
     """Extract the picture's feature, search, print, draw."""
+    import numpy as np
+
     from effvit_mm.errors import ConfigError
     from effvit_mm.inference.reid import ReIDExtractor, find_people
     from effvit_mm.openmm.cli import runtime_arguments
@@ -120,8 +135,13 @@ def search_gallery(args: argparse.Namespace) -> None:
         if not args.show.endswith('.png'):
             raise ConfigError(f'--show {args.show}: a name ending in .png is needed')
         check_writable(Path(args.show).parent, f'--show {args.show}')
+    if args.pattern is not None and not args.other_cameras:
+        raise ConfigError(f'--pattern {args.pattern}: it goes with --other-cameras')
     picture = find_people(args.picture)
     gallery = Gallery.load(args.gallery)
+    known = (
+        label(gallery, [str(image.path) for image in picture], args) if args.other_cameras else {}
+    )
     extractor = ReIDExtractor(
         **read_model(args),
         **runtime_arguments(args),
@@ -129,7 +149,9 @@ def search_gallery(args: argparse.Namespace) -> None:
         trust_checkpoint=args.trust_checkpoint,
     )
     features = extractor([image.path for image in picture])
-    (indices,), (distances,) = gallery.search(features, args.top)
+    if known:
+        features.pids, features.camids = np.array([known[path] for path in features.paths]).T
+    (indices,), (distances,) = gallery.search(features, args.top, other_cameras=args.other_cameras)
     ranked = []
     for place, (index, distance) in enumerate(zip(indices, distances, strict=True), start=1):
         if index < 0:
@@ -143,6 +165,17 @@ def search_gallery(args: argparse.Namespace) -> None:
         print(f'wrote {args.show}')
 
 
+def label(gallery, pictures: list[str], args: argparse.Namespace) -> dict[str, tuple[int, int]]:
+    """Tell the gallery persons and cameras by its file names; gives those of the pictures."""
+    from effvit_mm.reid.names import label_files
+
+    labels = label_files([*gallery.paths, *pictures], args.pattern)
+    count = len(gallery)
+    gallery.label(*(values[:count] for values in labels))
+    asked = zip(*(values[count:].tolist() for values in labels), strict=True)
+    return dict(zip(pictures, asked, strict=True))
+
+
 def made_with(gallery: Path) -> Path:
     """The file that says with which model a gallery was made."""
     return gallery.with_name(gallery.name + MADE_WITH)
@@ -154,15 +187,16 @@ def read_model(args: argparse.Namespace) -> dict:
 
     from effvit_mm.errors import ConfigError, DataError
 
+    names = ('config', 'checkpoint', 'cfg_options', 'flip')
     path = made_with(Path(args.gallery))
     model = {'config': None, 'checkpoint': None}
     if path.is_file():
         try:
             model = json.loads(path.read_text(encoding='utf-8'))
-            model = {key: model[key] for key in ('config', 'checkpoint', 'flip', 'cfg_options')}
+            model = {key: model[key] for key in names}
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f'{path} cannot be read: {error}') from error
-    given = {'config': args.config, 'checkpoint': args.checkpoint, 'cfg_options': args.cfg_options}
+    given = {name: getattr(args, name) for name in names}
     model.update({key: value for key, value in given.items() if value})
     for key in ('config', 'checkpoint'):
         if model[key] is None:

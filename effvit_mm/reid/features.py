@@ -115,7 +115,8 @@ class ReIDFeatures:
         if self.preparation and other.preparation and self.preparation != other.preparation:
             raise DataError(
                 f'{other.source} has features of images prepared by {other.preparation}, '
-                f'{self.source} by {self.preparation}: prepare both in the same way'
+                f'{self.source} by {self.preparation}: take the same config and options for both '
+                '(--config, --cfg-options, --flip)'
             )
 
 

@@ -69,6 +69,7 @@ class Gallery:
         self._labels: list[np.ndarray] = []  # (2, n): people and cameras
         self._vectors = INDICES[index](width, distance)
         self._rows = np.empty(0, np.int64)  # (N,): the vector of each image
+        self._grouped: tuple[np.ndarray, ...] | None = None
         self._known: dict[bytes, int] | None = None  # vectors by their digests, once it grows
 
     def __len__(self) -> int:
@@ -93,7 +94,7 @@ class Gallery:
         rows = [self._rows]
         for start in range(0, len(features), ROWS_AT_ONCE):
             rows.append(self._add_vectors(features.features[start : start + ROWS_AT_ONCE]))
-        self._rows = np.concatenate(rows)
+        self._rows, self._grouped = np.concatenate(rows), None
         self.paths += list(features.paths) or [''] * len(features)
         self._labels.append(np.stack([features.pids, features.camids]))
 
@@ -152,9 +153,7 @@ class Gallery:
         self, queries: np.ndarray, top: int, hidden: list[np.ndarray] | None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Images and distances, in no order: the ``top`` nearest of each query are among them."""
-        images = np.argsort(self._rows, kind='stable')  # those of a vector stand together
-        counts = np.bincount(self._rows, minlength=len(self._vectors))
-        first = np.cumsum(counts) - counts
+        images, first, counts = self._groups()
         gone = None
         if hidden is not None:  # vectors of which no image is left
             left = (counts - np.bincount(self._rows[h], minlength=len(counts)) for h in hidden)
@@ -168,6 +167,14 @@ class Gallery:
                 seen = ~np.isin(found, hidden[query])
                 found, values = found[seen], values[seen]
             yield found, values
+
+    def _groups(self) -> tuple[np.ndarray, ...]:
+        """All images, those of a vector together; for each vector where they begin, how many."""
+        if self._grouped is None:
+            counts = np.bincount(self._rows, minlength=len(self._vectors))
+            images = np.argsort(self._rows, kind='stable')
+            self._grouped = images, np.cumsum(counts) - counts, counts
+        return self._grouped
 
     def _own_cameras(self, features: ReIDFeatures) -> list[np.ndarray]:
         """Images of each query's person, where that is known, by its own camera."""

@@ -49,14 +49,16 @@ def report_reid(runner, args: argparse.Namespace) -> str:
     """The table of a re-ID test; writes features and rank lists where they were asked for."""
     from ...reid.features import model_identity, save_features
     from ..reid.metric import ReIDMetric
+    from ..reid.preparation import describe_preparation
 
     metric = next(m for m in runner.test_evaluator.metrics if isinstance(m, ReIDMetric))
     query, gallery = metric.features
     if args.out is not None:
         model = getattr(runner.bare_model, 'module', runner.bare_model)  # test-time augmentation
         identity = model_identity(model, type(model.backbone).__name__)
+        known = {'model': identity, 'preparation': describe_preparation(runner.cfg)}
         for features, path in zip((query, gallery), feature_files(args.out), strict=True):
-            save_features(replace(features, model=identity), path)
+            save_features(replace(features, **known), path)
     if args.show_dir is not None:
         meta = getattr(runner.test_dataloader.dataset, 'metainfo', None) or {}
         cameras = meta.get('cameras') or ()

@@ -467,6 +467,70 @@ def test_a_folder_of_one_picture_and_an_empty_one(trained, gallery, tmp_path, ca
     assert len(capsys.readouterr().out.splitlines()) == 3 and (tmp_path / 'one.png').is_file()
 
 
+def test_a_gallery_of_other_images_sizes_is_refused(trained, gallery, tmp_path, capsys):
+    """The network is the same, what it was shown is not; the same options on both sides help."""
+    config, checkpoint, root, _ = trained
+    picture = next((root / 'query').iterdir())
+    size = ['--cfg-options', 'test_dataloader.dataset.pipeline.1.scale=(48,96)']
+    for options in (size, ['--flip']):
+        assert run_tool('reid_search.py', 'search', gallery, picture, *options) == 2
+        error = capsys.readouterr().err
+        assert 'prepared by Resize(scale=[' in error and '--flip' in error
+    model = ['--config', config, '--checkpoint', checkpoint]
+    other = tmp_path / 'gallery'
+    assert (
+        run_tool('reid_search.py', 'index', root / 'query', *model, '--flip', '--out', other) == 0
+    )
+    assert run_tool('reid_search.py', 'search', other, picture) == 0
+    other.with_name('gallery.model.json').unlink()
+    assert run_tool('reid_search.py', 'search', other, picture, *model) == 2
+    assert run_tool('reid_search.py', 'search', other, picture, *model, '--flip') == 0
+
+
+@pytest.mark.parametrize('options', [[], ['--tta']])
+def test_tested_features_say_how_images_were_prepared(trained, tmp_path, options):
+    config, checkpoint, root, _ = trained
+    out = ['--work-dir', tmp_path, '--out', tmp_path / 'f.npz']
+    assert run_tool('test.py', config, checkpoint, *out, *options) == 0
+    features = load_features(tmp_path / 'f_query.npz')
+    extractor = effvit_mm.ReIDExtractor(config, checkpoint, flip=bool(options))
+    assert features.preparation == extractor.preparation
+    assert ('flip' in features.preparation) == bool(options)
+    other = effvit_mm.ReIDExtractor(config, checkpoint, flip=not options)
+    with pytest.raises(DataError, match='prepared by Resize'):
+        features.check_same_space(other(next((root / 'query').iterdir())))
+
+
+def test_a_search_leaves_out_the_pictures_own_camera(trained, gallery, capsys):
+    """Images of the person by that camera, as the evaluation does; all of it without persons."""
+    picture = sorted((trained[2] / 'bounding_box_test').iterdir())[3]
+
+    def found(*options):
+        arguments = ['search', gallery, picture, '--top', 12, *options]
+        assert run_tool('reid_search.py', *arguments) == 0
+        return [Path(line.split()[-1]).name for line in capsys.readouterr().out.splitlines()]
+
+    person, camera = picture.name.split('_')[0], picture.name.split('_')[1][:2]
+    names = found()
+    assert names[0] == picture.name and len(names) == 12
+    own = [n for n in names if n.startswith(f'{person}_{camera}')]
+    assert found('--other-cameras') == [n for n in names if n not in own]
+    without_persons = ['--pattern', r'_c(?P<cam>\d)']
+    expected = [n for n in names if f'_{camera}' not in n]
+    assert found('--other-cameras', *without_persons) == expected and len(expected) < 12 - len(own)
+
+
+def test_a_search_by_cameras_that_names_do_not_tell_is_refused(trained, gallery, tmp_path, capsys):
+    picture = tmp_path / 'somebody.png'
+    shutil.copy(next((trained[2] / 'query').iterdir()), picture)
+    assert run_tool('reid_search.py', 'search', gallery, picture, '--other-cameras') == 2
+    assert re.search(r'1 of 13 .*somebody\.png.*\(\?P<cam>', capsys.readouterr().err)
+    pattern = ['--pattern', r'(?P<cam>_c\d|somebody)']
+    assert run_tool('reid_search.py', 'search', gallery, picture, *pattern) == 2
+    assert 'it goes with --other-cameras' in capsys.readouterr().err
+    assert run_tool('reid_search.py', 'search', gallery, picture, '--other-cameras', *pattern) == 0
+
+
 def test_an_index_has_what_can_be_read(trained, tmp_path, capsys):
     config, checkpoint, root, _ = trained
     folder = tmp_path / 'crops'

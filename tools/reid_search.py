@@ -35,7 +35,6 @@ def make_parser() -> argparse.ArgumentParser:
         help='approximate: faster in galleries of millions (exact)',
     )
     index.add_argument('--distance', choices=('cosine', 'euclidean'), default='cosine')
-    index.add_argument('--flip', action='store_true', help='average over the mirror image')
     index.add_argument('--batch-size', type=int, default=32, help='images of a batch (32)')
     search = commands.add_parser('search', help='search a gallery with pictures')
     search.add_argument('gallery', help='file that index wrote')
@@ -43,6 +42,17 @@ def make_parser() -> argparse.ArgumentParser:
     search.add_argument('--top', type=int, default=10, help='how many are found (10)')
     search.add_argument(
         '--show', metavar='PNG', help='draw picture and found images; a folder for several'
+    )
+    search.add_argument(
+        '--other-cameras',
+        action='store_true',
+        help="leave out images of the picture's person by its own camera, as the evaluation does; "
+        'where names do not tell persons, all by this camera',
+    )
+    search.add_argument(
+        '--pattern',
+        metavar='REGEX',
+        help="of file names: groups cam and, where persons are told, pid; default: Market-1501's",
     )
     search.add_argument('--config', help='where the model is now, if not where it was')
     search.add_argument('--checkpoint', help='the same of its weights')
@@ -56,6 +66,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     from effvit_mm.openmm.cli import add_cfg_options, add_runtime, add_trust_checkpoint
 
     add_runtime(parser)
+    parser.add_argument('--flip', action='store_true', help='average over the mirror image')
     parser.add_argument('--device', help='cpu, cuda:0; default: CUDA where there is one')
     add_cfg_options(parser)
     add_trust_checkpoint(parser)
@@ -75,11 +86,12 @@ def make_gallery(args: argparse.Namespace) -> int:
     from effvit_mm.inference.output import Faults
     from effvit_mm.inference.reid import ReIDExtractor
     from effvit_mm.openmm.cli import runtime_arguments
-    from effvit_mm.reid.search import import_faiss
+    from effvit_mm.reid.vector_index import import_faiss
     from effvit_mm.utils.files import check_writable
     from effvit_mm.utils.image_files import list_images
 
-    import_faiss()  # before an hour of extraction
+    if args.index == 'approximate':
+        import_faiss()  # before an hour of extraction
     out, folder = Path(args.out), Path(args.folder).resolve()
     if not folder.is_dir():
         raise DataError(f'folder {args.folder}: no such folder')
@@ -131,6 +143,8 @@ def save_gallery(parts: list, args: argparse.Namespace, model: dict) -> None:
 
 def search_gallery(args: argparse.Namespace) -> int:
     """Extract the pictures' features, search, print, draw: a ranking for each picture."""
+    import numpy as np
+
     from effvit_mm.errors import ConfigError
     from effvit_mm.inference.output import Faults, Names
     from effvit_mm.inference.reid import ReIDExtractor, find_people
@@ -149,7 +163,10 @@ def search_gallery(args: argparse.Namespace) -> int:
         folder = Path(args.show) if several else Path(args.show).parent
         check_writable(folder, f'--show {args.show}')
         names = Names(folder, pictures)
+    if args.pattern is not None and not args.other_cameras:
+        raise ConfigError(f'--pattern {args.pattern}: it goes with --other-cameras')
     gallery = Gallery.load(args.gallery)
+    known = label(gallery, [str(path) for path in pictures], args) if args.other_cameras else {}
     extractor = ReIDExtractor(
         **read_model(args),
         **runtime_arguments(args),
@@ -158,7 +175,10 @@ def search_gallery(args: argparse.Namespace) -> int:
     )
     faults = Faults()
     for features in extractor.stream(pictures, on_fault=faults):
-        found = zip(features.paths, *gallery.search(features, args.top), strict=True)
+        if known:
+            features.pids, features.camids = np.array([known[path] for path in features.paths]).T
+        found = gallery.search(features, args.top, other_cameras=args.other_cameras)
+        found = zip(features.paths, *found, strict=True)
         for picture, indices, distances in found:
             if several:
                 print(picture)
@@ -186,6 +206,17 @@ def print_ranking(gallery, picture: str, indices, distances, show: Path | None) 
         print(f'wrote {show}')
 
 
+def label(gallery, pictures: list[str], args: argparse.Namespace) -> dict[str, tuple[int, int]]:
+    """Tell the gallery persons and cameras by its file names; gives those of the pictures."""
+    from effvit_mm.reid.names import label_files
+
+    labels = label_files([*gallery.paths, *pictures], args.pattern)
+    count = len(gallery)
+    gallery.label(*(values[:count] for values in labels))
+    asked = zip(*(values[count:].tolist() for values in labels), strict=True)
+    return dict(zip(pictures, asked, strict=True))
+
+
 def made_with(gallery: Path) -> Path:
     """The file that says with which model a gallery was made."""
     return gallery.with_name(gallery.name + MADE_WITH)
@@ -197,15 +228,16 @@ def read_model(args: argparse.Namespace) -> dict:
 
     from effvit_mm.errors import ConfigError, DataError
 
+    names = ('config', 'checkpoint', 'cfg_options', 'flip')
     path = made_with(Path(args.gallery))
     model = {'config': None, 'checkpoint': None}
     if path.is_file():
         try:
             model = json.loads(path.read_text(encoding='utf-8'))
-            model = {key: model[key] for key in ('config', 'checkpoint', 'flip', 'cfg_options')}
+            model = {key: model[key] for key in names}
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f'{path} cannot be read: {error}') from error
-    given = {'config': args.config, 'checkpoint': args.checkpoint, 'cfg_options': args.cfg_options}
+    given = {name: getattr(args, name) for name in names}
     model.update({key: value for key, value in given.items() if value})
     for key in ('config', 'checkpoint'):
         if model[key] is None:

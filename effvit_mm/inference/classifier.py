@@ -121,7 +121,7 @@ class TrainedClassifier:
             device = device or 'cpu'
         device = find_device(device)
         cfg = load_config(str(config), cfg_options)
-        self.model = build_classifier(cfg, str(config))
+        self.model = build_classifier(cfg, str(config), checkpoint, trust_checkpoint)
         meta = load_trained(self.model, checkpoint, trust_checkpoint)
         self.classes = find_labels(cfg, meta, self.model).classes
         self._read, self._prepare = build_pipeline(cfg)

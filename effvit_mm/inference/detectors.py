@@ -64,7 +64,7 @@ class TrainedDetector:
             device = device or 'cpu'
         device = find_device(device)
         cfg = load_config(str(config), cfg_options)
-        self.model = build_detector(cfg, str(config))
+        self.model = build_detector(cfg, str(config), checkpoint, trust_checkpoint)
         meta = load_trained(self.model, checkpoint, trust_checkpoint)
         self.classes, self.palette = find_labels(cfg, meta, self.model)
         self._read, self._prepare = build_pipeline(cfg)

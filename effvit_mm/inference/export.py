@@ -123,9 +123,9 @@ def _configured(
     if is_reid(cfg):
         model, whole = build_reid(cfg, config), 'feature'
     elif cfg.get('default_scope') == 'mmdet':
-        model, whole = build_detector(cfg, config), None
+        model, whole = build_detector(cfg, config, checkpoint, trust), None
     else:
-        model, whole = build_classifier(cfg, config), 'logits'
+        model, whole = build_classifier(cfg, config, checkpoint, trust), 'logits'
     part = part or ('neck' if whole is None else 'whole')
     if part == 'whole' and whole is None:
         raise ConfigError(f'--part whole: {config} is a detector: detector, neck or backbone')

@@ -16,6 +16,8 @@ from ..errors import ConfigError, DataError
 from ..openmm.compiling import compile_model
 from ..openmm.config.building import one_line
 from ..openmm.config.loading import load_config
+from ..openmm.datasets.transforms import LoadImage
+from ..openmm.reid.preparation import describe_preparation
 from ..openmm.trained import build_pipeline, build_reid, find_device, load_trained
 from ..reid.features import ReIDFeatures, model_identity
 from ..runtime import check_runtime
@@ -57,6 +59,7 @@ class ReIDExtractor:
 
     Attributes:
         identity: Of the model; features of another cannot be compared with these.
+        preparation: How images are prepared for it, ``flip`` included; likewise.
 
     Raises:
         ConfigError: The config or the device cannot be used.
@@ -90,6 +93,7 @@ class ReIDExtractor:
         self.model = build_reid(cfg, str(config))
         load_trained(self.model, checkpoint, trust_checkpoint)
         self.identity = model_identity(self.model, type(self.model.backbone).__name__)
+        self.preparation = describe_preparation(cfg, flip)
         self._read, self._prepare = build_pipeline(cfg)
         self.flip = flip
         self.model.eval()
@@ -174,6 +178,7 @@ class ReIDExtractor:
             paths=[str(image.path or '') for image, _ in batch],
             model=self.identity,
             source='extracted features',
+            preparation=self.preparation,
         )
         features.check_finite()
         return features
@@ -181,8 +186,7 @@ class ReIDExtractor:
     def load(self, image: Image) -> Tensor:
         """One image as the network's data preprocessor takes it: ``(3, H, W)``."""
         if image.array is not None:
-            shape = image.array.shape[:2]
-            results = {'img': image.array, 'img_shape': shape, 'ori_shape': shape}
+            results = LoadImage(self._read.to_float32)({'img': image.array})
         else:
             try:
                 results = self._read({'img_path': str(image.path)})

@@ -16,11 +16,12 @@ from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, TRANSFORMS, DefaultScope
 from torch import nn
 
-from ..errors import CheckpointError, ConfigError
-from ..weights import load_checkpoint
+from ..errors import CheckpointError, ConfigError, UserError
+from ..weights import load_checkpoint, read_checkpoint
 from .config.arguments import find_class
-from .config.building import building
+from .config.building import building, one_line
 from .config.preparing import is_reid
+from .data_checks.class_count import close_heads, count_classes, open_heads
 from .data_checks.labels import class_keys, head_classes
 
 
@@ -31,43 +32,94 @@ class Labels(NamedTuple):
     palette: Sequence | None = None
 
 
-def build_detector(cfg: Config, name: str) -> nn.Module:
+def build_detector(
+    cfg: Config, name: str, checkpoint: str | Path | None = None, trust: bool = False
+) -> nn.Module:
     """The detector of a config with random weights; pretrained ones are not looked for.
 
     Args:
         cfg: The config; its backbone's ``init_cfg`` is taken out.
         name: How messages call it.
+        checkpoint: Whose number of classes the model gets where the config leaves it open; where
+            it names none, and without one, it is that of the config's data set.
+        trust: Read a checkpoint that holds more than weights.
 
     Raises:
-        ConfigError: It is no config of a detector.
+        ConfigError: It is no config of a detector, or the number of classes cannot be known.
     """
-    return _build_without_weights(cfg, name, 'detector', 'mmdet', ('backbone',))
+    _check_kind(cfg, name, 'detector', 'mmdet', ('backbone',))
+    return _build_without_weights(cfg, name, checkpoint, trust)
 
 
-def build_classifier(cfg: Config, name: str) -> nn.Module:
+def build_classifier(
+    cfg: Config, name: str, checkpoint: str | Path | None = None, trust: bool = False
+) -> nn.Module:
     """The classifier of a config with random weights; pretrained ones are not looked for.
 
     Args:
         cfg: The config; its backbone's ``init_cfg`` is taken out.
         name: How messages call it.
+        checkpoint: Whose number of classes the model gets where the config leaves it open; where
+            it names none, and without one, it is that of the config's data set.
+        trust: Read a checkpoint that holds more than weights.
 
     Raises:
-        ConfigError: It is no config of a classifier.
+        ConfigError: It is no config of a classifier, or the number of classes cannot be known.
     """
-    return _build_without_weights(cfg, name, 'classifier', 'mmpretrain', ('backbone', 'head'))
+    _check_kind(cfg, name, 'classifier', 'mmpretrain', ('backbone', 'head'))
+    return _build_without_weights(cfg, name, checkpoint, trust)
 
 
-def _build_without_weights(
-    cfg: Config, name: str, kind: str, scope: str, parts: Sequence[str]
-) -> nn.Module:
-    """A ``kind`` of model, whose configs have this ``default_scope`` and these parts."""
+def _check_kind(cfg: Config, name: str, kind: str, scope: str, parts: Sequence[str]) -> None:
+    """Configs of a ``kind`` of model have this ``default_scope`` and these parts."""
     model = cfg.get('model') or {}
     if cfg.get('default_scope') != scope or any(part not in model for part in parts):
         needed = ' and '.join(f'model.{part}' for part in parts)
         raise ConfigError(f'config {name}: a {kind} is needed (default_scope "{scope}", {needed})')
+
+
+def _build_without_weights(
+    cfg: Config, name: str, checkpoint: str | Path | None, trust: bool
+) -> nn.Module:
+    model = cfg.model
     model.backbone.pop('init_cfg', None)
     model.pop('init_cfg', None)
+    find_classes(cfg, name, checkpoint, trust)
     return _build(model, cfg)
+
+
+def find_classes(
+    cfg: Config, name: str, checkpoint: str | Path | None = None, trust: bool = False
+) -> None:
+    """Give heads that leave their number of classes open that of a checkpoint or the data set.
+
+    Args:
+        cfg: The config; numbers are put into its model.
+        name: How messages call it.
+        checkpoint: Asked first: it may name classes.
+        trust: Read a checkpoint that holds more than weights.
+
+    Raises:
+        ConfigError: The data set of the test loader cannot be asked either.
+    """
+    key = next(iter(open_heads(cfg.model)), None)
+    if key is None:
+        return
+    content = {} if checkpoint is None else read_checkpoint(checkpoint, trust=trust)
+    described = (content.get('meta') or {}).get('dataset_meta') or {}
+    classes = {name.lower(): value for name, value in described.items()}.get('classes')
+    if isinstance(classes, list | tuple):
+        close_heads(cfg.model, len(classes))
+        return
+    loader = cfg.get('test_dataloader') or {}
+    try:
+        with _quiet_scope(cfg.get('default_scope', 'mmpretrain')):
+            close_heads(cfg.model, count_classes(loader, 'test_dataloader'))
+    except (UserError, LookupError) as error:
+        raise ConfigError(
+            f'config {name}: {key}.num_classes is open, no checkpoint names classes, and the data '
+            f'set cannot be asked ({one_line(error)}): give --cfg-options {key}.num_classes=N'
+        ) from error
 
 
 def _build(model: dict[str, Any], cfg: Config) -> nn.Module:

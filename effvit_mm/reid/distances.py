@@ -41,14 +41,17 @@ class FeatureSpace:
     Args:
         features: (N, D) float32.
         distance: One of :data:`DISTANCES`.
+        ready: They are the ``features`` of another such space.
     """
 
-    def __init__(self, features: np.ndarray | Tensor, distance: str) -> None:
+    def __init__(
+        self, features: np.ndarray | Tensor, distance: str, *, ready: bool = False
+    ) -> None:
         check_distance(distance)
         self.distance = distance
         features = torch.as_tensor(features)
         if distance == 'cosine':
-            self.features = F.normalize(features, dim=1)
+            self.features = features if ready else F.normalize(features, dim=1)
             self.offsets = torch.ones(1)
             self.scale = -1.0
         else:

@@ -36,6 +36,7 @@ class ReIDFeatures:
         paths: N file names, or none at all.
         model: Identity of the model (:func:`model_identity`); empty where it is not known.
         source: How messages call it: the file it was read from.
+        preparation: How images were prepared for the model; empty where it is not known.
     """
 
     features: np.ndarray
@@ -44,6 +45,7 @@ class ReIDFeatures:
     paths: Sequence[str] = ()
     model: str = ''
     source: str = 'features'
+    preparation: str = ''
 
     def __post_init__(self) -> None:
         # Writable: PyTorch warns of memory that is not, such as pyarrow's.
@@ -78,6 +80,7 @@ class ReIDFeatures:
             paths,
             self.model,
             self.source,
+            self.preparation,
         )
 
     def check_finite(self) -> None:
@@ -95,7 +98,10 @@ class ReIDFeatures:
                 )
 
     def check_same_space(self, other: ReIDFeatures) -> None:
-        """Raise :class:`DataError` where the two cannot be compared: another model or width."""
+        """Raise :class:`DataError` where the two cannot be compared.
+
+        That is with another model or width, or of images that were prepared in another way.
+        """
         if self.width != other.width:
             raise DataError(
                 f'{other.source} has features of width {other.width}, {self.source} of width '
@@ -105,6 +111,12 @@ class ReIDFeatures:
             raise DataError(
                 f'{other.source} has features of the model {other.model}, {self.source} of '
                 f'{self.model}: features of different models cannot be compared'
+            )
+        if self.preparation and other.preparation and self.preparation != other.preparation:
+            raise DataError(
+                f'{other.source} has features of images prepared by {other.preparation}, '
+                f'{self.source} by {self.preparation}: take the same config and options for both '
+                '(--config, --cfg-options, --flip)'
             )
 
 
@@ -192,7 +204,8 @@ def _check_suffix(path: Path) -> None:
 
 
 def _header(features: ReIDFeatures) -> str:
-    return json.dumps({'kind': FILE_KIND, 'model': features.model, 'width': features.width})
+    known = {name: getattr(features, name) for name in ('model', 'width', 'preparation')}
+    return json.dumps({'kind': FILE_KIND, **known})
 
 
 def _read_header(text: str, source: str) -> dict[str, Any]:
@@ -230,6 +243,7 @@ def _read_npz(path: Path, source: str) -> dict[str, Any]:
                 **{name: content[name] for name in ('features', 'pids', 'camids')},
                 'paths': content['paths'].tolist(),
                 'model': str(header.get('model', '')),
+                'preparation': str(header.get('preparation', '')),
             }
     except DataError:
         raise
@@ -269,6 +283,7 @@ def _read_parquet(path: Path, source: str) -> dict[str, Any]:
             'camids': table['camid'].to_numpy(),
             'paths': [] if None in paths else paths,
             'model': str(header.get('model', '')),
+            'preparation': str(header.get('preparation', '')),
         }
     except DataError:
         raise

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from ..errors import ConfigError, DataError
 from ..utils.image_files import Listing, list_images
 
@@ -70,8 +72,10 @@ class ReIDSplits:
     remarks: tuple[str, ...] = ()
 
 
-def compile_pattern(pattern: str | None) -> re.Pattern:
+def compile_pattern(pattern: str | None, needed: Sequence[str] = ('pid', 'cam')) -> re.Pattern:
     """The pattern of file names; None is Market-1501's.
+
+    ``needed``: named groups that it must have.
 
     Raises:
         ConfigError: No regular expression, or one without the groups.
@@ -80,7 +84,7 @@ def compile_pattern(pattern: str | None) -> re.Pattern:
         compiled = re.compile(pattern or MARKET_PATTERN)
     except re.error as error:
         raise ConfigError(f'pattern={pattern!r} is no regular expression: {error}') from error
-    missing = {'pid', 'cam'} - set(compiled.groupindex)
+    missing = set(needed) - set(compiled.groupindex)
     if missing:
         raise ConfigError(
             f'pattern={pattern!r}: the named group {min(missing)!r} is missing; needed are '
@@ -299,3 +303,47 @@ def check_cameras(splits: ReIDSplits, needed: Sequence[str], min_cameras: int) -
                 f'{splits.name}: {half} have {len(camids)} camera ({some(names)}), needed are '
                 f'{min_cameras}: {why}. Look at the pattern of the file names, or set min_cameras'
             )
+
+
+class Labels(NamedTuple):
+    """Who (N,) files show and which cameras took them, by their names; -1: not told."""
+
+    pids: np.ndarray
+    camids: np.ndarray
+
+
+def label_files(files: Sequence[str], pattern: str | None = None) -> Labels:
+    """Persons and cameras by the names of files.
+
+    Persons that are numbers keep them, cameras begin at 0; other names are numbered in order.
+
+    Args:
+        files: Their paths. The pattern is searched for in the whole path, with ``/`` between parts.
+        pattern: Regular expression with the group ``cam`` and, where persons are told too, ``pid``;
+            None for Market-1501's.
+
+    Raises:
+        ConfigError: The pattern cannot be.
+        DataError: Names that it does not fit, named and counted.
+    """
+    compiled = compile_pattern(pattern, ('cam',))
+    matches = [compiled.search(Path(file).absolute().as_posix()) for file in files]
+    found = [{} if match is None else match.groupdict() for match in matches]
+    strange = [file for file, groups in zip(files, found, strict=True) if not groups.get('cam')]
+    if strange:
+        raise DataError(
+            f'{len(strange)} of {len(files)} file names do not tell the camera: {some(strange)}; '
+            f'the pattern is {compiled.pattern!r}; give one that has a group (?P<cam>...)'
+        )
+    cameras = _numbered([groups['cam'] for groups in found])
+    persons = _numbered([groups.get('pid') for groups in found])
+    return Labels(persons, cameras - (cameras.min(initial=1) > 0))
+
+
+def _numbered(names: Sequence[str | None]) -> np.ndarray:
+    """Numbers as they are, other names numbered in order, None -1: (N,) int64."""
+    texts = [None if name is None else _canonical(name) for name in names]
+    order = in_order(text for text in texts if text is not None)
+    numeric = all(re.fullmatch(r'-?[0-9]+', text) for text in order)
+    number = {text: int(text) if numeric else place for place, text in enumerate(order)}
+    return np.array([-1 if text is None else number[text] for text in texts], np.int64)

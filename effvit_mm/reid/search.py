@@ -1,35 +1,31 @@
-"""Search for people in a gallery of any size, by FAISS.
+"""Search for people in a gallery of any size.
 
-An exact index compares a query with every image. The approximate one (HNSW: Malkov and Yashunin,
-2018) follows links between near features: it is slower to fill and takes somewhat more memory, but
-looks at a few hundred images for a query and finds most of the nearest: 88 % of the first ten in
-50,000 hard random features of 512. Both grow by as many images at a time as one likes.
+An exact index compares a query with every image. The approximate one (HNSW, by FAISS) follows links
+between near features: it is slower to fill and takes somewhat more memory, but looks at a few
+hundred images for a query and finds most of the nearest: 88 % of the first ten in 50,000 hard
+random features of 512. Both grow by as many images at a time as one likes. Equal features are kept
+once.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-import torch
 
 from ..errors import ConfigError, DataError
 from ..utils.files import written_atomically
 from .distances import FeatureSpace, check_distance
 from .features import ReIDFeatures
+from .vector_index import INDICES, ROWS_AT_ONCE, ApproximateIndex, ExactIndex, read_faiss
 
-INDICES = ('exact', 'approximate')
 FILE_KIND = 'effvit_mm re-ID gallery'
-ROWS_AT_ONCE = 65536
-LINKS = 32  # of a feature in the approximate index
-EFFORT_FILLING = 80  # candidates looked at for a new feature's links
-EFFORT_SEARCHING = 128  # candidates of a search, at least twice what is asked for
-IO_BYTES = 2**20
+HEADER = ('width', 'model', 'index', 'distance', 'preparation')
 
 
 class Gallery:
@@ -41,18 +37,26 @@ class Gallery:
             refused. Empty: not known, any will do.
         index: ``'exact'`` or ``'approximate'``.
         distance: ``'cosine'`` or ``'euclidean'`` (squared).
+        preparation: How images were prepared for the model; features of images that were prepared
+            in another way are refused. Empty: it is that of the first features that say it.
 
     Attributes:
         paths: File names of the images, in the order in which they were added.
         pids: (N,) int64, their people; -1 where not known.
-        camids: (N,) int64, their cameras.
+        camids: (N,) int64, their cameras; -1 where not known.
 
     Raises:
-        ConfigError: An argument that cannot be, or FAISS is missing.
+        ConfigError: An argument that cannot be, or FAISS is missing, which ``'approximate'`` needs.
     """
 
     def __init__(
-        self, width: int, model: str = '', *, index: str = 'exact', distance: str = 'cosine'
+        self,
+        width: int,
+        model: str = '',
+        *,
+        index: str = 'exact',
+        distance: str = 'cosine',
+        preparation: str = '',
     ) -> None:
         check_distance(distance)
         if index not in INDICES:
@@ -60,9 +64,13 @@ class Gallery:
         if width < 1:
             raise ConfigError(f'width={width}: must be 1 or more')
         self.width, self.model, self.index, self.distance = width, model, index, distance
+        self.preparation = preparation
         self.paths: list[str] = []
         self._labels: list[np.ndarray] = []  # (2, n): people and cameras
-        self._faiss = self._make_index()
+        self._vectors = INDICES[index](width, distance)
+        self._rows = np.empty(0, np.int64)  # (N,): the vector of each image
+        self._grouped: tuple[np.ndarray, ...] | None = None
+        self._known: dict[bytes, int] | None = None  # vectors by their digests, once it grows
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -82,42 +90,111 @@ class Gallery:
             DataError: Another model or width, or a feature that is not a finite number.
         """
         self._check(features)
-        use_threads()
+        self.preparation = self.preparation or features.preparation
+        rows = [self._rows]
         for start in range(0, len(features), ROWS_AT_ONCE):
-            self._faiss.add(self._ready(features.features[start : start + ROWS_AT_ONCE]))
+            rows.append(self._add_vectors(features.features[start : start + ROWS_AT_ONCE]))
+        self._rows, self._grouped = np.concatenate(rows), None
         self.paths += list(features.paths) or [''] * len(features)
         self._labels.append(np.stack([features.pids, features.camids]))
 
-    def search(self, features: ReIDFeatures, top: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """The nearest images of the gallery.
+    def _add_vectors(self, features: np.ndarray) -> np.ndarray:
+        """The numbers of their vectors; those that are not there yet are added."""
+        if self._known is None:
+            stored = (vector for block in self._vectors.blocks() for vector in block)
+            self._known = {_digest(vector): number for number, vector in enumerate(stored)}
+        ready = FeatureSpace(features, self.distance).features.numpy() + 0.0  # no -0.0
+        new, rows = [], []
+        for place, vector in enumerate(ready):
+            digest = _digest(vector)
+            if digest not in self._known:
+                self._known[digest] = len(self._vectors) + len(new)
+                new.append(place)
+            rows.append(self._known[digest])
+        self._vectors.add(ready[new])
+        return np.array(rows, np.int64)
+
+    def search(
+        self, features: ReIDFeatures, top: int = 10, *, other_cameras: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The nearest images of the gallery; of two as near the first in the gallery comes first.
+
+        Args:
+            features: Of the queries.
+            top: How many images are wanted.
+            other_cameras: Leave out what the evaluation leaves out: images of the query's person by
+                the query's camera. Of a query whose person is not known: all by its camera.
 
         Returns:
             (Q, top) int64 indices into :attr:`paths`, nearest first, and (Q, top) float32
-            distances; -1 and infinity where the gallery is shorter.
+            distances; -1 and infinity where there are fewer.
 
         Raises:
             ConfigError: ``top`` below 1.
-            DataError: The gallery is empty; queries of another model or width, or with a feature
-                that is not a finite number.
+            DataError: The gallery is empty; queries of another model, width or preparation, or with
+                a feature that is not a finite number; cameras are needed, but not known.
         """
         if top < 1:
             raise ConfigError(f'top={top}: must be 1 or more')
         if len(self) == 0:
             raise DataError('the gallery is empty: there is nothing to search')
         self._check(features)
-        use_threads()
-        count = min(top, len(self))
-        if self.index == 'approximate':
-            self._faiss.hnsw.efSearch = max(EFFORT_SEARCHING, 2 * count)
+        hidden = self._own_cameras(features) if other_cameras else None
+        ready = FeatureSpace(features.features, self.distance).features.numpy()
         indices = np.full((len(features), top), -1)
         distances = np.full((len(features), top), np.inf, np.float32)
-        for start in range(0, len(features), ROWS_AT_ONCE):
-            part = slice(start, start + ROWS_AT_ONCE)
-            values, places = self._faiss.search(self._ready(features.features[part]), count)
-            values = 1 - values if self.distance == 'cosine' else values
-            indices[part, :count] = places
-            distances[part, :count] = np.where(places < 0, np.inf, values)
+        for query, (images, values) in enumerate(self._nearest(ready, top, hidden)):
+            order = np.lexsort((images, values))[:top]
+            indices[query, : len(order)] = images[order]
+            distances[query, : len(order)] = values[order]
         return indices, distances
+
+    def _nearest(
+        self, queries: np.ndarray, top: int, hidden: list[np.ndarray] | None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Images and distances, in no order: the ``top`` nearest of each query are among them."""
+        images, first, counts = self._groups()
+        gone = None
+        if hidden is not None:  # vectors of which no image is left
+            left = (counts - np.bincount(self._rows[h], minlength=len(counts)) for h in hidden)
+            gone = [np.flatnonzero(number == 0) for number in left]
+        for query, (vectors, values) in enumerate(self._vectors.nearest(queries, top, gone)):
+            sizes = counts[vectors]
+            within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+            found = images[np.repeat(first[vectors], sizes) + within]
+            values = np.repeat(values, sizes)
+            if hidden is not None:
+                seen = ~np.isin(found, hidden[query])
+                found, values = found[seen], values[seen]
+            yield found, values
+
+    def _groups(self) -> tuple[np.ndarray, ...]:
+        """All images, those of a vector together; for each vector where they begin, how many."""
+        if self._grouped is None:
+            counts = np.bincount(self._rows, minlength=len(self._vectors))
+            images = np.argsort(self._rows, kind='stable')
+            self._grouped = images, np.cumsum(counts) - counts, counts
+        return self._grouped
+
+    def _own_cameras(self, features: ReIDFeatures) -> list[np.ndarray]:
+        """Images of each query's person, where that is known, by its own camera."""
+        for labels, whose in ((features, 'queries'), (self, 'images of the gallery')):
+            if unknown := int((labels.camids < 0).sum()):
+                raise DataError(
+                    f'the cameras of {unknown} of {len(labels)} {whose} are not known: those of '
+                    'other cameras cannot be told'
+                )
+        return [
+            np.flatnonzero((self.camids == camera) & ((self.pids == person) | (person < 0)))
+            for person, camera in zip(features.pids, features.camids, strict=True)
+        ]
+
+    def label(self, pids: np.ndarray, camids: np.ndarray) -> None:
+        """Say who the images show and which cameras took them: (N,) each."""
+        labels = np.stack([pids, camids]).astype(np.int64)
+        if labels.shape != (2, len(self)):
+            raise DataError(f'{labels.shape[1]} labels for {len(self)} images of the gallery')
+        self._labels = [labels]
 
     def save(self, path: str | Path) -> None:
         """Write one file with features, names, labels and the model's identity, atomically.
@@ -125,21 +202,21 @@ class Gallery:
         Raises:
             UserError: The file cannot be written.
         """
-        faiss = import_faiss()
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         header = {
             'kind': FILE_KIND,
             'count': len(self),
-            **{name: getattr(self, name) for name in ('width', 'model', 'index', 'distance')},
+            **{name: getattr(self, name) for name in HEADER},
         }
         with written_atomically(path) as temporary, zipfile.ZipFile(temporary, 'w') as archive:
             archive.writestr('header.json', json.dumps(header))
             archive.writestr('paths.json', json.dumps(self.paths))
-            with archive.open('labels.npy', 'w', force_zip64=True) as file:
-                np.save(file, self._joined_labels())
-            with archive.open('index.faiss', 'w', force_zip64=True) as file:
-                faiss.write_index(self._faiss, faiss.PyCallbackIOWriter(file.write, IO_BYTES))
+            for name, values in (('labels.npy', self._joined_labels()), ('rows.npy', self._rows)):
+                with archive.open(name, 'w', force_zip64=True) as file:
+                    np.save(file, values)
+            with archive.open(self._vectors.PART, 'w', force_zip64=True) as file:
+                self._vectors.write(file)
 
     @classmethod
     def load(cls, path: str | Path, *, model: str = '', width: int | None = None) -> Gallery:
@@ -156,7 +233,6 @@ class Gallery:
                 message names the file and what it found.
         """
         path = Path(path)
-        import_faiss()
         if not path.is_file():
             raise DataError(f'gallery {path}: no such file')
         try:
@@ -176,38 +252,43 @@ class Gallery:
     def _from_archive(
         cls, archive: zipfile.ZipFile, header: Mapping[str, Any], path: Path
     ) -> Gallery:
-        names = ('width', 'model', 'index', 'distance')
-        width, model, index, distance = (header[name] for name in names)
-        gallery = cls(width, model, index=index, distance=distance)
+        known = {name: header[name] for name in HEADER[:-1]}
+        gallery = cls(**known, preparation=header.get('preparation', ''))
         gallery.paths = json.loads(archive.read('paths.json'))
         with archive.open('labels.npy') as file:
             gallery._labels = [np.load(file, allow_pickle=False)]
-        with archive.open('index.faiss') as file:
-            stored = _read_index(file)
-        expected, actual = (
-            (type(index).__name__, index.d, index.metric_type) for index in (gallery._faiss, stored)
-        )
-        counts = stored.ntotal, len(gallery.paths), gallery.pids.size, gallery.camids.size
-        if actual != expected or set(counts) != {header['count']}:
+        gallery._read_vectors(archive)
+        counts = {
+            'images': len(gallery._rows),
+            'names': len(gallery.paths),
+            'labels': gallery._joined_labels().shape[1],
+        }
+        if set(counts.values()) != {header['count']} or not gallery._has_vectors():
+            parts = ', '.join(f'{number} {name}' for name, number in counts.items())
             raise DataError(
-                f'gallery {path}: its parts do not belong together: {actual[0]} of width '
-                f'{actual[1]}, {counts[0]} features, {counts[1]} names, {counts[2]} labels'
+                f'gallery {path}: its parts do not belong together: {parts}, '
+                f'{len(gallery._vectors)} vectors'
             )
-        gallery._faiss = stored
         return gallery
 
-    def _make_index(self) -> Any:
-        faiss = import_faiss()
-        cosine = self.distance == 'cosine'
-        metric = faiss.METRIC_INNER_PRODUCT if cosine else faiss.METRIC_L2
-        if self.index == 'exact':
-            return faiss.IndexFlatIP(self.width) if cosine else faiss.IndexFlatL2(self.width)
-        index = faiss.IndexHNSWFlat(self.width, LINKS, metric)
-        index.hnsw.efConstruction = EFFORT_FILLING
-        return index
+    def _read_vectors(self, archive: zipfile.ZipFile) -> None:
+        """The vectors, and which image has which: before equal ones were kept once, its own."""
+        old = 'rows.npy' not in archive.namelist()
+        with archive.open(ApproximateIndex.PART if old else self._vectors.PART) as file:
+            if old and isinstance(self._vectors, ExactIndex):
+                stored = read_faiss(file)
+                self._vectors.add(stored.reconstruct_n(0, stored.ntotal))
+            else:
+                self._vectors.read(file)
+        if old:
+            self._rows = np.arange(len(self._vectors))
+            return
+        with archive.open('rows.npy') as file:
+            self._rows = np.load(file, allow_pickle=False)
 
-    def _ready(self, features: np.ndarray) -> np.ndarray:
-        return FeatureSpace(features, self.distance).features.numpy()
+    def _has_vectors(self) -> bool:
+        """Whether there is a vector for each image, and an image for each vector."""
+        return np.array_equal(np.unique(self._rows), np.arange(len(self._vectors)))
 
     def _joined_labels(self) -> np.ndarray:
         if len(self._labels) != 1:
@@ -215,31 +296,15 @@ class Gallery:
         return self._labels[0]
 
     def _check(self, features: ReIDFeatures) -> None:
-        own = ReIDFeatures(np.empty((0, self.width)), [], [], (), self.model, 'the gallery')
+        own = ReIDFeatures(
+            np.empty((0, self.width)), [], [], (), self.model, 'the gallery', self.preparation
+        )
         own.check_same_space(features)
         features.check_finite()
 
 
-def import_faiss() -> ModuleType:
-    """FAISS, or :class:`ConfigError` that says how to get it."""
-    try:
-        import faiss
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "search in a gallery needs FAISS: `pip install 'effvit-mm[reid]'` or "
-            '`pip install faiss-cpu`'
-        ) from error
-    return faiss
-
-
-def use_threads() -> None:
-    """Let FAISS take as many threads as PyTorch."""
-    import_faiss().omp_set_num_threads(torch.get_num_threads())
-
-
-def _read_index(file: IO[bytes]) -> Any:
-    faiss = import_faiss()
-    return faiss.read_index(faiss.PyCallbackIOReader(file.read, IO_BYTES))
+def _digest(vector: np.ndarray) -> bytes:
+    return hashlib.blake2b(vector.tobytes(), digest_size=16).digest()
 
 
 def _read_header(archive: zipfile.ZipFile, path: Path) -> Mapping[str, Any]:

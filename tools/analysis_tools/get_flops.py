@@ -40,6 +40,7 @@ def build_model(config: str, options: list[str], session):
     from effvit_mm.errors import ConfigError
     from effvit_mm.openmm.config.building import building
     from effvit_mm.openmm.config.loading import load_config
+    from effvit_mm.openmm.trained import find_classes
 
     if config in effvit_mm.list_models():
         if options:
@@ -48,6 +49,7 @@ def build_model(config: str, options: list[str], session):
     cfg = session.cfg = load_config(config, options)
     MMLogger.get_current_instance().setLevel('WARNING')
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    find_classes(cfg, config)
     with building(cfg, 'model'):
         return MODELS.build(cfg.model)
 

@@ -1,11 +1,11 @@
-# One's own COCO-style set: data_root/annotations/{train,val}.json, data_root/images/*.jpg.
+# One's own COCO-style set: data_root/annotations/{train,val}.json, data_root/images/*.jpg; or as
+# Roboflow exports it, data_root/{train,valid}/_annotations.coco.json beside their images.
 # Where it is: `--cfg-options data_root=/path`, or the environment variable COCO_FOLDER_ROOT.
 # Other names, below data_root:
 #   --cfg-options data_root=/path train_annotations=train.json val_annotations=test.json \
 #       train_images=images val_images=images
-# Classes are read from the annotation file of training; the model needs their number:
-# `model.bbox_head.num_classes=3`, or for Mask R-CNN `model.roi_head.bbox_head.num_classes=3
-# model.roi_head.mask_head.num_classes=3` (a wrong one is an error that names both).
+# Classes are read from the annotation file of training. A head whose num_classes is None gets their
+# number; a wrong one is an error that names both.
 # `python tools/analysis_tools/check_dataset.py CONFIG` looks for faults in it.
 dataset_type = 'effvit_mm.CocoFolder'
 data_root = '{{$COCO_FOLDER_ROOT:data/coco_folder}}'

@@ -1,6 +1,6 @@
 # One's own images: data_root/train/<class>/*.jpg and data_root/val/<class>/*.jpg.
 # Where they are: `--cfg-options data_root=/path`, or the environment variable IMAGE_FOLDER_ROOT.
-# The number of classes goes with it: `--cfg-options data_root=/path model.head.num_classes=N`.
+# A head whose num_classes is None gets the number of its classes; a wrong one is an error.
 # Corrupt images end the run; `skip_corrupt=True` in a data set leaves them out, named and counted.
 # A class folder without images is an error in training, unless `allow_empty_classes=True`.
 dataset_type = 'effvit_mm.ImageFolder'

@@ -62,7 +62,7 @@ NUMBERS: dict[str, tuple[type, float, bool, bool]] = {
     'default_hooks.checkpoint.max_keep_ckpts': (int, -1, True, False),
     'auto_scale_lr.base_batch_size': (int, 1, True, False),
     'randomness.seed': (int, 0, True, True),
-    'model.head.num_classes': (int, 1, True, False),
+    'model.head.num_classes': (int, 1, True, True),
     'model.num_classes': (int, 2, True, True),
     **{f'{split}_dataloader.batch_size': (int, 1, True, False) for split in SPLITS},
     **{f'{split}_dataloader.num_workers': (int, 0, True, False) for split in SPLITS},

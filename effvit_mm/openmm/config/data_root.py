@@ -22,6 +22,16 @@ NAMES = {
     'val_images': {'val_dataloader': ('data_prefix.img',), 'test_dataloader': ('data_prefix.img',)},
 }
 
+# Where a COCO-style set of one's own has its files: as configs name them, and as Roboflow exports
+# them, with the annotations of a split beside its images.
+LAYOUTS = tuple(
+    dict(zip(NAMES, files, strict=True))
+    for files in (
+        ('annotations/train.json', 'annotations/val.json', 'images', 'images'),
+        ('train/_annotations.coco.json', 'valid/_annotations.coco.json', 'train', 'valid'),
+    )
+)
+
 
 def spread_data_root(cfg: dict, before: str | None) -> None:
     """Give a changed top-level ``data_root`` to the data sets that were written with the old one.
@@ -59,6 +69,22 @@ def spread_names(cfg: dict, before: Mapping[str, str]) -> None:
                     node = node.get(parent) if isinstance(node, Mapping) else None
                 if isinstance(node, Mapping) and node.get(last) == old:
                     node[last] = new
+
+
+def follow_layout(cfg: Mapping) -> None:
+    """Give a config of the first of ``LAYOUTS`` the names of the one that ``data_root`` has.
+
+    The first is kept where its training annotations are there, or those of none.
+    """
+    usual, *others = LAYOUTS
+    root, before = cfg.get('data_root'), dict(cfg)
+    if not root or any(before.get(name) != file for name, file in usual.items()):
+        return
+    for layout in (usual, *others):
+        if os.path.isfile(os.path.join(root, layout['train_annotations'])):
+            cfg.update(layout)
+            spread_names(cfg, before)
+            return
 
 
 def follow_annotation_files(cfg: dict, before: Mapping) -> None:

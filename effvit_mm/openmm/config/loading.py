@@ -13,7 +13,7 @@ from ..console import import_quietly
 from .arguments import mappings_of, type_path
 from .building import one_line
 from .checks import check_override
-from .data_root import EVALUATORS, follow_annotation_files
+from .data_root import EVALUATORS, follow_annotation_files, follow_layout
 from .names import follow_assignments, is_name, set_names
 from .options import look_up, read_value, split_option
 from .own_parts import use_own_readers
@@ -57,6 +57,7 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
             raise ConfigError(f'--cfg-options {key}={value}: {one_line(error)}') from error
     complete_scope(cfg)
     import_quietly(cfg.get('default_scope', 'mmengine'))
+    follow_layout(cfg)
     follow_annotation_files(cfg, before)
     use_own(cfg)
     use_own_readers(cfg)

@@ -19,6 +19,9 @@ from ...utils.distributed import on_main_process
 from ...utils.text import shorten
 from ..config.arguments import dataset_nodes, node_class
 
+# Of a model, whose number of classes is the data set's.
+HEADS = ('head', 'bbox_head', 'roi_head.bbox_head', 'roi_head.mask_head', 'mask_head')
+
 
 def head_classes(model: nn.Module) -> int | None:
     """How many classes a classifier's or detector's head tells apart, where it says so."""
@@ -32,7 +35,7 @@ def class_keys(model: nn.Module) -> dict[str, int]:
     model = getattr(model, 'module', model)  # test-time augmentation wraps the model
     roi_head = getattr(model, 'roi_head', None)
     heads = {'model': model if isinstance(model, ReIDModel) else None}
-    for part in ('head', 'bbox_head', 'roi_head.bbox_head', 'roi_head.mask_head', 'mask_head'):
+    for part in HEADS:
         owner, _, name = part.rpartition('.')
         heads[f'model.{part}'] = getattr(roi_head if owner else model, name, None)
     found = {}

@@ -84,11 +84,13 @@ def _metric_of(runner) -> ReIDMetric:
 
 def _save_features(runner, features: tuple[ReIDFeatures, ReIDFeatures], out: Path) -> None:
     from ...reid.features import model_identity, save_features
+    from ..reid.preparation import describe_preparation
 
     model = getattr(runner.bare_model, 'module', runner.bare_model)  # test-time augmentation
     identity = model_identity(model, type(model.backbone).__name__)
+    known = {'model': identity, 'preparation': describe_preparation(runner.cfg)}
     for part, path in zip(features, feature_files(out), strict=True):
-        save_features(replace(part, model=identity), path)
+        save_features(replace(part, **known), path)
 
 
 def feature_files(out: str | Path) -> tuple[Path, Path]:

@@ -30,8 +30,10 @@ from ...utils.files import check_writable, temporary_name, written_atomically
 from ...weights import fit_checkpoint, read_checkpoint
 from ..config.arguments import find_class, is_number, node_class, type_path
 from ..config.building import building
+from ..config.checks import SPLITS
 from ..config.writing import readable
 from ..console import quiet_standard_error, quieten
+from ..data_checks.class_count import close_heads, count_classes, open_heads
 from ..data_checks.coco import check_coco_sets
 from ..data_checks.labels import check_dataset, check_voc_sets, class_keys
 from ..registry import RUNNERS
@@ -117,14 +119,27 @@ class Runner(ResumableRunner):
         super().setup_env(env_cfg)
 
     def build_model(self, model) -> torch.nn.Module:
-        """mmengine's; a re-ID model without a number of persons gets the training set's."""
+        """mmengine's; numbers of persons or classes that are left open are the data set's."""
         if isinstance(model, dict):
             with building(self.cfg, 'train_dataloader'):
                 given, model = model, with_persons(model, self._train_dataloader)
             if model is not given and 'model' in self.cfg:  # the config is written down
                 self.cfg.model.num_classes = model['num_classes']
+            if open_heads(model):
+                model = self._with_classes(model)
         with building(self.cfg, 'model'):
             return super().build_model(model)
+
+    def _with_classes(self, model: dict) -> dict:
+        """The model's config with the number of classes of what it is trained, or tested, on."""
+        loaders = {f'{split}_dataloader': getattr(self, f'_{split}_dataloader') for split in SPLITS}
+        key, loader = next((key, loader) for key, loader in loaders.items() if loader is not None)
+        with building(self.cfg, key):
+            classes = count_classes(loader, key)
+        model = copy.deepcopy(model)
+        for node in (model, self.cfg.get('model') or {}):  # the config is written down
+            close_heads(node, classes)
+        return model
 
     def build_visualizer(self, visualizer=None):
         with building(self.cfg, 'visualizer'):

@@ -1,0 +1,217 @@
+"""Configs for one's own folders: ``data_root`` is all that they need, in every layout."""
+
+import json
+import shutil
+from pathlib import Path
+
+import coco_sets
+import pytest
+import torch
+from coco_sets import NAMES
+from mmengine.config import Config
+from programs import load_tool
+from trainer import CLASSES, forget_runs, make_folder
+
+import effvit_mm
+from effvit_mm.errors import ConfigError
+from effvit_mm.openmm import cli
+from effvit_mm.openmm.config.loading import load_config
+from effvit_mm.openmm.data_checks.class_count import close_heads, open_heads
+from effvit_mm.openmm.trained import build_detector, find_classes
+from effvit_mm.weights.checkpoint import read_checkpoint
+
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / 'pslt'
+DETECTORS = ('retinanet', 'mask-rcnn', 'rtmdet')
+LAYOUTS = {
+    'readme': ('annotations/train.json', 'annotations/val.json', 'images', 'images'),
+    'roboflow': ('train/_annotations.coco.json', 'valid/_annotations.coco.json', 'train', 'valid'),
+}
+QUICK = [f'{split}_dataloader.num_workers=0' for split in ('train', 'val', 'test')]
+QUICK += ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'param_scheduler=None']
+# Of RetinaNet and Mask R-CNN: 72 x 96 pixels for 480 x 640.
+SMALL = ['train_dataloader.dataset.pipeline.2.scale=(96,72)']
+SMALL += [f'{split}_dataloader.dataset.pipeline.1.scale=(96,72)' for split in ('val', 'test')]
+# What costs time, or finds nothing in a network that has learned nothing.
+MODELS = {
+    'retinanet': ['model.test_cfg.score_thr=0.0', *SMALL],
+    'rtmdet': ['model.test_cfg.score_thr=0.0'],
+    'mask-rcnn': [
+        'model.train_cfg.rcnn.sampler.num=16',
+        'model.train_cfg.rpn_proposal.max_per_img=50',
+        'model.test_cfg.rpn.max_per_img=50',
+        'model.test_cfg.rcnn.score_thr=0.0',
+        'model.test_cfg.rcnn.max_per_img=5',
+        *SMALL,
+    ],
+}
+
+
+def config_of(name: str) -> str:
+    return str(CONFIGS / f'{name}_pslt-tiny_folder.py')
+
+
+def make_set(root: Path, layout: str) -> Path:
+    """Two images to train on and two to validate on, laid out in one of the ways."""
+    train, val, train_images, val_images = LAYOUTS[layout]
+    data = coco_sets.make_coco(root / 'made', images=2, splits=())
+    for file, images in ((train, train_images), (val, val_images)):
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_text(json.dumps(data))
+        shutil.copytree(root / 'made' / 'images', root / images, dirs_exist_ok=True)
+    shutil.rmtree(root / 'made')
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv('COCO_FOLDER_ROOT', raising=False)
+    forget_runs()
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('name', DETECTORS)
+def test_the_layout_of_a_folder_is_found(name, layout):
+    root = make_set(Path('set'), layout)
+    cfg = load_config(config_of(name), [f'data_root={root}'])
+    train, val, train_images, val_images = LAYOUTS[layout]
+    assert (cfg.train_dataloader.dataset.ann_file, cfg.val_dataloader.dataset.ann_file) == (
+        train,
+        val,
+    )
+    for split, images in (('train', train_images), ('val', val_images), ('test', val_images)):
+        dataset = cfg[f'{split}_dataloader'].dataset
+        assert (dataset.data_prefix.img, dataset.classes_from) == (images, train)
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        assert Path(evaluator.ann_file) == root / val
+
+
+def test_names_that_were_given_are_kept():
+    root = make_set(Path('set'), 'roboflow')
+    (root / 'test').mkdir()
+    shutil.copy(root / LAYOUTS['roboflow'][1], root / 'test')
+    mine = 'test/_annotations.coco.json'
+    options = [f'data_root={root}', 'test_dataloader.dataset.ann_file=mine.json']
+    cfg = load_config(config_of('retinanet'), options)
+    assert cfg.test_dataloader.dataset.ann_file == 'mine.json'
+    assert Path(cfg.test_evaluator.ann_file) == root / 'mine.json'
+    options = [f'data_root={root}', f'train_annotations={mine}', 'train_images=test']
+    cfg = load_config(config_of('retinanet'), options)
+    assert cfg.train_dataloader.dataset.ann_file == mine
+    assert cfg.val_dataloader.dataset.ann_file == 'annotations/val.json'
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_what_the_readme_says_works_with_data_root_alone(layout, capsys):
+    """Check, train, test; then detect without the data set."""
+    root = make_set(Path('set'), layout)
+    config, options = config_of('retinanet'), [f'data_root={root}', *MODELS['retinanet'], *QUICK]
+    assert (
+        load_tool('analysis_tools/check_dataset').main(
+            [config, '--cfg-options', f'data_root={root}']
+        )
+        == 0
+    )
+    assert cli.train([config, '--work-dir', 'work', '--cfg-options', *options]) == 0
+    content = read_checkpoint('work/epoch_1.pth')
+    assert content['meta']['dataset_meta']['classes'] == NAMES
+    assert Config.fromfile('work/retinanet_pslt-tiny_folder.py').model.bbox_head.num_classes == 3
+    history = content['message_hub']['runtime_info']['effvit_mm/history']
+    assert 'coco/bbox_mAP' in history[-1]['metrics']
+    forget_runs()
+    arguments = [config, 'work/epoch_1.pth', '--work-dir', 'test', '--out', 'p.json']
+    assert cli.test([*arguments, '--cfg-options', *options]) == 0
+    assert len(json.loads(Path('p.json').read_text())) == 2
+    image = root / LAYOUTS[layout][3] / '0.png'
+    shutil.copy(image, 'photo.png')
+    shutil.rmtree(root)
+    detector = effvit_mm.DetInferencer(config, 'work/epoch_1.pth', cfg_options=SMALL[1:])
+    assert detector.classes == NAMES
+    assert detector('photo.png', score_thr=0.0)[0]['size'] == (36, 48)
+
+
+@pytest.mark.parametrize('name', ['mask-rcnn', 'rtmdet'])
+def test_the_other_detectors_train_and_validate(name):
+    root = make_set(Path('set'), 'roboflow')
+    options = [f'data_root={root}', *MODELS[name], *QUICK]
+    assert cli.train([config_of(name), '--work-dir', 'work', '--cfg-options', *options]) == 0
+    content = read_checkpoint('work/epoch_1.pth')
+    metrics = content['message_hub']['runtime_info']['effvit_mm/history'][-1]['metrics']
+    assert {'coco/bbox_mAP'} | ({'coco/segm_mAP'} if name == 'mask-rcnn' else set()) <= set(metrics)
+    model = build_detector(load_config(config_of(name), []), name, 'work/epoch_1.pth')
+    head = model.roi_head.mask_head if name == 'mask-rcnn' else model.bbox_head
+    assert head.num_classes == 3
+
+
+def test_a_number_that_was_given_is_not_counted(capsys):
+    root = make_set(Path('set'), 'readme')
+    options = [f'data_root={root}', *SMALL, *QUICK, 'model.bbox_head.num_classes=5']
+    assert cli.train([config_of('retinanet'), '--cfg-options', *options]) == 2
+    error = capsys.readouterr().err
+    assert 'has 3 classes' in error and 'set model.bbox_head.num_classes=3' in error
+
+
+def test_a_missing_annotation_file_is_named(capsys):
+    assert cli.train([config_of('mask-rcnn'), '--cfg-options', 'data_root=nowhere']) == 2
+    assert 'nowhere/annotations/train.json: No such file' in capsys.readouterr().err
+
+
+def test_classes_that_nothing_says_are_asked_for(capsys):
+    tool, config = load_tool('analysis_tools/get_flops'), config_of('retinanet')
+    arguments = [config, '--shape', '64', '--cfg-options', 'data_root=nowhere']
+    assert tool.main(arguments) == 2
+    error = capsys.readouterr().err
+    remedy = 'model.bbox_head.num_classes=N'
+    assert remedy in error and 'nowhere/annotations/train.json' in error
+    assert tool.main([*arguments, remedy.replace('N', '7')]) == 0
+    root = make_set(Path('set'), 'readme')
+    assert tool.main([*arguments[:-1], f'data_root={root}']) == 0
+
+
+def test_open_heads_are_found_wherever_a_model_has_them():
+    model = {
+        'head': {'num_classes': None},
+        'roi_head': {'bbox_head': [{'num_classes': None}, {'num_classes': 4}]},
+        'bbox_head': {'in_channels': 3},
+    }
+    keys = ['model.head', 'model.roi_head.bbox_head.0']
+    assert list(open_heads(model)) == keys
+    wrapped = {'type': 'TTA', 'module': model}
+    assert list(open_heads(wrapped)) == [k.replace('model', 'model.module') for k in keys]
+    close_heads(wrapped, 6)
+    assert open_heads(model) == {} and model['roi_head']['bbox_head'][0]['num_classes'] == 6
+    assert model['roi_head']['bbox_head'][1]['num_classes'] == 4
+    assert 'num_classes' not in model['bbox_head']
+
+
+def test_class_folders_are_counted_too():
+    """And what the training writes down works in mmpretrain's own inferencer."""
+    from mmpretrain import ImageClassificationInferencer
+
+    root = make_folder(Path('set'), train=2, val=1)
+    config = str(CONFIGS / 'pslt-tiny_folder.py')
+    sizes = ['train_dataloader.dataset.pipeline.1.scale=32']
+    sizes += [
+        f'{split}_dataloader.dataset.pipeline.{step}=32'
+        for split in ('val', 'test')
+        for step in ('1.scale', '2.crop_size')
+    ]
+    options = ['--cfg-options', f'data_root={root}', *sizes, *QUICK]
+    assert cli.train([config, '--work-dir', 'work', *options]) == 0
+    assert Config.fromfile('work/pslt-tiny_folder.py').model.head.num_classes == 3
+    forget_runs()
+    assert cli.test([config, 'work/epoch_1.pth', '--work-dir', 'test', '--tta', *options]) == 0
+    file = str(root / 'val' / 'dots' / '0.png')
+    ask = ImageClassificationInferencer('work/pslt-tiny_folder.py', 'work/epoch_1.pth', 'cpu')
+    (answer,) = ask(file)
+    assert answer['pred_class'] in CLASSES and len(answer['pred_scores']) == 3
+
+
+def test_a_checkpoint_without_names_leaves_it_to_the_data_set():
+    root = make_set(Path('set'), 'roboflow')
+    torch.save({'state_dict': {}}, 'bare.pth')
+    cfg = load_config(config_of('retinanet'), [f'data_root={root}'])
+    find_classes(cfg, 'c', 'bare.pth')
+    assert cfg.model.bbox_head.num_classes == 3
+    with pytest.raises(ConfigError, match=r'bbox_head\.num_classes=N'):
+        find_classes(load_config(config_of('retinanet'), ['data_root=nowhere']), 'c', 'bare.pth')

@@ -227,6 +227,19 @@ def test_a_system_that_does_not_tell(tmp_path, monkeypatch):
     assert processor.processor_features() == () and processor.processor_name()
 
 
+@pytest.mark.parametrize('flags', ['avx2', 'avx2 avx_vnni'])
+def test_eight_bits_that_are_no_faster_are_told(flags, tmp_path, monkeypatch):
+    info = tmp_path / 'cpuinfo'
+    info.write_text(f'flags\t\t: {flags}\n\n')
+    monkeypatch.setattr(processor, 'INFO', info)
+    describe = load_tool('deployment/export').describe_int8
+    cost = quantised.Quantised(8, 8, 0.02, 0.999, None, None, (4, 1), (1.0, 1.15))
+    *_, last = describe(cost).splitlines()
+    assert last.startswith('eight bits are no faster than float32 on this processor')
+    assert last.endswith(', which has no VNNI') == ('vnni' not in flags)
+    assert 'no faster' not in describe(cost._replace(seconds=(1.0, 0.9)))
+
+
 # --- The table --------------------------------------------------------------------------------
 
 

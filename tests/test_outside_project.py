@@ -3,6 +3,7 @@ all that they take from here."""
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import os
@@ -14,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from coco_sets import make_coco
+from coco_sets import NAMES, make_coco, make_config
 from projects import MASK_RCNN, RETINANET
 from trainer import CLASSES, forget_runs, make_folder, write_config
 
@@ -27,7 +28,7 @@ pytest.importorskip('mmpretrain')
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.config.loading import load_config
 from effvit_mm.openmm.datasets.transforms import LoadImage
-from effvit_mm.openmm.trained import build_classifier
+from effvit_mm.openmm.trained import build_classifier, build_detector
 
 STAND_IN = importlib.util.find_spec(finder.EXTENSION).origin == finder.__name__
 IMPORT = "custom_imports = dict(imports=['effvit_mm'])\n"
@@ -199,6 +200,24 @@ def test_mmpretrains_feature_extractor_takes_arrays_too(trained):
     extract = FeatureExtractor(str(config), pretrained=checkpoint, device='cpu')
     (one,), (two,) = (extract(x)[0] for x in (file, cv2.imread(file)))
     assert one.shape == (16,) and torch.equal(one, two)
+
+
+def test_mmdets_inferencer_as_the_page_says(tmp_path):
+    """It looks for a transform by mmcv's name, and takes a config where that was put."""
+    from mmdet.apis import DetInferencer
+
+    cfg = load_config(str(make_config(tmp_path)), [])
+    model = build_detector(cfg, 'small')
+    meta = {'dataset_meta': {'classes': NAMES, 'palette': None}}
+    checkpoint = str(tmp_path / 'c.pth')
+    torch.save({'state_dict': model.state_dict(), 'meta': meta}, checkpoint)
+    file = str(tmp_path / 'data' / 'images' / '0.png')
+    with pytest.raises(ValueError, match='LoadImageFromFile is not found in the test pipeline'):
+        DetInferencer(copy.deepcopy(cfg), checkpoint, device='cpu')
+    cfg.test_dataloader.dataset.pipeline[0].type = 'LoadImageFromFile'
+    detect = DetInferencer(cfg, checkpoint, device='cpu', show_progress=False)
+    (one,), (two,) = (detect(x)['predictions'] for x in (file, cv2.imread(file)))
+    assert one['bboxes'] == two['bboxes'] and len(one['bboxes']) > 0
 
 
 def test_what_is_neither_a_file_nor_an_array_of_bytes_is_named():

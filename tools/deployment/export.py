@@ -177,11 +177,15 @@ def describe_int8(cost) -> str:
     before, after = (size / 1e6 for size in cost.sizes)
     lines.append(f'{before:.1f} MB in float32, {after:.1f} MB in int8')
     before, after = cost.seconds
-    features = ', '.join(processor_features()) or 'no known instructions'
+    features = processor_features()
+    known = ', '.join(features) or 'no known instructions'
     lines.append(
         f'{1e3 * before:.2f} ms an image in float32, {1e3 * after:.2f} ms in int8: '
-        f'{after / before:.2f} ({processor_name()}: {features})'
+        f'{after / before:.2f} ({processor_name()}: {known})'
     )
+    if after >= before:
+        why = '' if 'VNNI' in features else ', which has no VNNI'
+        lines.append(f'eight bits are no faster than float32 on this processor{why}')
     return '\n'.join(lines)
 
 

@@ -114,6 +114,11 @@ class TorchreidModel(ReIDNetwork):
         super().__init__(backbone, pooling, classifier if num_classes > 1 else None)
         self.loss = loss
 
+    @property
+    def feature_dim(self) -> int:
+        """Length D of a feature, as torchreid's own models call it."""
+        return self.num_features
+
     def forward(self, inputs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         pooled = self.pooled(inputs)
         features = self.neck(pooled)

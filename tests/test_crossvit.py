@@ -6,9 +6,9 @@ import os
 import pytest
 import timm
 import torch
-import torch.nn.functional as F
 from networks import CROSSVIT as SMALL
 from networks import SIZES, deviation, images, tensors
+from timm.layers import resample_abs_pos_embed
 
 import effvit_mm
 from effvit_mm.backbones.base import drop_path_rates
@@ -140,19 +140,19 @@ def test_both_modes_show_the_network_its_own_sizes(tiny, mode, side):
     assert_equal_to(tiny(x), model(x))
 
 
+@pytest.mark.parametrize('size', [(240, 120), (480, 240), (480, 480)], ids=str)
 @torch.no_grad()
-def test_rectangles_equal_timm_built_for_them(tiny):
-    rectangle = timm_model('tiny', num_classes=10, img_size=(240, 120))
+def test_other_sizes_equal_timm_built_for_them(tiny, size):
+    other = timm_model('tiny', num_classes=10, img_size=size)
     state = tiny.state_dict()
-    for name, side, grid in (('pos_embed_0', 20, (20, 10)), ('pos_embed_1', 14, (14, 7))):
-        table = state[name][:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
-        table = F.interpolate(table, grid, mode='bicubic').permute(0, 2, 3, 1)
-        state[name] = torch.cat((state[name][:, :1], table.flatten(1, 2)), 1)
-    rectangle.load_state_dict(state)
+    for name, grid in (('pos_embed_0', 20), ('pos_embed_1', 14)):
+        new = [side * grid // 240 for side in size]
+        state[name] = resample_abs_pos_embed(state[name], new, [grid, grid])
+    other.load_state_dict(state)
     model = classifier('tiny', 10).eval()
     model.load_state_dict(converted(tiny))
-    x = images(240, 120)
-    assert_equal_to(rectangle(x), model(x))
+    x = images(*size)
+    assert_equal_to(other(x), model(x))
 
 
 @pytest.mark.parametrize('arch', COST)

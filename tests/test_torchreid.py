@@ -157,6 +157,7 @@ def test_what_a_model_returns(name):
     model = build_model(name, num_classes=7, loss='triplet', pretrained=False)
     logits, features = model(images)
     assert logits.shape == (2, 7) and features.shape == (2, model.num_features)
+    assert model.feature_dim == model.num_features  # what its own models call it
     with torch.no_grad():
         searched = model.eval()(images)
         assert torch.allclose(searched, model.neck(model.pooled(images)))

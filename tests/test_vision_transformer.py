@@ -7,9 +7,11 @@ import timm
 import torch
 from networks import VIT as SMALL
 from networks import images
+from timm.layers import resample_abs_pos_embed
 
 import effvit_mm
 from effvit_mm.backbones import VisionTransformer
+from effvit_mm.backbones.transformer import resize_positions
 from effvit_mm.weights import load_checkpoint
 
 TIMM = {
@@ -30,20 +32,47 @@ def small(kind='EAttention', seed=0, **kwargs):
     return model
 
 
-@pytest.mark.parametrize('name', TIMM)
-@torch.no_grad()
-def test_equals_timm(name):
+def pair(name, **kwargs):
+    """timm's network with weights that hide nothing, and ours with the same."""
     torch.manual_seed(0)
-    reference = timm.create_model(TIMM[name]).eval()
+    reference = timm.create_model(TIMM[name], **kwargs).eval()
     for parameter_name, p in reference.named_parameters():
         scale = parameter_name.endswith('weight') and p.ndim == 1
         torch.nn.init.normal_(p, mean=float(scale), std=0.05 if p.ndim > 1 else 0.2)
     state = effvit_mm.convert_state_dict(reference.state_dict(), name)
     model = effvit_mm.create_model(name).eval()
     load_checkpoint(model, state, require='exact')
+    return reference, model
+
+
+@pytest.mark.parametrize('name', TIMM)
+@torch.no_grad()
+def test_equals_timm(name):
+    reference, model = pair(name)
     x = images(224, 224)
     want = reference(x)
     assert (model(x) - want).abs().max() <= 1e-4 * want.abs().max()
+
+
+@pytest.mark.parametrize('name', ['deit_tiny', 'deit_tiny_distilled'])
+@torch.no_grad()
+def test_equals_timm_at_other_sizes(name):
+    reference, model = pair(name, dynamic_img_size=True)
+    for size in ((256, 128), (112, 112), (384, 384)):
+        x = images(*size)
+        want = reference(x)
+        assert (model(x) - want).abs().max() <= 1e-4 * want.abs().max()
+
+
+@pytest.mark.parametrize('new', [(16, 8), (7, 7), (24, 24), (1, 2), (3, 40), (14, 10)])
+def test_positions_are_resized_as_by_timm(new):
+    positions = torch.randn(1, 2 + 14 * 10, 8, requires_grad=True)
+    got = resize_positions(positions, 2, (14, 10), new)
+    want = resample_abs_pos_embed(positions, list(new), [14, 10], 2)
+    torch.testing.assert_close(got, want)
+    by = torch.randn_like(got)
+    grads = [torch.autograd.grad(x, positions, by, retain_graph=True)[0] for x in (got, want)]
+    torch.testing.assert_close(*grads)
 
 
 @torch.no_grad()

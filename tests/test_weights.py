@@ -452,11 +452,8 @@ def test_published_weights_of_another_image_size_are_resized(tmp_path):
     theirs = randomise(timm.create_model('deit_tiny_patch16_224', img_size=64, num_classes=5))
     torch.save(theirs.state_dict(), tmp_path / 'a.pth')
     model = effvit_mm.create_model('deit_tiny', None, checkpoint=tmp_path / 'a.pth')
-    table = theirs.pos_embed[:, 1:].transpose(1, 2).unflatten(2, (4, 4))
-    table = torch.nn.functional.interpolate(table, size=(14, 14), mode='bicubic')
-    torch.testing.assert_close(
-        model.backbone.stem.pos_embed[:, 1:], table.flatten(2).transpose(1, 2)
-    )
+    want = timm.layers.resample_abs_pos_embed(theirs.pos_embed, [14, 14], [4, 4])
+    torch.testing.assert_close(model.backbone.stem.pos_embed[:, 1:], want[:, 1:])
 
 
 def test_softmax_weights_start_another_attention(tmp_path, caplog):

@@ -213,7 +213,7 @@ def fill_canvas(canvas: Tensor, x: Tensor, state: TokenState) -> Tensor:
 
 
 def resize_positions(positions: Tensor, extra: int, grid: Size, new_grid: Size) -> Tensor:
-    """Position embeddings of another grid, by bicubic interpolation.
+    """Position embeddings of another grid: timm's, by bicubic interpolation with antialiasing.
 
     Args:
         positions: ``(1, extra + H * W, C)``; those of the extra tokens stay as they are.
@@ -223,10 +223,28 @@ def resize_positions(positions: Tensor, extra: int, grid: Size, new_grid: Size) 
     """
     if surely_equal(grid, new_grid):
         return positions
-    table = positions[:, extra:].transpose(1, 2).unflatten(2, grid)  # 1 C H W
-    table = F.interpolate(table.float(), size=new_grid, mode='bicubic', align_corners=False)
-    table = table.to(positions.dtype).flatten(2).transpose(1, 2)
-    return torch.cat([positions[:, :extra], table], 1)
+    (height, width), device = new_grid, positions.device
+    table = positions[0, extra:].float().unflatten(0, grid)  # H W C
+    table = cubic_weights(grid[0], height, device) @ table.flatten(1)
+    table = cubic_weights(grid[1], width, device) @ table.unflatten(1, (grid[1], -1))
+    return torch.cat([positions[:, :extra], table.flatten(0, 1)[None].to(positions.dtype)], 1)
+
+
+def cubic_weights(old: int, new: int, device: torch.device) -> Tensor:
+    """What each of ``new`` places takes of each of ``old`` ones along a side: ``(new, old)``.
+
+    The antialiased bicubic interpolation of PyTorch and Pillow: Keys' kernel with a = -0.5, as wide
+    as a new place where these are fewer. Written as a matrix, since converters of graphs do not
+    know PyTorch's operator.
+    """
+    index = torch.arange(new, dtype=torch.float32, device=device)
+    count = index[-1:] + 1  # converters cannot divide by a size that is open
+    places = (index + 0.5) * old / count
+    distance = torch.arange(old, device=device) + 0.5 - places[:, None]
+    distance = distance.abs() * (count / old).clamp(max=1)
+    near, far = distance.clamp(max=1), distance.clamp(1, 2)  # each is 0 where the other begins
+    weights = (1.5 * near - 2.5) * near**2 + 1 - 0.5 * (((far - 5) * far + 8) * far - 4)
+    return weights / weights.sum(1, keepdim=True)
 
 
 class PositionEmbedding(nn.Module):

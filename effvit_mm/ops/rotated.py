@@ -87,7 +87,7 @@ def intersection(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _corners(boxes: Tensor, centre: Tensor) -> Tensor:
-    """Corners one after the other around boxes, from ``centre``: (P, 5), (P, 2) to (P, 4, 2)."""
+    """Corners of boxes in turn, seen from ``centre``: (P, 5), (P, 2) -> (P, 4, 2)."""
     cos, sin = boxes[:, 4].cos(), boxes[:, 4].sin()
     width = torch.stack((cos, sin), 1) * boxes[:, 2, None] / 2
     height = torch.stack((-sin, cos), 1) * boxes[:, 3, None] / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,9 @@ from typing import IO
 from ..errors import ConfigError, UserError
 
 TEMPORARY_SUFFIX = '.tmp'
+# What file systems say that have no fsync, and that have none for folders (Windows opens none).
+CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF)
+CANNOT_OPEN = (errno.EACCES, errno.EISDIR, errno.EPERM)
 
 
 def temporary_name(name: str) -> str:
@@ -39,12 +43,21 @@ def written_atomically(path: str | Path) -> Iterator[Path]:
 
 
 def _sync(path: Path) -> None:
-    """Have the operating system bring a file, or a folder's list of names, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Have the operating system bring a file, or a folder's list of names, to the disk.
+
+    Some file systems (of networks, of object stores, of other systems) cannot do it, most often for
+    folders: there it is left out. What was written is whole all the same, as long as the machine
+    runs.
+    """
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in (CANNOT_SYNC if path.is_file() else (*CANNOT_SYNC, *CANNOT_OPEN)):
+            raise
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -18,6 +18,7 @@ from ...errors import DataError
 from ...utils.distributed import on_main_process
 from ...utils.text import shorten
 from ..config.arguments import dataset_nodes, node_class
+from .class_names import class_names
 
 # Of a model, whose number of classes is the data set's.
 HEADS = ('head', 'bbox_head', 'roi_head.bbox_head', 'roi_head.mask_head', 'mask_head')
@@ -62,10 +63,7 @@ def check_dataset(dataset, model: nn.Module, key: str, allow_empty_classes: bool
         raise DataError(f'{key}.dataset ({type(dataset).__name__}) is empty{hint}')
     while not hasattr(dataset, 'get_gt_labels') and hasattr(dataset, 'dataset'):
         dataset = dataset.dataset
-    meta = getattr(dataset, 'metainfo', None) or {}
-    if isinstance(meta, list):  # mmdet's ConcatDataset of sets that differ in it
-        meta = meta[0]
-    names = meta.get('classes')
+    names = class_names(dataset)
     keys = class_keys(model)
     count = next(iter(keys.values()), None)
     wrong = [path for path, number in keys.items() if names is not None and number != len(names)]

@@ -27,13 +27,20 @@ from torch.distributed import init_process_group, is_initialized
 
 from ...errors import ConfigError
 from ...utils.files import check_writable, temporary_name, written_atomically
-from ...weights import fit_checkpoint, read_checkpoint
+from ...weights import LoadReport, fit_checkpoint, read_checkpoint
 from ..config.arguments import find_class, is_number, node_class, type_path
 from ..config.building import building
 from ..config.checks import SPLITS
 from ..config.writing import readable
 from ..console import quiet_standard_error, quieten
 from ..data_checks.class_count import close_heads, count_classes, open_heads
+from ..data_checks.class_names import (
+    PERMISSION,
+    check_class_names,
+    class_names,
+    name_difference,
+    trained_names,
+)
 from ..data_checks.coco import check_coco_sets
 from ..data_checks.labels import check_dataset, check_voc_sets, class_keys
 from ..registry import RUNNERS
@@ -77,8 +84,8 @@ class Runner(ResumableRunner):
 
     Of the config it reads besides: ``trust_checkpoint`` (unpickle anything in checkpoint files),
     ``use_ema`` (False: start from, or test, weights without averaging where a checkpoint has both)
-    and ``data_checks``: a dict of ``allow_empty_classes``, ``allow_unknown_categories`` (both False
-    by default) and ``coco`` (True: check COCO-style sets).
+    and ``data_checks``: a dict of ``allow_empty_classes``, ``allow_unknown_categories``,
+    ``allow_other_class_names`` (all False by default) and ``coco`` (True: check COCO-style sets).
     """
 
     def __init__(
@@ -341,6 +348,7 @@ class Runner(ResumableRunner):
             use_ema=self._use_ema,
             classes=class_keys(model),
         )
+        self._compare_class_names(content, report, training and not self._resume)
         # Hooks get the model's names and sizes: a new average begins with what is loaded.
         content = {**content, 'state_dict': report.state}
         if training and not self._resume:
@@ -350,6 +358,19 @@ class Runner(ResumableRunner):
         self._has_loaded = True
         self.logger.info(str(report))
         return content
+
+    def _compare_class_names(self, content: dict, report: LoadReport, begins: bool) -> None:
+        """To resume and to test labels must mean the same; a training that begins is told."""
+        for split in ('train', 'val', 'test'):
+            loop = getattr(self, f'_{split}_loop')
+            if not hasattr(loop, 'dataloader'):  # not built: not what runs now
+                continue
+            dataset = loop.dataloader.dataset
+            if not begins and not self._data_checks.get(PERMISSION):
+                check_class_names(content, dataset, f'{split}_dataloader', report.source)
+            elif difference := name_difference(trained_names(content), class_names(dataset)):
+                report.notes.append(f'trained for {difference}')
+            return
 
     # Running -----------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ DEV = [
     *REID,
     *ONNX,
     *OPENVINO,
+    'hypothesis>=6.100',
     'pytest>=8',
     'pytest-xdist>=3.5',
     'ruff>=0.8',

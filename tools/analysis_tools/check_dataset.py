@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Find the faults of COCO-style data before training, and what training would do with each.
+"""Find the faults of COCO- and VOC-style data, and what training and evaluation do with each.
 
 Exit code 0: nothing that breaks a training; 1: something that does; 2: the command cannot be run.
 
@@ -58,17 +58,17 @@ def _sources_of_config(args: argparse.Namespace) -> dict:
 
     from effvit_mm.errors import ConfigError
     from effvit_mm.openmm.config.loading import load_config
-    from effvit_mm.openmm.data_checks.coco import coco_sources
+    from effvit_mm.openmm.data_checks.detection import detection_sources
 
     cfg = load_config(args.source, args.cfg_options)
     found = {}
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         for split in args.splits:
             loader = cfg.get(f'{split}_dataloader') or {}
-            found.update(coco_sources(loader.get('dataset'), f'{split}_dataloader.dataset'))
+            found.update(detection_sources(loader.get('dataset'), f'{split}_dataloader.dataset'))
     if not found:
         raise ConfigError(
-            f'config {args.source}: no COCO-style data set in {" and ".join(args.splits)} '
+            f'config {args.source}: no COCO- or VOC-style data set in {" and ".join(args.splits)} '
             '(sets in a remote store are not looked at)'
         )
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -14,6 +14,7 @@ from .arguments import mappings_of
 from .building import one_line
 from .checks import check_override
 from .data_root import EVALUATORS, follow_annotation_files, spread_data_root, spread_names
+from .own_sets import use_own_sets
 
 # mmdet's metrics of which effvit_mm has its own, which keep what they computed.
 OWN_METRICS = ('CocoMetric', 'FasterCocoMetric', 'VOCMetric')
@@ -49,10 +50,11 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
     spread_names(cfg, before)
     follow_annotation_files(cfg, before)
     use_own_metrics(cfg)
+    use_own_sets(cfg)
     return cfg
 
 
-def use_own_metrics(cfg: Config) -> None:
+def use_own_metrics(cfg: Mapping) -> None:
     """Let ``effvit_mm``'s detection metrics stand for mmdet's of the same names and figures."""
     for node in (node for key in EVALUATORS for node in mappings_of(cfg.get(key))):
         kind = node.get('type')

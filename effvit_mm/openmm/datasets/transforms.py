@@ -7,6 +7,7 @@ from mmcv.transforms import BaseTransform, LoadImageFromFile
 
 from ...errors import DataError
 from ...sample_data.scenes import EDGE, choose_color, draw_texture
+from ...utils.image_size import size_fault
 from ...utils.images import load_image
 from ..registry import TRANSFORMS
 
@@ -32,11 +33,8 @@ class LoadImage(LoadImageFromFile):
         """Add ``img``, ``img_shape`` and ``ori_shape`` for ``img_path``."""
         image = load_image(results['img_path'])
         said = results.get('height'), results.get('width')
-        if None not in said and said != image.shape[:2]:
-            raise DataError(
-                f'image {results["img_path"]} has {image.shape[0]} x {image.shape[1]} pixels, its '
-                f'annotations say {said[0]} x {said[1]}: boxes and masks would lie elsewhere'
-            )
+        if None not in said and (fault := size_fault(said, image.shape[:2])):
+            raise DataError(f'image {results["img_path"]} {fault}')
         if self.to_float32:
             image = image.astype(np.float32)
         results['img'] = image

@@ -75,7 +75,7 @@ def test_a_missing_file(run, tmp_path):
     ('option', 'message'),
     [
         ('data_root=nowhere', r'annotation file nowhere/train\.json: No such file'),
-        ('ann_file=images/0.png', r'images/0\.png is no JSON: not text'),
+        ('ann_file=images/0.png', r'images/0\.png: not text in UTF-8 .*save it in UTF-8'),
         ('data_prefix.img=pictures', r'do not exist .* 0\.png, .*pictures/0\.png.* 2 more'),
     ],
 )
@@ -94,13 +94,17 @@ def test_categories_that_the_config_does_not_know(run):
         'model.bbox_head.num_classes=2',
     )
     err = fails(run, options=options)
-    assert re.search(r'config does not know .*category_id=30 and 1 more; .*allow_unknown', err)
+    assert re.search(
+        r'config does not know .*category_id=30 \(platelet\), the classes are red, white and 1 '
+        r'more; .*allow_unknown',
+        err,
+    )
     assert run(options=(*options, 'data_checks.allow_unknown_categories=True'))[0] == 0
 
 
 def test_classes_of_coco_for_other_data(run):
     err = fails(run, options=PLAIN[:1])
-    assert re.search(r'lack 80 of 80 classes \(person, .*effvit_mm\.CocoFolder', err)
+    assert re.search(r'none of the 80 classes \(person, .*effvit_mm\.CocoFolder', err)
 
 
 def test_all_images_without_objects(run):
@@ -138,9 +142,19 @@ def test_another_number_of_classes(run):
 
 
 @pytest.mark.parametrize('kind', [(), PLAIN])
-def test_ids_used_twice(run, kind):
-    err = fails(run, lambda data: data['annotations'][1].update(id=1), kind)
-    assert re.search(r'annotation ids used twice in .*0\.png, annotation 1', err)
+def test_annotation_ids_used_twice_are_numbered_anew(run, kind):
+    code, err = run(lambda data: data['annotations'][1].update(id=1), kind)
+    assert code == 0, err
+
+
+def test_image_ids_used_twice(run):
+    err = fails(run, lambda data: data['images'][1].update(id=0))
+    assert re.search(r'image ids used twice in .*1\.png, id 0 is that of 0\.png too; give', err)
+
+
+def log_text() -> str:
+    """What the run in the work folder `w` has logged."""
+    return ''.join(path.read_text() for path in Path('w').glob('*/*.log'))
 
 
 # What is evaluated --------------------------------------------------------------------------------
@@ -156,8 +170,14 @@ SPOILED = {
         r'1 of 5 images differ; the first, id 4, is none and 4\.png',
     ),
     'names': (rename_an_image, r'the first, id 1, is other\.png and 1\.png there'),
-    'order': (lambda d: d['categories'].reverse(), r'categories .* in another order .*platelet, '),
-    'iscrowd': (lambda d: d['annotations'][0].pop('iscrowd'), r'without iscrowd .*annotation 1'),
+    'classes': (
+        lambda d: [c.update(name=str(c['id'])) for c in d['categories']],
+        r'categories \(10, 20, 30\) have none of the 3 classes \(red, white, platelet\)',
+    ),
+    'iscrowd': (
+        lambda d: d['annotations'][0].update(iscrowd='no'),
+        r"annotation 0 of the list \(id 1\): iscrowd='no' is not 0 or 1",
+    ),
 }
 
 
@@ -297,11 +317,13 @@ def test_voc_with_a_class_that_the_config_does_not_know(voc, capfd):
     assert voc() == 2
     err = capfd.readouterr().err
     assert re.search(
-        r'^error: train_dataloader\.dataset: objects .*: 1 \(blue; the first in .*/2\.xml\); '
-        r'it knows red, white, platelet\. .*metainfo\.classes.*allow_unknown_categories=True\n$',
+        r'^error: train_dataloader\.dataset: boxes of categories .* in voc/VOC2007/train\.txt: '
+        r"JPEGImages/2\.jpg, annotation 1: category_id='blue', the classes are red, white, plate"
+        r'let; give all in metainfo\.classes; .*allow_unknown_categories=True\n$',
         err,
     ), err
     assert voc('data_checks.allow_unknown_categories=True') == 0
+    assert re.search(r'1 boxes of categories .*blue.* are left out', ' '.join(log_text().split()))
 
 
 def test_voc_with_a_broken_file(voc, tmp_path, capfd):
@@ -326,7 +348,7 @@ def test_the_tool_checks_the_sets_of_a_config(tmp_path, capsys):
     assert module.main([config, '--out', str(report), '--cfg-options', *MASKS]) == 1
     assert '| objects without a mask | 1 | yes | stops' in report.read_text()
     assert module.main([config, '--splits', 'val']) == 2
-    assert 'no COCO-style data set in val' in capsys.readouterr().err
+    assert 'no COCO- or VOC-style data set in val' in capsys.readouterr().err
 
 
 def test_an_image_of_another_size_than_its_annotations_say(tmp_path):
@@ -334,6 +356,6 @@ def test_an_image_of_another_size_than_its_annotations_say(tmp_path):
     path = str(tmp_path / 'images' / data['images'][0]['file_name'])
     sizes = {'height': SIZE[1], 'width': SIZE[0]}
     assert LoadImage()({'img_path': path, **sizes})['img_shape'] == (SIZE[1], SIZE[0])
-    message = f'0.png has {SIZE[1]} x {SIZE[0]} pixels, its annotations say {SIZE[0]} x {SIZE[1]}'
+    message = f'0.png has {SIZE[0]}x{SIZE[1]} pixels, its annotations say {SIZE[1]}x{SIZE[0]}'
     with pytest.raises(DataError, match=message):
         LoadImage()({'img_path': path, 'height': SIZE[0], 'width': SIZE[1]})

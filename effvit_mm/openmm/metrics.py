@@ -15,16 +15,17 @@ from typing import Any
 
 import mmdet.evaluation as mmdet
 import numpy as np
-from mmdet.datasets.api_wrappers import COCO, COCOeval, COCOevalMP
+from mmdet.datasets.api_wrappers import COCOeval, COCOevalMP
 from mmdet.evaluation.functional import eval_map
-from mmengine.fileio import load
-from mmengine.logging import MMLogger
+from mmengine.fileio import get_local_path, load
 
-from ..evaluation.coco import mean_of
+from ..errors import ConfigError
+from ..evaluation.coco import MAX_DETECTIONS, read_figures
 from ..evaluation.voc import VocFigures
+from .datasets.coco_api import CocoFile, load_detections, read_faster
 from .registry import METRICS
 
-KINDS = ('bbox', 'segm')
+KINDS, PROPOSALS = ('bbox', 'segm'), 'proposal'
 # Places in ``COCOeval.stats``, under mmdet's names.
 STATS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'AR@100', 'AR@300', 'AR@1000',
          'AR_s@1000', 'AR_m@1000', 'AR_l@1000')  # fmt: skip
@@ -39,19 +40,33 @@ class CocoMetric(mmdet.CocoMetric):
             were asked for, accumulated.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, ann_file: str | None = None, *args, **kwargs) -> None:
         self.evaluations: dict[str, Any] = {}
-        with redirect_stdout(StringIO()):
-            super().__init__(*args, **kwargs)
+        if kwargs.get('format_only') and not kwargs.get('outfile_prefix'):
+            raise ConfigError(
+                "format_only=True: outfile_prefix is needed, as 'work_dirs/found' for files "
+                'work_dirs/found.*.json'
+            )
+        super().__init__(None, *args, **kwargs)
         if unknown := set(self.metric_items or ()) - set(STATS):
             raise KeyError(f'metric_items={sorted(unknown)}: allowed are {", ".join(STATS)}')
+        limits = self.proposal_nums
+        if set(KINDS) & set(self.metrics) and (len(limits) != 3 or MAX_DETECTIONS not in limits):
+            raise ConfigError(
+                f'proposal_nums={tuple(limits)}: three numbers are needed, with '
+                f'{MAX_DETECTIONS} among them, as COCO counts so many detections an image and '
+                'class; (1, 10, 100) are its own'
+            )
+        if ann_file is not None:
+            with get_local_path(ann_file, backend_args=self.backend_args) as path:
+                self._coco_api = self.read_truth(path)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """The figures, ``{'bbox_mAP': 0.3, ...}``, of what :meth:`process` collected."""
         self.evaluations, figures, kinds = {}, {}, self.metrics
-        others = [kind for kind in kinds if kind not in KINDS]
+        others = [kind for kind in kinds if kind not in (*KINDS, PROPOSALS)]
         with redirect_stdout(StringIO()):
-            if self.format_only or others:  # proposals are not shown in tables
+            if self.format_only or others:
                 self.metrics = others or kinds
                 try:
                     figures = dict(super().compute_metrics(results))
@@ -73,26 +88,25 @@ class CocoMetric(mmdet.CocoMetric):
             if self.img_ids is None:
                 self.img_ids = self._coco_api.getImgIds()
             files = self.results2json(predictions, prefix)
-            for kind in (kind for kind in self.metrics if kind in KINDS):
+            for kind in (kind for kind in self.metrics if kind in (*KINDS, PROPOSALS)):
                 if kind not in files:
                     raise KeyError(f'{kind} is not in results')
-                boxes = load(files[kind])
-                if not boxes:
-                    MMLogger.get_current_instance().error(
-                        'The testing results of the whole dataset is empty.'
-                    )
-                    break
-                evaluation = self.evaluations[kind] = self._run(kind, boxes)
+                evaluation = self._run(kind, load(files[kind]))
                 figures |= self._figures(kind, evaluation)
+                if kind in KINDS:  # proposals are not shown in tables
+                    self.evaluations[kind] = evaluation
         return figures
 
     def _run(self, kind: str, predictions: list[dict]) -> Any:
         if kind == 'segm':  # with a box, its area would count as the mask's
             predictions = [{k: v for k, v in p.items() if k != 'bbox'} for p in predictions]
-        evaluation = self.evaluator(kind)(self._coco_api, self._coco_api.loadRes(predictions), kind)
+        found = load_detections(self._coco_api, predictions)
+        shape = 'bbox' if kind == PROPOSALS else kind
+        evaluation = self.evaluator(kind)(self._coco_api, found, shape)
+        evaluation.params.useCats = int(kind != PROPOSALS)
         evaluation.params.catIds, evaluation.params.imgIds = self.cat_ids, self.img_ids
         evaluation.params.maxDets = list(self.proposal_nums)
-        evaluation.params.iouThrs = self.iou_thrs
+        evaluation.params.iouThrs = np.atleast_1d(self.iou_thrs)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -100,18 +114,20 @@ class CocoMetric(mmdet.CocoMetric):
 
     def _figures(self, kind: str, evaluation: Any) -> dict[str, float]:
         figures = {}
-        if self.classwise:
-            for index, number in enumerate(evaluation.params.catIds):  # sorted, as precision is
-                name = self._coco_api.loadCats(int(number))[0]['name']
-                precision = evaluation.eval['precision'][:, :, index, 0, -1]
-                figures[f'{name}_precision'] = round(mean_of(precision), 3)
-        for name in self.metric_items or STATS[:6]:
-            figures[f'{kind}_{name}'] = round(float(evaluation.stats[STATS.index(name)]), 3)
+        if kind == PROPOSALS:
+            names, prefix = self.metric_items or STATS[6:], ''
+        else:
+            names, prefix = self.metric_items or STATS[:6], f'{kind}_'
+        if self.classwise and kind != PROPOSALS:
+            for row in read_figures(evaluation).classes:
+                figures[f'{row.name}_precision'] = round(row.ap, 3)
+        for name in names:
+            figures[f'{prefix}{name}'] = round(float(evaluation.stats[STATS.index(name)]), 3)
         return figures
 
     def read_truth(self, path: str) -> Any:
         """An annotation file as the evaluator wants it."""
-        return COCO(path)
+        return CocoFile(path)
 
     def evaluator(self, kind: str) -> type:
         """The class that evaluates."""
@@ -128,9 +144,7 @@ class FasterCocoMetric(CocoMetric, mmdet.FasterCocoMetric):
 
     def read_truth(self, path: str) -> Any:
         """An annotation file as the evaluator wants it."""
-        import faster_coco_eval
-
-        return faster_coco_eval.COCO(path)
+        return read_faster(path)
 
     def evaluator(self, kind: str) -> type:
         """The class that evaluates."""

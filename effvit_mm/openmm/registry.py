@@ -68,7 +68,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
 DATASETS = _DetectionRegistry(
     'dataset',
     'effvit_mm.openmm.datasets.detection',
-    ('CocoFolder', 'DigitScenes'),
+    ('CocoDataset', 'CocoFolder', 'DigitScenes', 'VOCDataset', 'XMLDataset'),
     parent=root.DATASETS,
     locations=['effvit_mm.openmm.datasets', 'effvit_mm.openmm.reid.datasets'],
 )

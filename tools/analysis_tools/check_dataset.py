@@ -1,7 +1,8 @@
 #!/usr/bin/env python
-"""Find the faults of data before training, and what training would do with each.
+"""Find the faults of data before training, and what training and evaluation do with each.
 
-Annotation files are COCO-style; of a config, class folders and sets of persons are looked at, too.
+Annotation files are COCO- or VOC-style; of a config, class folders and sets of persons are looked
+at, too.
 
 Exit code 0: nothing that breaks a training; 1: something that does; 2: the command cannot be run.
 
@@ -60,7 +61,7 @@ def _sources_of_config(args: argparse.Namespace) -> tuple[dict, list]:
 
     from effvit_mm.errors import ConfigError
     from effvit_mm.openmm.config.loading import load_config
-    from effvit_mm.openmm.data_checks.coco import coco_sources
+    from effvit_mm.openmm.data_checks.detection import detection_sources
     from effvit_mm.openmm.data_checks.folders import check_folders
 
     cfg = load_config(args.source, args.cfg_options)
@@ -70,12 +71,12 @@ def _sources_of_config(args: argparse.Namespace) -> tuple[dict, list]:
         for split in args.splits:
             loader = cfg.get(f'{split}_dataloader') or {}
             node, key = loader.get('dataset'), f'{split}_dataloader.dataset'
-            found.update(coco_sources(node, key))
+            found.update(detection_sources(node, key))
             folders += check_folders(node, key, args.read_images, allow_empty)
     if not found and not folders:
         raise ConfigError(
-            f'config {args.source}: no COCO-style data set in {" and ".join(args.splits)}, no '
-            'class folders and no persons (sets in a remote store are not looked at)'
+            f'config {args.source}: no COCO- or VOC-style data set in '
+            f'{" and ".join(args.splits)}, no class folders and no persons (sets in a remote store are not looked at)'
         )
     return found, folders
 

@@ -17,6 +17,7 @@ from .data_root import EVALUATORS, follow_annotation_files, follow_layout
 from .names import follow_assignments, is_name, set_names
 from .options import look_up, read_value, split_option
 from .own_parts import use_own_readers
+from .own_sets import use_own_sets
 
 # mmdet's metrics of which effvit_mm has its own, which keep what they computed.
 OWN_METRICS = ('CocoMetric', 'FasterCocoMetric', 'VOCMetric')
@@ -61,6 +62,7 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
     follow_annotation_files(cfg, before)
     use_own(cfg)
     use_own_readers(cfg)
+    use_own_sets(cfg)
     return cfg
 
 
@@ -81,14 +83,19 @@ def use_own(cfg: Config) -> None:
     They are ``effvit_mm``'s detection metrics for mmdet's of the same names and figures, and the
     backbones that know ``init_cfg`` for the bare networks.
     """
+    use_own_metrics(cfg)
+    for node in _nodes(cfg.get('model')):
+        path, _, name = type_path(node.get('type')).rpartition('.')
+        if path.startswith('effvit_mm.backbones'):
+            node['type'] = f'effvit_mm.{name}'
+
+
+def use_own_metrics(cfg: Mapping) -> None:
+    """Let ``effvit_mm``'s detection metrics stand for mmdet's of the same names and figures."""
     for node in (node for key in EVALUATORS for node in mappings_of(cfg.get(key))):
         path, _, name = type_path(node.get('type')).rpartition('.')
         scope = path.partition('.')[0] or cfg.get('default_scope')
         if name in OWN_METRICS and scope == 'mmdet':
-            node['type'] = f'effvit_mm.{name}'
-    for node in _nodes(cfg.get('model')):
-        path, _, name = type_path(node.get('type')).rpartition('.')
-        if path.startswith('effvit_mm.backbones'):
             node['type'] = f'effvit_mm.{name}'
 
 

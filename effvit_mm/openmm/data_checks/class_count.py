@@ -10,7 +10,8 @@ import mmengine.registry as root
 from ...errors import ConfigError
 from ..config.arguments import mappings_of
 from ..datasets.coco_format import category_names, read_coco
-from .coco import coco_sources
+from ..datasets.voc_format import VocSource
+from .detection import detection_sources
 from .labels import HEADS
 
 
@@ -50,9 +51,11 @@ def count_classes(loader: Mapping[str, Any], key: str) -> int:
         ConfigError: The data set does not say its classes.
     """
     node = loader['dataset']
-    for _, source in coco_sources(node, f'{key}.dataset'):
+    for _, source in detection_sources(node, f'{key}.dataset'):
         if source.classes is not None:
             return len(source.classes)
+        if isinstance(source, VocSource):
+            break
         return len(category_names(read_coco(source.ann_file), source.ann_file))
     dataset = root.DATASETS.build(node) if isinstance(node, Mapping) else node
     meta = getattr(dataset, 'metainfo', None) or {}

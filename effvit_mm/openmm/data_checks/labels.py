@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-import os
-import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from xml.etree import ElementTree
+from collections.abc import Sequence
 
-import mmengine.registry as root
 import numpy as np
-from mmengine.fileio import list_from_file
 from torch import nn
 
 from ...errors import DataError
-from ...utils.distributed import on_main_process
 from ...utils.text import shorten
-from ..config.arguments import dataset_nodes, node_class
 from .class_names import class_names
 
 # Of a model, whose number of classes is the data set's.
@@ -116,56 +107,3 @@ def _check_empty(labels: np.ndarray, names: Sequence[str], dataset, key: str) ->
             f'{key}.dataset: no image of {len(empty)} of {len(names)} classes ({shorten(empty)}) '
             f'in {folder or "its files"}; remove it, or set data_checks.allow_empty_classes=True'
         )
-
-
-def check_voc_sets(loader: Mapping, key: str, options: Mapping) -> None:
-    """Raise where files of VOC-style sets are broken or have objects of unknown classes.
-
-    mmdet names no file that it cannot parse, and leaves out objects of other classes than the
-    config's without a word, all of them where one's own classes were not given;
-    ``data_checks=dict(allow_unknown_categories=True)`` permits that. The main process reads.
-
-    Args:
-        loader: A loader's part of the config, whose key is ``key``.
-        options: ``data_checks`` of the config.
-    """
-    if 'mmdet.datasets' not in sys.modules:
-        return
-    from mmdet.datasets import XMLDataset
-
-    for path, node in dataset_nodes(loader.get('dataset'), f'{key}.dataset'):
-        cls = node_class(root.DATASETS, node)
-        if cls is not None and issubclass(cls, XMLDataset) and not node.get('backend_args'):
-            on_main_process(lambda node=node, path=path: _check_voc(node, path, options))
-
-
-def _check_voc(node: Mapping, path: str, options: Mapping) -> None:
-    dataset = root.DATASETS.build({**copy.deepcopy(node), 'lazy_init': True})
-    classes = dataset.metainfo.get('classes') or ()
-    first = ''
-    unknown: Counter = Counter()
-    for number in list_from_file(dataset.ann_file):
-        file = os.path.join(dataset.sub_data_root, dataset.ann_subdir, f'{number}.xml')
-        for name in _object_names(file):
-            if name not in classes:
-                unknown[name] += 1
-                first = first or file
-    if unknown and not options.get('allow_unknown_categories'):
-        raise DataError(
-            f'{path}: objects of classes that the config does not know: {unknown.total()} '
-            f'({shorten(list(unknown))}; the first in {first}); it knows {shorten(classes)}. '
-            'Give all in metainfo.classes, or, to leave such boxes out, set '
-            'data_checks.allow_unknown_categories=True'
-        )
-
-
-def _object_names(file: str) -> list[str]:
-    """Names of a VOC file's objects, each of which must have a box."""
-    try:
-        objects = ElementTree.parse(file).getroot().findall('object')
-        for item in objects:
-            for side in ('xmin', 'ymin', 'xmax', 'ymax'):
-                float(item.findtext(f'bndbox/{side}') or 'nothing')
-    except (ElementTree.ParseError, ValueError) as error:
-        raise DataError(f'annotation file {file}: {error}') from error
-    return [str(item.findtext('name')) for item in objects]

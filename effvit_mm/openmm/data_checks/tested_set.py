@@ -11,8 +11,9 @@ from mmengine.registry import DefaultScope
 
 from ...errors import ConfigError
 from ..config.arguments import mappings_of, type_path
-from ..datasets.coco_format import category_names, read_coco
-from .coco import coco_sources
+from ..datasets.coco_format import category_ids, category_names, read_coco
+from ..datasets.voc_format import VocSource
+from .detection import detection_sources
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ def find_tested_set(cfg: Config) -> TestedSet:
     """
     dataset = (cfg.get('test_dataloader') or {}).get('dataset')
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-        sources = [source for _, source in coco_sources(dataset, 'test_dataloader.dataset')]
+        found = [source for _, source in detection_sources(dataset, 'test_dataloader.dataset')]
+    sources = [source for source in found if not isinstance(source, VocSource)]
     if len(sources) != 1:
         kind = type_path(dataset.get('type')) if isinstance(dataset, Mapping) else 'none'
         raise ConfigError(
@@ -46,12 +48,6 @@ def find_tested_set(cfg: Config) -> TestedSet:
     files = [evaluator.get('ann_file') for evaluator in mappings_of(cfg.get('test_evaluator'))]
     file = Path(next(filter(None, files), sources[0].ann_file))
     data = read_coco(file)
-    names = category_names(data, file)
-    classes = sources[0].classes or names
-    chosen = [c for c in data['categories'] if str(c['name']) in classes]
-    return TestedSet(
-        file=file,
-        data=data,
-        classes=tuple(str(c['name']) for c in chosen),
-        category_ids=tuple(c['id'] for c in chosen),
-    )
+    classes = sources[0].classes or category_names(data, file)
+    ids = category_ids(data, classes, file)
+    return TestedSet(file=file, data=data, classes=tuple(classes), category_ids=tuple(ids))

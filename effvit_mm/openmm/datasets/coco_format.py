@@ -1,28 +1,77 @@
-"""Reading a COCO-style annotation file, or saying what is wrong with the file as such."""
+"""Reading COCO-style annotation files: one reader for the check, the loader and the evaluator.
+
+A file comes out in one form, whatever labelling tool wrote it: names of categories are text,
+``iscrowd`` is 0 or 1, polygons are flat lists of three points or more, annotations are numbered
+from 1. What cannot be brought into this form is refused.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ...errors import DataError
 from ...utils.text import shorten
+from ..config.arguments import is_number
 
 LISTS = ('images', 'annotations', 'categories')
+# What tools write for iscrowd, ignore and difficult.
+FLAGS = {None: 0, '': 0, '0': 0, '1': 1, 'false': 0, 'true': 1}
+MAX_COORDINATE = 1e6  # pixels
+NO_POLYGON: list = [[]]  # a mask of no use: mmdet ignores its object
+# Kinds of faults with which a file cannot be used, by names of the table `coco_check.KINDS`.
+BROKEN = ('bad_record', 'duplicate_image_id', 'duplicate_category')
+
+# Takes the kind of a fault, the file that it is in, and particulars.
+Tell = Callable[[str, str, str], None]
 
 
 def read_coco(path: str | Path) -> dict:
     """Read a file with the lists ``images``, ``annotations`` and ``categories``.
 
+    The list of annotations may be missing: such a set is to predict on.
+
     Raises:
         DataError: It is missing, cut short, no JSON, or not of this form.
     """
+
+    def refuse(kind: str, file: str, detail: str) -> None:
+        if kind in BROKEN:
+            where = '' if file == str(path) else f'{file}, '
+            raise DataError(f'annotation file {path}: {where}{detail}')
+
+    return tidy_coco(parse_coco(path), path, refuse)
+
+
+def read_text(path: str | Path) -> str:
+    """Text in UTF-8, or in UTF-16 or UTF-32, with or without a byte-order mark.
+
+    Raises:
+        DataError: The file is missing, or in another encoding.
+    """
     try:
-        text = Path(path).read_text(encoding='utf-8')
+        raw = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f'annotation file {path}: {error.strerror or error}') from error
+    try:
+        return raw.decode(json.detect_encoding(raw))
     except UnicodeDecodeError as error:
-        raise DataError(f'annotation file {path} is no JSON: not text') from error
+        wrong = f'byte 0x{raw[error.start]:02x} at {error.start}'
+        raise DataError(
+            f'annotation file {path}: not text in UTF-8 ({wrong}); if it is text, save it in UTF-8'
+        ) from error
+
+
+def parse_coco(path: str | Path) -> dict:
+    """The content of a file as it stands there, its records not looked at.
+
+    Raises:
+        DataError: It is missing, cut short, no JSON, or lacks a list.
+    """
+    text = read_text(path)
     try:
         data = json.loads(text)
     except ValueError as error:
@@ -33,42 +82,329 @@ def read_coco(path: str | Path) -> dict:
         raise DataError(f'annotation file {path} {what}: {error}') from error
     if not isinstance(data, dict):
         raise DataError(f'annotation file {path} is not COCO-style: a {type(data).__name__}')
+    keys = shorten(list(data)) or 'nothing'
+    data.setdefault('annotations', [])
     for key in LISTS:
         if not isinstance(data.get(key), list):
             raise DataError(
-                f'annotation file {path} is not COCO-style: it has no list {key!r}, but '
-                f'{shorten(list(data)) or "nothing"}'
+                f'annotation file {path} is not COCO-style: it has no list {key!r}, but {keys}'
             )
     return data
 
 
+# One form -----------------------------------------------------------------------------------------
+
+
+def tidy_coco(data: dict, path: str | Path, tell: Tell) -> dict:
+    """The records of a file in one form; ``tell`` is called for what is wrong with some.
+
+    Records that cannot be used are not in what is given back.
+
+    Raises:
+        DataError: A category lacks its id or name, or there is none.
+    """
+    file = str(path)
+    category_names(data, path)
+    names = {}  # of files, by image id
+    images = []
+    for image in _sound_records(data['images'], 'image', IMAGE_FIELDS, file, tell):
+        if image['id'] in names:
+            other = names[image['id']]
+            tell(
+                'duplicate_image_id', image['file_name'], f'id {image["id"]} is that of {other} too'
+            )
+        names[image['id']] = image['file_name']
+        images.append({**image, 'width': int(image['width']), 'height': int(image['height'])})
+    annotations = []
+    known: Counter = Counter()
+    for item in _sound_records(data['annotations'], 'annotation', ANNOTATION_FIELDS, file, tell):
+        known[item['id']] += 1
+        where = names.get(item['image_id'], file)
+        number = len(annotations) + 1
+        item = {**item, 'iscrowd': flag(item.get('iscrowd')), 'ignore': flag(item.get('ignore'))}
+        if item.get('segmentation'):
+            item['segmentation'] = _tidy_mask(
+                item['segmentation'],
+                lambda text, kind='odd_mask', item=item, where=where: tell(
+                    kind, where, f'annotation {item["id"]}: {text}'
+                ),
+            )
+        annotations.append({**item, 'id': number, 'own_id': item['id']})
+    for number, count in known.items():
+        if count > 1:
+            tell('duplicate_annotation_id', file, f'annotation {number}: {count} times')
+    categories = _tidy_categories(data['categories'], annotations, file, tell)
+    names = {category['id']: category['name'] for category in categories}
+    for item in annotations:
+        item['name'] = names.get(item['category_id'])
+    return {**data, 'images': images, 'annotations': annotations, 'categories': categories}
+
+
+def flag(value: object) -> int | None:
+    """0 or 1 of what stands for it; None where it is neither."""
+    if isinstance(value, str):
+        value = value.strip().lower()
+    if isinstance(value, str | None):
+        return FLAGS.get(value)
+    return int(value) if isinstance(value, int | float) and value in (0, 1) else None
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool)
+
+
+def _is_length(value: object) -> bool:
+    return is_number(value) and value >= 1 and value == int(value)
+
+
+def _is_box(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
+
+
+def _is_flag(value: object) -> bool:
+    return flag(value) is not None
+
+
+class Field:
+    """What a value must be, in words and as a test; ``needed``: it must be there."""
+
+    def __init__(self, text: str, is_sound: Callable[[object], bool], needed: bool = True) -> None:
+        self.text, self.is_sound, self.needed = text, is_sound, needed
+
+
+_ID = Field('a whole number or a text', _is_id)
+_LENGTH = Field('a number of pixels', _is_length)
+_FLAG = Field('0 or 1', _is_flag, needed=False)
+IMAGE_FIELDS = {
+    'id': _ID,
+    'file_name': Field('a text', lambda value: isinstance(value, str) and value != ''),
+    'width': _LENGTH,
+    'height': _LENGTH,
+}
+ANNOTATION_FIELDS = {
+    **dict.fromkeys(('id', 'image_id', 'category_id'), _ID),
+    'bbox': Field('four numbers', _is_box),
+    'area': Field('a number', is_number),
+    'iscrowd': _FLAG,
+    'ignore': _FLAG,
+}
+
+
+def _sound_records(
+    records: Sequence, what: str, fields: Mapping[str, Field], file: str, tell: Tell
+) -> Iterator[dict]:
+    """The records that have all they need; a ``bad_record`` is told of each other."""
+    kind = None
+    for position, record in enumerate(records):
+        fault = record_fault(record, fields)
+        if not fault and kind is not None and type(record['id']) is not kind:
+            fault = f'id={record["id"]!r}, those before it are of type {kind.__name__}'
+        if fault:
+            name = record.get('file_name') if isinstance(record, Mapping) else None
+            of = f' ({name or "id " + str(record["id"])})' if name or _has_id(record) else ''
+            tell('bad_record', file, f'{what} {position} of the list{of}: {fault}')
+        else:
+            kind = type(record['id']) if what == 'image' else None
+            yield record
+
+
+def _has_id(record: object) -> bool:
+    return isinstance(record, Mapping) and _is_id(record.get('id'))
+
+
+def record_fault(record: object, fields: Mapping[str, Field]) -> str:
+    """What a record lacks, in words; nothing where it is sound."""
+    if not isinstance(record, Mapping):
+        return f'{record!r} is no record'
+    for key, field in fields.items():
+        if key not in record:
+            if field.needed:
+                return f'it has no {key}'
+        elif not field.is_sound(record[key]):
+            return f'{key}={record[key]!r} is not {field.text}'
+    return ''
+
+
+# Masks --------------------------------------------------------------------------------------------
+
+
+def _tidy_mask(mask: object, tell: Callable[..., None]) -> list | dict:
+    """Flat polygons or run lengths; ``NO_POLYGON`` for what is neither."""
+    if isinstance(mask, Mapping):
+        fault = _run_length_fault(mask)
+        if fault:
+            tell(fault, 'invalid_mask')
+            return NO_POLYGON
+        return dict(mask)
+    if not isinstance(mask, list):
+        tell('neither polygons nor run lengths', 'invalid_mask')
+        return NO_POLYGON
+    polygons = [mask] if _is_outline(mask) else mask
+    flat = [_flatten(polygon) for polygon in polygons]
+    sound = [polygon for polygon in flat if _is_polygon(polygon)]
+    if not sound:
+        tell('no polygon of 3 points or more', 'invalid_mask')
+        return NO_POLYGON
+    if len(sound) < len(flat):
+        tell(f'{len(flat) - len(sound)} of {len(flat)} polygons left out, not of 3 points or more')
+    return sound
+
+
+def _is_outline(mask: list) -> bool:
+    """Whether this is one polygon, not a list of them: numbers, or three points or more."""
+    return all(map(is_number, mask)) or (len(mask) > 2 and all(map(_is_point, mask)))
+
+
+def _is_point(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
+
+
+def _flatten(polygon: object) -> object:
+    if isinstance(polygon, list) and polygon and all(map(_is_point, polygon)):
+        return [number for point in polygon for number in point]
+    return polygon
+
+
+def _is_polygon(value: object) -> bool:
+    if not isinstance(value, list) or len(value) < 6 or len(value) % 2:
+        return False
+    try:
+        # Much faster than a look at each; pycocotools draws what is far outside, too.
+        return math.isfinite(sum(value)) and max(map(abs, value)) <= MAX_COORDINATE
+    except (TypeError, OverflowError):
+        return False
+
+
+def _run_length_fault(mask: Mapping) -> str:
+    """What is wrong with run lengths in themselves, in words, or nothing."""
+    size, counts = mask.get('size'), mask.get('counts')
+    if not isinstance(size, list) or len(size) != 2 or not all(map(_is_length, size)):
+        return f'run lengths of size={size!r}, which is not height and width'
+    pixels = size[0] * size[1]
+    if isinstance(counts, list):
+        whole = all(type(count) is int and count >= 0 for count in counts)
+        total = sum(counts) if whole else None
+        return '' if total == pixels else f'run lengths of {total} of {pixels} pixels'
+    if not isinstance(counts, str):
+        return f'run lengths of counts={counts!r}, which is neither a list nor a text'
+    return _compressed_fault(size, counts, pixels)
+
+
+def _compressed_fault(size: list, counts: str, pixels: int) -> str:
+    """The same of COCO's compressed text; pycocotools would read beyond its end."""
+    total, runs, position = 0, [], 0
+    codes = [ord(character) - 48 for character in counts]
+    while position < len(codes):
+        value = shift = 0
+        while True:
+            if position == len(codes) or not 0 <= codes[position] < 64:
+                return 'run lengths of a text that is cut short or no such text'
+            code = codes[position]
+            value |= (code & 31) << shift
+            position, shift = position + 1, shift + 5
+            if not code & 32:
+                break
+        if code & 16:
+            value -= 1 << shift
+        if len(runs) > 2:
+            value += runs[-2]
+        runs.append(value)
+        if value < 0:
+            return 'run lengths of a text that is no such text'
+        total += value
+    return '' if total == pixels else f'run lengths of {total} of {pixels} pixels'
+
+
+# Categories ---------------------------------------------------------------------------------------
+
+
 def category_names(data: dict, path: str | Path) -> tuple[str, ...]:
-    """Names of the categories in the file's order, which is that of mmdet's labels."""
+    """Names of the categories, in the file's order.
+
+    Raises:
+        DataError: One lacks its id or name, or there is none.
+    """
     names = []
     for category in data['categories']:
         if not isinstance(category, dict) or not {'id', 'name'} <= category.keys():
             raise DataError(f'annotation file {path}: category {category!r} has no id or no name')
-        names.append(str(category['name']))
+        name = category['name']
+        named = is_number(name) or (isinstance(name, str) and name.strip())
+        if not _is_id(category['id']) or not named:
+            raise DataError(
+                f'annotation file {path}: category {category!r}: a number or a text is needed as '
+                'id and as name'
+            )
+        names.append(str(name))
     if not names:
         raise DataError(f'annotation file {path}: its list of categories is empty')
     return tuple(names)
 
 
-def compare_classes(classes: tuple[str, ...], own: tuple[str, ...]) -> str:
+def _tidy_categories(
+    categories: list[dict], annotations: list[dict], file: str, tell: Tell
+) -> list[dict]:
+    """Categories with text as names, those left out of which a copy is used."""
+    used = {annotation['category_id'] for annotation in annotations}
+    kinds = {type(category['id']).__name__ for category in categories}
+    if len(kinds) > 1:
+        tell('bad_record', file, 'ids of categories: some are numbers, some are text')
+    by_name, by_id = defaultdict(list), {}
+    for category in categories:
+        number, name = category['id'], str(category['name'])
+        if by_id.setdefault(number, name) != name:
+            both = f'{by_id[number]!r} and {name!r}'
+            tell('duplicate_category', file, f'id {number!r} is that of {both}')
+        elif number not in by_name[name]:
+            by_name[name].append(number)
+    kept = {}
+    for name, numbers in by_name.items():
+        wanted = [number for number in numbers if number in used] or numbers[:1]
+        if len(wanted) > 1:
+            text = f'name {name!r} {len(wanted)} times, of ids {shorten(wanted)}, all with boxes'
+            tell('duplicate_category', file, text)
+        elif len(numbers) > 1:
+            others = shorten([number for number in numbers if number not in wanted])
+            tell('unused_copy', file, f'{name!r}: id {wanted[0]} is taken, {others} has no box')
+        kept[name] = wanted[0]
+    own = {c['id']: {**c, 'name': str(c['name'])} for c in reversed(categories)}
+    return [own[number] for number in kept.values()]
+
+
+def category_ids(data: dict, classes: Sequence[str], path: str | Path) -> list:
+    """Ids of the categories by label: names decide, not the file's order.
+
+    A class that the file lacks is added to it, as one that has no box.
+
+    Raises:
+        DataError: It lacks all.
+    """
+    found = {category['name']: category['id'] for category in data['categories']}
+    if message := compare_classes(classes, list(found)):
+        raise DataError(f'annotation file {path}: {message}')
+    for name in classes:
+        if name not in found:
+            found[name] = _free_id(list(found.values()), name)
+            data['categories'].append({'id': found[name], 'name': name})
+    return [found[name] for name in classes]
+
+
+def _free_id(taken: list, name: str) -> int | str:
+    if all(isinstance(number, int) for number in taken):
+        return max(taken) + 1
+    while name in taken:
+        name += '_'
+    return name
+
+
+def compare_classes(classes: Sequence[str], own: Sequence[str]) -> str:
     """What is wrong with a file's categories for a set of classes; nothing where they fit.
 
-    Categories besides the classes are no fault here: their boxes are left out.
+    Some classes may be absent; boxes of other categories than the classes are found elsewhere.
     """
-    lacking = [name for name in classes if name not in own]
-    if lacking:
-        return (
-            f'its categories ({shorten(own)}) lack {len(lacking)} of {len(classes)} classes '
-            f'({shorten(lacking)}), which shifts the labels of the others'
-        )
-    order = [name for name in own if name in classes]
-    if order != list(classes):
-        return (
-            f'its categories come in another order ({shorten(order)}) than the classes '
-            f'({shorten(classes)}); labels go by the order of the file'
-        )
-    return ''
+    if set(classes) & set(own):
+        return ''
+    return (
+        f'its categories ({shorten(own)}) have none of the {len(classes)} classes '
+        f'({shorten(classes)})'
+    )

@@ -1,11 +1,11 @@
-"""What the check of a COCO-style set found, as a table, Markdown or JSON."""
+"""What the check of a detection set found, as a table, Markdown or JSON."""
 
 from __future__ import annotations
 
 import io
 
-from ...utils.text import shorten
-from .coco_check import KINDS, CocoReport
+from .coco_check import CocoReport
+from .fault_kinds import KINDS
 
 
 def format_report(report: CocoReport, name: str, first: int = 5) -> str:
@@ -22,12 +22,16 @@ def format_report(report: CocoReport, name: str, first: int = 5) -> str:
         table.add_column('count', justify='right')
         table.add_column('')
         table.add_column('training', overflow='fold')
+        table.add_column('evaluation', overflow='fold')
         for fault in faults:
             verdict = 'breaks' if fault['verdict'] == 'breaks' else ''
-            table.add_row(fault['title'], str(fault['count']), verdict, fault['training'])
+            effects = fault['training'], fault['evaluation']
+            table.add_row(fault['title'], str(fault['count']), verdict, *effects)
         console.print(table)
         lines[1] = console.file.getvalue().rstrip()
-        lines += ['\n  '.join([f'{f["title"]}:', *_first_lines(f, first)]) for f in faults]
+        for fault in faults:
+            remedy = f' ({fault["remedy"]})' if fault['remedy'] else ''
+            lines.append('\n  '.join([f'{fault["title"]}{remedy}:', *_first_lines(fault, first)]))
     return '\n'.join(lines)
 
 
@@ -36,7 +40,7 @@ def summary(report: CocoReport) -> str:
     boxes = [f'{name} {report.boxes[name]}' for name in report.classes]
     return (
         f'{report.num_images} images, {report.num_annotations} annotations; usable boxes: '
-        f'{shorten(boxes, 10)}'
+        f'{", ".join(boxes)}'
     )
 
 
@@ -48,17 +52,21 @@ def _first_lines(fault: dict, first: int) -> list[str]:
 
 def to_markdown(reports: dict[str, CocoReport], first: int = 20) -> str:
     """The reports of several sets as a Markdown document."""
-    parts = ['# Check of COCO-style data\n']
+    parts = ['# Check of detection data\n']
     for name, report in reports.items():
         parts.append(f'## {name}\n\n`{report.source.ann_file}`: {summary(report)}\n')
         faults = faults_by_kind(report)
         if not faults:
             parts.append('No faults found.\n')
             continue
-        parts.append('| fault | count | breaks | what training does |\n| --- | --: | --- | --- |')
+        parts.append(
+            '| fault | count | breaks | in training they | in evaluation they |\n'
+            '| --- | --: | --- | --- | --- |'
+        )
         for fault in faults:
             verdict = 'yes' if fault['verdict'] == 'breaks' else 'no'
-            parts.append('| {title} | {count} | {} | {training} |'.format(verdict, **fault))
+            row = '| {title} | {count} | {} | {training} | {evaluation} |'
+            parts.append(row.format(verdict, **fault))
         for fault in faults:
             lines = [f'- {line}' for line in _first_lines(fault, first)]
             parts += [f'\n### {fault["title"]}\n', *lines]
@@ -73,7 +81,9 @@ def faults_by_kind(report: CocoReport) -> list[dict]:
             'kind': kind,
             'title': KINDS[kind].title,
             'verdict': 'breaks' if report.is_fatal(kind) else 'passes',
-            'training': report.effect(kind),
+            'training': report.training(kind),
+            'evaluation': report.evaluation(kind),
+            'remedy': KINDS[kind].remedy,
             'count': len(found),
             'found': [{'file': f.file, 'detail': f.detail} for f in found],
         }

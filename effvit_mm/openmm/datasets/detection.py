@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from io import StringIO
 
-from ...errors import DataError
+from ...errors import ConfigError
 from ...sample_data.digit_images import CLASSES
 from ...sample_data.folders import make_once
 from ...sample_data.scenes import build_digit_scenes
 from ..registry import DATASETS
-from .coco_format import category_names, compare_classes, read_coco
+from .coco_api import CocoFile
+from .coco_check import box_faults
+from .coco_format import category_names, read_coco
 from .scan import SkipCorrupt, check_split
+from .voc_format import VocSource, read_voc, voc_samples
 
 with redirect_stdout(StringIO()):  # it prints that OneDL's platform is not installed
-    from mmdet.datasets import CocoDataset
+    import mmdet.datasets as mmdet
+
+
+class ReadsCoco(mmdet.CocoDataset):
+    """mmdet's, of files as :func:`~.coco_format.read_coco` gives them; labels go by name."""
+
+    COCOAPI = CocoFile
 
 
 @DATASETS.register_module()
-class CocoFolder(SkipCorrupt, CocoDataset):
+class CocoDataset(SkipCorrupt, ReadsCoco):
+    """mmdet's ``CocoDataset`` by the reader that checks and evaluators have; it stands for it.
+
+    Args:
+        skip_corrupt: Leave out images that cannot be decoded, see :class:`SkipCorrupt`.
+        **kwargs: mmdet's.
+    """
+
+
+@DATASETS.register_module()
+class CocoFolder(SkipCorrupt, ReadsCoco):
     """A COCO-style set whose classes need not be typed into a config.
 
-    mmdet gives labels by position in the annotation file's list of categories, so the files of
-    training and validation must list the same categories in the same order: that is checked.
+    Labels go by the names of the categories: files of training and validation may list them in
+    another order, and a file may lack some.
 
     Args:
         classes_from: The annotation file that says which classes there are, that of training;
@@ -34,7 +54,7 @@ class CocoFolder(SkipCorrupt, CocoDataset):
             ``pipeline`` ... of mmdet's ``CocoDataset``.
 
     Raises:
-        DataError: A file is missing, cut short or not COCO-style; the categories do not fit.
+        DataError: A file is missing, cut short or not COCO-style, or has none of the classes.
     """
 
     METAINFO: dict = {}
@@ -45,23 +65,76 @@ class CocoFolder(SkipCorrupt, CocoDataset):
 
     def load_data_list(self) -> list[dict]:
         """The samples; sets ``classes`` on the way."""
-        own = category_names(read_coco(self.ann_file), self.ann_file)
-        source = os.path.join(self.data_root or '', self.classes_from or self.ann_file)
-        classes = self._metainfo.get('classes')
-        if classes is None:
-            same = not self.classes_from or source == self.ann_file
-            classes = own if same else category_names(read_coco(source), source)
-        else:
-            source = 'the config'
-        message = compare_classes(tuple(classes), own)
-        if message:
-            raise DataError(f'annotation file {self.ann_file}: {message} (classes from {source})')
-        self._metainfo['classes'] = tuple(classes)
+        if self._metainfo.get('classes') is None:
+            source = os.path.join(self.data_root or '', self.classes_from or self.ann_file)
+            self._metainfo['classes'] = category_names(read_coco(source), source)
         return super().load_data_list()
 
 
+class ReadsVoc:
+    """Gives mmdet's data sets of XML files the reader and the rules of COCO-style sets.
+
+    Images may be of any format. Boxes that are inverted, empty or outside of their image are left
+    out, objects marked difficult and, in training, those below ``bbox_min_size`` are ignored.
+    """
+
+    def load_data_list(self) -> list[dict]:
+        """The samples.
+
+        Raises:
+            DataError: A file is missing or broken, or an object lacks its name or box.
+            ConfigError: There are no classes, or the filter is for training alone.
+        """
+        classes = self._metainfo.get('classes')
+        if classes is None:
+            raise ConfigError(f'{type(self).__name__}: metainfo=dict(classes=...) is needed')
+        if self.test_mode and self.bbox_min_size is not None:
+            raise ConfigError(
+                f'{type(self).__name__}: filter_cfg.bbox_min_size={self.bbox_min_size} is for '
+                'training; leave it out with test_mode=True'
+            )
+        self.cat2label = {name: label for label, name in enumerate(classes)}
+        source = VocSource(
+            self.ann_file, training=not self.test_mode, bbox_min_size=self.bbox_min_size or 0
+        )
+        data = read_voc(self.ann_file, self.sub_data_root, self.ann_subdir, self.img_subdir)
+        labels = {c['id']: c['id'] if c['id'] in self.cat2label else None
+                  for c in data['categories']}  # fmt: skip
+        return [
+            {
+                'img_path': os.path.join(self.sub_data_root, image['file_name']),
+                'img_id': image['id'], 'xml_path': image['xml'],
+                'height': image['height'], 'width': image['width'],
+                'instances': list(self._instances(image, annotations, labels, source)),
+            }
+            for image, annotations in voc_samples(data)
+        ]  # fmt: skip
+
+    def _instances(self, image, annotations, labels, source) -> Iterator[dict]:
+        for annotation in annotations:
+            fault = next(box_faults(annotation, image, labels, source), ('', ''))[0]
+            if fault not in ('', 'small_box', 'crossing_box'):
+                continue
+            x, y, width, height = annotation['bbox']
+            yield {
+                'bbox': [x, y, x + width, y + height],
+                'bbox_label': self.cat2label[annotation['name']],
+                'ignore_flag': int(annotation['iscrowd'] or fault == 'small_box'),
+            }
+
+
 @DATASETS.register_module()
-class DigitScenes(CocoDataset):
+class XMLDataset(SkipCorrupt, ReadsVoc, mmdet.XMLDataset):
+    """mmdet's ``XMLDataset``, read by :class:`ReadsVoc`; it stands for it."""
+
+
+@DATASETS.register_module()
+class VOCDataset(SkipCorrupt, ReadsVoc, mmdet.VOCDataset):
+    """mmdet's ``VOCDataset``, read by :class:`ReadsVoc`; it stands for it."""
+
+
+@DATASETS.register_module()
+class DigitScenes(ReadsCoco):
     """Handwritten digits on textured canvases, with boxes and masks: 600 scenes, and 150 to test.
 
     The files are made under ``data_root`` on first use: ``images/{train,test}/*.png`` and

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -48,25 +48,34 @@ def find_corrupt(paths: Sequence[str], name: str = 'data set') -> dict[str, str]
     return {path: faults[path] for path in paths if path in faults}
 
 
-def decode_all(paths: Sequence[str]) -> Iterator[tuple[int, int] | str]:
-    """Height and width of each image, or what is wrong with its file."""
+def map_files(
+    read: Callable[[str], tuple[int, int]], paths: Sequence[str]
+) -> Iterator[tuple[int, int] | str]:
+    """What ``read`` gives of each file, or what is wrong with it."""
+
+    def attempt(path: str) -> tuple[int, int] | str:
+        try:
+            return read(path)
+        except DataError as error:
+            return str(error)
+
     # Threads do: decoding leaves Python's lock free.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for begin in range(0, len(paths), CHUNK):
-            yield from pool.map(_decode, paths[begin : begin + CHUNK])
+            yield from pool.map(attempt, paths[begin : begin + CHUNK])
 
 
-def _decode(path: str) -> tuple[int, int] | str:
-    try:
-        return load_image(path).shape[:2]
-    except DataError as error:
-        return str(error)
+def decoded_size(path: str) -> tuple[int, int]:
+    """Height and width of an image that is decoded, to see that it can be."""
+    return load_image(path).shape[:2]
 
 
 def _scan(paths: Sequence[str], name: str) -> dict[str, str]:
     faults: dict[str, str] = {}
     start = last = time.monotonic()
-    for done, (path, fault) in enumerate(zip(paths, decode_all(paths), strict=True), 1):
+    for done, (path, fault) in enumerate(
+        zip(paths, map_files(decoded_size, paths), strict=True), 1
+    ):
         if isinstance(fault, str):
             faults[path] = fault
         now = time.monotonic()

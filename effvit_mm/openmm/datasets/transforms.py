@@ -7,6 +7,7 @@ from mmcv.transforms import BaseTransform, LoadImageFromFile
 
 from ...errors import DataError
 from ...sample_data.scenes import EDGE, choose_color, draw_texture
+from ...utils.image_size import size_fault
 from ...utils.images import load_image, to_bgr
 from ..registry import TRANSFORMS
 
@@ -39,12 +40,8 @@ class LoadImage(LoadImageFromFile):
             )
         image = to_bgr(np.asarray(results['img'])) if path is None else load_image(path)
         said = results.get('height'), results.get('width')
-        if None not in said and said != image.shape[:2]:
-            named, (height, width) = path or 'given as an array', image.shape[:2]
-            raise DataError(
-                f'image {named} has {height} x {width} pixels, its annotations say {said[0]} x '
-                f'{said[1]}: boxes and masks would lie elsewhere'
-            )
+        if None not in said and (fault := size_fault(said, image.shape[:2])):
+            raise DataError(f'image {path or "given as an array"} {fault}')
         if self.to_float32:
             image = image.astype(np.float32)
         results['img'] = image

@@ -31,6 +31,8 @@ from ...weights import LoadReport, fit_checkpoint, read_checkpoint
 from ..config.arguments import find_class, is_number, node_class, type_path
 from ..config.building import building
 from ..config.checks import SPLITS
+from ..config.loading import use_own_metrics
+from ..config.own_sets import take_own_sets
 from ..config.writing import readable
 from ..console import quiet_standard_error, quieten
 from ..data_checks.class_count import close_heads, count_classes, open_heads
@@ -41,8 +43,8 @@ from ..data_checks.class_names import (
     name_difference,
     trained_names,
 )
-from ..data_checks.coco import check_coco_sets
-from ..data_checks.labels import check_dataset, check_voc_sets, class_keys
+from ..data_checks.detection import check_detection_sets
+from ..data_checks.labels import check_dataset, class_keys
 from ..registry import RUNNERS
 from .dry_pass import DryPassHook  # noqa: F401 - registered
 from .hooks import HISTORY, RecordHook, check_finite_weights
@@ -85,7 +87,8 @@ class Runner(ResumableRunner):
     Of the config it reads besides: ``trust_checkpoint`` (unpickle anything in checkpoint files),
     ``use_ema`` (False: start from, or test, weights without averaging where a checkpoint has both)
     and ``data_checks``: a dict of ``allow_empty_classes``, ``allow_unknown_categories``,
-    ``allow_other_class_names`` (all False by default) and ``coco`` (True: check COCO-style sets).
+    ``allow_other_class_names`` (all False by default) and ``coco`` (True: check COCO- and
+    VOC-style sets).
     """
 
     def __init__(
@@ -288,9 +291,11 @@ class Runner(ResumableRunner):
         """Check the data, then build loader and evaluator ahead of mmengine, which names no key."""
         key, judge = f'{split}_dataloader', f'{split}_evaluator'
         loader, evaluator = getattr(self, f'_{key}'), getattr(self, f'_{judge}', None)
+        # A config that did not come through `load_config` names mmdet's.
+        use_own_metrics({'default_scope': self.default_scope.scope_name, judge: evaluator})
         if isinstance(loader, dict):
-            check_coco_sets(loader, key, self._data_checks, evaluator)
-            check_voc_sets(loader, key, self._data_checks)
+            take_own_sets(loader)
+            check_detection_sets(loader, key, self._data_checks, evaluator)
             ranks_differ = self._randomness_cfg.get('diff_rank_seed', False)
             with building(self.cfg, key):
                 loader = self.build_dataloader(loader, self.seed, ranks_differ)

@@ -56,11 +56,6 @@ def run_test(runner, args: argparse.Namespace, compiled: Mapping[str, Any]) -> d
             tables.append(report_reid(runner, args))
             in_tables += FIGURES
         shown = {k: v for k, v in metrics.items() if not k.split('/')[-1].startswith(in_tables)}
-        if any(0 in evaluation.cocoGt.anns for evaluation in coco):
-            runner.logger.warning(
-                'the annotation file has an annotation with id 0: pycocotools takes such an object '
-                'as never found, so that all figures are too low; number annotations from 1'
-            )
         rows = _rows(shown, timer, len(runner.test_dataloader.dataset), args)
         runner.logger.info(''.join([*tables, format_table(f'test of {args.checkpoint}', rows)]))
     return metrics

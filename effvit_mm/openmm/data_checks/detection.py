@@ -1,0 +1,226 @@
+"""Checks of COCO- and VOC-style sets before anything is built from a config.
+
+They run by themselves before a training and a test, as far as they are cheap: of image files the
+sizes are read. ``data_checks=dict(coco=False)`` turns them off,
+``data_checks=dict(allow_unknown_categories=True)`` lets boxes be left out whose categories the
+config does not know. What is lost without being a failure is told in a line for each set.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import mmengine.registry as root
+from mmengine.logging import MMLogger
+
+from ...errors import DataError
+from ...utils.distributed import on_main_process
+from ..config.arguments import dataset_nodes, has_type, node_class
+from ..datasets.coco_check import CocoReport, CocoSource, Finding, check_coco
+from ..datasets.coco_format import category_names, read_coco
+from ..datasets.fault_kinds import KINDS
+from ..datasets.voc_format import VocSource
+
+ALLOWABLE = ('unknown_category', 'unused_category')
+
+
+def check_detection_sets(
+    loader: object, key: str, options: Mapping, evaluators: object = None
+) -> None:
+    """Raise for the first thing that would break the training or falsify it without a word.
+
+    Called by all processes together: the main one reads the files, for all.
+
+    Args:
+        loader: A loader's part of the config, whose key is ``key``; none where it is built already.
+        options: ``data_checks`` of the config.
+        evaluators: The part of the config with what judges that loader's set.
+    """
+    if 'mmdet.datasets' not in sys.modules or not options.get('coco', True):
+        return
+    if isinstance(loader, Mapping):
+        on_main_process(lambda: _check_sets(loader, key, options, evaluators))
+
+
+def _check_sets(loader: Mapping, key: str, options: Mapping, evaluators: object) -> None:
+    sources = dict(detection_sources(loader.get('dataset'), f'{key}.dataset'))
+    judge = key.replace('dataloader', 'evaluator')
+    judges = list(_evaluators(evaluators, judge))
+    kinds = {kind for _, node in judges if not node.get('format_only') for kind in _judged(node)}
+    files = {name: node['ann_file'] for name, node in judges if _has_local_file(node)}
+    for path, source in sources.items():
+        own = all(_same_file(file, source.ann_file) for file in files.values())
+        judged = tuple(sorted(kinds)) if own else ()
+        _check_source(replace(source, judged=judged, evaluator=judge), path, options)
+    if len(sources) == 1:
+        for name, file in files.items():
+            if not _same_file(file, source.ann_file):
+                judged = replace(source, judged=tuple(sorted(kinds)), evaluator=judge)
+                _check_evaluated(Path(file), f'{name}.ann_file', judged, path, options)
+
+
+def _same_file(first: str | Path, second: str | Path) -> bool:
+    return os.path.abspath(first) == os.path.abspath(second)
+
+
+def _check_source(source: CocoSource, path: str, options: Mapping) -> None:
+    report = check_coco(source)
+    told = report.lost()
+    for kind, found in report.fatal().items():
+        if kind not in ALLOWABLE or not options.get('allow_unknown_categories'):
+            raise DataError(describe(report, kind, path))
+        told[kind] = found
+    if told:
+        MMLogger.get_current_instance().warning(_loss(report, told, path))
+
+
+def _evaluators(node: object, key: str) -> Iterator[tuple[str, Mapping]]:
+    """``(config key, dict)`` of what judges detections."""
+    from mmdet.evaluation import CocoMetric, VOCMetric
+
+    if isinstance(node, list | tuple):
+        for index, item in enumerate(node):
+            yield from _evaluators(item, f'{key}[{index}]')
+    elif isinstance(node, Mapping):
+        cls = node_class(root.METRICS, node)
+        if cls is not None and issubclass(cls, CocoMetric | VOCMetric):
+            yield key, node
+
+
+def _judged(node: Mapping) -> set[str]:
+    """``'bbox'``, ``'segm'`` or both."""
+    kinds = node.get('metric') or 'bbox'
+    kinds = {kinds} if isinstance(kinds, str) else set(kinds)
+    return {kind if kind == 'segm' else 'bbox' for kind in kinds}
+
+
+def _has_local_file(node: Mapping) -> bool:
+    file = node.get('ann_file')
+    return isinstance(file, str) and '://' not in file and not node.get('backend_args')
+
+
+def _check_evaluated(
+    file: Path, name: str, source: CocoSource, path: str, options: Mapping
+) -> None:
+    """The set that is judged must be the set that was predicted: its classes and its images.
+
+    mmdet stops after all predictions where images are unknown; others it takes for ones in which
+    nothing was found.
+    """
+    data = read_coco(source.ann_file)
+    classes = source.classes or category_names(data, source.ann_file)
+    masks = 'segm' in source.judged
+    judged = replace(source, ann_file=file, image_folder=None, with_masks=masks, classes=classes)
+    _check_source(judged, name, options)
+    own, other = (
+        {image['id']: os.path.basename(image['file_name']) for image in images}
+        for images in (data['images'], read_coco(file)['images'])
+    )
+    differing = [i for i in {**own, **other} if own.get(i) != other.get(i)]
+    if differing:
+        first = differing[0]
+        names = other.get(first, 'none'), own.get(first, 'none')
+        raise DataError(
+            f'{name}={file} does not fit {path} ({source.ann_file}): {len(differing)} of '
+            f'{len(own | other)} images differ; the first, id {first}, is {names[0]} and '
+            f'{names[1]} there'
+        )
+
+
+def describe(report: CocoReport, kind: str, path: str) -> str:
+    """One line for a kind of fault: where, how many, an example, what to do."""
+    found = report.by_kind()[kind]
+    more = f' and {len(found) - 1} more' if len(found) > 1 else ''
+    remedy = KINDS[kind].remedy.format(evaluator=report.source.evaluator)
+    if len(found) > 1:
+        remedy = '; '.join(filter(None, [remedy, _LISTED]))
+    return (
+        f'{path}: {KINDS[kind].title} in {report.source.ann_file}: {_place(report, found[0])}{more}'
+        f'{remedy and "; "}{remedy}'
+    )
+
+
+_LISTED = '`tools/analysis_tools/check_dataset.py` lists all'
+
+
+def _loss(report: CocoReport, groups: Mapping[str, list[Finding]], path: str) -> str:
+    """One line with all that is lost, counted, and an example of each."""
+    parts = [
+        f'{len(found)} {KINDS[kind].title} ({_place(report, found[0])}) {report.effect(kind)}'
+        for kind, found in groups.items()
+    ]
+    return f'{path} ({report.source.ann_file}): {"; ".join(parts)}. {_LISTED}'
+
+
+def _place(report: CocoReport, finding: Finding) -> str:
+    file = '' if finding.file == str(report.source.ann_file) else f'{finding.file}, '
+    return f'{file}{finding.detail}'
+
+
+# Sets of a config ---------------------------------------------------------------------------------
+
+
+def detection_sources(node: object, path: str) -> Iterator[tuple[str, CocoSource]]:
+    """``(config key, set)`` of each COCO- or VOC-style set in a data set's part of a config.
+
+    Sets in a remote store are passed over, and those with a reader of their own.
+    """
+    training = path.startswith('train_dataloader')
+    for key, part in dataset_nodes(node, path):
+        source = _source(part, training)
+        if source is not None:
+            yield key, source
+
+
+def _source(node: Mapping, training: bool) -> CocoSource | None:
+    if 'mmdet.datasets' not in sys.modules:
+        return None
+    from ..datasets.detection import DigitScenes, ReadsCoco, ReadsVoc
+
+    cls, node = node_class(root.DATASETS, node), copy.deepcopy(dict(node))
+    if cls is None or not issubclass(cls, ReadsCoco | ReadsVoc):
+        return None
+    if issubclass(cls, DigitScenes):
+        DigitScenes.make(node.get('data_root'))
+        node = {**DigitScenes.place(node.get('data_root'), node.get('split')), **node}
+    where, file = node.get('data_root') or '', node.get('ann_file') or ''
+    prefix = node.get('data_prefix') or {}
+    folder = prefix.get('sub_data_root' if issubclass(cls, ReadsVoc) else 'img', '')
+    if node.get('backend_args') or not file or any('://' in str(p) for p in (where, file, folder)):
+        return None
+    filters = node.get('filter_cfg') or {}
+    common = {
+        'ann_file': Path(os.path.join(where, file)),
+        'image_folder': Path(os.path.join(where, folder)),
+        'classes': _classes(node, cls, where),
+        'training': training and not node.get('test_mode'),
+        'filter_empty': bool(filters.get('filter_empty_gt')),
+        'min_size': filters.get('min_size', 0),
+        'skip_corrupt': bool(node.get('skip_corrupt')),
+    }
+    if issubclass(cls, ReadsVoc):
+        own = {key: node[key] for key in ('img_subdir', 'ann_subdir') if key in node}
+        return VocSource(**common, **own, bbox_min_size=filters.get('bbox_min_size') or 0)
+    with_masks, polygons_only = _mask_loading(node.get('pipeline') or ())
+    return CocoSource(**common, with_masks=with_masks, polygons_only=polygons_only)
+
+
+def _classes(node: Mapping, cls: type, where: str) -> tuple[str, ...] | None:
+    classes = cls._load_metainfo(node.get('metainfo')).get('classes')
+    if classes is None and node.get('classes_from'):
+        other = os.path.join(where, node['classes_from'])
+        classes = category_names(read_coco(other), other)
+    return None if classes is None else tuple(classes)
+
+
+def _mask_loading(pipeline: list[Mapping]) -> tuple[bool, bool]:
+    """Whether masks are loaded, and whether as polygons."""
+    for step in pipeline:
+        if has_type(step, 'LoadAnnotations') and step.get('with_mask'):
+            return True, not step.get('poly2mask', True)
+    return False, False

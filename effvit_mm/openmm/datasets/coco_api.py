@@ -1,0 +1,60 @@
+"""Annotation files as pycocotools' and mmdet's objects, for loaders and evaluators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
+from typing import Any
+
+from mmdet.datasets.api_wrappers import COCO
+
+from .coco_format import category_ids, read_coco
+
+
+class ByName:
+    """Gives an object of pycocotools, or of a like library, ids of categories by label.
+
+    mmdet takes the place in the file's list for the label; here names decide, see
+    :func:`~.coco_format.category_ids`.
+    """
+
+    def getCatIds(self, catNms=None, supNms=None, catIds=None) -> list:  # noqa: N802, N803
+        """An id for each of these names, in their order; without names the library's answer."""
+        if not catNms:
+            return super().getCatIds([], supNms or [], catIds or [])
+        found = category_ids(self.dataset, catNms, 'of the evaluator')
+        self.cats = {category['id']: category for category in self.dataset['categories']}
+        return found
+
+
+class CocoFile(ByName, COCO):
+    """A file that :func:`~.coco_format.read_coco` reads, as mmdet's object."""
+
+    def __init__(self, annotation_file: str | None = None) -> None:
+        super().__init__(None)
+        if annotation_file is not None:
+            self.dataset = read_coco(annotation_file)
+            with redirect_stdout(StringIO()):
+                self.createIndex()
+            self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
+
+
+def read_faster(annotation_file: str) -> Any:
+    """The same as faster-coco-eval's object."""
+    import faster_coco_eval
+
+    class FasterFile(ByName, faster_coco_eval.COCO):
+        pass
+
+    return FasterFile(read_coco(annotation_file))
+
+
+def load_detections(truth: Any, detections: Sequence[dict]) -> Any:
+    """COCO results as an object beside that of the truth; there may be none."""
+    if detections:
+        return truth.loadRes(list(detections))
+    empty = type(truth)()
+    empty.dataset = {**truth.dataset, 'annotations': []}
+    empty.createIndex()
+    return empty

@@ -1,0 +1,109 @@
+"""What can be wrong with annotations, and what training and evaluation do about it.
+
+Knows nothing of mmdet: what is said of it was found by reading ``CocoDataset.parse_data_info``,
+``filter_data``, ``LoadAnnotations``, ``Resize`` and ``CocoMetric`` of mmdet 3.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Kind(NamedTuple):
+    """A sort of fault.
+
+    Attributes:
+        title: In the plural.
+        training: What a training does with it.
+        evaluation: What an evaluation does with it; nothing where that is the same.
+        fatal: Nothing is begun with such a set.
+        remedy: What helps.
+        lost: Something is left out, which is told before the start.
+    """
+
+    title: str
+    training: str
+    evaluation: str = ''
+    fatal: bool = False
+    remedy: str = ''
+    lost: bool = False
+
+
+_STOPS = 'stops while the annotations are read'
+_STOPS_LATER = 'stops when their turn comes'
+_BACKGROUND = 'boxes are left out; what they show is learned as background'
+_LEFT_OUT = 'are left out'
+_TO_FIND = 'are objects to find'  # pycocotools looks at none of it
+_ALLOW = 'to leave such boxes out, set data_checks.allow_unknown_categories=True'
+_SKIP = 'bring the files back, or take them out of the annotations'
+
+
+def _fatal(title: str, training: str, remedy: str = '') -> Kind:
+    return Kind(title, training, fatal=True, remedy=remedy)
+
+
+def _lost(title: str, training: str, evaluation: str = '') -> Kind:
+    return Kind(title, training, evaluation, lost=True)
+
+
+KINDS = {
+    'bad_record': _fatal('records that cannot be used', _STOPS),
+    'duplicate_image_id': _fatal(
+        'image ids used twice', _STOPS, 'give each image an id of its own'
+    ),
+    'duplicate_category': _fatal(
+        'categories listed twice', _STOPS, 'give each category one id and a name of its own'
+    ),
+    'wrong_classes': _fatal(
+        'categories of other names than the classes', 'all boxes are left out',
+        "give metainfo.classes as the file lists them, or take type='effvit_mm.CocoFolder'",
+    ),
+    'unknown_category': _fatal('category ids that the file does not list', _BACKGROUND, _ALLOW),
+    'unused_category': _fatal(
+        'boxes of categories that the config does not know', _BACKGROUND,
+        f'give all in metainfo.classes; {_ALLOW}',
+    ),
+    'missing_image': _fatal('image files that do not exist', _STOPS_LATER, _SKIP),
+    'empty_file': _fatal('image files of zero bytes', _STOPS_LATER, _SKIP),
+    'unreadable_image': _fatal('image files that cannot be decoded', _STOPS_LATER, _SKIP),
+    'other_size': _fatal('images of another size than their annotations say', _STOPS_LATER),
+    'missing_mask': _fatal(
+        'objects without a mask', _STOPS_LATER, 'train a detector without masks, or add them'
+    ),
+    'mask_size': _fatal('masks of another size than their image', _STOPS_LATER),
+    'nothing_to_learn': _fatal(
+        'no image has an object', 'stops, or learns nothing but background'
+    ),
+    'nothing_to_find': _fatal(
+        'no image has an object to find', '',
+        'to predict alone, set {evaluator}.format_only=True and {evaluator}.outfile_prefix=PLACE',
+    ),
+    'no_box': _lost('classes without a box', 'are never learned', 'have no figures'),
+    'crowd': _lost(
+        'crowd regions, or objects marked difficult',
+        'are not learned, nor spared as background', 'are ignored',
+    ),
+    'ignored': _lost('annotations marked ignore', _LEFT_OUT, _TO_FIND),
+    'inverted_box': _lost('boxes of negative width or height', _LEFT_OUT, _TO_FIND),
+    'empty_box': _lost('boxes below one pixel, or of no area', _LEFT_OUT, _TO_FIND),
+    'outside_box': _lost('boxes outside of their image', _LEFT_OUT, _TO_FIND),
+    'small_box': _lost('boxes below filter_cfg.bbox_min_size', 'are not learned'),
+    'invalid_mask': _lost('masks of no use', 'their objects are ignored'),
+    'unknown_image': _lost('annotations of images that the file does not list', _LEFT_OUT),
+    'small_image': _lost('images below filter_cfg.min_size', _LEFT_OUT, 'are tested'),
+    'no_usable_objects': _lost(
+        'images whose every box is left out', 'are kept, as nothing but background', 'are tested'
+    ),
+    'duplicate_file': _lost(
+        'image files listed twice',
+        'are trained on twice, each time with a part of the boxes',
+        'are tested twice, each time with a part of the objects',
+    ),
+    'no_objects': Kind('images without objects', '', 'are tested'),
+    'crossing_box': Kind(
+        'boxes that reach beyond their image', 'are cut off by Resize', 'are taken whole'
+    ),
+    'duplicate_annotation_id': Kind('annotation ids used twice', 'are numbered anew'),
+    'unused_copy': Kind('names of categories listed twice', 'those without a box are left out'),
+    'odd_mask': Kind('masks with polygons of two points or less', 'the others are taken'),
+}  # fmt: skip

@@ -1,0 +1,236 @@
+"""Reading VOC-style sets, a list of images and an XML file for each, into COCO's form.
+
+What is then checked, loaded and judged is the same as of a COCO-style file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+from xml.etree import ElementTree
+
+from ...errors import DataError
+from ...utils.image_files import EXTENSIONS
+from ...utils.image_size import image_size
+from ...utils.text import shorten
+from .coco_check import CocoSource
+from .coco_format import BROKEN, Tell, flag, read_text
+
+SIDES = ('xmin', 'ymin', 'xmax', 'ymax')
+COLUMN = ('-1', '0', '1')  # whether a class is in the image, in the lists by class
+
+
+@dataclass(frozen=True)
+class VocSource(CocoSource):
+    """A VOC-style set as a training or an evaluation reads it.
+
+    Args:
+        ann_file: The list of images.
+        image_folder: ``data_prefix.sub_data_root``, below which images and XML files are.
+        img_subdir: Of the images.
+        ann_subdir: Of the XML files.
+        bbox_min_size: ``filter_cfg.bbox_min_size``.
+    """
+
+    img_subdir: str = 'JPEGImages'
+    ann_subdir: str = 'Annotations'
+    bbox_min_size: int = 0
+
+    judged_as_loaded: ClassVar[bool] = True
+
+    def read(self, tell: Tell) -> dict:
+        return read_voc(self.ann_file, self.image_folder, self.ann_subdir, self.img_subdir, tell)
+
+    def category_detail(self, classes: Sequence[str], own: Sequence[str]) -> str:
+        return ''  # there is no list of categories that could be another
+
+
+def read_voc(
+    list_file: str | Path,
+    folder: str | Path,
+    ann_subdir: str = 'Annotations',
+    img_subdir: str = 'JPEGImages',
+    tell: Tell | None = None,
+) -> dict:
+    """A set in the form of :func:`~.coco_format.read_coco`, names as ids of images and categories.
+
+    Boxes are the whole pixels from the left upper one on, counted from 0; ``iscrowd`` is the mark
+    ``difficult``. A size that is missing or 0 is taken from the image.
+
+    Args:
+        list_file: A name a line; empty lines, endings of files, and the columns -1, 0 and 1 of
+            VOC's lists by class are passed over.
+        folder: Below which images and XML files are.
+        ann_subdir: Of the XML files.
+        img_subdir: Of the images, of any format.
+        tell: Called for what is at fault; by default that is an error.
+
+    Raises:
+        DataError: The list or an XML file is missing or broken.
+    """
+    folder = Path(folder)
+    tell = tell or _refuse(list_file)
+    images, annotations, seen = [], [], set()
+    files = _ImageFiles(folder)
+    for name in read_names(list_file):
+        if name in seen:
+            tell('duplicate_file', name, 'listed twice; the second is passed over')
+            continue
+        seen.add(name)
+        xml = folder / ann_subdir / f'{name}.xml'
+        root = _parse(xml)
+        file = files.find(img_subdir, name, xml)
+        size = _stated_size(root) or _true_size(folder / file, tell)
+        if size is None:
+            continue
+        images.append({
+            'id': name, 'file_name': file, 'width': size[0], 'height': size[1], 'xml': str(xml),
+        })  # fmt: skip
+        for number, item in enumerate(root.findall('object'), 1):
+            annotation = _read_object(item, f'{ann_subdir}/{name}.xml, object {number}', tell)
+            if annotation is not None:
+                position = {'id': len(annotations) + 1, 'own_id': number, 'image_id': name}
+                annotations.append({**annotation, **position})
+    names = dict.fromkeys(annotation['category_id'] for annotation in annotations)
+    categories = [{'id': name, 'name': name} for name in names]
+    return {'images': images, 'annotations': annotations, 'categories': categories}
+
+
+def _refuse(list_file: str | Path) -> Tell:
+    def tell(kind: str, file: str, detail: str) -> None:
+        if kind in (*BROKEN, 'missing_image', 'unreadable_image'):
+            raise DataError(f'data set {list_file}: {file}: {detail}')
+
+    return tell
+
+
+def read_names(list_file: str | Path) -> list[str]:
+    """Names of a list file, without endings.
+
+    Raises:
+        DataError: It is missing, names nothing, or is in another encoding than UTF-8.
+    """
+    lines = [line.strip() for line in read_text(list_file).splitlines()]
+    lines = [line.lstrip('\ufeff') for line in lines if line]
+    columns = [line.split() for line in lines]
+    if all(len(parts) > 1 and parts[-1] in COLUMN for parts in columns):
+        lines = [
+            line[: -len(parts[-1])].strip() for line, parts in zip(lines, columns, strict=True)
+        ]
+    names = [_without_ending(line.replace('\\', '/')) for line in lines]
+    if not names:
+        raise DataError(f'annotation file {list_file}: it names no image; a name a line is needed')
+    return names
+
+
+def _without_ending(name: str) -> str:
+    stem, ending = os.path.splitext(name)
+    return stem if ending.lower() in (*EXTENSIONS, '.xml') else name
+
+
+def _parse(xml: Path) -> ElementTree.Element:
+    try:
+        return ElementTree.parse(xml).getroot()
+    except OSError as error:
+        raise DataError(f'annotation file {xml}: {error.strerror or error}') from error
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise DataError(f'annotation file {xml}: {error}') from error
+
+
+class _ImageFiles:
+    """Image files by their names without endings, whatever those are: each folder is read once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.known: dict[str, dict[str, list[str]]] = {}
+
+    def find(self, subdir: str, name: str, xml: Path) -> str:
+        """The file below the root; where there is none, what VOC would call it."""
+        folder, stem = os.path.split(os.path.join(subdir, name))
+        if folder not in self.known:
+            self.known[folder] = self._list(folder)
+        found = self.known[folder].get(stem, [f'{stem}.jpg'])
+        if len(found) > 1 and f'{stem}.jpg' not in found:
+            raise DataError(
+                f'annotation file {xml}: {shorten(found)} in {self.root / folder} could be its '
+                'image; leave one of them'
+            )
+        chosen = f'{stem}.jpg' if f'{stem}.jpg' in found else found[0]
+        return os.path.join(folder, chosen)
+
+    def _list(self, folder: str) -> dict[str, list[str]]:
+        found = defaultdict(list)
+        try:
+            names = sorted(os.listdir(self.root / folder))
+        except OSError:
+            return found  # each image is said to be missing
+        for name in names:
+            stem, ending = os.path.splitext(name)
+            if ending.lower() in EXTENSIONS:
+                found[stem].append(name)
+        return found
+
+
+def _stated_size(root: ElementTree.Element) -> tuple[int, int] | None:
+    """Width and height, where they are said."""
+    values = [_number(root.findtext(f'size/{key}')) for key in ('width', 'height')]
+    return None if None in values or min(values) < 1 else (values[0], values[1])
+
+
+def _true_size(path: Path, tell: Tell) -> tuple[int, int] | None:
+    if not path.is_file():
+        tell('missing_image', path.name, f'{path}: no such file')
+        return None
+    try:
+        height, width = image_size(path)
+    except DataError as error:
+        tell('unreadable_image', path.name, str(error))
+        return None
+    return width, height
+
+
+def _number(text: str | None) -> int | None:
+    """As mmdet reads it: whole, cut off."""
+    try:
+        return int(float(text or ''))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _read_object(item: ElementTree.Element, where: str, tell: Tell) -> dict | None:
+    """An object as an annotation; None, told, where it lacks something."""
+    name = (item.findtext('name') or '').strip()
+    if not name:
+        tell('bad_record', where, 'it has no <name>')
+        return None
+    sides = [item.findtext(f'bndbox/{side}') for side in SIDES]
+    corners = [_number(side) for side in sides]
+    if None in corners:
+        side = corners.index(None)
+        given = f'is {sides[side]!r}' if sides[side] else 'is missing'
+        tell('bad_record', where, f'<bndbox><{SIDES[side]}> {given}; a number is needed')
+        return None
+    difficult = flag(item.findtext('difficult'))
+    if difficult is None:
+        text = f'<difficult> is {item.findtext("difficult")!r}; 0 or 1 is needed'
+        tell('bad_record', where, text)
+        return None
+    left, top, right, bottom = corners
+    box = [left - 1, top - 1, right - left, bottom - top]  # VOC counts pixels from 1
+    return {
+        'category_id': name, 'name': name, 'bbox': box, 'area': box[2] * box[3],
+        'iscrowd': difficult, 'ignore': 0,
+    }  # fmt: skip
+
+
+def voc_samples(data: dict) -> Iterator[tuple[dict, list[dict]]]:
+    """Each image of a set with its annotations."""
+    objects = defaultdict(list)
+    for annotation in data['annotations']:
+        objects[annotation['image_id']].append(annotation)
+    for image in data['images']:
+        yield image, objects[image['id']]

@@ -76,7 +76,8 @@ def _sources_of_config(args: argparse.Namespace) -> tuple[dict, list]:
     if not found and not folders:
         raise ConfigError(
             f'config {args.source}: no COCO- or VOC-style data set in '
-            f'{" and ".join(args.splits)}, no class folders and no persons (sets in a remote store are not looked at)'
+            f'{" and ".join(args.splits)}, no class folders and no persons (sets in a remote '
+            'store are not looked at)'
         )
     return found, folders
 

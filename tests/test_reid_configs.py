@@ -117,7 +117,8 @@ def test_a_batch_is_of_persons_and_sizes_are_the_same_everywhere(name):
     for pipeline in (dataset.pipeline, config.test_dataloader.dataset.pipeline):
         needed = {'img_path', 'pid', 'camid', 'subset', 'sample_idx'}
         assert needed <= set(step_of(pipeline, 'PackInputs').meta_keys)
-        Compose([TRANSFORMS.build(step) for step in pipeline])
+        with DefaultScope.overwrite_default_scope('mmpretrain'):  # whatever ran before
+            Compose([TRANSFORMS.build(step) for step in pipeline])
 
 
 @pytest.mark.parametrize('name', REAL)

@@ -143,18 +143,19 @@ def test_eight_bits_of_a_config(kind, tmp_path, capsys):
     loaded = load_network(str(config), tmp_path / 'epoch_1.pth')
     _, others = find_calibration(loaded, (32, 32), 1)
     session = INT8[full](out)
-    hits = [[], []]
-    with torch.no_grad():
-        for x, labels in others:
-            for best, found in zip((loaded.network(x)[0], session(x)[0]), hits, strict=True):
-                found += (np.asarray(best).argmax(1) == labels).tolist()
-    before, after = (100 * np.mean(found) for found in hits)
-    assert len(hits[0]) > 300
     said = re.search(r'top-1 (\S+) % in float32, (\S+) % in int8', output)
-    one_image = 100 / len(hits[0])  # of nearly equal logits rounding chooses the better
-    assert [float(value) for value in said.groups()] == pytest.approx(
-        [before, after], abs=one_image
-    )
+    with torch.no_grad():
+        pairs = [(loaded.network(x)[0].numpy(), session(x)[0], labels) for x, labels in others]
+    exact, rounded, labels = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    assert len(labels) > 300
+    # Of nearly equal logits rounding chooses the better: such an image may count or not.
+    for logits, step, figure in zip((exact, rounded), (1e-4, 2e-2), said.groups(), strict=True):
+        second, first = np.sort(logits)[:, -2:].T
+        sure = first - second > step * np.abs(logits).max()
+        hits = logits.argmax(1) == labels
+        assert sure.mean() > 0.9
+        assert (hits & sure).mean() <= float(figure) / 100 + 1e-4
+        assert float(figure) / 100 - 1e-4 <= (hits | ~sure).mean()
     assert 'ranges of 20 images; on' in output and ' ms an image in float32, ' in output
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from ..errors import ConfigError
 from ..openmm.config.building import building
 from ..openmm.datasets.transforms import LoadImage
-from ..openmm.trained import build_transforms
+from ..openmm.trained import build_transforms, test_dataset
 from ..runtime.exported_detector import Placing
 from ..runtime.pixels import (
     INTERPOLATIONS,
@@ -123,8 +123,11 @@ def find_placing(cfg: Config, model: nn.Module, normalisation: Mapping[str, Any]
         normalisation: Its ``mean``, ``std`` and ``order``.
 
     Returns:
-        What a file can say of it; None where there is a transform that cannot be taken over.
+        What a file can say of it; None where there is no test pipeline, or one with a transform
+        that cannot be taken over.
     """
+    if not (test_dataset(cfg).get('pipeline') or cfg.get('test_pipeline')):
+        return None
     mean, std = (np.broadcast_to(normalisation[key], 3) for key in ('mean', 'std'))
     fill = mean + model.data_preprocessor.pad_value * std
     if normalisation['order'] == 'RGB':

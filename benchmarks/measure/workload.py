@@ -154,6 +154,7 @@ def read_detector_config(path: str, overrides: Sequence[str] = ()) -> dict:
         ConfigError: It cannot be read, or is of no detector.
     """
     from effvit_mm.openmm.config.loading import load_config
+    from effvit_mm.openmm.trained import find_classes
 
     cfg = load_config(path, overrides)
     if cfg.get('default_scope') != 'mmdet':
@@ -161,6 +162,7 @@ def read_detector_config(path: str, overrides: Sequence[str] = ()) -> dict:
             f'config {path}: default_scope={cfg.get("default_scope")!r} cannot be measured; '
             "allowed is 'mmdet'. Networks of classifiers have names: pslt_tiny"
         )
+    find_classes(cfg, path)
     model = cfg.model.to_dict()
     model.pop('init_cfg', None)
     model['backbone'].pop('init_cfg', None)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, UserError
 from ..utils.files import written_atomically
 from .distances import FeatureSpace, check_distance
 from .features import ReIDFeatures
@@ -242,7 +242,7 @@ class Gallery:
                 if broken := archive.testzip():  # before FAISS takes its sizes from it
                     raise DataError(f'gallery {path} is damaged: {broken} has a wrong checksum')
                 return cls._from_archive(archive, header, path)
-        except DataError:
+        except UserError:
             raise
         except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
             reason = ' '.join(str(error).split())[:200]

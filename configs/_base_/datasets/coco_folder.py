@@ -3,7 +3,7 @@
 # Other names, below data_root:
 #   --cfg-options data_root=/path train_annotations=train.json val_annotations=test.json \
 #       train_images=images val_images=images
-# Classes are read from the annotation file of training; the model needs their number:
+# Classes are read from the annotation file of training, by name; the model needs their number:
 # `model.bbox_head.num_classes=3`, or for Mask R-CNN `model.roi_head.bbox_head.num_classes=3
 # model.roi_head.mask_head.num_classes=3` (a wrong one is an error that names both).
 # `python tools/analysis_tools/check_dataset.py CONFIG` looks for faults in it.

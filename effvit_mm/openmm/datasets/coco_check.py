@@ -236,16 +236,18 @@ def _has_mask(annotation: Mapping, image: Mapping, report: CocoReport) -> bool:
     where = f'annotation {annotation["own_id"]}'
     if not mask:
         report.add('missing_mask', name, where)
-    elif isinstance(mask, list):
-        return mask is not NO_POLYGON
-    elif report.source.polygons_only:
-        report.add('invalid_mask', name, f'{where}: run lengths, but poly2mask=False')
-        return False
-    elif list(mask['size']) != [image['height'], image['width']]:
+        return True
+    fault = annotation['mask_fault']
+    if isinstance(mask, Mapping) and report.source.polygons_only:
+        mask, fault = NO_POLYGON, 'run lengths, but poly2mask=False'
+    if fault:
+        kind = 'invalid_mask' if mask is NO_POLYGON else 'odd_mask'
+        report.add(kind, name, f'{where}: {fault}')
+    elif isinstance(mask, Mapping) and list(mask['size']) != [image['height'], image['width']]:
         size = 'x'.join(map(str, reversed(mask['size'])))
         detail = f'{where}: {size}, image {image["width"]}x{image["height"]}'
         report.add('mask_size', name, detail)
-    return True
+    return mask is not NO_POLYGON
 
 
 def _check_objects(

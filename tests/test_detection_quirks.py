@@ -26,7 +26,7 @@ class Trainer:
 
     def __init__(self, folder: Path, capfd) -> None:
         self.folder, self.capfd = folder, capfd
-        make_config(folder, 'train_cfg = dict(max_iters=1, by_epoch=False, val_interval=1)\n')
+        make_config(folder)
 
     def edit(self, split: str, change: Callable[[dict], object]) -> None:
         path = self.folder / 'data' / f'{split}.json'

@@ -55,13 +55,18 @@ def _check_sets(loader: Mapping, key: str, options: Mapping, evaluators: object)
     files = {name: node['ann_file'] for name, node in judges if _has_local_file(node)}
     for path, source in sources.items():
         own = all(_same_file(file, source.ann_file) for file in files.values())
-        judged = tuple(sorted(kinds)) if own else ()
-        _check_source(replace(source, judged=judged, evaluator=judge), path, options)
+        _check_source(_judge(source, kinds if own else set(), judge), path, options)
     if len(sources) == 1:
         for name, file in files.items():
             if not _same_file(file, source.ann_file):
-                judged = replace(source, judged=tuple(sorted(kinds)), evaluator=judge)
+                judged = _judge(source, kinds, judge)
                 _check_evaluated(Path(file), f'{name}.ann_file', judged, path, options)
+
+
+def _judge(source: CocoSource, kinds: set[str], evaluator: str) -> CocoSource:
+    """The set with what is evaluated by it."""
+    masks = source.with_masks or 'segm' in kinds
+    return replace(source, judged=tuple(sorted(kinds)), with_masks=masks, evaluator=evaluator)
 
 
 def _same_file(first: str | Path, second: str | Path) -> bool:
@@ -112,10 +117,12 @@ def _check_evaluated(
     mmdet stops after all predictions where images are unknown; others it takes for ones in which
     nothing was found.
     """
-    data = read_coco(source.ann_file)
-    classes = source.classes or category_names(data, source.ann_file)
-    masks = 'segm' in source.judged
-    judged = replace(source, ann_file=file, image_folder=None, with_masks=masks, classes=classes)
+    data = source.read(lambda *_: None)
+    classes = source.classes or tuple(category['name'] for category in data['categories'])
+    judged = CocoSource(
+        file, None, classes, with_masks='segm' in source.judged, training=False,
+        judged=source.judged, evaluator=source.evaluator,
+    )  # fmt: skip
     _check_source(judged, name, options)
     own, other = (
         {image['id']: os.path.basename(image['file_name']) for image in images}

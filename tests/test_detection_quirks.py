@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 from coco_sets import NAMES, make_coco, make_config
 from mmengine.registry import DATASETS, DefaultScope
+from programs import load_tool
 from trainer import forget_runs
 
 pytest.importorskip('mmdet')
 from effvit_mm.errors import DataError
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.config.loading import load_config
+from effvit_mm.openmm.data_checks.detection import detection_sources
 from effvit_mm.openmm.datasets.coco_check import check_coco
 from effvit_mm.openmm.datasets.voc_format import VocSource
 
@@ -170,6 +172,9 @@ def test_a_set_to_predict_on_has_no_annotations(train, change):
         r'val_evaluator\.format_only=True and val_evaluator\.outfile_prefix=PLACE',
         said,
     ), said
+    tool = load_tool('analysis_tools/check_dataset').main
+    assert tool(['detector.py']) == 1
+    assert 'no image has an object to find' in train.capfd.readouterr().out
     code, said = train('val_evaluator.format_only=True', 'val_evaluator.outfile_prefix=found')
     assert code == 0, said
     assert isinstance(json.loads(Path('found.bbox.json').read_text()), list)
@@ -181,6 +186,22 @@ def test_masks_that_pycocotools_would_stop_at_are_refused_where_they_are_judged(
     code, said = train("val_evaluator.metric=['bbox','segm']")
     assert code == 2
     assert re.search(r'masks of no use in .*val\.json: 0\.png, annotation 1: no polygon of 3', said)
+
+
+def test_a_class_of_the_users_that_mmdet_reads_has_labels_in_the_order_of_its_file(train):
+    """Ours does not stand for it, so names cannot decide: another order is refused."""
+    from mmdet.datasets import CocoDataset
+
+    class Cells(CocoDataset):
+        METAINFO = {'classes': NAMES}
+
+    node = load_config('detector.py', []).train_dataloader.dataset
+    node = {'type': Cells, **{k: v for k, v in node.items() if k in ('data_root', 'ann_file')}}
+    own = dict(detection_sources({**node, 'data_prefix': {'img': 'images'}}, 'train_dataloader'))
+    (source,) = own.values()
+    assert check_coco(source).findings == []
+    train.edit('train', lambda d: d['categories'].reverse())
+    assert list(check_coco(source).fatal()) == ['wrong_classes']
 
 
 # VOC ----------------------------------------------------------------------------------------------

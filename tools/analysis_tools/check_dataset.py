@@ -58,14 +58,14 @@ def _sources_of_config(args: argparse.Namespace) -> dict:
 
     from effvit_mm.errors import ConfigError
     from effvit_mm.openmm.config.loading import load_config
-    from effvit_mm.openmm.data_checks.detection import detection_sources
+    from effvit_mm.openmm.data_checks.detection import judged_sets
 
     cfg = load_config(args.source, args.cfg_options)
     found = {}
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         for split in args.splits:
-            loader = cfg.get(f'{split}_dataloader') or {}
-            found.update(detection_sources(loader.get('dataset'), f'{split}_dataloader.dataset'))
+            key = f'{split}_dataloader'
+            found.update(judged_sets(cfg.get(key), key, cfg.get(f'{split}_evaluator')))
     if not found:
         raise ConfigError(
             f'config {args.source}: no COCO- or VOC-style data set in {" and ".join(args.splits)} '

@@ -11,7 +11,14 @@ from typing import ClassVar
 
 from ...utils.image_size import image_size, size_fault
 from ...utils.text import shorten
-from .coco_format import NO_POLYGON, Tell, compare_classes, parse_coco, tidy_coco
+from .coco_format import (
+    NO_POLYGON,
+    Tell,
+    compare_classes,
+    compare_order,
+    parse_coco,
+    tidy_coco,
+)
 from .fault_kinds import KINDS
 from .scan import decoded_size, map_files
 
@@ -59,6 +66,14 @@ class CocoSource:
     def category_detail(self, classes: Sequence[str], own: Sequence[str]) -> str:
         """What is wrong with the categories as a whole, or nothing."""
         return compare_classes(classes, own)
+
+
+@dataclass(frozen=True)
+class OrderedCocoSource(CocoSource):
+    """A set that mmdet's own reader loads, which gives labels by the order of the file."""
+
+    def category_detail(self, classes: Sequence[str], own: Sequence[str]) -> str:
+        return compare_order(classes, own)
 
 
 @dataclass(frozen=True)

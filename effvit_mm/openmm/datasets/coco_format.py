@@ -396,3 +396,15 @@ def compare_classes(classes: Sequence[str], own: Sequence[str]) -> str:
         f'its categories ({shorten(own)}) have none of the {len(classes)} classes '
         f'({shorten(classes)})'
     )
+
+
+def compare_order(classes: Sequence[str], own: Sequence[str]) -> str:
+    """The same where labels go by the order of the file, as in mmdet's own reader."""
+    lacking = [name for name in classes if name not in own]
+    order = [name for name in own if name in classes]
+    if not lacking and order == list(classes):
+        return ''
+    return (
+        f'its categories ({shorten(own)}) are not the classes ({shorten(classes)}) in their order, '
+        'which the labels go by'
+    )

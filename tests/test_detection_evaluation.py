@@ -25,6 +25,7 @@ from benchmarks.measure.coco_comparison import (
     run_metric,
     run_pycocotools,
 )
+from effvit_mm.errors import ConfigError
 from effvit_mm.evaluation.coco import read_figures
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.config.loading import load_config, use_own
@@ -285,16 +286,64 @@ def test_test_prints_the_figures_and_writes_what_was_predicted(tested, capfd):
     assert compare_pycocotools.main([str(folder / 'config.py'), 'out.json']) == 0
 
 
-def test_an_annotation_with_id_0_is_warned_of(tested, capfd):
-    """Where ids count from 0, as some exports do, one object is never found."""
-    data, run = tested
-    predictions = detections.random_predictions(data, crowded=False)
-    run(predictions)
-    assert 'id 0' not in capfd.readouterr().out
+def test_an_annotation_with_id_0_is_found(tmp_path):
+    """pycocotools would take such an object as never found: the reader numbers from 1."""
+    data, predictions = as_they_are(detections.random_truth())
+    detections.write(tmp_path, data, predictions)
+    want = str(read_figures(run_metric(build_metric(tmp_path), predictions)['bbox']))
     for item in data['annotations']:
         item['id'] -= 1
-    run(predictions)
-    assert 'warning: the annotation file has an annotation with id 0' in capfd.readouterr().out
+    detections.write(tmp_path, data, predictions)
+    got = str(read_figures(run_metric(build_metric(tmp_path), predictions)['bbox']))
+    assert got == want and 'nan' in got
+
+
+@pytest.mark.parametrize('kind', ['CocoMetric', 'FasterCocoMetric'])
+def test_figures_do_not_depend_on_how_the_file_lists_its_categories(tmp_path, kind):
+    """Names decide: a file in another order, with numbers as names, without the unused class."""
+    if kind == 'FasterCocoMetric':
+        pytest.importorskip('faster_coco_eval')
+    data, predictions = as_they_are(detections.random_truth())
+    detections.write(tmp_path, data, predictions)
+    rows = read_figures(run_metric(build_metric(tmp_path, kind), predictions)['bbox'])
+    want = {row.name: row for row in rows.classes}
+    assert len({row.ap for row in rows.classes}) > 3
+    data['categories'] = [c for c in reversed(data['categories']) if c['name'] != 'never']
+    detections.write(tmp_path, data, predictions)
+    again = read_figures(run_metric(build_metric(tmp_path, kind), predictions)['bbox'])
+    got = {row.name: row for row in again.classes}
+    assert got.keys() == want.keys() and str(got) == str({name: want[name] for name in got})
+    assert str(again.sizes) == str(rows.sizes)
+
+
+def test_a_detector_that_finds_nothing_has_an_ap_of_0(tmp_path):
+    data, predictions = as_they_are(detections.random_truth())
+    for image in predictions:
+        image['pred_instances'] = {'bboxes': [], 'labels': [], 'scores': [], 'masks': []}
+    detections.write(tmp_path, data, predictions)
+    metric = build_metric(tmp_path, metric=['bbox', 'segm', 'proposal'])
+    evaluations = run_metric(metric, predictions)
+    for kind in ('bbox', 'segm'):
+        figures = read_figures(evaluations[kind])
+        assert (figures.sizes[0].ap, figures.sizes[0].recall) == (0, 0)
+        assert '0.000' in coco_table(figures)
+
+
+@pytest.mark.parametrize('limits', [(1, 10, 300), (100,), (5, 7, 9)])
+def test_limits_with_which_coco_has_no_ap_are_refused(tmp_path, limits):
+    data = detections.random_truth()
+    detections.write(tmp_path, data, [])
+    with pytest.raises(ConfigError, match=r'proposal_nums=.* 100 among them.*\(1, 10, 100\)'):
+        build_metric(tmp_path, proposal_nums=limits)
+    build_metric(tmp_path, proposal_nums=(1, 10, 100))  # what the message advises
+    build_metric(tmp_path, proposal_nums=limits, metric='proposal_fast')
+
+
+def test_predictions_alone_need_a_place(tmp_path):
+    detections.write(tmp_path, detections.random_truth(), [])
+    with pytest.raises(ConfigError, match='format_only=True: outfile_prefix is needed'):
+        build_metric(tmp_path, format_only=True)
+    build_metric(tmp_path, format_only=True, outfile_prefix='work_dirs/found')
 
 
 def test_test_without_any_prediction(tested, capfd):
@@ -303,7 +352,8 @@ def test_test_without_any_prediction(tested, capfd):
     empty = [{'img_id': image['id'], 'pred_instances': nothing} for image in data['images']]
     folder = run(empty, '--out', 'out.json')
     out = capfd.readouterr().out
-    assert 'results of the whole dataset is empty' in out and 'COCO,' not in out
+    assert 'COCO, boxes' in out and 'COCO, masks' in out and 'is empty' not in out
+    assert 'coco/bbox_mAP: 0.0000' in out
     assert len(json.loads((folder / 'out.json').read_text())) == detections.IMAGES
 
 

@@ -61,7 +61,7 @@ def _sources_of_config(args: argparse.Namespace) -> tuple[dict, list]:
 
     from effvit_mm.errors import ConfigError
     from effvit_mm.openmm.config.loading import load_config
-    from effvit_mm.openmm.data_checks.detection import detection_sources
+    from effvit_mm.openmm.data_checks.detection import judged_sets
     from effvit_mm.openmm.data_checks.folders import check_folders
 
     cfg = load_config(args.source, args.cfg_options)
@@ -69,11 +69,12 @@ def _sources_of_config(args: argparse.Namespace) -> tuple[dict, list]:
     allow_empty = bool((cfg.get('data_checks') or {}).get('allow_empty_classes'))
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         for split in args.splits:
-            loader = cfg.get(f'{split}_dataloader') or {}
-            node, key = loader.get('dataset'), f'{split}_dataloader.dataset'
-            found.update(detection_sources(node, key))
-            folders += check_folders(node, key, args.read_images, allow_empty)
-    if not found and not folders:
+            key = f'{split}_dataloader'
+            loader = cfg.get(key) or {}
+            found.update(judged_sets(loader, key, cfg.get(f'{split}_evaluator')))
+            folders += check_folders(
+                loader.get('dataset'), f'{key}.dataset', args.read_images, allow_empty
+            )
         raise ConfigError(
             f'config {args.source}: no COCO- or VOC-style data set in '
             f'{" and ".join(args.splits)}, no class folders and no persons (sets in a remote '

@@ -4,8 +4,8 @@
 # Other names, below data_root:
 #   --cfg-options data_root=/path train_annotations=train.json val_annotations=test.json \
 #       train_images=images val_images=images
-# Classes are read from the annotation file of training. A head whose num_classes is None gets their
-# number; a wrong one is an error that names both.
+# Classes are read from the annotation file of training, by name. A head whose num_classes is None
+# gets their number; a wrong one is an error that names both.
 # `python tools/analysis_tools/check_dataset.py CONFIG` looks for faults in it.
 dataset_type = 'effvit_mm.CocoFolder'
 data_root = '{{$COCO_FOLDER_ROOT:data/coco_folder}}'

@@ -21,7 +21,7 @@ from mmengine.logging import MMLogger
 from ...errors import DataError
 from ...utils.distributed import on_main_process
 from ..config.arguments import dataset_nodes, has_type, node_class
-from ..datasets.coco_check import CocoReport, CocoSource, Finding, check_coco
+from ..datasets.coco_check import CocoReport, CocoSource, Finding, OrderedCocoSource, check_coco
 from ..datasets.coco_format import category_names, read_coco
 from ..datasets.fault_kinds import KINDS
 from ..datasets.voc_format import VocSource
@@ -48,20 +48,55 @@ def check_detection_sets(
 
 
 def _check_sets(loader: Mapping, key: str, options: Mapping, evaluators: object) -> None:
+    sources = judged_sets(loader, key, evaluators)
+    for path, source in sources.items():
+        _check_source(source, path, options)
+    predicted = [(path, s) for path, s in sources.items() if not path.endswith('.ann_file')]
+    for path, source in sources.items():
+        if path.endswith('.ann_file'):
+            _check_same_images(path, source, *predicted[0])
+
+
+def judged_sets(loader: object, key: str, evaluators: object) -> dict[str, CocoSource]:
+    """The sets of a loader by config key, and annotation files that evaluators have besides.
+
+    Args:
+        loader: A loader's part of the config, whose key is ``key``.
+        key: As ``val_dataloader``.
+        evaluators: The part of the config with what judges that loader's set.
+    """
+    loader = loader if isinstance(loader, Mapping) else {}
     sources = dict(detection_sources(loader.get('dataset'), f'{key}.dataset'))
     judge = key.replace('dataloader', 'evaluator')
     judges = list(_evaluators(evaluators, judge))
     kinds = {kind for _, node in judges if not node.get('format_only') for kind in _judged(node)}
     files = {name: node['ann_file'] for name, node in judges if _has_local_file(node)}
+    found = {}
     for path, source in sources.items():
         own = all(_same_file(file, source.ann_file) for file in files.values())
-        judged = tuple(sorted(kinds)) if own else ()
-        _check_source(replace(source, judged=judged, evaluator=judge), path, options)
+        found[path] = _judge(source, kinds if own else set(), judge)
     if len(sources) == 1:
         for name, file in files.items():
             if not _same_file(file, source.ann_file):
-                judged = replace(source, judged=tuple(sorted(kinds)), evaluator=judge)
-                _check_evaluated(Path(file), f'{name}.ann_file', judged, path, options)
+                other = CocoSource(Path(file), classes=_all_classes(source), training=False)
+                found[f'{name}.ann_file'] = _judge(other, kinds, judge)
+    return found
+
+
+def _judge(source: CocoSource, kinds: set[str], evaluator: str) -> CocoSource:
+    """The set with what is evaluated by it."""
+    masks = source.with_masks or 'segm' in kinds
+    return replace(source, judged=tuple(sorted(kinds)), with_masks=masks, evaluator=evaluator)
+
+
+def _all_classes(source: CocoSource) -> tuple[str, ...]:
+    if source.classes is not None:
+        return source.classes
+    return tuple(category['name'] for category in source.read(_pass)['categories'])
+
+
+def _pass(*_) -> None:
+    """Faults are told when the set itself is checked."""
 
 
 def _same_file(first: str | Path, second: str | Path) -> bool:
@@ -104,30 +139,23 @@ def _has_local_file(node: Mapping) -> bool:
     return isinstance(file, str) and '://' not in file and not node.get('backend_args')
 
 
-def _check_evaluated(
-    file: Path, name: str, source: CocoSource, path: str, options: Mapping
-) -> None:
-    """The set that is judged must be the set that was predicted: its classes and its images.
+def _check_same_images(name: str, judged: CocoSource, path: str, source: CocoSource) -> None:
+    """The set that is judged must be the set that was predicted.
 
     mmdet stops after all predictions where images are unknown; others it takes for ones in which
     nothing was found.
     """
-    data = read_coco(source.ann_file)
-    classes = source.classes or category_names(data, source.ann_file)
-    masks = 'segm' in source.judged
-    judged = replace(source, ann_file=file, image_folder=None, with_masks=masks, classes=classes)
-    _check_source(judged, name, options)
     own, other = (
-        {image['id']: os.path.basename(image['file_name']) for image in images}
-        for images in (data['images'], read_coco(file)['images'])
+        {image['id']: os.path.basename(image['file_name']) for image in s.read(_pass)['images']}
+        for s in (source, judged)
     )
     differing = [i for i in {**own, **other} if own.get(i) != other.get(i)]
     if differing:
         first = differing[0]
         names = other.get(first, 'none'), own.get(first, 'none')
         raise DataError(
-            f'{name}={file} does not fit {path} ({source.ann_file}): {len(differing)} of '
-            f'{len(own | other)} images differ; the first, id {first}, is {names[0]} and '
+            f'{name}={judged.ann_file} does not fit {path} ({source.ann_file}): {len(differing)} '
+            f'of {len(own | other)} images differ; the first, id {first}, is {names[0]} and '
             f'{names[1]} there'
         )
 
@@ -180,17 +208,18 @@ def detection_sources(node: object, path: str) -> Iterator[tuple[str, CocoSource
 def _source(node: Mapping, training: bool) -> CocoSource | None:
     if 'mmdet.datasets' not in sys.modules:
         return None
-    from ..datasets.detection import DigitScenes, ReadsCoco, ReadsVoc
+    from ..datasets.detection import DigitScenes
 
     cls, node = node_class(root.DATASETS, node), copy.deepcopy(dict(node))
-    if cls is None or not issubclass(cls, ReadsCoco | ReadsVoc):
+    kind = _kind(cls)
+    if kind is None:
         return None
     if issubclass(cls, DigitScenes):
         DigitScenes.make(node.get('data_root'))
         node = {**DigitScenes.place(node.get('data_root'), node.get('split')), **node}
     where, file = node.get('data_root') or '', node.get('ann_file') or ''
     prefix = node.get('data_prefix') or {}
-    folder = prefix.get('sub_data_root' if issubclass(cls, ReadsVoc) else 'img', '')
+    folder = prefix.get('sub_data_root' if kind is VocSource else 'img', '')
     if node.get('backend_args') or not file or any('://' in str(p) for p in (where, file, folder)):
         return None
     filters = node.get('filter_cfg') or {}
@@ -203,11 +232,30 @@ def _source(node: Mapping, training: bool) -> CocoSource | None:
         'min_size': filters.get('min_size', 0),
         'skip_corrupt': bool(node.get('skip_corrupt')),
     }
-    if issubclass(cls, ReadsVoc):
+    if kind is VocSource:
         own = {key: node[key] for key in ('img_subdir', 'ann_subdir') if key in node}
         return VocSource(**common, **own, bbox_min_size=filters.get('bbox_min_size') or 0)
     with_masks, polygons_only = _mask_loading(node.get('pipeline') or ())
-    return CocoSource(**common, with_masks=with_masks, polygons_only=polygons_only)
+    return kind(**common, with_masks=with_masks, polygons_only=polygons_only)
+
+
+def _kind(cls: type | None) -> type[CocoSource] | None:
+    """How a class reads its files; None where it does so in a way of its own."""
+    from mmdet.datasets import CocoDataset, XMLDataset
+
+    from ..datasets.detection import ReadsCoco, ReadsVoc
+
+    def reads_as(base: type) -> bool:
+        ways = ('load_data_list', 'parse_data_info')
+        return issubclass(cls, base) and all(getattr(cls, w) is getattr(base, w) for w in ways)
+
+    if cls is None:
+        return None
+    if issubclass(cls, ReadsCoco):
+        return CocoSource
+    if reads_as(CocoDataset):  # a class of the user's
+        return OrderedCocoSource
+    return VocSource if issubclass(cls, ReadsVoc) or reads_as(XMLDataset) else None
 
 
 def _classes(node: Mapping, cls: type, where: str) -> tuple[str, ...] | None:

@@ -17,13 +17,18 @@ class ByName:
 
     mmdet takes the place in the file's list for the label; here names decide, see
     :func:`~.coco_format.category_ids`.
+
+    Attributes:
+        path: Of the file, for messages.
     """
+
+    path = ''
 
     def getCatIds(self, catNms=None, supNms=None, catIds=None) -> list:  # noqa: N802, N803
         """An id for each of these names, in their order; without names the library's answer."""
         if not catNms:
             return super().getCatIds([], supNms or [], catIds or [])
-        found = category_ids(self.dataset, catNms, 'of the evaluator')
+        found = category_ids(self.dataset, catNms, self.path)
         self.cats = {category['id']: category for category in self.dataset['categories']}
         return found
 
@@ -34,7 +39,7 @@ class CocoFile(ByName, COCO):
     def __init__(self, annotation_file: str | None = None) -> None:
         super().__init__(None)
         if annotation_file is not None:
-            self.dataset = read_coco(annotation_file)
+            self.path, self.dataset = annotation_file, read_coco(annotation_file)
             with redirect_stdout(StringIO()):
                 self.createIndex()
             self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
@@ -45,7 +50,7 @@ def read_faster(annotation_file: str) -> Any:
     import faster_coco_eval
 
     class FasterFile(ByName, faster_coco_eval.COCO):
-        pass
+        path = annotation_file
 
     return FasterFile(read_coco(annotation_file))
 

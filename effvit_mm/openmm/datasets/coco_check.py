@@ -11,7 +11,14 @@ from typing import ClassVar
 
 from ...utils.image_size import image_size, size_fault
 from ...utils.text import shorten
-from .coco_format import NO_POLYGON, Tell, compare_classes, parse_coco, tidy_coco
+from .coco_format import (
+    NO_POLYGON,
+    Tell,
+    compare_classes,
+    compare_order,
+    parse_coco,
+    tidy_coco,
+)
 from .fault_kinds import KINDS
 from .scan import decoded_size, map_files
 
@@ -59,6 +66,14 @@ class CocoSource:
     def category_detail(self, classes: Sequence[str], own: Sequence[str]) -> str:
         """What is wrong with the categories as a whole, or nothing."""
         return compare_classes(classes, own)
+
+
+@dataclass(frozen=True)
+class OrderedCocoSource(CocoSource):
+    """A set that mmdet's own reader loads, which gives labels by the order of the file."""
+
+    def category_detail(self, classes: Sequence[str], own: Sequence[str]) -> str:
+        return compare_order(classes, own)
 
 
 @dataclass(frozen=True)
@@ -236,16 +251,18 @@ def _has_mask(annotation: Mapping, image: Mapping, report: CocoReport) -> bool:
     where = f'annotation {annotation["own_id"]}'
     if not mask:
         report.add('missing_mask', name, where)
-    elif isinstance(mask, list):
-        return mask is not NO_POLYGON
-    elif report.source.polygons_only:
-        report.add('invalid_mask', name, f'{where}: run lengths, but poly2mask=False')
-        return False
-    elif list(mask['size']) != [image['height'], image['width']]:
+        return True
+    fault = annotation['mask_fault']
+    if isinstance(mask, Mapping) and report.source.polygons_only:
+        mask, fault = NO_POLYGON, 'run lengths, but poly2mask=False'
+    if fault:
+        kind = 'invalid_mask' if mask is NO_POLYGON else 'odd_mask'
+        report.add(kind, name, f'{where}: {fault}')
+    elif isinstance(mask, Mapping) and list(mask['size']) != [image['height'], image['width']]:
         size = 'x'.join(map(str, reversed(mask['size'])))
         detail = f'{where}: {size}, image {image["width"]}x{image["height"]}'
         report.add('mask_size', name, detail)
-    return True
+    return mask is not NO_POLYGON
 
 
 def _check_objects(

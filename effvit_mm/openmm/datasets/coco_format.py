@@ -119,16 +119,10 @@ def tidy_coco(data: dict, path: str | Path, tell: Tell) -> dict:
     known: Counter = Counter()
     for item in _sound_records(data['annotations'], 'annotation', ANNOTATION_FIELDS, file, tell):
         known[item['id']] += 1
-        where = names.get(item['image_id'], file)
         number = len(annotations) + 1
         item = {**item, 'iscrowd': flag(item.get('iscrowd')), 'ignore': flag(item.get('ignore'))}
         if item.get('segmentation'):
-            item['segmentation'] = _tidy_mask(
-                item['segmentation'],
-                lambda text, kind='odd_mask', item=item, where=where: tell(
-                    kind, where, f'annotation {item["id"]}: {text}'
-                ),
-            )
+            item['segmentation'], item['mask_fault'] = _tidy_mask(item['segmentation'])
         annotations.append({**item, 'id': number, 'own_id': item['id']})
     for number, count in known.items():
         if count > 1:
@@ -228,26 +222,20 @@ def record_fault(record: object, fields: Mapping[str, Field]) -> str:
 # Masks --------------------------------------------------------------------------------------------
 
 
-def _tidy_mask(mask: object, tell: Callable[..., None]) -> list | dict:
-    """Flat polygons or run lengths; ``NO_POLYGON`` for what is neither."""
+def _tidy_mask(mask: object) -> tuple[list | dict, str]:
+    """Flat polygons or run lengths, and what is wrong with them; ``NO_POLYGON`` where all is."""
     if isinstance(mask, Mapping):
         fault = _run_length_fault(mask)
-        if fault:
-            tell(fault, 'invalid_mask')
-            return NO_POLYGON
-        return dict(mask)
+        return (NO_POLYGON if fault else dict(mask)), fault
     if not isinstance(mask, list):
-        tell('neither polygons nor run lengths', 'invalid_mask')
-        return NO_POLYGON
+        return NO_POLYGON, 'neither polygons nor run lengths'
     polygons = [mask] if _is_outline(mask) else mask
     flat = [_flatten(polygon) for polygon in polygons]
     sound = [polygon for polygon in flat if _is_polygon(polygon)]
     if not sound:
-        tell('no polygon of 3 points or more', 'invalid_mask')
-        return NO_POLYGON
-    if len(sound) < len(flat):
-        tell(f'{len(flat) - len(sound)} of {len(flat)} polygons left out, not of 3 points or more')
-    return sound
+        return NO_POLYGON, 'no polygon of 3 points or more'
+    fault = f'{len(flat) - len(sound)} of {len(flat)} polygons left out, not of 3 points or more'
+    return sound, fault if len(sound) < len(flat) else ''
 
 
 def _is_outline(mask: list) -> bool:
@@ -407,4 +395,16 @@ def compare_classes(classes: Sequence[str], own: Sequence[str]) -> str:
     return (
         f'its categories ({shorten(own)}) have none of the {len(classes)} classes '
         f'({shorten(classes)})'
+    )
+
+
+def compare_order(classes: Sequence[str], own: Sequence[str]) -> str:
+    """The same where labels go by the order of the file, as in mmdet's own reader."""
+    lacking = [name for name in classes if name not in own]
+    order = [name for name in own if name in classes]
+    if not lacking and order == list(classes):
+        return ''
+    return (
+        f'its categories ({shorten(own)}) are not the classes ({shorten(classes)}) in their order, '
+        'which the labels go by'
     )

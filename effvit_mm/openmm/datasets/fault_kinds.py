@@ -99,6 +99,7 @@ KINDS = {
         'are trained on twice, each time with a part of the boxes',
         'are tested twice, each time with a part of the objects',
     ),
+    'duplicate_name': _lost('names listed twice', 'are read once'),
     'no_objects': Kind('images without objects', '', 'are tested'),
     'crossing_box': Kind(
         'boxes that reach beyond their image', 'are cut off by Resize', 'are taken whole'

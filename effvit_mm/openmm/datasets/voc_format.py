@@ -78,7 +78,7 @@ def read_voc(
     files = _ImageFiles(folder)
     for name in read_names(list_file):
         if name in seen:
-            tell('duplicate_file', name, 'listed twice; the second is passed over')
+            tell('duplicate_name', str(list_file), name)
             continue
         seen.add(name)
         xml = folder / ann_subdir / f'{name}.xml'

@@ -11,7 +11,7 @@ from timm.layers import resample_abs_pos_embed
 
 import effvit_mm
 from effvit_mm.backbones import VisionTransformer
-from effvit_mm.backbones.transformer import resize_positions
+from effvit_mm.backbones.transformer import resize_cubic, resize_positions
 from effvit_mm.weights import load_checkpoint
 
 TIMM = {
@@ -64,12 +64,24 @@ def test_equals_timm_at_other_sizes(name):
         assert (model(x) - want).abs().max() <= 1e-4 * want.abs().max()
 
 
+class Resize(torch.nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def forward(self, x):
+        return resize_cubic(x, self.size)
+
+
 @pytest.mark.parametrize('new', [(16, 8), (7, 7), (24, 24), (1, 2), (3, 40), (14, 10)])
 def test_positions_are_resized_as_by_timm(new):
     positions = torch.randn(1, 2 + 14 * 10, 8, requires_grad=True)
     got = resize_positions(positions, 2, (14, 10), new)
     want = resample_abs_pos_embed(positions, list(new), [14, 10], 2)
     torch.testing.assert_close(got, want)
+    tables = torch.randn(1, 8, 14, 10)
+    exported = torch.export.export(Resize(new), (tables,)).module()
+    torch.testing.assert_close(exported(tables), resize_cubic(tables, new))
     by = torch.randn_like(got)
     grads = [torch.autograd.grad(x, positions, by, retain_graph=True)[0] for x in (got, want)]
     torch.testing.assert_close(*grads)

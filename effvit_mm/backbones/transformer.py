@@ -223,19 +223,25 @@ def resize_positions(positions: Tensor, extra: int, grid: Size, new_grid: Size) 
     """
     if surely_equal(grid, new_grid):
         return positions
-    (height, width), device = new_grid, positions.device
-    table = positions[0, extra:].float().unflatten(0, grid)  # H W C
-    table = cubic_weights(grid[0], height, device) @ table.flatten(1)
-    table = cubic_weights(grid[1], width, device) @ table.unflatten(1, (grid[1], -1))
-    return torch.cat([positions[:, :extra], table.flatten(0, 1)[None].to(positions.dtype)], 1)
+    table = positions[:, extra:].float().transpose(1, 2).unflatten(2, grid)  # 1 C H W
+    table = resize_cubic(table, new_grid).flatten(2).transpose(1, 2)
+    return torch.cat([positions[:, :extra], table.to(positions.dtype)], 1)
+
+
+def resize_cubic(x: Tensor, size: Size) -> Tensor:
+    """Bicubic interpolation with antialiasing: ``(1, C, H, W)`` to ``(1, C, *size)``."""
+    if not torch.compiler.is_compiling():
+        return F.interpolate(x, size, mode='bicubic', antialias=True)
+    # Products of matrices, since converters of graphs do not know that operator.
+    rows, columns = (cubic_weights(x.shape[i + 2], size[i], x.device) for i in (0, 1))
+    return rows @ (x @ columns.mT)
 
 
 def cubic_weights(old: int, new: int, device: torch.device) -> Tensor:
     """What each of ``new`` places takes of each of ``old`` ones along a side: ``(new, old)``.
 
     The antialiased bicubic interpolation of PyTorch and Pillow: Keys' kernel with a = -0.5, as wide
-    as a new place where these are fewer. Written as a matrix, since converters of graphs do not
-    know PyTorch's operator.
+    as a new place where these are fewer.
     """
     index = torch.arange(new, dtype=torch.float32, device=device)
     count = index[-1:] + 1  # converters cannot divide by a size that is open

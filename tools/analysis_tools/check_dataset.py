@@ -75,6 +75,7 @@ def _sources_of_config(args: argparse.Namespace) -> tuple[dict, list]:
             folders += check_folders(
                 loader.get('dataset'), f'{key}.dataset', args.read_images, allow_empty
             )
+    if not found and not folders:
         raise ConfigError(
             f'config {args.source}: no COCO- or VOC-style data set in '
             f'{" and ".join(args.splits)}, no class folders and no persons (sets in a remote '

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping
 
@@ -77,13 +78,14 @@ def follow_layout(cfg: Mapping) -> None:
     The first is kept where its training annotations are there, or those of none.
     """
     usual, *others = LAYOUTS
-    root, before = cfg.get('data_root'), dict(cfg)
+    root, before = cfg.get('data_root'), copy.deepcopy(dict(cfg))
     if not root or any(before.get(name) != file for name, file in usual.items()):
         return
     for layout in (usual, *others):
         if os.path.isfile(os.path.join(root, layout['train_annotations'])):
             cfg.update(layout)
             spread_names(cfg, before)
+            follow_annotation_files(cfg, before)
             return
 
 

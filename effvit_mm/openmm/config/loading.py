@@ -50,6 +50,7 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
     for key, _ in options:
         check_override(cfg, key)
     cfg = set_names(cfg, path, [option for option in options if is_name(option[0])])
+    named = copy.deepcopy(cfg)
     for key, text in (option for option in options if not is_name(option[0])):
         value = read_value(key, text, look_up(before, key))
         try:
@@ -58,8 +59,8 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
             raise ConfigError(f'--cfg-options {key}={value}: {one_line(error)}') from error
     complete_scope(cfg)
     import_quietly(cfg.get('default_scope', 'mmengine'))
+    follow_annotation_files(cfg, named)
     follow_layout(cfg)
-    follow_annotation_files(cfg, before)
     use_own(cfg)
     use_own_readers(cfg)
     use_own_sets(cfg)

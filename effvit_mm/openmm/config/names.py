@@ -12,7 +12,7 @@ from mmengine.config import Config
 from ...errors import ConfigError
 from .building import one_line
 from .checks import TOP_LEVEL_KEYS
-from .data_root import spread_data_root, spread_names
+from .data_root import follow_annotation_files, spread_data_root, spread_names
 from .options import look_up, read_value
 from .source import ConfigFile, Edit, read_edited, read_files
 
@@ -70,6 +70,7 @@ def set_names(cfg: Config, path: str, options: Sequence[tuple[str, str]]) -> Con
             raise ConfigError(f'--cfg-options {key}={text}: {one_line(error)}') from error
         spread_data_root(changed, cfg.get('data_root'))
         spread_names(changed, cfg)
+        follow_annotation_files(changed, cfg)
         if changed[name] != old and _built(changed) == _built(cfg):
             _refuse_unused(cfg, root, key, text)
         cfg = changed

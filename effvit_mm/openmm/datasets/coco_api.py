@@ -7,9 +7,10 @@ from contextlib import redirect_stdout
 from io import StringIO
 from typing import Any
 
-from mmdet.datasets.api_wrappers import COCO
-
 from .coco_format import category_ids, read_coco
+
+with redirect_stdout(StringIO()):  # it prints that OneDL's platform is not installed
+    from mmdet.datasets.api_wrappers import COCO
 
 
 class ByName:

@@ -66,7 +66,9 @@ class CocoFolder(SkipCorrupt, ReadsCoco):
     def load_data_list(self) -> list[dict]:
         """The samples; sets ``classes`` on the way."""
         if self._metainfo.get('classes') is None:
-            source = os.path.join(self.data_root or '', self.classes_from or self.ann_file)
+            source = self.ann_file  # joined already
+            if self.classes_from:
+                source = os.path.join(self.data_root or '', self.classes_from)
             self._metainfo['classes'] = category_names(read_coco(source), source)
         return super().load_data_list()
 

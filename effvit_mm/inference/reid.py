@@ -129,6 +129,7 @@ class ReIDExtractor:
             paths=[path for part in parts for path in part.paths],
             model=self.identity,
             source='extracted features',
+            preparation=self.preparation,
         )
 
     def stream(

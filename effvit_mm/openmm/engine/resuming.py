@@ -88,7 +88,7 @@ def files_to_resume(
     if not last.is_file() and elsewhere.is_file() and not (elsewhere.parent / LAST).is_file():
         last, found = elsewhere, find_checkpoints(elsewhere.parent, by_epoch, template)
     if not last.is_file():
-        return found, f'{record} names {text}, which is not there'
+        return found, f'{record} names {last.name}, which is not in {folder}'
     alike = [path for path in found if _kind(path) == _kind(last)]
     newer = [path for path in alike if _number(path) > _number(last)]
     newer, own = _written_after(last, newer) if newer else ([], [])

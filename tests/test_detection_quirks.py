@@ -146,10 +146,10 @@ def test_boxes_that_training_leaves_out_and_evaluation_counts_are_told_for_both(
     assert code == 0, said
     own, other = said.split('val_dataloader.dataset')[:2]
     assert re.search(
-        r'1 annotations marked ignore \(0\.png, annotation 1\) are left out; 1 boxes', own
+        r'1 annotations marked ignore \(0\.png, annotation 1: ignore=1\) are left out; 1 boxes', own
     )
     assert re.search(
-        r'1 annotations marked ignore \(0\.png, annotation 1\) are objects to find', other
+        r'1 annotations marked ignore \(0\.png, annotation 1: ignore=1\) are objects to find', other
     )
 
 

@@ -69,7 +69,7 @@ KINDS = {
     'unreadable_image': _fatal('image files that cannot be decoded', _STOPS_LATER, _SKIP),
     'other_size': _fatal(
         'images of another size than their annotations say', _STOPS_LATER,
-        'give the pictures that were annotated, or write down their own sizes',
+        'give the pictures that were annotated',
     ),
     'missing_mask': _fatal(
         'objects without a mask', _STOPS_LATER, 'train a detector without masks, or add them'

@@ -256,7 +256,7 @@ def test_other_groups_are_refused(config, train, once):
     shutil.copytree(once, 'w')
     said = train(config, '--resume', set=('optim_wrapper.paramwise_cfg.norm_decay_mult=0',), code=2)
     assert re.search(
-        r'makes groups of .* parameters, and .* has the state of .*paramwise_cfg', said
+        r'makes groups: \d+ \(.* parameters\), and .* has the state of \d+ \(.*paramwise_cfg', said
     )
 
 

@@ -193,10 +193,10 @@ def check_optimizer(content: Mapping, wrapper: OptimWrapper, path: str | Path) -
         )
     sizes = [[len(group['params']) for group in groups] for groups in (theirs, ours)]
     if sizes[0] != sizes[1]:
-        before, after = (' and '.join(map(str, counts)) for counts in sizes)
+        before, after = (f'{len(counts)} ({shorten(counts)} parameters)' for counts in sizes)
         raise ConfigError(
-            f'--resume: optim_wrapper makes groups of {after} parameters, and {path} has the state '
-            f'of {before}; leave optim_wrapper.paramwise_cfg as it was. {from_weights(path)}'
+            f'--resume: optim_wrapper makes groups: {after}, and {path} has the state of {before}; '
+            f'leave optim_wrapper.paramwise_cfg as it was. {from_weights(path)}'
         )
 
 

@@ -408,6 +408,14 @@ def tool():
     return load_tool('analysis_tools/check_dataset').main
 
 
+def test_the_tool_refuses_what_an_evaluation_would(tool, root, capsys):
+    """A file alone may be for either; a training would only leave the object out."""
+    found(root, edit(segmentation=[[10, 20]]))
+    assert tool([str(root / 'train.json')]) == 0
+    assert tool([str(root / 'train.json'), '--masks']) == 1
+    assert 'masks of no use (give them polygons of three points' in capsys.readouterr().out
+
+
 def test_exit_codes_of_the_tool(tool, root, capsys, tmp_path):
     arguments = [str(root / 'train.json'), '--images', str(root / 'images'), '--masks']
     assert tool([*arguments, '--read-images']) == 0

@@ -109,6 +109,11 @@ def test_without_effect_is_refused_with_the_key_that_works(written, tmp_path):
     assert (dataset_of(cfg).data_root, dataset_of(cfg).ann_file) == ('/y', 'z.json')
 
 
+def test_a_known_name_that_the_config_lacks(written):
+    with pytest.raises(ConfigError, match=r'has no effect, since the config has no val_pipeline'):
+        written('')('val_pipeline.1.scale=64')
+
+
 def test_a_name_whose_parts_a_derived_config_has_replaced(written):
     read = written(
         text='train_dataloader = dict(_delete_=True, batch_size=1)\n',

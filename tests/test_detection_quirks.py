@@ -20,6 +20,7 @@ from effvit_mm.openmm import cli
 from effvit_mm.openmm.config.loading import load_config
 from effvit_mm.openmm.data_checks.detection import detection_sources
 from effvit_mm.openmm.datasets.coco_check import check_coco
+from effvit_mm.openmm.datasets.fault_kinds import KINDS
 from effvit_mm.openmm.datasets.voc_format import VocSource
 
 
@@ -124,7 +125,17 @@ def test_crowds_are_counted_and_nothing_but_crowds_is_refused(train):
     train.edit('train', lambda d: [a.update(iscrowd=1) for a in d['annotations']])
     code, said = train()
     assert code == 2
-    assert re.search(r'no image has an object in .*: 5 images, 10 annotations; .*10 crowd', said)
+    assert re.search(
+        r'no image has an object in .*: 5 images, 10 annotations; .*10 crowd.*; set iscrowd .* to '
+        r'0; or give an ann_file with objects to learn$',
+        said,
+    ), said
+    train.edit('train', lambda d: [a.update(iscrowd=0) for a in d['annotations'][:1]])
+    assert train()[0] == 0
+
+
+def test_what_stops_a_run_has_a_remedy():
+    assert [kind for kind, fault in KINDS.items() if fault.fatal and not fault.remedy] == []
 
 
 def test_boxes_that_training_leaves_out_and_evaluation_counts_are_told_for_both(train):
@@ -174,7 +185,8 @@ def test_a_set_to_predict_on_has_no_annotations(train, change):
     ), said
     tool = load_tool('analysis_tools/check_dataset').main
     assert tool(['detector.py']) == 1
-    assert 'no image has an object to find' in train.capfd.readouterr().out
+    said = ' '.join(train.capfd.readouterr().out.split())
+    assert 'no image has an object to find (to predict alone, set val_evaluator.format' in said
     code, said = train('val_evaluator.format_only=True', 'val_evaluator.outfile_prefix=found')
     assert code == 0, said
     assert isinstance(json.loads(Path('found.bbox.json').read_text()), list)

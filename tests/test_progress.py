@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +56,22 @@ def test_no_silence_is_longer_than_a_minute(config, capsys, monkeypatch):
     ]
     curves = (next(Path('work').glob('*/vis_data')) / 'scalars.json').read_text()
     assert curves.count('"loss"') == 1  # of the epoch's end: by count alone
+
+
+def test_a_locale_without_the_signs_ends_nothing(config, capfd, monkeypatch):
+    """Tables are drawn with lines, folders and classes have names in all languages."""
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, 'stdout', io.TextIOWrapper(printed, encoding='ascii'))
+    monkeypatch.setattr(io, 'text_encoding', lambda encoding, level=2: encoding or 'ascii')
+    command = [str(config), '--work-dir', 'größe']
+    for more in (['--cfg-options', 'train_cfg.max_epochs=1'], ['--resume']):
+        forget_runs()
+        assert cli.train([*command, *more]) == 0
+    assert capfd.readouterr().err == ''
+    said = printed.getvalue().decode('ascii')
+    assert 'training in gr??e' in said and 'epoch 1 of 3' in said and 'training done' in said
+    log = max(Path('größe').glob('*/*.log')).read_text(encoding='utf-8')
+    assert 'größe' in log and '│' in log
 
 
 def test_a_schedule_that_never_begins_is_left_out_with_a_line(config, capsys):

@@ -640,6 +640,26 @@ def test_converter_tool_writes_timms_names(converter, tmp_path, name, capsys):
     assert converter.main([str(target), name, str(tmp_path / 'ours.pth')]) == 0
     back = get_state_dict(read_checkpoint(tmp_path / 'ours.pth'))
     assert all(torch.equal(back[key], value) for key, value in model.state_dict().items())
+    # What needs no conversion is told so, and is taken as it is.
+    for file, names, said in (
+        ('epoch_1.pth', 'ours', 'our'),
+        (target.name, 'timm', 'the published'),
+    ):
+        argv = [str(tmp_path / file), name, str(tmp_path / 'same.pth'), '--to', names]
+        assert converter.main(argv) == 2
+        assert f'; they have {said} names already, take them as they are' in capsys.readouterr().err
+        assert effvit_mm.create_model(name, num_classes=7, checkpoint=tmp_path / file)
+
+
+def test_converter_tool_says_which_weights_it_took(converter, published, tmp_path, capsys):
+    zeros = {key: torch.zeros_like(value) for key, value in published.items()}
+    torch.save({'model': zeros, 'model_ema': published}, tmp_path / 'both.pth')
+    argv = [str(tmp_path / 'both.pth'), 'pslt_tiny', str(tmp_path / 'ours.pth')]
+    for option, said in ((), 'averaged weights, key model_ema'), (('--no-ema',), 'key model\n'):
+        assert converter.main([*argv, *option]) == 0
+        assert said in capsys.readouterr().out
+        bias = get_state_dict(read_checkpoint(tmp_path / 'ours.pth'))['head.fc.bias']
+        assert torch.equal(bias, (zeros if option else published)['head.bias'])
 
 
 def test_converter_tool_cannot_export_other_attention(converter, tmp_path, capsys):

@@ -22,7 +22,7 @@ from ..errors import ConfigError
 from ..utils.allocator import keep_freed_memory
 from ..utils.children import end_children
 from ..utils.closed_output import until_closed
-from .console import quiet_standard_error, silence_third_parties
+from .console import print_in_any_locale, quiet_standard_error, silence_third_parties
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -231,6 +231,7 @@ def run_guarded(
         debug = debug or args.debug
         os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
         silence_third_parties()
+        print_in_any_locale()
         keep_freed_memory()
         try:
             return until_closed(lambda: work(args, session) or 0)

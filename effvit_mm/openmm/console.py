@@ -81,6 +81,13 @@ def import_quietly(scope: str) -> None:
             importlib.import_module('effvit_mm.openmm.datasets')  # takes in mmpretrain's
 
 
+def print_in_any_locale() -> None:
+    """What standard output's encoding lacks becomes a question mark: tables are drawn with lines,
+    and classes have names in all languages. Standard error knows what to do by itself."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='replace')
+
+
 class _WithoutProgress:
     """A text stream that leaves out pycocotools' lines of progress."""
 

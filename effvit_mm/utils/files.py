@@ -61,9 +61,9 @@ def _sync(path: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a small text file atomically."""
+    """Write a small text file, in UTF-8, atomically."""
     with written_atomically(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding='utf-8')
 
 
 class LineFile:

@@ -42,7 +42,8 @@ def to_ours(state: Mapping[str, Tensor], model: str, shapes: Shapes) -> dict[str
         ours, known = _renamed(published, rules)
         if ours is not None or not known:
             names[published] = ours or ''  # no model has a tensor of no name
-    _check(state, names, model, shapes)
+    as_wanted = all({name, f'backbone.{name}'} & shapes.keys() for name in state)
+    _check(state, names, model, shapes, 'our names' if as_wanted else '')
     return {ours: state[published] for published, ours in names.items()}
 
 
@@ -56,7 +57,8 @@ def to_published(state: Mapping[str, Tensor], model: str, shapes: Shapes) -> dic
     rules = _rules_of(model)
     prefix = '' if any(key.startswith(('backbone.', 'head.')) for key in state) else 'backbone.'
     names = {key: prefix + key for key in state}
-    _check(state, names, model, shapes)
+    as_wanted = all(_renamed(name, rules)[0] in (None, *shapes) for name in state)
+    _check(state, names, model, shapes, 'the published names' if as_wanted else '')
     return {rename(ours, rules, to_published=True): state[key] for key, ours in names.items()}
 
 
@@ -89,20 +91,24 @@ def _rules_of(model: str) -> list[Rule]:
 
 
 def _check(
-    state: Mapping[str, Tensor], names: Mapping[str, str], model: str, shapes: Shapes
+    state: Mapping[str, Tensor], names: Mapping[str, str], model: str, shapes: Shapes, already: str
 ) -> None:
-    """Raise unless each tensor, ``{its name: ours}``, is one of the model's."""
+    """Raise unless each tensor, ``{its name: ours}``, is one of the model's.
+
+    ``already`` says which names they have, where those are the ones that are asked for.
+    """
     unknown = [given for given, ours in names.items() if ours not in shapes]
     misfits = [
         f'{given} {tuple(state[given].shape)} instead of {tuple(shapes[ours])}'
         for given, ours in names.items()
         if ours in shapes and not ours.startswith('head.') and state[given].shape != shapes[ours]
     ]
+    hint = f'; they have {already} already, take them as they are' if already and unknown else ''
     for problem, which in (('names unknown', unknown), ('shapes differ', misfits)):
         if which:
             more = f' and {len(which) - 3} more' if len(which) > 3 else ''
             raise CheckpointError(
-                f'these are no weights of {model}; {problem}: {", ".join(which[:3])}{more}'
+                f'these are no weights of {model}; {problem}: {", ".join(which[:3])}{more}{hint}'
             )
     if not names:
         raise CheckpointError(f'there are no weights of {model} in it')

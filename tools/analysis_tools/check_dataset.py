@@ -4,7 +4,8 @@
 Annotation files are COCO- or VOC-style; of a config, class folders and sets of persons are looked
 at, too.
 
-Exit code 0: nothing that breaks a training; 1: something that does; 2: the command cannot be run.
+Exit code 0: nothing that breaks a training or an evaluation; 1: something that does; 2: the command
+cannot be run.
 
 Examples: ``python tools/analysis_tools/check_dataset.py CONFIG --read-images --out report.md``,
 ``python tools/analysis_tools/check_dataset.py annotations/train.json --images images --masks``
@@ -13,6 +14,7 @@ Examples: ``python tools/analysis_tools/check_dataset.py CONFIG --read-images --
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 
@@ -50,7 +52,9 @@ def find_sources(args: argparse.Namespace) -> tuple[dict, list]:
         if args.read_images and images is None:
             raise ConfigError('--read-images: --images is needed, the folder of the images')
         classes = tuple(args.classes) if args.classes else None
-        return {args.source: CocoSource(Path(args.source), images, classes, args.masks)}, []
+        source = CocoSource(Path(args.source), images, classes, args.masks)
+        # It may be for training or for evaluation: what either would refuse is a fault.
+        return {args.source: replace(source, judged=('segm',) if args.masks else ('bbox',))}, []
     if args.images or args.classes or args.masks:
         raise ConfigError('--images, --classes and --masks go with an annotation file, no config')
     return _sources_of_config(args)
@@ -85,7 +89,7 @@ def _sources_of_config(args: argparse.Namespace) -> tuple[dict, list]:
 
 
 def work(args: argparse.Namespace, session) -> int:
-    """Print what was found; 1 where something breaks a training."""
+    """Print what was found; 1 where something breaks a training or an evaluation."""
     from effvit_mm.errors import ConfigError
     from effvit_mm.openmm.datasets.coco_check import check_coco
     from effvit_mm.openmm.datasets.coco_report import format_report, to_dict, to_markdown

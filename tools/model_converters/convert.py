@@ -65,17 +65,20 @@ def work(args: argparse.Namespace, session) -> None:
     from effvit_mm.errors import ConfigError
     from effvit_mm.utils.files import check_writable
     from effvit_mm.weights import count_classes, get_state_dict, load_checkpoint, read_checkpoint
+    from effvit_mm.weights.checkpoint import choose_weights
 
     if args.target.suffix not in SUFFIXES:
         raise ConfigError(f'target {args.target}: write to {" or ".join(SUFFIXES)}')
     check_writable(args.target.parent, f'target {args.target}')
     content = read_checkpoint(args.source, trust=args.trust_checkpoint)
     state = get_state_dict(content, str(args.source), args.use_ema)
+    _, chosen = choose_weights(content, args.use_ema)
     rename = convert_state_dict if args.to == 'ours' else export_state_dict
     renamed = rename(state, args.model)
     ours = renamed if args.to == 'ours' else convert_state_dict(renamed, args.model)
     model = create_model(args.model, num_classes=count_classes(ours) or 0)
-    print(load_checkpoint(model, ours, source=str(args.source)))
+    report = load_checkpoint(model, ours, source=str(args.source))
+    print(f'{report}; {chosen}' if chosen else report)
     write_weights(renamed, args.target)
     print(f'wrote {args.target}')
 

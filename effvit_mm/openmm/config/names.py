@@ -139,6 +139,11 @@ def _refuse_unused(cfg: Config, root: ConfigFile | None, key: str, text: str) ->
     """Raise where parts were made with a name, none of which follow it."""
     name = key.split('.', 1)[0]
     rest = key[len(name) :]
+    if name not in cfg:
+        raise ConfigError(
+            f'--cfg-options {key}={text}: has no effect, since the config has no {name}; give the '
+            'key of the part, as val_dataloader.dataset.pipeline'
+        )
     places = list(_places(_built(cfg), cfg[name]))
     if places:
         keys = ' '.join(f'{place}{rest}={text}' for place in places)

@@ -164,7 +164,7 @@ def describe(report: CocoReport, kind: str, path: str) -> str:
     """One line for a kind of fault: where, how many, an example, what to do."""
     found = report.by_kind()[kind]
     more = f' and {len(found) - 1} more' if len(found) > 1 else ''
-    remedy = KINDS[kind].remedy.format(evaluator=report.source.evaluator)
+    remedy = report.remedy(kind)
     if len(found) > 1:
         remedy = '; '.join(filter(None, [remedy, _LISTED]))
     return (

@@ -133,6 +133,12 @@ class CocoReport:
             return 'are left out'
         return KINDS[kind].evaluation or KINDS[kind].training
 
+    def remedy(self, kind: str) -> str:
+        """What helps; for a set with nothing in it, what helps against what took it all, too."""
+        lost = self.lost() if kind in ('nothing_to_learn', 'nothing_to_find') else ()
+        remedies = dict.fromkeys(KINDS[k].remedy for k in (*lost, kind))
+        return '; or '.join(filter(None, remedies)).format(evaluator=self.source.evaluator)
+
     def effect(self, kind: str) -> str:
         """What happens to it in what the set is for."""
         return self.training(kind) if self.source.training else self.evaluation(kind)

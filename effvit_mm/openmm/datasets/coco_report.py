@@ -83,7 +83,7 @@ def faults_by_kind(report: CocoReport) -> list[dict]:
             'verdict': 'breaks' if report.is_fatal(kind) else 'passes',
             'training': report.training(kind),
             'evaluation': report.evaluation(kind),
-            'remedy': KINDS[kind].remedy,
+            'remedy': report.remedy(kind),
             'count': len(found),
             'found': [{'file': f.file, 'detail': f.detail} for f in found],
         }

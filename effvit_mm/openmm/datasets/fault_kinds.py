@@ -36,18 +36,19 @@ _LEFT_OUT = 'are left out'
 _TO_FIND = 'are objects to find'  # pycocotools looks at none of it
 _ALLOW = 'to leave such boxes out, set data_checks.allow_unknown_categories=True'
 _SKIP = 'bring the files back, or take them out of the annotations'
+_IN_PIXELS = 'boxes count in pixels, from the upper left corner of the image'
 
 
 def _fatal(title: str, training: str, remedy: str = '') -> Kind:
     return Kind(title, training, fatal=True, remedy=remedy)
 
 
-def _lost(title: str, training: str, evaluation: str = '') -> Kind:
-    return Kind(title, training, evaluation, lost=True)
+def _lost(title: str, training: str, evaluation: str = '', remedy: str = '') -> Kind:
+    return Kind(title, training, evaluation, remedy=remedy, lost=True)
 
 
 KINDS = {
-    'bad_record': _fatal('records that cannot be used', _STOPS),
+    'bad_record': _fatal('records that cannot be used', _STOPS, 'mend them, or take them out'),
     'duplicate_image_id': _fatal(
         'image ids used twice', _STOPS, 'give each image an id of its own'
     ),
@@ -66,13 +67,20 @@ KINDS = {
     'missing_image': _fatal('image files that do not exist', _STOPS_LATER, _SKIP),
     'empty_file': _fatal('image files of zero bytes', _STOPS_LATER, _SKIP),
     'unreadable_image': _fatal('image files that cannot be decoded', _STOPS_LATER, _SKIP),
-    'other_size': _fatal('images of another size than their annotations say', _STOPS_LATER),
+    'other_size': _fatal(
+        'images of another size than their annotations say', _STOPS_LATER,
+        'give the pictures that were annotated',
+    ),
     'missing_mask': _fatal(
         'objects without a mask', _STOPS_LATER, 'train a detector without masks, or add them'
     ),
-    'mask_size': _fatal('masks of another size than their image', _STOPS_LATER),
+    'mask_size': _fatal(
+        'masks of another size than their image', _STOPS_LATER,
+        'a mask has the height and the width of its image',
+    ),
     'nothing_to_learn': _fatal(
-        'no image has an object', 'stops, or learns nothing but background'
+        'no image has an object', 'stops, or learns nothing but background',
+        'give an ann_file with objects to learn',
     ),
     'nothing_to_find': _fatal(
         'no image has an object to find', '',
@@ -82,15 +90,26 @@ KINDS = {
     'crowd': _lost(
         'crowd regions, or objects marked difficult',
         'are not learned, nor spared as background', 'are ignored',
+        'set iscrowd (in VOC difficult) of single objects to 0',
     ),
-    'ignored': _lost('annotations marked ignore', _LEFT_OUT, _TO_FIND),
-    'inverted_box': _lost('boxes of negative width or height', _LEFT_OUT, _TO_FIND),
-    'empty_box': _lost('boxes below one pixel, or of no area', _LEFT_OUT, _TO_FIND),
-    'outside_box': _lost('boxes outside of their image', _LEFT_OUT, _TO_FIND),
-    'small_box': _lost('boxes below filter_cfg.bbox_min_size', 'are not learned'),
-    'invalid_mask': _lost('masks of no use', 'their objects are ignored'),
-    'unknown_image': _lost('annotations of images that the file does not list', _LEFT_OUT),
-    'small_image': _lost('images below filter_cfg.min_size', _LEFT_OUT, 'are tested'),
+    'ignored': _lost('annotations marked ignore', _LEFT_OUT, _TO_FIND, 'set ignore to 0'),
+    'inverted_box': _lost('boxes of negative width or height', _LEFT_OUT, _TO_FIND, _IN_PIXELS),
+    'empty_box': _lost('boxes below one pixel, or of no area', _LEFT_OUT, _TO_FIND, _IN_PIXELS),
+    'outside_box': _lost('boxes outside of their image', _LEFT_OUT, _TO_FIND, _IN_PIXELS),
+    'small_box': _lost(
+        'boxes below filter_cfg.bbox_min_size', 'are not learned',
+        remedy='lower filter_cfg.bbox_min_size',
+    ),
+    'invalid_mask': _lost(
+        'masks of no use', 'their objects are ignored',
+        remedy='give them polygons of three points or more, or run lengths',
+    ),
+    'unknown_image': _lost(
+        'annotations of images that the file does not list', _LEFT_OUT, remedy='list the images'
+    ),
+    'small_image': _lost(
+        'images below filter_cfg.min_size', _LEFT_OUT, 'are tested', 'lower filter_cfg.min_size'
+    ),
     'no_usable_objects': _lost(
         'images whose every box is left out', 'are kept, as nothing but background', 'are tested'
     ),

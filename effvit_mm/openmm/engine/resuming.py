@@ -88,7 +88,7 @@ def files_to_resume(
     if not last.is_file() and elsewhere.is_file() and not (elsewhere.parent / LAST).is_file():
         last, found = elsewhere, find_checkpoints(elsewhere.parent, by_epoch, template)
     if not last.is_file():
-        return found, f'{record} names {text}, which is not there'
+        return found, f'{record} names {last.name}, which is not in {folder}'
     alike = [path for path in found if _kind(path) == _kind(last)]
     newer = [path for path in alike if _number(path) > _number(last)]
     newer, own = _written_after(last, newer) if newer else ([], [])
@@ -193,10 +193,10 @@ def check_optimizer(content: Mapping, wrapper: OptimWrapper, path: str | Path) -
         )
     sizes = [[len(group['params']) for group in groups] for groups in (theirs, ours)]
     if sizes[0] != sizes[1]:
-        before, after = (' and '.join(map(str, counts)) for counts in sizes)
+        before, after = (f'{len(counts)} ({shorten(counts)} parameters)' for counts in sizes)
         raise ConfigError(
-            f'--resume: optim_wrapper makes groups of {after} parameters, and {path} has the state '
-            f'of {before}; leave optim_wrapper.paramwise_cfg as it was. {from_weights(path)}'
+            f'--resume: optim_wrapper makes groups: {after}, and {path} has the state of {before}; '
+            f'leave optim_wrapper.paramwise_cfg as it was. {from_weights(path)}'
         )
 
 

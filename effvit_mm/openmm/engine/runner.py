@@ -237,7 +237,10 @@ class Runner(ResumableRunner):
             self.cfg.sync_bn = wanted
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
-        logger = super().build_logger(*args, **kwargs)
+        """Quieter on the console than mmengine's; its file is in UTF-8 in any locale."""
+        # Of the class by its name: mmengine takes none but those of logging.handlers.
+        in_utf8 = {'type': 'WatchedFileHandler', 'mode': 'a', 'encoding': 'utf-8'}
+        logger = super().build_logger(*args, **{'file_handler_cfg': in_utf8, **kwargs})
         quieten(logger)
         return logger
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.registry import DATASETS, DefaultScope
 
@@ -31,11 +31,6 @@ SIZES = [(40, 30), (30, 40), (64, 20), (24, 24)]  # width, height
 LOST_BOXES = (
     'unknown_image', 'crowd', 'ignored', 'inverted_box', 'empty_box', 'outside_box', 'small_box',
     'invalid_mask',
-)  # fmt: skip
-EXAMPLES = settings(
-    max_examples=150,
-    phases=(Phase.generate,), derandomize=True, deadline=None, database=None,
-    suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 
 
@@ -166,7 +161,6 @@ def assert_nothing_is_lost_untold(report: CocoReport, samples: list) -> None:
     assert never == set(report.classes) - set(found)
 
 
-@EXAMPLES
 @given(data=coco_files(), encoding=ENCODINGS, with_masks=st.booleans(), polygons=st.booleans())
 def test_what_passes_is_trained_on(images, data, encoding, with_masks, polygons):
     file = write(images / 'train.json', data, encoding)
@@ -206,7 +200,6 @@ def perfect(data: dict, samples: list, classes) -> list[dict]:
     return predictions
 
 
-@EXAMPLES
 @given(data=coco_files(), encoding=ENCODINGS, kinds=st.sampled_from([['bbox'], ['bbox', 'segm']]))
 def test_what_passes_is_evaluated(images, data, encoding, kinds):
     file = write(images / 'val.json', data, encoding)
@@ -267,7 +260,6 @@ def distinct(samples: list) -> bool:
     return len(set(boxes)) == len(boxes)
 
 
-@EXAMPLES
 @given(files=voc_files(), encoding=ENCODINGS, least=st.sampled_from([None, 6]), test=st.booleans())
 def test_what_passes_of_voc_is_trained_on_and_evaluated(images, files, encoding, least, test):
     least = None if test else least
@@ -309,7 +301,7 @@ def test_enough_of_what_is_drawn_passes(images):
     """Else the properties above would say little."""
     outcome = Counter()
 
-    @settings(EXAMPLES, max_examples=60)
+    @settings(max_examples=60)
     @given(data=coco_files())
     def count(data):
         file = write(images / 'count.json', data, 'utf-8')

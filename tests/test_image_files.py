@@ -41,7 +41,7 @@ TREES = st.recursive(
     max_leaves=14,
 )
 FOLDERS = st.dictionaries(st.one_of(st.sampled_from('ab'), FILES, STEMS, HIDDEN), TREES, max_size=5)
-SEEDED = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+SEEDED = settings(max_examples=500)
 
 
 @pytest.fixture(scope='module', autouse=True)

@@ -12,7 +12,7 @@ from mmengine.config import DictAction
 from effvit_mm.errors import ConfigError
 from effvit_mm.openmm.config.options import look_up, read_value, split_option
 
-seeded = settings(derandomize=True, max_examples=200, deadline=None, database=None)
+seeded = settings(max_examples=500)
 THINGS = ('data_root', 'a.dataset.data_root', 'load_from', 'x.data_prefix.img', 'x.ann_file',
           'train_annotations', 'default_hooks.checkpoint.filename_tmpl', 'experiment_name',
           'val_evaluator.outfile_prefix', 'model.init_cfg.checkpoint')  # fmt: skip

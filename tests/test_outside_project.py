@@ -225,5 +225,7 @@ def test_what_is_neither_a_file_nor_an_array_of_bytes_is_named():
         LoadImage()({'gt_label': 1})
     with pytest.raises(DataError, match='array of float64: uint8'):
         LoadImage()({'img': np.zeros((4, 4, 3))})
-    with pytest.raises(DataError, match='given as an array has 6x4 pixels, its annotations say 4x6'):
+    with pytest.raises(
+        DataError, match='given as an array has 6x4 pixels, its annotations say 4x6'
+    ):
         LoadImage()({'img': np.zeros((4, 6, 3), np.uint8), 'height': 6, 'width': 4})

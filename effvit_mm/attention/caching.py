@@ -8,12 +8,14 @@ from functools import lru_cache, wraps
 import torch
 from torch import Tensor
 
+from .sizes import is_recorded
+
 
 def cached_by_size(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Keep a function's results for its last 32 argument tuples.
 
     The arguments must be hashable and settle the result: sizes, device, dtype. Results are shared,
-    so callers must not write to them. Under ``torch.compile`` and ``torch.export`` the function is
+    so callers must not write to them. In a recorded graph the function is
     traced instead: a cached tensor would become a stray constant of one graph.
     """
 
@@ -25,7 +27,7 @@ def cached_by_size(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @wraps(function)
     def cached(*args: object) -> Tensor:
-        return function(*args) if torch.compiler.is_compiling() else compute(*args)
+        return function(*args) if is_recorded() else compute(*args)
 
     cached.cache_clear = compute.cache_clear
     return cached

@@ -47,10 +47,10 @@ class Sampled(NamedTuple):
 
 def rows(x: Tensor, index: Tensor) -> Tensor:
     """Rows of ``x: (B, ..., N, C)`` for each image: ``index: (B, K)`` gives ``(B, ..., K, C)``."""
-    if surely_equal(x.shape[:1], (1,)):
+    if surely_equal(x.shape[:1], (1,)) and not torch.jit.is_tracing():  # what it gives takes others
         return x.index_select(-2, index[0])
     image = torch.arange(index.shape[0], device=index.device)[:, None]
-    return x.movedim(-2, 1)[image, index].movedim(1, -2)
+    return x.movedim(x.ndim - 2, 1)[image, index].movedim(1, x.ndim - 2)
 
 
 @cached_by_size
@@ -138,7 +138,7 @@ class TokenSamplingAttention(nn.Module, ABC):
         kept, valid = sample_tokens(score, self.num_samples or total, valid, self.budget)
         kept = kept + extra
         place = kept if tokens is None else tokens.place.gather(1, kept)
-        front = torch.arange(extra, device=q.device).expand(q.shape[0], -1)
+        front = torch.zeros_like(kept[:, :1]) + torch.arange(extra, device=q.device)
         place = torch.cat([front, place.masked_fill(~valid, end)], 1)
         state = TokenState(place, valid, extra, total)
         if layout.query_grid == NO_GRID:
@@ -167,7 +167,7 @@ class SampledSoftmaxAttention(TokenSamplingAttention):
     """
 
     def class_attention(self, q: Tensor, waves: Tensor, keys: Keys) -> Tensor:
-        logits = (q * self.key_dim**-0.5) @ keys.k.mT
+        logits = (q * self.key_dim**-0.5) @ keys.k.transpose(-2, -1)
         if keys.valid is not None:
             hidden = ~keys.valid[:, None, None]
             logits = logits.masked_fill(hidden, torch.finfo(logits.dtype).min)

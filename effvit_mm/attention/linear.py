@@ -94,8 +94,8 @@ def normalised_product(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-6) -> Te
         # One batch of matrices: runtimes see a transposed factor only where none is reshaped.
         q, k, value = (x.float().flatten(0, 1) for x in (q, k, v))
         total = q @ k.sum(-2)[..., None]  # B*heads N 1
-        out = (q @ k.mT) @ value if quadratic else q @ (k.mT @ value)
-        return (out / total.clamp_min(eps)).to(v.dtype).unflatten(0, v.shape[:2])
+        out = (q @ k.transpose(-2, -1)) @ value if quadratic else q @ (k.transpose(-2, -1) @ value)
+        return (out / total.clamp_min(eps)).to(v.dtype).unflatten(0, (-1, v.shape[1]))
 
 
 @register_mechanism

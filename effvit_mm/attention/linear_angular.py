@@ -44,14 +44,13 @@ def linear_attention_product(q: Tensor, k: Tensor, v: Tensor, own: Tensor, scale
     k: ``(B, heads, M, d)``, v: ``(B, heads, M, e)``, own: ``(B, heads, N or 1, e)``.
     """
     n, m, d, e = q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]
-    shape = (*q.shape[:-1], e)
-    own = own.expand(shape).flatten(0, 1)
+    heads, own = q.shape[1], own.expand(-1, -1, n, -1).flatten(0, 1)
     q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
     if not is_open(n, m) and n * m * (d + e) < (n + m) * d * e:
-        q = q @ k.mT
+        q = q @ k.transpose(-2, -1)
     else:
-        v = k.mT @ v
-    return torch.baddbmm(own, q, v, beta=0.5, alpha=scale).view(shape)
+        v = k.transpose(-2, -1) @ v
+    return torch.baddbmm(own, q, v, beta=0.5, alpha=scale).unflatten(0, (-1, heads))
 
 
 def masked_softmax(q: Tensor, k: Tensor, threshold: float, bias: Tensor | None = None) -> Tensor:
@@ -59,7 +58,7 @@ def masked_softmax(q: Tensor, k: Tensor, threshold: float, bias: Tensor | None =
 
     The training-time branch: ``(..., N, d), (..., M, d) -> (..., N, M)``.
     """
-    logits = (q * q.shape[-1] ** -0.5) @ k.mT
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     if bias is not None:
         logits = logits + bias
     return F.threshold(logits.softmax(-1), threshold, 0.0)  # keeps what is above
@@ -96,19 +95,19 @@ class ValueConvolution(nn.Module):
     def forward(self, v: Tensor, layout: Layout) -> Tensor:
         if self.dims == 1:
             return self.conv(v)  # heads as channels of a map of tokens x width
-        b, heads, _, width = v.shape
+        heads, width = v.shape[1], v.shape[3]
         extra = layout.num_extra_tokens
         # All channels at once, a head's kernel repeated for each of its channels: depthwise
         # convolution in channels-last memory is several times faster than one of B * e maps.
         groups = heads * width
-        maps = v[:, :, extra:].transpose(1, 2).reshape(b, *layout.key_grid, groups)
+        maps = v[:, :, extra:].transpose(1, 2).reshape(-1, *layout.key_grid, groups)
         kernels = self.conv.weight
         if len(kernels) != groups:  # a kernel a head; else repeated already
             kernels = kernels.repeat_interleave(width, 0)
         out = F.conv2d(
             maps.permute(0, 3, 1, 2), kernels, None, 1, self.conv.padding, 1, groups
         )  # B C H W
-        out = out.flatten(2).unflatten(1, (heads, width)).mT  # B heads H*W e
+        out = out.flatten(2).unflatten(1, (heads, width)).transpose(-2, -1)  # B heads H*W e
         return F.pad(out, (0, 0, extra, 0))
 
 

@@ -1,4 +1,4 @@
-"""Sizes in graphs that are traced for any image size.
+"""Sizes in graphs that are recorded for any image size.
 
 There they are symbols (``torch.SymInt``). A condition on one would hold the graph to the branch
 that the example image takes, so code that chooses by size asks here, and takes the way that is
@@ -10,6 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+
+
+def is_recorded() -> bool:
+    """Whether the steps are recorded as a graph, for other images than the one at hand.
+
+    By ``torch.compile``, ``torch.export`` or ``torch.jit.trace``, which ``torch.onnx.export``
+    without dynamo calls. What a graph does must not depend on what is seen in an image.
+    """
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def is_open(*sizes: int) -> bool:

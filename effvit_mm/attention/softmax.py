@@ -37,5 +37,7 @@ class SoftmaxAttention(nn.Module):
         if bias is not None and bias.requires_grad and bias.device.type == 'cpu':
             # The CPU's fused kernel knows no derivative of a bias. PyTorch would take single steps
             # and look through the weights, twice, for rows in which everything is masked.
-            return (torch.matmul(q * self.key_dim**-0.5, k.mT) + bias).softmax(-1) @ v
+            return (torch.matmul(q * self.key_dim**-0.5, k.transpose(-2, -1)) + bias).softmax(
+                -1
+            ) @ v
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .sizes import smaller
+from .sizes import is_recorded, smaller
 
 
 class TokenState(NamedTuple):
@@ -76,7 +76,7 @@ def sample_tokens(
     ascending, order = score.sort(dim=-1)
     drawn = ascending.masked_fill(~_near_points(ascending, num_samples), -1)
     places = score.shape[1] if budget is None else smaller(budget, score.shape[1])
-    if torch.compiler.is_compiling():
+    if is_recorded():
         places = smaller(num_samples, places)
     else:
         places = min(max(int((drawn >= 0).sum(-1).max()), 1), places)

@@ -15,10 +15,11 @@ def window_partition(x: Tensor, window: Size) -> Tensor:
 
     H and W are multiples of h and w.
     """
-    b, height, width, c = x.shape
+    height, width, c = x.shape[1:]
     h, w = window
-    x = x.view(b, height // h, h, width // w, w, c).transpose(2, 3)
-    return x.reshape(b, -1, h * w, c)
+    rows, columns = height // h, width // w
+    x = x.view(-1, rows, h, columns, w, c).transpose(2, 3)
+    return x.reshape(-1, rows * columns, h * w, c)
 
 
 def window_reverse(windows: Tensor, window: Size, grid: Size) -> Tensor:

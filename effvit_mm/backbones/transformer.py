@@ -26,7 +26,7 @@ from ..attention import (
 )
 from ..attention.e_attention import rows
 from ..attention.mechanism import Size
-from ..attention.sizes import surely_equal
+from ..attention.sizes import is_recorded, surely_equal
 from ..attention.windows import tokens_to_windows, window_of, windows_to_tokens
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
@@ -230,11 +230,11 @@ def resize_positions(positions: Tensor, extra: int, grid: Size, new_grid: Size) 
 
 def resize_cubic(x: Tensor, size: Size) -> Tensor:
     """Bicubic interpolation with antialiasing: ``(1, C, H, W)`` to ``(1, C, *size)``."""
-    if not torch.compiler.is_compiling():
+    if not is_recorded():
         return F.interpolate(x, size, mode='bicubic', antialias=True)
     # Products of matrices, since converters of graphs do not know that operator.
     rows, columns = (cubic_weights(x.shape[i + 2], size[i], x.device) for i in (0, 1))
-    return rows @ (x @ columns.mT)
+    return rows @ (x @ columns.transpose(-2, -1))
 
 
 def cubic_weights(old: int, new: int, device: torch.device) -> Tensor:

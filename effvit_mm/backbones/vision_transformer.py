@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..attention.mechanism import check_choice
-from ..attention.sizes import round_up, surely_zero
+from ..attention.sizes import is_recorded, round_up, surely_zero
 from .base import Backbone, drop_path_rates, init_linear_layers
 from .transformer import OUT_TYPES, Block, LayerNorm, PositionEmbedding, Tokens, run_block
 
@@ -156,7 +155,7 @@ class VisionTransformer(Backbone):
                 before = tokens
                 extra_alone = self.extra_alone and not dense and block is last
                 tokens = run_block(block, tokens, self.run_block, dense, extra_alone)
-                if tokens.state is not before.state and not torch.compiler.is_compiling():
+                if tokens.state is not before.state and not is_recorded():
                     self.kept_tokens.append(tokens.state.valid.sum(1))  # a graph leaves none behind
             if dense and i in self.out_indices:
                 maps.append(tokens.as_map(self.norm_behind(i)))

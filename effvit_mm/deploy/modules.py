@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..attention import CrossAttention, ShiftedWindowAttention
 from ..attention.mechanism import Size
-from ..attention.sizes import is_open
+from ..attention.sizes import is_open, is_recorded
 from ..backbones.pslt import InvertedResidual
 from .folding import ShiftedConv2d
 
@@ -130,7 +130,7 @@ class BandedInvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         row = x.shape[3] * self.width * x.element_size()  # bytes of the wide map
-        if torch.compiler.is_compiling():
+        if is_recorded():
             # Asked first: in a graph for any size, a condition on it would hold it to some.
             open_size = is_open(x.shape[2], x.shape[3])
             y = self._in_bands(x, x.shape[2] if open_size else GRAPH_BAND // row)
@@ -190,6 +190,6 @@ class OneQueryAttention(CrossAttention):
             queries, tokens, tokens, attn_mask=mask, scale=(dim // heads) ** -0.5
         )
         mean = mean.squeeze(1).transpose(0, 1)  # heads B C
-        values = torch.bmm(mean, to_value.mT).transpose(0, 1).reshape(-1, dim)
+        values = torch.bmm(mean, to_value.transpose(-2, -1)).transpose(0, 1).reshape(-1, dim)
         values = values if self.v.bias is None else values + self.v.bias
         return self.proj(values.unsqueeze(1))

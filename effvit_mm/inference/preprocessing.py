@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
 import numpy as np
 import torch
 from mmcv import transforms
-from mmdet.datasets.transforms import PackDetInputs
 from mmengine.config import Config
 from mmengine.dataset import Compose
-from mmpretrain.datasets.transforms import PackInputs
-from mmpretrain.datasets.transforms import ResizeEdge as ResizeEdgeTransform
 from torch import nn
 
 from ..errors import ConfigError
@@ -29,6 +28,11 @@ from ..runtime.pixels import (
     ResizeEdge,
     Step,
 )
+
+with redirect_stdout(StringIO()):  # both print that OneDL's platform is not installed
+    from mmdet.datasets.transforms import PackDetInputs
+    from mmpretrain.datasets.transforms import PackInputs
+    from mmpretrain.datasets.transforms import ResizeEdge as ResizeEdgeTransform
 
 # Values of options with which transforms can be taken over.
 READS = {'to_float32': (False,), 'color_type': ('color',), 'imdecode_backend': ('cv2',)}

@@ -13,10 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import mmdet.evaluation as mmdet
 import numpy as np
-from mmdet.datasets.api_wrappers import COCOeval, COCOevalMP
-from mmdet.evaluation.functional import eval_map
 from mmengine.fileio import get_local_path, load
 
 from ..errors import ConfigError
@@ -24,6 +21,11 @@ from ..evaluation.coco import MAX_DETECTIONS, read_figures
 from ..evaluation.voc import VocFigures
 from .datasets.coco_api import CocoFile, load_detections, read_faster
 from .registry import METRICS
+
+with redirect_stdout(StringIO()):  # it prints that OneDL's platform is not installed
+    import mmdet.evaluation as mmdet
+    from mmdet.datasets.api_wrappers import COCOeval, COCOevalMP
+    from mmdet.evaluation.functional import eval_map
 
 KINDS, PROPOSALS = ('bbox', 'segm'), 'proposal'
 # Places in ``COCOeval.stats``, under mmdet's names.

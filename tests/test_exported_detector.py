@@ -22,7 +22,7 @@ from effvit_mm.inference.export import load_network
 from effvit_mm.openmm.config.loading import load_config
 from effvit_mm.openmm.trained import build_detector
 from effvit_mm.runtime.detections import detection_difference
-from effvit_mm.runtime.exported_detector import AboutDetector, Placing
+from effvit_mm.runtime.exported_detector import AboutDetector, ExportedDetector, Placed, Placing
 
 SIZE = (72, 96)
 CLASSES = ('red', 'white', 'platelet')
@@ -145,6 +145,19 @@ def test_photographs_upright_and_tiny_are_placed_within_the_image():
         assert (image[shown[0] :] == (1, 2, 3)).all() and (image[:, shown[1] :] == (1, 2, 3)).all()
     with pytest.raises(ConfigError, match='photograph of 2 x 900 pixels: within 72 x 96'):
         place(photograph(2, 900), SIZE)
+
+
+def test_masks_are_those_of_whole_boxes():
+    """A box that reaches into what is filled below the photograph is cut, not its mask squeezed."""
+    placed = Placed(torch.zeros(3, *SIZE), shown=(36, 96), size=(36, 96))
+    mask = np.zeros((1, 4, 4), np.float32)
+    mask[:, :2] = 1
+    boxes = np.array([[8, 18, 24, 54]], np.float32)
+    found = ExportedDetector._objects(None, placed, 0.0, boxes, np.ones(1), np.zeros(1), mask)
+    assert found.boxes.tolist() == [[8, 18, 24, 36]]
+    assert found.masks[0, 20:, 10:22].all()  # down to where the photograph ends
+    found.masks[0, 18:, 8:24] = False
+    assert not found.masks.any()
 
 
 def test_the_tool_and_python_without_openmmlab(trained, files, tmp_path, capsys):

@@ -206,9 +206,9 @@ class ExportedDetector:
         factors = np.array(placed.size, np.float32) / np.array(placed.shown, np.float32)
         height, width = placed.size
         boxes = boxes[there] * np.tile(factors[::-1], 2)
-        boxes = boxes.clip(0, np.array([width, height] * 2, np.float32))
-        if masks is not None:
+        if masks is not None:  # of whole boxes, which may reach into what is filled
             masks = paste_masks(masks[there], boxes, placed.size)
+        boxes = boxes.clip(0, np.array([width, height] * 2, np.float32))
         return Objects(placed.size, boxes, scores[there], labels[there], masks)
 
 

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from effvit_mm.errors import DataError
@@ -41,7 +41,6 @@ TREES = st.recursive(
     max_leaves=14,
 )
 FOLDERS = st.dictionaries(st.one_of(st.sampled_from('ab'), FILES, STEMS, HIDDEN), TREES, max_size=5)
-SEEDED = settings(max_examples=500)
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -91,7 +90,6 @@ def folders_read(root: Path, found: Listing) -> set[str]:
     return reached
 
 
-@SEEDED
 @given(tree=FOLDERS)
 def test_all_in_a_tree_is_read_once_or_named(tree):
     with TemporaryDirectory() as folder:
@@ -116,7 +114,6 @@ def test_all_in_a_tree_is_read_once_or_named(tree):
         assert sum(map(int, re.findall(r'(?:: |; )(\d+) ', text))) == len(left_out(found))
 
 
-@SEEDED
 @given(tree=FOLDERS)
 def test_what_the_check_passes_is_what_training_reads(tree):
     with TemporaryDirectory() as folder:
@@ -144,7 +141,6 @@ def test_what_the_check_passes_is_what_training_reads(tree):
         ] == [(sample['img_path'], sample['gt_label']) for sample in samples]
 
 
-@SEEDED
 @given(tree=FOLDERS)
 def test_a_set_of_persons_is_what_a_gallery_reads(tree):
     with TemporaryDirectory() as folder:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import string
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import DictAction
 
 from effvit_mm.errors import ConfigError
 from effvit_mm.openmm.config.options import look_up, read_value, split_option
 
-seeded = settings(max_examples=500)
 THINGS = ('data_root', 'a.dataset.data_root', 'load_from', 'x.data_prefix.img', 'x.ann_file',
           'train_annotations', 'default_hooks.checkpoint.filename_tmpl', 'experiment_name',
           'val_evaluator.outfile_prefix', 'model.init_cfg.checkpoint')  # fmt: skip
@@ -41,7 +40,6 @@ def typed(value: object, space: str = '') -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-@seeded
 @given(st.sampled_from(THINGS), st.text(), st.sampled_from((None, '', 'data/x')))
 def test_files_folders_and_names_are_the_text_that_was_typed(key, text, current):
     if text.strip() == 'None' or (len(text) > 1 and text[0] == text[-1] and text[0] in '\'"'):
@@ -49,7 +47,6 @@ def test_files_folders_and_names_are_the_text_that_was_typed(key, text, current)
     assert read_value(key, text, current) == text
 
 
-@seeded
 @given(st.text(), st.sampled_from('\'"'), st.sampled_from((*THINGS, 'train_cfg.max_epochs')))
 def test_what_is_in_quotes_is_a_text(text, quote, key):
     text = text.replace(quote, '')
@@ -57,7 +54,6 @@ def test_what_is_in_quotes_is_a_text(text, quote, key):
         assert read_value(key, f'{quote}{text}{quote}', current) == text
 
 
-@seeded
 @given(scalars | lists | lists.map(tuple), st.sampled_from(('', ' ', '  ')))
 def test_numbers_words_lists_and_tuples(value, space):
     read = read_value('some.key', typed(value, space))
@@ -65,14 +61,12 @@ def test_numbers_words_lists_and_tuples(value, space):
     assert repr(read) == repr(value)  # True is not 1, nor 1.0
 
 
-@seeded
 @given(lists)
 def test_without_spaces_and_quotes_as_in_mmengine(value):
     text = typed(value).replace(' ', '')
     assert repr(read_value('some.key', text)) == repr(DictAction._parse_iterable(text))
 
 
-@seeded
 @given(
     st.text(max_size=20) | st.text('[](){},"\' a1', max_size=12), st.sampled_from((None, 'a', [1]))
 )

@@ -125,6 +125,57 @@ def test_a_test_tries_its_evaluator_as_well(run, classes, capsys):
         assert ('Epoch(test)' in out) != bool(code)
 
 
+TOP1 = "dict(type='Accuracy', topk=(1,){})"
+MATRIX = "dict(type='ConfusionMatrix')"
+
+
+def judged_by(classes: Path, *evaluators: str) -> Path:
+    text = f'val_evaluator = [{", ".join(evaluators)}]\n'
+    return write_config(Path('config.py'), classes, text)
+
+
+def test_figures_of_two_evaluators_need_names_of_their_own(run, classes):
+    """mmengine stops after the epoch."""
+    code, line = run(judged_by(classes, TOP1.format(''), TOP1.format('')))
+    assert code == 2
+    assert "val_evaluator[1] (Accuracy): the figure 'accuracy/top1' is that of an" in line
+    assert 'set val_evaluator[1].prefix to' in line
+    assert run(judged_by(classes, TOP1.format(''), TOP1.format(", prefix='again'")))[0] == 0
+
+
+def test_the_first_figure_that_auto_takes_can_be_compared(run, classes):
+    config = judged_by(classes, MATRIX, TOP1.format(''))
+    code, line = run(config, 'default_hooks.checkpoint.save_best=auto')
+    assert code == 2
+    assert "save_best='auto' takes the first figure, 'confusion_matrix/result'" in line
+    assert "set save_best to one of 'accuracy/top1', or to None" in line
+    assert run(config, 'default_hooks.checkpoint.save_best=accuracy/top1')[0] == 0
+    config = judged_by(classes, TOP1.format(''), MATRIX)
+    assert run(config, 'default_hooks.checkpoint.save_best=auto')[0] == 0
+
+
+def test_a_pipeline_that_comes_later_is_tried(run, tmp_path):
+    config = make_config(
+        tmp_path,
+        "custom_hooks = [dict(type='PipelineSwitchHook', switch_epoch=9, switch_pipeline=["
+        "*_base_.pipeline[:2], dict(type='Resise', scale=(64, 48)), _base_.pipeline[2]])]\n",
+    )
+    text = config.read_text()
+    code, line = run(config)
+    assert code == 2 and 'switch_pipeline of PipelineSwitchHook: Resise is not' in line
+    config.write_text(text.replace('*_base_.pipeline[:2], ', '').replace('Resise', 'Resize'))
+    assert run(config)[0] == 2
+    config.write_text(text.replace('Resise', 'Resize'))
+    assert run(config)[0] == 0
+
+
+def test_steps_are_switched_off_in_a_mixed_set_alone(run, tmp_path):
+    config = make_config(tmp_path, "custom_hooks = [dict(type='YOLOXModeSwitchHook')]\n")
+    code, line = run(config)
+    assert code == 2 and 'train_dataloader.dataset is a CocoFolder; wrap it' in line
+    assert run(config, 'custom_hooks=[]')[0] == 0
+
+
 # The last batch -----------------------------------------------------------------------------------
 
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import mmengine.registry as root
 import torch
-from mmengine.dataset import InfiniteSampler
+from mmengine.dataset import Compose, InfiniteSampler
 from mmengine.dist import get_world_size
 from mmengine.evaluator import BaseMetric
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import revert_sync_batchnorm
 from mmengine.structures import InstanceData
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -64,6 +64,7 @@ class DryPassHook(Hook):
         check_head(runner.bare_model)
         check_resized_sizes(runner.train_dataloader.dataset, 'train_dataloader')
         check_last_batch(runner)
+        check_later_pipelines(runner)
         if runner.val_loop is not None:
             check_watched(runner, try_evaluation(runner, 'val'))
 
@@ -96,6 +97,8 @@ def check_watched(runner, figures: Mapping[str, float]) -> None:
         for name in getattr(hook, 'save_best', None) or ():
             if figures and name not in ('auto', *figures):
                 raise ConfigError(unknown_metric_message(name, figures))
+            if figures and name == 'auto':
+                check_first_figure(hook, figures)
     schedules = runner.param_schedulers or []
     if isinstance(schedules, Mapping):  # of several optimizers
         schedules = [schedule for part in schedules.values() for schedule in part]
@@ -107,6 +110,43 @@ def check_watched(runner, figures: Mapping[str, float]) -> None:
                 f'monitor={name!r} of {type(watcher).__name__}: val_evaluator gives no such '
                 f'figure; it gives {known}'
             )
+
+
+def check_first_figure(hook: CheckpointHook, figures: Mapping[str, float]) -> None:
+    """Raise where ``save_best='auto'``, which takes the first figure, could not compare it."""
+    first = next(iter(figures))
+    try:
+        float(figures[first])
+        copy.copy(hook)._init_rule(hook.rules, [first])
+    except (ValueError, TypeError, RuntimeError) as error:
+        others = ', '.join(map(repr, list(figures)[1:]))
+        named = f'one of {others}, ' if others else ''
+        raise ConfigError(
+            f"default_hooks.checkpoint.save_best='auto' takes the first figure, {first!r}, which "
+            f'cannot be compared ({one_line(error)}); set save_best to {named}or to None'
+        ) from error
+
+
+def check_later_pipelines(runner) -> None:
+    """Raise where a pipeline that a hook switches to after some epochs cannot take an image."""
+    dataset = runner.train_dataloader.dataset
+    for hook in runner.hooks:
+        name = type(hook).__name__
+        if hasattr(hook, 'skip_type_keys') and not hasattr(dataset, 'update_skip_type_keys'):
+            raise ConfigError(
+                f'{name} switches off steps of a MultiImageMixDataset, but '
+                f'train_dataloader.dataset is a {type(dataset).__name__}; wrap it in one, or take '
+                'the hook out'
+            )
+        steps = getattr(hook, 'switch_pipeline', None)
+        if steps is None:
+            continue
+        try:
+            other = copy.copy(dataset)
+            other.pipeline = Compose(copy.deepcopy(steps))
+            other[0]
+        except BUILD_ERRORS as error:
+            raise ConfigError(f'switch_pipeline of {name}: {one_line(error)}') from error
 
 
 # The last batch ---------------------------------------------------------------------------------
@@ -189,6 +229,11 @@ def try_evaluation(runner, split: str) -> dict[str, float]:
             found = trial.judge_or_explain(metric, node, named)
             if found is None:
                 return {}
+            if twice := figures.keys() & found.keys():
+                raise ConfigError(
+                    f'{named} ({type(metric).__name__}): the figure {min(twice)!r} is that of an '
+                    f'evaluator before it, too; set {named}.prefix to a word of its own'
+                )
             figures |= found
     return figures
 

@@ -14,6 +14,7 @@ from trainer import CLASSES, forget_runs, make_folder, write_config
 from effvit_mm.errors import DataError
 from effvit_mm.openmm.config.loading import load_config
 from effvit_mm.openmm.datasets import CustomDataset
+from effvit_mm.openmm.datasets.classification import read_labels
 
 
 @pytest.fixture
@@ -141,3 +142,35 @@ def test_names_of_classes_that_are_given(data, names, labels):
         found = {(Path(info['img_path']).parent.name, int(info['gt_label'])) for info in infos}
         assert found == set(zip(CLASSES, labels, strict=True))
         assert dataset.metainfo['classes'] == names
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'bars/0.png 0\nrings/a b.png 2\n',
+        '\ufeffbars/0.png\t0\r\n\r\nrings/a b.png\t2\r\n',
+        'bars/0.png,0\nrings/a b.png, 2\n',
+        'bars/0.png bars\nrings/a b.png,rings',
+    ],
+)
+def test_lists_of_files_and_labels(tmp_path, text):
+    path = tmp_path / 'list.txt'
+    path.write_text(text, encoding='utf-8', newline='')
+    assert read_labels(path, CLASSES) == [('bars/0.png', 0), ('rings/a b.png', 2)]
+
+
+def test_a_line_of_a_list_that_cannot_be_used(data):
+    def make(text: str, **options) -> CustomDataset:
+        (data / 'list.txt').write_text(text)
+        return CustomDataset(
+            data_root=str(data), data_prefix='train', ann_file='list.txt', **options
+        )
+
+    with pytest.raises(DataError, match=r"list\.txt, line 1: 'file,label'; a file is needed"):
+        make('file,label\nbars/0.png,0\n')
+    named = 'bars/0.png bars\ndots/0.png dots\n'
+    with pytest.raises(DataError, match=r'or its name in metainfo\.classes'):
+        make(named)
+    assert make(named, metainfo={'classes': CLASSES}).get_gt_labels().tolist() == [0, 1]
+    with pytest.raises(DataError, match=r'or its name \(bars, dots, rings\)'):
+        make('bars/0.png Bars\n', metainfo={'classes': CLASSES})

@@ -26,6 +26,7 @@ from ...sample_data.folders import make_once
 from ...utils.image_files import EXTENSIONS, Listing, list_folders, list_images, merged
 from ...utils.text import shorten
 from ..registry import DATASETS
+from .coco_format import read_text
 from .scan import SkipCorrupt, check_split, tell_once
 
 IDX_UINT8 = 8
@@ -146,6 +147,39 @@ class ImageFolder(SkipCorrupt, _Folders):
         return [f'Folder: \t{Path(self.data_root, self.split)}', f'Skipped: \t{self.num_skipped}']
 
 
+def read_labels(path: str | Path, classes: Sequence[str] | None) -> list[tuple[str, int]]:
+    """File and label of each line of a list, which a space, a tab or a comma divides.
+
+    Labels count from 0; where names of the classes are known a line may have a name instead.
+
+    Raises:
+        DataError: A line is of another form.
+    """
+    numbers = {name: label for label, name in enumerate(classes or ())}
+    found = []
+    for position, line in enumerate(read_text(path).lstrip('\ufeff').splitlines(), 1):
+        if not line.strip():
+            continue
+        for mark in ('\t', ',', None):
+            file, *label = (part.strip() for part in line.strip().rsplit(mark, 1))
+            if label and (label[0] in numbers or label[0].isdecimal()):
+                found.append((file, numbers[label[0]] if label[0] in numbers else int(label[0])))
+                break
+        else:
+            allowed = (
+                f'or its name ({shorten(classes)})'
+                if classes
+                else 'or its name in metainfo.classes'
+            )
+            raise DataError(
+                f'annotation file {path}, line {position}: {line!r}; a file is needed, a space, a '
+                f'tab or a comma, and the number of its class from 0 on, {allowed}'
+            )
+    if not found:
+        raise DataError(f'annotation file {path}: it names no image')
+    return found
+
+
 class _OneWalk:
     """Gives mmpretrain's data sets of folders the walk and the formats of :class:`ImageFolder`.
 
@@ -160,6 +194,15 @@ class _OneWalk:
     ) -> None:
         self.classes_from = classes_from
         super().__init__(*args, extensions=extensions, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """The samples of the folders, or of a list file."""
+        if not self.ann_file or '://' in self.ann_file or not self.with_label:
+            return super().load_data_list()
+        return [
+            {'img_path': os.path.join(self.img_prefix, file), 'gt_label': label}
+            for file, label in read_labels(self.ann_file, self.CLASSES)
+        ]
 
     def _find_samples(self) -> list:
         """``(file, label)`` of each image, or the file alone; files are named below the folder."""

@@ -240,6 +240,18 @@ def test_masks_asked_of_a_detector_without_any(run, tmp_path):
     assert run(config, 'val_evaluator.metric=bbox')[0] == 0
 
 
+@pytest.mark.parametrize('given', ['None', 'dict(_delete_=True)', 'dict(_delete_=True, nms_pre=9)'])
+def test_a_detector_that_lacks_what_tests_need(run, tmp_path, given):
+    config = make_config(tmp_path, f'model = dict(test_cfg={given})\n')
+    code, line = run(config)
+    assert code == 2 and 'model.test_cfg=' in line and 'score_thr, nms and max_per_img' in line
+    nms = "nms=dict(type='nms', iou_threshold=0.5)"
+    sound = f'dict(_delete_=True, score_thr=0.0, {nms}, max_per_img=10)'
+    make = config.read_text().replace(f'test_cfg={given}', f'test_cfg={sound}')
+    config.write_text(make)
+    assert run(config)[0] == 0
+
+
 def test_a_detector_that_finds_nothing_is_judged_on_a_made_object(run, tmp_path):
     config = make_config(tmp_path)
     nothing = 'model.test_cfg.score_thr=1.0'

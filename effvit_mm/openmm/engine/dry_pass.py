@@ -215,8 +215,7 @@ def try_evaluation(runner, split: str) -> dict[str, float]:
     places = find_match(loader.dataset, f'{split}_dataloader')
     model = runner.bare_model.eval()
     batch = loader.collate_fn([loader.dataset[place] for place in places])
-    with torch.no_grad():
-        predicted = [_with_an_object(sample) for sample in getattr(model, f'{split}_step')(batch)]
+    predicted = [_with_an_object(sample) for sample in _predict(model, batch, split)]
     nodes = mappings_of(runner.cfg.get(key))
     metrics = loop.evaluator.metrics
     figures: dict[str, float] = {}
@@ -236,6 +235,22 @@ def try_evaluation(runner, split: str) -> dict[str, float]:
                 )
             figures |= found
     return figures
+
+
+def _predict(model: torch.nn.Module, batch: Any, split: str) -> Sequence:
+    """What the model makes of a batch; a detector without its ``test_cfg`` makes nothing."""
+    try:
+        with torch.no_grad():
+            return getattr(model, f'{split}_step')(batch)
+    except (AttributeError, KeyError, TypeError) as error:
+        heads = (getattr(model, name, None) for name in ('bbox_head', 'roi_head', 'mask_head'))
+        settings = [h.test_cfg for h in (model, *heads) if hasattr(h, 'test_cfg')]
+        if not settings or (all(settings) and 'ConfigDict' not in str(error)):
+            raise
+        raise ConfigError(
+            f'model.test_cfg={settings[0]}: no image can be tested with it ({one_line(error)}); '
+            'give what the model asks for, as score_thr, nms and max_per_img'
+        ) from error
 
 
 def check_files(metric: BaseMetric, key: str) -> None:

@@ -103,6 +103,23 @@ def test_what_is_watched_must_be_among_the_figures(classes, tmp_path, key, kind,
             assert "it gives 'accuracy/top1'" in line
 
 
+def test_checkpoints_by_epoch_of_a_training_by_iteration_are_told(classes, tmp_path, capsys):
+    for by_epoch in (True, False):
+        forget_runs()
+        config = write_config(
+            tmp_path / f'{by_epoch}.py', classes,
+            'train_cfg = dict(by_epoch=False, max_iters=4)\nparam_scheduler = None\n'
+            f'default_hooks.update(checkpoint=dict(by_epoch={by_epoch}, interval=2))\n',
+        )  # fmt: skip
+        folder = tmp_path / f'work{by_epoch}'
+        assert cli.train([str(config), '--work-dir', str(folder)]) == 0
+        captured = capsys.readouterr()
+        assert (
+            'the first checkpoint is written after all 4 iterations' in captured.out
+        ) == by_epoch
+        assert (folder / 'iter_2.pth').exists() != by_epoch
+
+
 def test_an_evaluator_of_another_task_is_told(run, classes):
     config = write_config(
         Path('config.py'), classes,

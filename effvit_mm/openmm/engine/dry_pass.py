@@ -34,6 +34,7 @@ from ..data_checks.image_sizes import check_resized_sizes
 from ..data_checks.matches import find_match
 from ..registry import HOOKS
 from .checkpoints import unknown_metric_message
+from .seeding import is_by_epoch
 
 # What computing figures raises for arguments, or for predictions, that it cannot work with.
 FAULTS = (*BUILD_ERRORS, ArithmeticError)
@@ -61,6 +62,7 @@ class DryPassHook(Hook):
 
     def _try_training(self, runner) -> None:
         check_folders(runner)
+        warn_of_late_checkpoints(runner)
         check_head(runner.bare_model)
         check_resized_sizes(runner.train_dataloader.dataset, 'train_dataloader')
         check_last_batch(runner)
@@ -75,6 +77,18 @@ def check_folders(runner) -> None:
         folder = getattr(hook, 'out_dir', None)
         if folder and '://' not in str(folder) and Path(folder) != Path(runner.work_dir):
             check_writable(folder, f'out_dir of {type(hook).__name__}')
+
+
+def warn_of_late_checkpoints(runner) -> None:
+    """A loop by iterations is one epoch to hooks: what goes by epochs is saved at its end alone."""
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and hook.by_epoch and not is_by_epoch(runner):
+            runner.logger.warning(
+                f'the first checkpoint is written after all {runner.max_iters} iterations, as '
+                'default_hooks.checkpoint goes by epochs and train_cfg does not; for earlier ones '
+                'set default_hooks.checkpoint.by_epoch=False and '
+                'default_hooks.checkpoint.interval=ITERATIONS'
+            )
 
 
 def check_head(model: torch.nn.Module) -> None:

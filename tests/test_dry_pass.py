@@ -338,6 +338,16 @@ def test_a_set_of_one_camera_can_have_no_match(run, tmp_path):
     assert cli.train([str(config), '--work-dir', 'without', '--no-validate', *options]) == 0
 
 
+def test_queries_without_a_match_are_told(run, tmp_path):
+    people = make_people(tmp_path / 'data')
+    config = write_people_config(Path('people.py'), people)
+    assert 'queries have no match' not in run(config, 'train_cfg.val_interval=1')[1]
+    for path in people.glob('bounding_box_test/0006_*'):
+        path.unlink()
+    code, said = run(config, 'train_cfg.val_interval=1')
+    assert code == 0 and 'warning: 1 of 4 queries have no match' in said
+
+
 class TestSet:
     __test__ = False
 

@@ -29,8 +29,8 @@ from effvit_mm.openmm.metrics import CocoMetric, VOCMetric
 SIZES = [(40, 30), (30, 40), (64, 20), (24, 24)]  # width, height
 # Of which each finding is one annotation that is not learned.
 LOST_BOXES = (
-    'unknown_image', 'crowd', 'ignored', 'inverted_box', 'empty_box', 'outside_box', 'small_box',
-    'invalid_mask',
+    'unknown_image', 'crowd', 'ignored', 'inverted_box', 'empty_box', 'no_area', 'outside_box',
+    'small_box', 'invalid_mask',
 )  # fmt: skip
 
 

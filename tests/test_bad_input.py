@@ -38,6 +38,7 @@ OVERRIDES = {
     'train_cfg.max_epochs=0': r'train_cfg\.max_epochs=0: a whole number of at least 1',
     'train_cfg.max_epochs=two': r"train_cfg\.max_epochs='two': a whole number",
     'train_cfg.val_interval=0': r'train_cfg\.val_interval=0',
+    'train_cfg.val_begin=9': r'train_cfg\.val_begin=9: the training ends after \d+; set it to',
     'val_evaluator=None': r'val_evaluator is missing, though val_dataloader is set',
     'train_cfg=None': r'train_cfg is missing, though train_dataloader is set',
     'train_dataloader.dataset.data_prefix=nowhere': r'data folder .*nowhere does not exist',

@@ -70,7 +70,7 @@ ANNOTATION_FAULTS = [
     ('inverted_box', edit(bbox=[20, 4, -18, 20]), 'box 20, 4, -18 x 20'),
     ('empty_box', edit(bbox=[2, 4, 0, 20]), '0 x 20'),
     ('empty_box', edit(bbox=[2, 4, 0.5, 20]), '0.5 x 20'),
-    ('empty_box', edit(area=0), 'area 0'),
+    ('no_area', edit(area=0), 'area 0'),
     ('outside_box', edit(bbox=[60, 4, 10, 10]), '60, 4, 10 x 10 in 48x36'),
     ('crossing_box', edit(bbox=[40, 4, 18, 20]), '40, 4, 18 x 20 in 48x36'),
     ('crossing_box', edit(bbox=[-2, 4, 18, 20]), '-2, 4'),
@@ -431,3 +431,62 @@ def test_exit_codes_of_the_tool(tool, root, capsys, tmp_path):
     assert tool([str(root / 'gone.py')]) == 2
     err = capsys.readouterr().err.splitlines()
     assert len(err) == 3 and all(line.startswith('error: ') for line in err)
+
+
+def change_all(part: str, key: str, change):
+    def edit_all(data):
+        for record in data[part]:
+            record[key] = change(record[key])
+
+    return edit_all
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        [change_all('annotations', 'category_id', str)],
+        [change_all('annotations', 'image_id', str), change_all('categories', 'id', float)],
+        [change_all('categories', 'name', '{} '.format)],
+        [change_all('images', 'id', float), change_all('annotations', 'category_id', float)],
+    ],
+)
+def test_how_ids_and_names_are_written_does_not_count(tmp_path, changes):
+    """Tables of numbers make 3.0 of 3, and text of everything."""
+    data = make_coco(tmp_path)
+    plain = read_coco(tmp_path / 'train.json')
+    for change in changes:
+        change(data)
+    assert read_coco(write(tmp_path, data)) == plain
+    assert check_coco(CocoSource(tmp_path / 'train.json', tmp_path / 'images')).findings == []
+
+
+def test_where_an_image_lies_that_is_not_where_the_file_says(tmp_path):
+    data = make_coco(tmp_path)
+
+    def messages(folder: str, change) -> list[str]:
+        other = json.loads(json.dumps(data))
+        change_all('images', 'file_name', change)(other)
+        report = check_coco(CocoSource(write(tmp_path, other), tmp_path / folder))
+        return [finding.detail for finding in report.fatal().get('missing_image', [])]
+
+    (first, *_) = messages('images', 'images/{}'.format)
+    assert first.endswith(f'the folder in data_prefix must be {tmp_path}')
+    assert messages('', 'images/{}'.format) == []
+    (first, *_) = messages('images', 'C:\\Users\\me\\{}'.format)
+    assert first.endswith(f'{tmp_path}/images/0.png is there: leave the folder out of file_name')
+    assert messages('', 'images\\{}'.format) == []
+
+
+def test_boxes_that_are_corners_are_told(tmp_path):
+    data = make_coco(tmp_path)
+
+    def kinds():
+        return list(check_coco(CocoSource(write(tmp_path, data))).lost())
+
+    assert kinds() == []
+    for annotation in data['annotations']:
+        x, y, width, height = annotation['bbox']
+        annotation['bbox'] = [x, y, x + width, y + height]
+    assert kinds() == ['corner_boxes']
+    data['annotations'][0]['bbox'] = [20, 10, 9, 8]  # which are none
+    assert kinds() == []

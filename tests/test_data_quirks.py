@@ -312,7 +312,12 @@ FOLDERS = {
     'subfolders': (lambda f: put_png(f, 'x/c.png', 'x/y/d.png'), ['x/c.png', 'x/y/d.png'], []),
 }  # fmt: skip
 # Rows with tests of their own, below and in tests/test_datasets.py.
-OTHERS = ['images beside class folders', 'class without images', 'class of validation alone']
+OTHERS = [
+    'images beside class folders',
+    'class without images',
+    'class of validation alone',
+    'class that validation lacks',
+]
 
 
 def test_the_table_of_folders_has_these_rows():

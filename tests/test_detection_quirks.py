@@ -222,10 +222,10 @@ def test_a_class_of_the_users_that_mmdet_reads_has_labels_in_the_order_of_its_fi
 @pytest.fixture
 def voc(tmp_path) -> Callable[..., list[dict]]:
     """Write a set of three images; gives what is loaded of it."""
-    make_coco(tmp_path / 'data')
+    make_coco(tmp_path / 'plain')
     root = tmp_path / 'voc'
     (root / 'Annotations').mkdir(parents=True)
-    (tmp_path / 'data' / 'images').rename(root / 'JPEGImages')
+    (tmp_path / 'plain' / 'images').rename(root / 'JPEGImages')
     box = '<xmin>3</xmin><ymin>5</ymin><xmax>20</xmax><ymax>24</ymax>'
     for number in range(3):
         (root / 'Annotations' / f'{number}.xml').write_text(
@@ -312,3 +312,19 @@ def test_images_listed_twice_are_read_once_and_told(voc):
     assert len(voc()) == 2
     report = check_coco(VocSource(voc.root / 'list.txt', voc.root, ('red',)))
     assert [finding.detail for finding in report.lost()['duplicate_name']] == ['0']
+
+
+def test_the_check_of_a_config_with_a_set_of_voc_s_is_that_of_its_annotations(voc, train):
+    Path('voc.py').write_text(
+        "default_scope = 'mmdet'\n"
+        f"dataset = dict(type='VOCDataset', data_root={str(voc.root)!r}, ann_file='list.txt',\n"
+        "    data_prefix=dict(sub_data_root=''), metainfo=dict(classes=('red',)))\n"
+        'train_dataloader = dict(dataset=dataset)\n'
+    )
+    check = load_tool('analysis_tools/check_dataset').main
+    assert check(['voc.py']) == 0
+    text = train.capfd.readouterr().out
+    assert 'usable boxes: red 3' in text and 'no image of' not in text
+    for path in (voc.root / 'Annotations').iterdir():
+        path.write_text(path.read_text().replace('>red<', '>blue<'))
+    assert check(['voc.py']) == 1

@@ -103,6 +103,23 @@ def test_what_is_watched_must_be_among_the_figures(classes, tmp_path, key, kind,
             assert "it gives 'accuracy/top1'" in line
 
 
+def test_checkpoints_by_epoch_of_a_training_by_iteration_are_told(classes, tmp_path, capsys):
+    for by_epoch in (True, False):
+        forget_runs()
+        config = write_config(
+            tmp_path / f'{by_epoch}.py', classes,
+            'train_cfg = dict(by_epoch=False, max_iters=4)\nparam_scheduler = None\n'
+            f'default_hooks.update(checkpoint=dict(by_epoch={by_epoch}, interval=2))\n',
+        )  # fmt: skip
+        folder = tmp_path / f'work{by_epoch}'
+        assert cli.train([str(config), '--work-dir', str(folder)]) == 0
+        captured = capsys.readouterr()
+        assert (
+            'the first checkpoint is written after all 4 iterations' in captured.out
+        ) == by_epoch
+        assert (folder / 'iter_2.pth').exists() != by_epoch
+
+
 def test_an_evaluator_of_another_task_is_told(run, classes):
     config = write_config(
         Path('config.py'), classes,
@@ -123,6 +140,57 @@ def test_a_test_tries_its_evaluator_as_well(run, classes, capsys):
         out, err = capsys.readouterr()
         assert ('test_evaluator.topk' in err) == bool(code)
         assert ('Epoch(test)' in out) != bool(code)
+
+
+TOP1 = "dict(type='Accuracy', topk=(1,){})"
+MATRIX = "dict(type='ConfusionMatrix')"
+
+
+def judged_by(classes: Path, *evaluators: str) -> Path:
+    text = f'val_evaluator = [{", ".join(evaluators)}]\n'
+    return write_config(Path('config.py'), classes, text)
+
+
+def test_figures_of_two_evaluators_need_names_of_their_own(run, classes):
+    """mmengine stops after the epoch."""
+    code, line = run(judged_by(classes, TOP1.format(''), TOP1.format('')))
+    assert code == 2
+    assert "val_evaluator[1] (Accuracy): the figure 'accuracy/top1' is that of an" in line
+    assert 'set val_evaluator[1].prefix to' in line
+    assert run(judged_by(classes, TOP1.format(''), TOP1.format(", prefix='again'")))[0] == 0
+
+
+def test_the_first_figure_that_auto_takes_can_be_compared(run, classes):
+    config = judged_by(classes, MATRIX, TOP1.format(''))
+    code, line = run(config, 'default_hooks.checkpoint.save_best=auto')
+    assert code == 2
+    assert "save_best='auto' takes the first figure, 'confusion_matrix/result'" in line
+    assert "set save_best to one of 'accuracy/top1', or to None" in line
+    assert run(config, 'default_hooks.checkpoint.save_best=accuracy/top1')[0] == 0
+    config = judged_by(classes, TOP1.format(''), MATRIX)
+    assert run(config, 'default_hooks.checkpoint.save_best=auto')[0] == 0
+
+
+def test_a_pipeline_that_comes_later_is_tried(run, tmp_path):
+    config = make_config(
+        tmp_path,
+        "custom_hooks = [dict(type='PipelineSwitchHook', switch_epoch=9, switch_pipeline=["
+        "*_base_.pipeline[:2], dict(type='Resise', scale=(64, 48)), _base_.pipeline[2]])]\n",
+    )
+    text = config.read_text()
+    code, line = run(config)
+    assert code == 2 and 'switch_pipeline of PipelineSwitchHook: Resise is not' in line
+    config.write_text(text.replace('*_base_.pipeline[:2], ', '').replace('Resise', 'Resize'))
+    assert run(config)[0] == 2
+    config.write_text(text.replace('Resise', 'Resize'))
+    assert run(config)[0] == 0
+
+
+def test_steps_are_switched_off_in_a_mixed_set_alone(run, tmp_path):
+    config = make_config(tmp_path, "custom_hooks = [dict(type='YOLOXModeSwitchHook')]\n")
+    code, line = run(config)
+    assert code == 2 and 'train_dataloader.dataset is a CocoFolder; wrap it' in line
+    assert run(config, 'custom_hooks=[]')[0] == 0
 
 
 # The last batch -----------------------------------------------------------------------------------
@@ -187,6 +255,18 @@ def test_masks_asked_of_a_detector_without_any(run, tmp_path):
     assert re.search(r'val_evaluator\.metric=.*segm.* \(CocoMetric\): .*segm is not in results.*'
                      r"default, 'bbox'", line), line  # fmt: skip
     assert run(config, 'val_evaluator.metric=bbox')[0] == 0
+
+
+@pytest.mark.parametrize('given', ['None', 'dict(_delete_=True)', 'dict(_delete_=True, nms_pre=9)'])
+def test_a_detector_that_lacks_what_tests_need(run, tmp_path, given):
+    config = make_config(tmp_path, f'model = dict(test_cfg={given})\n')
+    code, line = run(config)
+    assert code == 2 and 'model.test_cfg=' in line and 'score_thr, nms and max_per_img' in line
+    nms = "nms=dict(type='nms', iou_threshold=0.5)"
+    sound = f'dict(_delete_=True, score_thr=0.0, {nms}, max_per_img=10)'
+    make = config.read_text().replace(f'test_cfg={given}', f'test_cfg={sound}')
+    config.write_text(make)
+    assert run(config)[0] == 0
 
 
 def test_a_detector_that_finds_nothing_is_judged_on_a_made_object(run, tmp_path):
@@ -256,6 +336,16 @@ def test_a_set_of_one_camera_can_have_no_match(run, tmp_path):
     forget_runs()
     options = ['--cfg-options', *SHORT, *one]
     assert cli.train([str(config), '--work-dir', 'without', '--no-validate', *options]) == 0
+
+
+def test_queries_without_a_match_are_told(run, tmp_path):
+    people = make_people(tmp_path / 'data')
+    config = write_people_config(Path('people.py'), people)
+    assert 'queries have no match' not in run(config, 'train_cfg.val_interval=1')[1]
+    for path in people.glob('bounding_box_test/0006_*'):
+        path.unlink()
+    code, said = run(config, 'train_cfg.val_interval=1')
+    assert code == 0 and 'warning: 1 of 4 queries have no match' in said
 
 
 class TestSet:

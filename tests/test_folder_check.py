@@ -6,9 +6,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mmengine.registry import DATASETS, DefaultScope
 from people import make_people, write_people_config
 from programs import load_tool
-from trainer import forget_runs, make_folder, write_config
+from trainer import CLASSES, forget_runs, make_folder, write_config
+
+from effvit_mm.errors import DataError
+from effvit_mm.openmm.config.loading import load_config
+from effvit_mm.openmm.datasets import CustomDataset
+from effvit_mm.openmm.datasets.classification import read_labels
 
 
 @pytest.fixture
@@ -80,3 +86,91 @@ def test_a_report_is_of_coco_style_sets(check, tmp_path, data):
     code, text = check(write_config(tmp_path / 'c.py', data), '--out', 'report.md')
     assert code == 2 and '--out report.md: it takes COCO-style sets' in text
     assert not Path('report.md').exists()
+
+
+@pytest.mark.parametrize('changed', ['lacking', 'of another name'])
+def test_classes_of_validation_are_matched_by_name(check, tmp_path, data, changed):
+    """Labels were those of the folder's own order: a perfect classifier got a third."""
+    config = write_config(tmp_path / 'c.py', data)
+    dots = data / 'val' / 'dots'
+    if changed == 'lacking':
+        shutil.rmtree(dots)
+        code, text = check(config)
+        assert code == 0 and '2 images; 3 classes or persons; no image of dots' in text
+        dataset = load_config(str(config), []).val_dataloader.dataset
+        assert (dataset.classes_from, dataset.type) == (
+            str(data / 'train'),
+            'effvit_mm.CustomDataset',
+        )
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            built = DATASETS.build(dataset)
+        assert built.metainfo['classes'] == CLASSES
+        found = [(Path(built[i]['data_samples'].img_path).parent.name, built.get_gt_labels()[i])
+                 for i in range(len(built))]  # fmt: skip
+        assert found == [('bars', 0), ('rings', 2)]
+    else:
+        dots.rename(dots.with_name('Dots'))
+        code, text = check(config)
+        assert code == 1
+        assert 'val has 3 class folders (Dots, bars, rings), but' in text
+        assert '(bars, dots, rings), without Dots; name both alike' in text
+        dots.with_name('Dots').rename(dots)
+        assert check(config)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ('names', 'labels'),
+    [
+        (('rings', 'bars', 'dots'), [1, 2, 0]),  # other order: the names decide
+        (('a line', 'points', 'a circle'), [0, 1, 2]),  # what folders are called
+        (('bars', 'points', 'a circle'), [0, 1, 2]),
+        (('zebras', 'bars', 'dots', 'rings'), [1, 2, 3]),
+        (('points', 'bars', 'rings'), None),
+        (('bars', 'rings'), None),
+    ],
+)
+def test_names_of_classes_that_are_given(data, names, labels):
+    def make():
+        return CustomDataset(data_root=str(data), data_prefix='train', classes=names)
+
+    if labels is None:
+        with pytest.raises(DataError, match='name both alike'):
+            make()
+    else:
+        dataset = make()
+        infos = map(dataset.get_data_info, range(len(dataset)))
+        found = {(Path(info['img_path']).parent.name, int(info['gt_label'])) for info in infos}
+        assert found == set(zip(CLASSES, labels, strict=True))
+        assert dataset.metainfo['classes'] == names
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'bars/0.png 0\nrings/a b.png 2\n',
+        '\ufeffbars/0.png\t0\r\n\r\nrings/a b.png\t2\r\n',
+        'bars/0.png,0\nrings/a b.png, 2\n',
+        'bars/0.png bars\nrings/a b.png,rings',
+    ],
+)
+def test_lists_of_files_and_labels(tmp_path, text):
+    path = tmp_path / 'list.txt'
+    path.write_text(text, encoding='utf-8', newline='')
+    assert read_labels(path, CLASSES) == [('bars/0.png', 0), ('rings/a b.png', 2)]
+
+
+def test_a_line_of_a_list_that_cannot_be_used(data):
+    def make(text: str, **options) -> CustomDataset:
+        (data / 'list.txt').write_text(text)
+        return CustomDataset(
+            data_root=str(data), data_prefix='train', ann_file='list.txt', **options
+        )
+
+    with pytest.raises(DataError, match=r"list\.txt, line 1: 'file,label'; a file is needed"):
+        make('file,label\nbars/0.png,0\n')
+    named = 'bars/0.png bars\ndots/0.png dots\n'
+    with pytest.raises(DataError, match=r'or its name in metainfo\.classes'):
+        make(named)
+    assert make(named, metainfo={'classes': CLASSES}).get_gt_labels().tolist() == [0, 1]
+    with pytest.raises(DataError, match=r'or its name \(bars, dots, rings\)'):
+        make('bars/0.png Bars\n', metainfo={'classes': CLASSES})

@@ -314,6 +314,8 @@ def test_weights_are_found_in_every_layout():
         lambda name: 'module.' + name.replace('backbone.', 'backbone._orig_mod.'),
         lambda name: name.replace('stages.2.', 'stages.2._orig_mod.'),
         lambda name: name.replace('backbone.', 'backbone.module.'),
+        lambda name: f'model.{name}',  # Lightning's
+        lambda name: f'module.net.model.{name}',
     ],
 )
 def test_names_of_wrappers_do_not_count(small, tmp_path, wrap):
@@ -328,6 +330,14 @@ def test_names_of_wrappers_do_not_count(small, tmp_path, wrap):
     )
     for name, value in backbone.state_dict().items():
         assert torch.equal(value, small.state_dict()[f'backbone.{name}'])
+
+
+def test_weights_that_are_no_numbers_are_refused(small):
+    state = small.state_dict()
+    assert load_checkpoint(small, {'state_dict': state}).loaded
+    state = {**state, 'head.fc.bias': state['head.fc.bias'] * float('nan')}
+    with pytest.raises(CheckpointError, match=r'1 of its tensors hold NaN .*head\.fc\.bias'):
+        load_checkpoint(small, {'state_dict': state})
 
 
 def test_a_wrapped_model_takes_bare_names(small):

@@ -76,11 +76,11 @@ def load_checkpoint(
 ) -> LoadReport:
     """Load a checkpoint's weights into a model: what matches by name and shape.
 
-    On the way what DDP and ``torch.compile`` put into names is left out, ``backbone.`` is put
-    before names or taken away where one side has it and the other has not, published names are
-    changed to ours where all of a family's rules and shapes fit, and modules with
-    ``prepare_state_dict(state, prefix)`` adapt their tensors: position embeddings of another image
-    size, say.
+    On the way what DDP and ``torch.compile`` put into names is left out, and what all names begin
+    with where the model's do not (``model.``). ``backbone.`` is put before names or taken away
+    where one side has it and the other has not, published names are changed to ours where all of a
+    family's rules and shapes fit, and modules with ``prepare_state_dict(state, prefix)`` adapt
+    their tensors: position embeddings of another image size, say.
 
     Args:
         model: Receives the weights.
@@ -159,6 +159,7 @@ def fit_checkpoint(
             f'{theirs!r}, the model like {ours!r}); is it a checkpoint of another model? '
             f'{TOOL} says what of published names is not known'
         )
+    _check_finite(model, report)
     if require != 'some':
         _check_classes(own, state, classes or {}, source)
         _check_whole(report, exact=require == 'exact')
@@ -177,7 +178,7 @@ def _in_names_of(
     wrapped = {plain: name for name, plain in unwrapped(own).items()}
     names = {name: name for name in state}
     if prefix is None:
-        names = max(names, *_other_prefixes(state), key=lambda names: _matches(names, wrapped))
+        names = max(names, *_other_prefixes(names), key=lambda names: _matches(names, wrapped))
     matches = _matches(names, wrapped)
     notes = []
     if matches < sum(not name.endswith(COUNTER) for name in names):
@@ -192,10 +193,17 @@ def _in_names_of(
     return {wrapped.get(new, new): state[old] for old, new in names.items()}, notes
 
 
-def _other_prefixes(names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Names of a whole model for its backbone, and of a backbone for a whole model."""
-    without = {name: name[len(BACKBONE) :] for name in names if name.startswith(BACKBONE)}
-    return without, {name: BACKBONE + name for name in names}
+def _other_prefixes(names: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Names of a whole model for its backbone, of a backbone for a whole model, and of either in a
+    module of another framework, whose name they all begin with (``model.``)."""
+    yield {k: v[len(BACKBONE) :] for k, v in names.items() if v.startswith(BACKBONE)}
+    yield {k: BACKBONE + v for k, v in names.items()}
+    if len({v.partition('.')[0] for v in names.values()}) == 1 and all(
+        '.' in v for v in names.values()
+    ):
+        inner = {k: v.partition('.')[2] for k, v in names.items()}
+        yield inner
+        yield from _other_prefixes(inner)
 
 
 def _readings(
@@ -239,6 +247,17 @@ def _prepared(model: nn.Module, state: State, notes: list[str]) -> State:
     if resized:
         notes.append(f'{len(resized)} resized: {", ".join(resized[:3])}')
     return state
+
+
+def _check_finite(model: nn.Module, report: LoadReport) -> None:
+    """Raise where weights are of no use: a test with them gives figures all the same."""
+    names = [name for name, _ in model.named_parameters() if name in report.state]
+    broken = [name for name in names if not report.state[name].isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f'{report.source}: {len(broken)} of its tensors hold NaN or infinite values (the first '
+            f'is {broken[0]}); take a checkpoint from before they became so'
+        )
 
 
 def _check_classes(own: State, state: State, classes: Mapping[str, int], source: str) -> None:

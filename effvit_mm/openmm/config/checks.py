@@ -131,6 +131,17 @@ def check_numbers(cfg: Config) -> None:
         possible = is_number(value) and isinstance(value, kind)
         if not possible or value < low or (value == low and not inclusive):
             raise ConfigError(f'{path}={value!r}: {word} {bound} is needed')
+    check_first_validation(cfg.get('train_cfg') or {})
+
+
+def check_first_validation(loop: Mapping) -> None:
+    """Refuse a first validation after the end: there would be none, and no best weights."""
+    begin, last = loop.get('val_begin', 0), loop.get('max_epochs') or loop.get('max_iters')
+    if last and begin > last:
+        raise ConfigError(
+            f'train_cfg.val_begin={begin}: the training ends after {last}; set it to {last} or '
+            'less, or use --no-validate'
+        )
 
 
 def check_decay(wrapper: Mapping | None) -> None:

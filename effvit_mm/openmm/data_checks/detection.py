@@ -206,14 +206,12 @@ def detection_sources(node: object, path: str) -> Iterator[tuple[str, CocoSource
 
 
 def _source(node: Mapping, training: bool) -> CocoSource | None:
-    if 'mmdet.datasets' not in sys.modules:
+    cls, node = node_class(root.DATASETS, node), copy.deepcopy(dict(node))
+    kind = source_kind(cls)
+    if kind is None:
         return None
     from ..datasets.detection import DigitScenes
 
-    cls, node = node_class(root.DATASETS, node), copy.deepcopy(dict(node))
-    kind = _kind(cls)
-    if kind is None:
-        return None
     if issubclass(cls, DigitScenes):
         DigitScenes.make(node.get('data_root'))
         node = {**DigitScenes.place(node.get('data_root'), node.get('split')), **node}
@@ -239,8 +237,10 @@ def _source(node: Mapping, training: bool) -> CocoSource | None:
     return kind(**common, with_masks=with_masks, polygons_only=polygons_only)
 
 
-def _kind(cls: type | None) -> type[CocoSource] | None:
-    """How a class reads its files; None where it does so in a way of its own."""
+def source_kind(cls: type | None) -> type[CocoSource] | None:
+    """How a class of data sets reads annotation files; None where in no way that is known here."""
+    if 'mmdet.datasets' not in sys.modules:
+        return None
     from mmdet.datasets import CocoDataset, XMLDataset
 
     from ..datasets.detection import ReadsCoco, ReadsVoc

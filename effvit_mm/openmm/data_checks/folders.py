@@ -11,6 +11,7 @@ from ...errors import DataError
 from ...utils.text import shorten
 from ..config.arguments import dataset_nodes, node_class
 from ..datasets.scan import SkipCorrupt, find_corrupt
+from .detection import source_kind
 
 
 def check_folders(
@@ -26,7 +27,7 @@ def check_folders(
     for key, part in dataset_nodes(node, path):
         cls = node_class(root.DATASETS, part)
         # Those with annotation files have a check of their own.
-        if cls is not None and issubclass(cls, SkipCorrupt) and not hasattr(cls, 'COCOAPI'):
+        if cls is not None and issubclass(cls, SkipCorrupt) and source_kind(cls) is None:
             yield _check(part, key, read_images, allow_empty_classes)
 
 

@@ -26,6 +26,7 @@ from ...sample_data.folders import make_once
 from ...utils.image_files import EXTENSIONS, Listing, list_folders, list_images, merged
 from ...utils.text import shorten
 from ..registry import DATASETS
+from .coco_format import read_text
 from .scan import SkipCorrupt, check_split, tell_once
 
 IDX_UINT8 = 8
@@ -146,23 +147,74 @@ class ImageFolder(SkipCorrupt, _Folders):
         return [f'Folder: \t{Path(self.data_root, self.split)}', f'Skipped: \t{self.num_skipped}']
 
 
+def read_labels(path: str | Path, classes: Sequence[str] | None) -> list[tuple[str, int]]:
+    """File and label of each line of a list, which a space, a tab or a comma divides.
+
+    Labels count from 0; where names of the classes are known a line may have a name instead.
+
+    Raises:
+        DataError: A line is of another form.
+    """
+    numbers = {name: label for label, name in enumerate(classes or ())}
+    found = []
+    for position, line in enumerate(read_text(path).lstrip('\ufeff').splitlines(), 1):
+        if not line.strip():
+            continue
+        for mark in ('\t', ',', None):
+            file, *label = (part.strip() for part in line.strip().rsplit(mark, 1))
+            if label and (label[0] in numbers or label[0].isdecimal()):
+                found.append((file, numbers[label[0]] if label[0] in numbers else int(label[0])))
+                break
+        else:
+            allowed = (
+                f'or its name ({shorten(classes)})'
+                if classes
+                else 'or its name in metainfo.classes'
+            )
+            raise DataError(
+                f'annotation file {path}, line {position}: {line!r}; a file is needed, a space, a '
+                f'tab or a comma, and the number of its class from 0 on, {allowed}'
+            )
+    if not found:
+        raise DataError(f'annotation file {path}: it names no image')
+    return found
+
+
 class _OneWalk:
     """Gives mmpretrain's data sets of folders the walk and the formats of :class:`ImageFolder`.
 
     Args:
         extensions: How images' names end; by default all formats that are read.
+        classes_from: The folder whose class folders define the classes, that of training; by
+            default its own. Names in ``classes`` or ``metainfo`` go before.
     """
 
-    def __init__(self, *args, extensions: Sequence[str] = EXTENSIONS, **kwargs) -> None:
+    def __init__(
+        self, *args, extensions: Sequence[str] = EXTENSIONS, classes_from: str = '', **kwargs
+    ) -> None:
+        self.classes_from = classes_from
         super().__init__(*args, extensions=extensions, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """The samples of the folders, or of a list file."""
+        if not self.ann_file or '://' in self.ann_file or not self.with_label:
+            return super().load_data_list()
+        return [
+            {'img_path': os.path.join(self.img_prefix, file), 'gt_label': label}
+            for file, label in read_labels(self.ann_file, self.CLASSES)
+        ]
 
     def _find_samples(self) -> list:
         """``(file, label)`` of each image, or the file alone; files are named below the folder."""
         if '://' in self.img_prefix:
             return super()._find_samples()
         folder, endings = Path(self.img_prefix), tuple(self.extensions)
-        classes, beside = list_classes(folder) if self.with_label else ([''], Listing())
-        listings = [list_images(folder / name, extensions=endings) for name in classes]
+        found, beside = list_classes(folder) if self.with_label else ([''], Listing())
+        classes = self._by_label(found, folder) if self.with_label else found
+        listings = [
+            list_images(folder / name, extensions=endings) if name in found else Listing()
+            for name in classes
+        ]
         samples = [
             (os.path.relpath(path, folder), label)
             for label, listing in enumerate(listings)
@@ -179,30 +231,48 @@ class _OneWalk:
         empty = [n for n, listing in zip(classes, listings, strict=True) if not listing.images]
         if empty:
             print_log(f'{folder.absolute()}: no images of {shorten(empty)}', 'current', WARNING)
-        self._name_classes(classes, folder)
         return samples
 
-    def _name_classes(self, names: list[str], folder: Path) -> None:
-        self.folder_to_idx = {name: label for label, name in enumerate(names)}
-        if self.CLASSES is None:
-            self._metainfo['classes'] = tuple(names)
-        elif len(self.CLASSES) != len(names):
+    def _by_label(self, found: list[str], folder: Path) -> list[str]:
+        """Names of the folders by label; sets ``classes`` where they are not given.
+
+        Given names that are those of folders decide; others are what the folders in their order
+        are called.
+        """
+        given, order = self.CLASSES, found
+        known, source = given or found, 'metainfo.classes'
+        if given is None and self.classes_from:
+            known, source = list_classes(Path(self.classes_from))[0], self.classes_from
+        places = {name: place for place, name in enumerate(found)}
+        if set(found) <= set(known):
+            order = list(known)
+        elif (
+            not given
+            or len(known) != len(found)
+            or any(places.get(name, place) != place for place, name in enumerate(known))
+        ):
+            other = [name for name in found if name not in known]
             raise DataError(
-                f'{folder.absolute()} has {len(names)} class folders ({shorten(names)}), but '
-                f'metainfo.classes names {len(self.CLASSES)} ({shorten(self.CLASSES)})'
+                f'{folder.absolute()} has {len(found)} class folders ({shorten(found)}), but '
+                f'{source} names {len(known)} ({shorten(known)}), without {shorten(other)}; name '
+                'both alike, or take these folders out'
             )
+        self.folder_to_idx = {name: label for label, name in enumerate(order)}
+        self._metainfo['classes'] = tuple(known)
+        return order
 
 
 @DATASETS.register_module()
 class CustomDataset(SkipCorrupt, _OneWalk, theirs.CustomDataset):
     """mmpretrain's CustomDataset, which reads what :class:`ImageFolder` reads.
 
-    A config's ``CustomDataset`` is taken for this one. Classes are the folders of each split; where
-    splits may lack some, take :class:`ImageFolder`.
+    A config's ``CustomDataset`` is taken for this one. Classes are the training's folders, for
+    every split: one may lack some.
 
     Args:
         skip_corrupt: Leave out images that cannot be decoded, see :class:`SkipCorrupt`.
         extensions: How images' names end; by default all formats that are read.
+        classes_from: The folder of training; a config's validation and test get it by themselves.
         **kwargs: ``data_root``, ``data_prefix``, ``ann_file`` ... of mmpretrain's class.
     """
 

@@ -23,6 +23,7 @@ from .fault_kinds import KINDS
 from .scan import decoded_size, map_files
 
 TOLERANCE = 1e-3  # pixels, of rounding in a file
+CORNERS = 4  # of so many boxes one that reaches beyond its image makes one look at all
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ def check_coco(source: CocoSource, read_images: bool = False) -> CocoReport:
     images = {image['id']: image for image in data['images']}
     _check_images(images.values(), report)
     objects = _check_annotations(data['annotations'], images, labels, report)
+    _check_corners(data['annotations'], images, report)
     _check_objects(data['annotations'], images, labels, objects, report)
     _check_files(images, report, read_images)
     return report
@@ -240,8 +242,10 @@ def box_faults(
     size = f'in {image["width"]}x{image["height"]}'
     if width < 0 or height < 0:
         yield 'inverted_box', text
-    if width < 1 or height < 1 or annotation['area'] <= 0:
-        yield 'empty_box', f'{text}, area {annotation["area"]:.6g}'
+    if width < 1 or height < 1:
+        yield 'empty_box', text
+    if annotation['area'] <= 0:
+        yield 'no_area', f'{text}, area {annotation["area"]:.6g}'
     inner_width = min(x + width, image['width']) - max(x, 0)
     inner_height = min(y + height, image['height']) - max(y, 0)
     if inner_width <= 0 or inner_height <= 0:
@@ -250,6 +254,26 @@ def box_faults(
         yield 'small_box', text
     if inner_width < width - TOLERANCE or inner_height < height - TOLERANCE:
         yield 'crossing_box', f'{text} {size}'
+
+
+def _check_corners(annotations: list[dict], images: Mapping, report: CocoReport) -> None:
+    """Boxes of other frameworks: left, top, right, bottom."""
+    beyond = 0
+    for annotation in annotations:
+        image = images.get(annotation['image_id'])
+        if image is None:
+            continue
+        x, y, right, bottom = annotation['bbox']
+        width, height = image['width'] + TOLERANCE, image['height'] + TOLERANCE
+        if not (0 <= x < right <= width and 0 <= y < bottom <= height):
+            return
+        beyond += x + right > width or y + bottom > height
+    if beyond * CORNERS > len(annotations):
+        detail = (
+            f'{beyond} of {len(annotations)} reach beyond their images, but all would be within as '
+            'left, top, right, bottom'
+        )
+        report.add('corner_boxes', str(report.source.ann_file), detail)
 
 
 def _has_mask(annotation: Mapping, image: Mapping, report: CocoReport) -> bool:
@@ -309,7 +333,8 @@ def _check_files(images: dict, report: CocoReport, read_images: bool) -> None:
         try:
             size = os.stat(path).st_size
         except OSError as error:
-            lacking('missing_image', image, f'{path}: {error.strerror}')
+            place = _elsewhere(source.image_folder, image['file_name'])
+            lacking('missing_image', image, f'{path}: {error.strerror}{place}')
             continue
         if size == 0:
             lacking('empty_file', image, path)
@@ -322,3 +347,12 @@ def _check_files(images: dict, report: CocoReport, read_images: bool) -> None:
             lacking('unreadable_image', image, size)
         elif fault := size_fault((image['height'], image['width']), size):
             report.add('other_size', image['file_name'], f'it {fault}')
+
+
+def _elsewhere(folder: Path, name: str) -> str:
+    """Where an image lies that is not where the file says, and what to give; or nothing."""
+    above = Path(os.path.abspath(folder)).parent
+    if (above / name).is_file():
+        return f', but {above / name} is there: the folder in data_prefix must be {above}'
+    plain = Path(folder, os.path.basename(name))
+    return f', but {plain} is there: leave the folder out of file_name' if plain.is_file() else ''

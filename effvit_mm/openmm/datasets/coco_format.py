@@ -1,6 +1,7 @@
 """Reading COCO-style annotation files: one reader for the check, the loader and the evaluator.
 
-A file comes out in one form, whatever labelling tool wrote it: names of categories are text,
+A file comes out in one form, whatever labelling tool wrote it: names of categories are text without
+spaces around, ids are written alike wherever they stand, folders in file names end in ``/``,
 ``iscrowd`` is 0 or 1, polygons are flat lists of three points or more, annotations are numbered
 from 1. What cannot be brought into this form is refused.
 """
@@ -105,6 +106,7 @@ def tidy_coco(data: dict, path: str | Path, tell: Tell) -> dict:
     """
     file = str(path)
     category_names(data, path)
+    listed = [{**category, 'id': _plain_id(category['id'])} for category in data['categories']]
     names = {}  # of files, by image id
     images = []
     for image in _sound_records(data['images'], 'image', IMAGE_FIELDS, file, tell):
@@ -114,20 +116,25 @@ def tidy_coco(data: dict, path: str | Path, tell: Tell) -> dict:
                 'duplicate_image_id', image['file_name'], f'id {image["id"]} is that of {other} too'
             )
         names[image['id']] = image['file_name']
-        images.append({**image, 'width': int(image['width']), 'height': int(image['height'])})
+        sizes = {side: int(image[side]) for side in ('width', 'height')}
+        name = image['file_name'].replace('\\', '/')
+        images.append({**image, **sizes, 'file_name': name})
+    image_ids, category_ids = _by_text(images), _by_text(listed)
     annotations = []
     known: Counter = Counter()
     for item in _sound_records(data['annotations'], 'annotation', ANNOTATION_FIELDS, file, tell):
         known[item['id']] += 1
         number = len(annotations) + 1
         item = {**item, 'iscrowd': flag(item.get('iscrowd')), 'ignore': flag(item.get('ignore'))}
+        for key, ids in (('image_id', image_ids), ('category_id', category_ids)):
+            item[key] = ids.get(str(item[key]), item[key])
         if item.get('segmentation'):
             item['segmentation'], item['mask_fault'] = _tidy_mask(item['segmentation'])
         annotations.append({**item, 'id': number, 'own_id': item['id']})
     for number, count in known.items():
         if count > 1:
             tell('duplicate_annotation_id', file, f'annotation {number}: {count} times')
-    categories = _tidy_categories(data['categories'], annotations, file, tell)
+    categories = _tidy_categories(listed, annotations, file, tell)
     names = {category['id']: category['name'] for category in categories}
     for item in annotations:
         item['name'] = names.get(item['category_id'])
@@ -144,7 +151,18 @@ def flag(value: object) -> int | None:
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, int | str) and not isinstance(value, bool)
+    whole = isinstance(value, float) and value.is_integer()
+    return whole or (isinstance(value, int | str) and not isinstance(value, bool))
+
+
+def _plain_id(value: int | str | float) -> int | str:
+    """The same without a fraction: 3.0 is what tables of numbers make of 3."""
+    return int(value) if isinstance(value, float) else value
+
+
+def _by_text(records: Sequence[Mapping]) -> dict[str, int | str]:
+    """Ids of records by their text: who refers to 3 may write '3'."""
+    return {str(record['id']): record['id'] for record in records}
 
 
 def _is_length(value: object) -> bool:
@@ -189,8 +207,11 @@ def _sound_records(
 ) -> Iterator[dict]:
     """The records that have all they need; a ``bad_record`` is told of each other."""
     kind = None
+    ids = [key for key, field in fields.items() if field is _ID]
     for position, record in enumerate(records):
         fault = record_fault(record, fields)
+        if not fault:
+            record = {**record, **{key: _plain_id(record[key]) for key in ids}}
         if not fault and kind is not None and type(record['id']) is not kind:
             fault = f'id={record["id"]!r}, those before it are of type {kind.__name__}'
         if fault:
@@ -323,10 +344,14 @@ def category_names(data: dict, path: str | Path) -> tuple[str, ...]:
                 f'annotation file {path}: category {category!r}: a number or a text is needed as '
                 'id and as name'
             )
-        names.append(str(name))
+        names.append(_plain_name(name))
     if not names:
         raise DataError(f'annotation file {path}: its list of categories is empty')
     return tuple(names)
+
+
+def _plain_name(name: object) -> str:
+    return str(name).strip()
 
 
 def _tidy_categories(
@@ -339,7 +364,7 @@ def _tidy_categories(
         tell('bad_record', file, 'ids of categories: some are numbers, some are text')
     by_name, by_id = defaultdict(list), {}
     for category in categories:
-        number, name = category['id'], str(category['name'])
+        number, name = category['id'], _plain_name(category['name'])
         if by_id.setdefault(number, name) != name:
             both = f'{by_id[number]!r} and {name!r}'
             tell('duplicate_category', file, f'id {number!r} is that of {both}')
@@ -355,7 +380,7 @@ def _tidy_categories(
             others = shorten([number for number in numbers if number not in wanted])
             tell('unused_copy', file, f'{name!r}: id {wanted[0]} is taken, {others} has no box')
         kept[name] = wanted[0]
-    own = {c['id']: {**c, 'name': str(c['name'])} for c in reversed(categories)}
+    own = {c['id']: {**c, 'name': _plain_name(c['name'])} for c in reversed(categories)}
     return [own[number] for number in kept.values()]
 
 

@@ -94,7 +94,14 @@ KINDS = {
     ),
     'ignored': _lost('annotations marked ignore', _LEFT_OUT, _TO_FIND, 'set ignore to 0'),
     'inverted_box': _lost('boxes of negative width or height', _LEFT_OUT, _TO_FIND, _IN_PIXELS),
-    'empty_box': _lost('boxes below one pixel, or of no area', _LEFT_OUT, _TO_FIND, _IN_PIXELS),
+    'empty_box': _lost('boxes below one pixel', _LEFT_OUT, _TO_FIND, _IN_PIXELS),
+    'no_area': _lost(
+        'boxes whose area is 0', _LEFT_OUT, _TO_FIND, 'give the area in pixels, of mask or box'
+    ),
+    'corner_boxes': _lost(
+        'sets whose boxes look like two corners', 'are read as left, top, width and height',
+        remedy='write them so',
+    ),
     'outside_box': _lost('boxes outside of their image', _LEFT_OUT, _TO_FIND, _IN_PIXELS),
     'small_box': _lost(
         'boxes below filter_cfg.bbox_min_size', 'are not learned',

@@ -17,10 +17,10 @@ from typing import Any
 
 import mmengine.registry as root
 import torch
-from mmengine.dataset import InfiniteSampler
+from mmengine.dataset import Compose, InfiniteSampler
 from mmengine.dist import get_world_size
 from mmengine.evaluator import BaseMetric
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import revert_sync_batchnorm
 from mmengine.structures import InstanceData
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -34,6 +34,7 @@ from ..data_checks.image_sizes import check_resized_sizes
 from ..data_checks.matches import find_match
 from ..registry import HOOKS
 from .checkpoints import unknown_metric_message
+from .seeding import is_by_epoch
 
 # What computing figures raises for arguments, or for predictions, that it cannot work with.
 FAULTS = (*BUILD_ERRORS, ArithmeticError)
@@ -61,9 +62,11 @@ class DryPassHook(Hook):
 
     def _try_training(self, runner) -> None:
         check_folders(runner)
+        warn_of_late_checkpoints(runner)
         check_head(runner.bare_model)
         check_resized_sizes(runner.train_dataloader.dataset, 'train_dataloader')
         check_last_batch(runner)
+        check_later_pipelines(runner)
         if runner.val_loop is not None:
             check_watched(runner, try_evaluation(runner, 'val'))
 
@@ -74,6 +77,18 @@ def check_folders(runner) -> None:
         folder = getattr(hook, 'out_dir', None)
         if folder and '://' not in str(folder) and Path(folder) != Path(runner.work_dir):
             check_writable(folder, f'out_dir of {type(hook).__name__}')
+
+
+def warn_of_late_checkpoints(runner) -> None:
+    """A loop by iterations is one epoch to hooks: what goes by epochs is saved at its end alone."""
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and hook.by_epoch and not is_by_epoch(runner):
+            runner.logger.warning(
+                f'the first checkpoint is written after all {runner.max_iters} iterations, as '
+                'default_hooks.checkpoint goes by epochs and train_cfg does not; for earlier ones '
+                'set default_hooks.checkpoint.by_epoch=False and '
+                'default_hooks.checkpoint.interval=ITERATIONS'
+            )
 
 
 def check_head(model: torch.nn.Module) -> None:
@@ -96,6 +111,8 @@ def check_watched(runner, figures: Mapping[str, float]) -> None:
         for name in getattr(hook, 'save_best', None) or ():
             if figures and name not in ('auto', *figures):
                 raise ConfigError(unknown_metric_message(name, figures))
+            if figures and name == 'auto':
+                check_first_figure(hook, figures)
     schedules = runner.param_schedulers or []
     if isinstance(schedules, Mapping):  # of several optimizers
         schedules = [schedule for part in schedules.values() for schedule in part]
@@ -107,6 +124,43 @@ def check_watched(runner, figures: Mapping[str, float]) -> None:
                 f'monitor={name!r} of {type(watcher).__name__}: val_evaluator gives no such '
                 f'figure; it gives {known}'
             )
+
+
+def check_first_figure(hook: CheckpointHook, figures: Mapping[str, float]) -> None:
+    """Raise where ``save_best='auto'``, which takes the first figure, could not compare it."""
+    first = next(iter(figures))
+    try:
+        float(figures[first])
+        copy.copy(hook)._init_rule(hook.rules, [first])
+    except (ValueError, TypeError, RuntimeError) as error:
+        others = ', '.join(map(repr, list(figures)[1:]))
+        named = f'one of {others}, ' if others else ''
+        raise ConfigError(
+            f"default_hooks.checkpoint.save_best='auto' takes the first figure, {first!r}, which "
+            f'cannot be compared ({one_line(error)}); set save_best to {named}or to None'
+        ) from error
+
+
+def check_later_pipelines(runner) -> None:
+    """Raise where a pipeline that a hook switches to after some epochs cannot take an image."""
+    dataset = runner.train_dataloader.dataset
+    for hook in runner.hooks:
+        name = type(hook).__name__
+        if hasattr(hook, 'skip_type_keys') and not hasattr(dataset, 'update_skip_type_keys'):
+            raise ConfigError(
+                f'{name} switches off steps of a MultiImageMixDataset, but '
+                f'train_dataloader.dataset is a {type(dataset).__name__}; wrap it in one, or take '
+                'the hook out'
+            )
+        steps = getattr(hook, 'switch_pipeline', None)
+        if steps is None:
+            continue
+        try:
+            other = copy.copy(dataset)
+            other.pipeline = Compose(copy.deepcopy(steps))
+            other[0]
+        except BUILD_ERRORS as error:
+            raise ConfigError(f'switch_pipeline of {name}: {one_line(error)}') from error
 
 
 # The last batch ---------------------------------------------------------------------------------
@@ -175,8 +229,7 @@ def try_evaluation(runner, split: str) -> dict[str, float]:
     places = find_match(loader.dataset, f'{split}_dataloader')
     model = runner.bare_model.eval()
     batch = loader.collate_fn([loader.dataset[place] for place in places])
-    with torch.no_grad():
-        predicted = [_with_an_object(sample) for sample in getattr(model, f'{split}_step')(batch)]
+    predicted = [_with_an_object(sample) for sample in _predict(model, batch, split)]
     nodes = mappings_of(runner.cfg.get(key))
     metrics = loop.evaluator.metrics
     figures: dict[str, float] = {}
@@ -189,8 +242,29 @@ def try_evaluation(runner, split: str) -> dict[str, float]:
             found = trial.judge_or_explain(metric, node, named)
             if found is None:
                 return {}
+            if twice := figures.keys() & found.keys():
+                raise ConfigError(
+                    f'{named} ({type(metric).__name__}): the figure {min(twice)!r} is that of an '
+                    f'evaluator before it, too; set {named}.prefix to a word of its own'
+                )
             figures |= found
     return figures
+
+
+def _predict(model: torch.nn.Module, batch: Any, split: str) -> Sequence:
+    """What the model makes of a batch; a detector without its ``test_cfg`` makes nothing."""
+    try:
+        with torch.no_grad():
+            return getattr(model, f'{split}_step')(batch)
+    except (AttributeError, KeyError, TypeError) as error:
+        heads = (getattr(model, name, None) for name in ('bbox_head', 'roi_head', 'mask_head'))
+        settings = [h.test_cfg for h in (model, *heads) if hasattr(h, 'test_cfg')]
+        if not settings or (all(settings) and 'ConfigDict' not in str(error)):
+            raise
+        raise ConfigError(
+            f'model.test_cfg={settings[0]}: no image can be tested with it ({one_line(error)}); '
+            'give what the model asks for, as score_thr, nms and max_per_img'
+        ) from error
 
 
 def check_files(metric: BaseMetric, key: str) -> None:

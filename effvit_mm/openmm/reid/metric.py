@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from logging import WARNING
 from typing import Any
 
 import numpy as np
@@ -153,6 +154,7 @@ class ReIDMetric(BaseMetric):
                 f'{left_out} of {figures.num_queries} queries have no match in the gallery and are '
                 'left out',
                 logger='current',
+                level=WARNING,
             )
         shares = {'mAP': figures.mAP, **{f'rank_{k}': figures.rank(k) for k in RANKS}}
         shares['mINP'] = figures.mINP

@@ -341,6 +341,14 @@ def test_the_tool_checks_the_sets_of_a_config(tmp_path, capsys):
     assert module.main([config]) == 0
     out = capsys.readouterr().out
     assert 'train_dataloader.dataset: 3 images, 6 annotations' in out and 'no faults' in out
+    key = 'model.bbox_head.num_classes'
+    assert module.main([config, '--cfg-options', f'{key}=7']) == 1  # a training would refuse it
+    number = re.search(
+        rf'{key}=7, but train_dataloader.dataset has (\d) classes: set',
+        out := capsys.readouterr().out,
+    )
+    assert number, out
+    assert module.main([config, '--cfg-options', f'{key}={number[1]}']) == 0
     data['annotations'][0]['segmentation'] = []
     write(tmp_path / 'data', data)
     assert module.main([config]) == 0, 'masks are not asked for'

@@ -40,8 +40,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def find_sources(args: argparse.Namespace) -> tuple[dict, list]:
-    """The COCO-style sets to check by name; lines about others, each with whether it is a fault."""
+def find_sources(args: argparse.Namespace) -> tuple[dict, list, dict]:
+    """COCO-style sets by name; lines about others, each with whether it is a fault; the model."""
     from effvit_mm.errors import ConfigError, DataError
     from effvit_mm.openmm.datasets.coco_check import CocoSource
 
@@ -60,7 +60,7 @@ def find_sources(args: argparse.Namespace) -> tuple[dict, list]:
     return _sources_of_config(args)
 
 
-def _sources_of_config(args: argparse.Namespace) -> tuple[dict, list]:
+def _sources_of_config(args: argparse.Namespace) -> tuple[dict, list, dict]:
     from mmengine.registry import DefaultScope
 
     from effvit_mm.errors import ConfigError
@@ -85,12 +85,13 @@ def _sources_of_config(args: argparse.Namespace) -> tuple[dict, list]:
             f'{" and ".join(args.splits)}, no class folders and no persons (sets in a remote '
             'store are not looked at)'
         )
-    return found, folders
+    return found, folders, cfg.get('model') or {}
 
 
 def work(args: argparse.Namespace, session) -> int:
     """Print what was found; 1 where something breaks a training or an evaluation."""
     from effvit_mm.errors import ConfigError
+    from effvit_mm.openmm.data_checks.class_count import wrong_heads
     from effvit_mm.openmm.datasets.coco_check import check_coco
     from effvit_mm.openmm.datasets.coco_report import format_report, to_dict, to_markdown
     from effvit_mm.utils.files import check_writable, written_atomically
@@ -101,8 +102,8 @@ def work(args: argparse.Namespace, session) -> int:
         if not args.out.endswith(('.json', '.md')):
             raise ConfigError(f'--out {args.out}: a name ending in .json or .md is needed')
         check_writable(Path(args.out).parent, f'--out {args.out}')
-    reports = {}
-    sources, folders = find_sources(args)
+    reports, wrong = {}, {}
+    sources, folders, model = find_sources(args)
     if args.out is not None and not sources:
         raise ConfigError(f'--out {args.out}: it takes COCO-style sets, of which there is none')
     for line, _ in folders:
@@ -110,6 +111,10 @@ def work(args: argparse.Namespace, session) -> int:
     for name, source in sources.items():
         reports[name] = check_coco(source, args.read_images)
         print(format_report(reports[name], name, args.first) + '\n')
+        count = len(reports[name].classes)
+        for key, classes in wrong_heads(model, count).items():
+            wrong[key] = f'{key}={classes}, but {name} has {count} classes: set {key}={count}'
+    print(*wrong.values(), sep='\n', end='\n' if wrong else '')
     if args.out is not None:
         as_json = args.out.endswith('.json')
         text = json.dumps(to_dict(reports), indent=1) if as_json else to_markdown(reports)
@@ -117,7 +122,7 @@ def work(args: argparse.Namespace, session) -> int:
             Path(temporary).write_text(text + '\n', encoding='utf-8')
         print(f'wrote {args.out}')
     faulty = any(report.fatal() for report in reports.values())
-    return int(faulty or any(fault for _, fault in folders))
+    return int(faulty or bool(wrong) or any(fault for _, fault in folders))
 
 
 def main(argv: list[str] | None = None) -> int:

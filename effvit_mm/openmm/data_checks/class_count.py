@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 import mmengine.registry as root
@@ -17,19 +17,31 @@ from .labels import HEADS
 
 def open_heads(model: Mapping[str, Any]) -> dict[str, MutableMapping]:
     """The heads of a model's config that have ``num_classes=None``, by their config keys."""
-    key, model = (
-        ('model.module', model['module']) if 'module' in model else ('model', model)
-    )  # test-time augmentation wraps the model
-    found = {}
+    return {key: head for key, head in _heads(model) if head['num_classes'] is None}
+
+
+def wrong_heads(model: Mapping[str, Any], classes: int) -> dict[str, int]:
+    """Keys of a model's config that hold another number of classes, with that number."""
+    return {
+        f'{key}.num_classes': head['num_classes']
+        for key, head in _heads(model)
+        if head['num_classes'] not in (None, classes)
+    }
+
+
+def _heads(model: Mapping[str, Any]) -> Iterator[tuple[str, MutableMapping]]:
+    """``(config key, dict)`` of the heads that have a number of classes, be it open."""
+    key = 'model'
+    if 'module' in model:  # test-time augmentation wraps the model
+        key, model = 'model.module', model['module']
     for part in HEADS:
         node: Any = model
         for name in part.split('.'):
             node = node.get(name) if isinstance(node, Mapping) else None
         stages = isinstance(node, list | tuple)  # of a cascade
         for index, head in enumerate(mappings_of(node)):
-            if 'num_classes' in head and head['num_classes'] is None:
-                found[f'{key}.{part}.{index}' if stages else f'{key}.{part}'] = head
-    return found
+            if 'num_classes' in head:
+                yield f'{key}.{part}.{index}' if stages else f'{key}.{part}', head
 
 
 def close_heads(model: Mapping[str, Any], classes: int) -> None:

@@ -54,7 +54,8 @@ def find_sources(args: argparse.Namespace) -> tuple[dict, list, dict]:
         classes = tuple(args.classes) if args.classes else None
         source = CocoSource(Path(args.source), images, classes, args.masks)
         # It may be for training or for evaluation: what either would refuse is a fault.
-        return {args.source: replace(source, judged=('segm',) if args.masks else ('bbox',))}, []
+        source = replace(source, judged=('segm',) if args.masks else ('bbox',))
+        return {args.source: source}, [], {}
     if args.images or args.classes or args.masks:
         raise ConfigError('--images, --classes and --masks go with an annotation file, no config')
     return _sources_of_config(args)

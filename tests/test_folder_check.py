@@ -12,6 +12,7 @@ from programs import load_tool
 from trainer import CLASSES, forget_runs, make_folder, write_config
 
 from effvit_mm.errors import DataError
+from effvit_mm.openmm import cli
 from effvit_mm.openmm.config.loading import load_config
 from effvit_mm.openmm.datasets import CustomDataset
 from effvit_mm.openmm.datasets.classification import read_labels
@@ -174,3 +175,27 @@ def test_a_line_of_a_list_that_cannot_be_used(data):
     assert make(named, metainfo={'classes': CLASSES}).get_gt_labels().tolist() == [0, 1]
     with pytest.raises(DataError, match=r'or its name \(bars, dots, rings\)'):
         make('bars/0.png Bars\n', metainfo={'classes': CLASSES})
+
+
+def test_a_set_to_validate_on_gets_the_classes_of_training(tmp_path, data, monkeypatch, capsys):
+    """Another number for the head would spoil the training: names of training's classes help."""
+    monkeypatch.chdir(tmp_path)
+    config = str(write_config(tmp_path / 'c.py', data))
+    (data / 'val.txt').write_text('val/bars/0.png bars\nval/rings/0.png rings\n')
+    options = [
+        'train_cfg.max_epochs=1',
+        'param_scheduler=[]',
+        'val_dataloader.dataset.data_prefix=',
+    ]
+    options += [f'val_dataloader.dataset.ann_file={data / "val.txt"}']
+    key = 'val_dataloader.dataset.metainfo.classes'
+
+    def train(classes: str) -> int:
+        forget_runs()
+        return cli.train([config, '--work-dir', 'w', '--cfg-options', *options, f'{key}={classes}'])
+
+    assert train("('bars','rings')") == 2
+    told = capsys.readouterr().err
+    assert 'set model.head.num_classes=2 if the model was trained on these classes; else' in told
+    assert f'those of training, in their order ({key})' in told
+    assert train("('bars','dots','rings')") == 0

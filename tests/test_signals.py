@@ -10,8 +10,9 @@ import threading
 import time
 
 import pytest
+from mmengine.config import Config
 
-from effvit_mm.openmm.cli import EXIT_TERMINATED, Parser, Terminated, run_guarded
+from effvit_mm.openmm.cli import EXIT_INTERRUPTED, EXIT_TERMINATED, Parser, Terminated, run_guarded
 
 
 def fork_and_look() -> int:
@@ -24,6 +25,26 @@ def fork_and_look() -> int:
 
 def run(work) -> int:
     return run_guarded(lambda args, session: work(), Parser, [])
+
+
+@pytest.mark.parametrize(
+    ('ending', 'code', 'told'),
+    [
+        (KeyboardInterrupt, EXIT_INTERRUPTED, 'interrupted'),
+        (Terminated, EXIT_TERMINATED, 'terminated (SIGTERM)'),
+    ],
+)
+def test_what_a_library_makes_of_a_signal_is_an_orderly_end(
+    ending, code, told, monkeypatch, capsys
+):
+    """mmengine formats the config for each checkpoint, and says of any end that it cannot."""
+
+    def format_code(*args, **kwargs) -> None:
+        raise ending
+
+    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', format_code)
+    assert run(lambda: Config({'a': 1}).pretty_text) == code
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings('ignore:.*use of fork')

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -245,8 +245,11 @@ def run_guarded(
     except Exception as error:
         from .error_messages import as_user_error
 
+        # Libraries turn signals into errors: mmengine, as it writes a config down, any of them.
         if _of_termination(error):
             return _interrupted(session, 'terminated (SIGTERM)', EXIT_TERMINATED)
+        if any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error)):
+            return _interrupted(session, 'interrupted', EXIT_INTERRUPTED)
         translated = as_user_error(error)
         if translated is None or debug:
             raise
@@ -261,16 +264,22 @@ def _raise_terminated(signum: int, frame: object) -> None:
     raise Terminated
 
 
-def _of_termination(error: BaseException | None) -> bool:
+def _of_termination(error: BaseException) -> bool:
     """Whether an error comes of SIGTERM to the whole group of processes.
 
     PyTorch raises its own where it sees a worker's end before we see the signal, or after it.
     """
+    return any(
+        isinstance(cause, Terminated) or WORKER_TERMINATED.search(str(cause))
+        for cause in _causes(error)
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those in whose handling it was raised."""
     while error is not None:
-        if isinstance(error, Terminated) or WORKER_TERMINATED.search(str(error)):
-            return True
+        yield error
         error = error.__cause__ or error.__context__
-    return False
 
 
 class _PlainForks:

@@ -10,24 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from networks import as_trained, deviation
-from students import CROSSVIT, LEVIT, MVITV2, PSLT, VIT
+from students import FAMILIES, VIT
 from torch import nn
 
 import effvit_mm
 from effvit_mm.errors import ConfigError, UserError
 from effvit_mm.runtime import RUNTIMES, DeployedNetwork, ExportError, aoti, cache
-
-FAMILIES = {
-    'pslt_tiny': {'arch': PSLT, 'shifts': (0, -3)},
-    'crossvit_9_dagger': {'arch': CROSSVIT},
-    'deit_tiny_distilled': {'arch': VIT},
-    'castling_deit_tiny': {'arch': VIT},
-    'lightweight_vit_tiny': {'arch': VIT, 'sampled_blocks': (2, 3)},
-    'levit_128s': {'arch': LEVIT},
-    'castling_levit_128s': {'arch': LEVIT},
-    'mvitv2_tiny': {'arch': MVITV2},
-    'castling_mvitv2_tiny': {'arch': MVITV2},
-}
 
 
 def noise(*shape):

@@ -11,7 +11,7 @@ import torch
 from networks import as_trained, deviation
 from people import make_people, write_people_config
 from programs import load_tool
-from students import CROSSVIT, DIGITS, LEVIT, MVITV2, PSLT, VIT
+from students import CROSSVIT, DIGITS, FAMILIES, LEVIT, PSLT, VIT
 from torch import nn
 
 import effvit_mm
@@ -27,17 +27,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # that nothing is padded and position tables fit as they are.
 SIZES = ((70, 96), (97, 128), (66, 81), (224, 224))
 LARGE = ((230, 260), (257, 226), (225, 448), (448, 448))  # two windows of 7 x 7 at a stride of 32
-# A small variant of each family of create_model's. Making a graph for any size takes seconds.
-FAMILIES = {
-    'pslt_tiny': ({'arch': PSLT, 'shifts': (0, -3)}, LARGE),  # of three branches two
-    'crossvit_9_dagger': ({'arch': CROSSVIT}, SIZES),
-    'deit_tiny_distilled': ({'arch': VIT}, SIZES),
-    'castling_deit_tiny': ({'arch': VIT}, SIZES),
-    'lightweight_vit_tiny': ({'arch': VIT, 'sampled_blocks': (2, 3)}, SIZES),
-    'levit_128s': ({'arch': LEVIT}, SIZES),
-    'castling_levit_128s': ({'arch': LEVIT}, SIZES),
-    'mvitv2_tiny': ({'arch': MVITV2}, SIZES),
-    'castling_mvitv2_tiny': ({'arch': MVITV2}, SIZES[:1]),  # what depends on sizes is above
+# Making a graph for any size takes seconds.
+OTHER_SIZES = {
+    'pslt_tiny': LARGE,  # of three branches two
+    'castling_mvitv2_tiny': SIZES[:1],  # what depends on sizes is in the other
 }
 
 
@@ -55,8 +48,8 @@ class Small(nn.Module):
 
 def family(name):
     torch.manual_seed(0)
-    kwargs, sizes = FAMILIES[name]
-    return as_trained(effvit_mm.create_model(name, num_classes=7, **kwargs)), sizes
+    model = effvit_mm.create_model(name, num_classes=7, **FAMILIES[name])
+    return as_trained(model), OTHER_SIZES.get(name, SIZES)
 
 
 def noise(*shape):

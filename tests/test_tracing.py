@@ -3,21 +3,9 @@
 import pytest
 import torch
 from networks import as_trained, deviation
-from students import CROSSVIT, LEVIT, MVITV2, PSLT, VIT
+from students import FAMILIES
 
 import effvit_mm
-
-FAMILIES = {
-    'pslt_tiny': {'arch': PSLT, 'shifts': (0, -3)},
-    'crossvit_9_dagger': {'arch': CROSSVIT},
-    'deit_tiny_distilled': {'arch': VIT},
-    'castling_deit_tiny': {'arch': VIT},
-    'lightweight_vit_tiny': {'arch': VIT, 'sampled_blocks': (2, 3)},
-    'levit_128s': {'arch': LEVIT},
-    'castling_levit_128s': {'arch': LEVIT},
-    'mvitv2_tiny': {'arch': MVITV2},
-    'castling_mvitv2_tiny': {'arch': MVITV2},
-}
 
 
 def telling_apart(name):

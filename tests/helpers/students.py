@@ -1,4 +1,4 @@
-"""Small students of every family, and a batch for them, for the tests of distillation."""
+"""Small networks of every family: students of a distillation with a batch for them, and by name."""
 
 from __future__ import annotations
 
@@ -26,6 +26,18 @@ LEVIT = {'embed_dims': (16, 24, 32), 'num_heads': (2, 3, 2), 'depths': (1, 1, 1)
 MVITV2 = {'embed_dims': 12, 'num_heads': 1, 'depths': (1, 1, 1, 1)}
 CASTLING = {'attention': {'type': 'LinearAngularAttention'}}
 TOKEN = {'out_type': 'cls_token'}
+# Small networks of every family by names of list_models(), whose arguments these replace.
+FAMILIES = {
+    'pslt_tiny': {'arch': PSLT, 'shifts': (0, -3)},
+    'crossvit_9_dagger': {'arch': CROSSVIT},
+    'deit_tiny_distilled': {'arch': VIT},
+    'castling_deit_tiny': {'arch': VIT},
+    'lightweight_vit_tiny': {'arch': VIT, 'sampled_blocks': (2, 3)},
+    'levit_128s': {'arch': LEVIT},
+    'castling_levit_128s': {'arch': LEVIT},
+    'mvitv2_tiny': {'arch': MVITV2},
+    'castling_mvitv2_tiny': {'arch': MVITV2},
+}
 
 
 def classifier(kind, arch, head, **kwargs):

@@ -20,7 +20,11 @@ def open_images(inputs: Input, progress: bool, doing: str) -> Iterable[Image]:
     Raises:
         DataError: An input is missing or of another kind.
     """
-    files = find_images(inputs)
+    return with_bar(find_images(inputs), progress, doing)
+
+
+def with_bar(files: Sequence[Image | Video], progress: bool, doing: str) -> Iterable[Image]:
+    """The same of inputs that were found already."""
     images = _frames(files)
     if not progress:
         return images
@@ -59,10 +63,13 @@ def in_batches(
                 raise
             on_fault(error)
             continue
-        if batch and (len(batch) == batch_size or shape(loaded) != shape(batch[0][1])):
+        if batch and shape(loaded) != shape(batch[0][1]):
             yield batch
             batch = []
         batch.append((image, loaded))
+        if len(batch) == batch_size:  # at once: the next image may end all
+            yield batch
+            batch = []
     if batch:
         yield batch
 

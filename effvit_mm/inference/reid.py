@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
-from ..errors import ConfigError, DataError
+from ..errors import DataError
 from ..openmm.compiling import compile_model
 from ..openmm.config.building import one_line
 from ..openmm.config.loading import load_config
@@ -21,6 +19,7 @@ from ..openmm.reid.preparation import describe_preparation
 from ..openmm.trained import build_pipeline, build_reid, find_device, load_trained
 from ..reid.features import ReIDFeatures, model_identity
 from ..runtime import check_runtime
+from .batches import check_batch_size, in_batches, with_bar
 from .inputs import Image, Input, OnFault, Video, find_images
 
 UNKNOWN = -1
@@ -144,31 +143,15 @@ class ReIDExtractor:
         With ``on_fault`` an image that cannot be used is left out, and its DataError handed over;
         without it the error ends all.
         """
-        if batch_size < 1:
-            raise ConfigError(f'batch_size={batch_size}: 1 or more is needed')
-        images = find_people(inputs)
-        console = Console(stderr=True)
-        hidden = not (progress and console.is_terminal)
-        shown = track(images, 'extracting', console=console, disable=hidden)
-        return self._run(shown, batch_size, on_fault)
+        check_batch_size(batch_size)
+        images = with_bar(find_people(inputs), progress, 'extracting')
+        return self._run(images, batch_size, on_fault)
 
     def _run(
         self, images: Iterable[Image], batch_size: int, on_fault: OnFault | None
     ) -> Iterator[ReIDFeatures]:
-        batch: list[tuple[Image, Tensor]] = []
-        for image in images:
-            try:
-                batch.append((image, self.load(image)))
-            except DataError as error:
-                if on_fault is None:
-                    raise
-                on_fault(error)
-                continue
-            if len(batch) == batch_size:
-                yield self._features(batch)
-                batch = []
-        if batch:
-            yield self._features(batch)
+        batches = in_batches(images, self.load, lambda loaded: loaded.shape, batch_size, on_fault)
+        yield from map(self._features, batches)
 
     def _features(self, batch: Sequence[tuple[Image, Tensor]]) -> ReIDFeatures:
         unknown = np.full(len(batch), UNKNOWN)

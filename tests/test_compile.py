@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from networks import as_trained, deviation
-from students import FAMILIES, VIT
+from students import NETWORKS, VIT
 from torch import nn
 
 import effvit_mm
@@ -24,7 +24,7 @@ def noise(*shape):
 
 def family(name):
     torch.manual_seed(0)
-    return as_trained(effvit_mm.create_model(name, num_classes=7, **FAMILIES[name]))
+    return as_trained(effvit_mm.create_model(name, num_classes=7, **NETWORKS[name]))
 
 
 class Small(nn.Module):
@@ -43,7 +43,7 @@ class Small(nn.Module):
 # --- Numbers ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('name', FAMILIES)
+@pytest.mark.parametrize('name', NETWORKS)
 @torch.no_grad()
 def test_openvino_of_each_family(name, tmp_path):
     """Against the network as it was trained."""

@@ -11,7 +11,7 @@ import torch
 from networks import as_trained, deviation
 from people import make_people, write_people_config
 from programs import load_tool
-from students import CROSSVIT, DIGITS, FAMILIES, LEVIT, PSLT, VIT
+from students import CROSSVIT, DIGITS, LEVIT, NETWORKS, PSLT, VIT
 from torch import nn
 
 import effvit_mm
@@ -48,7 +48,7 @@ class Small(nn.Module):
 
 def family(name):
     torch.manual_seed(0)
-    model = effvit_mm.create_model(name, num_classes=7, **FAMILIES[name])
+    model = effvit_mm.create_model(name, num_classes=7, **NETWORKS[name])
     return as_trained(model), OTHER_SIZES.get(name, SIZES)
 
 
@@ -74,7 +74,7 @@ def run_tool(arguments):
 # --- Numbers ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('name', [name for name in FAMILIES if name != 'castling_levit_128s'])
+@pytest.mark.parametrize('name', [name for name in NETWORKS if name != 'castling_levit_128s'])
 @torch.no_grad()
 def test_onnx_of_each_family(name, tmp_path):
     """Against the network as it was trained, not as it was exported: folding is checked too."""

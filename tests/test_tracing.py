@@ -3,14 +3,14 @@
 import pytest
 import torch
 from networks import as_trained, deviation
-from students import FAMILIES
+from students import NETWORKS
 
 import effvit_mm
 
 
 def telling_apart(name):
     """A network whose weights are so large that images differ in what it gives."""
-    model = as_trained(effvit_mm.create_model(name, num_classes=7, **FAMILIES[name])).eval()
+    model = as_trained(effvit_mm.create_model(name, num_classes=7, **NETWORKS[name])).eval()
     for p in model.parameters():
         p.mul_(3 if p.ndim > 1 else 1)
     return model
@@ -23,7 +23,7 @@ def assert_same(got, want):
 
 @pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
 @pytest.mark.parametrize('deploy', [False, True])
-@pytest.mark.parametrize('name', FAMILIES)
+@pytest.mark.parametrize('name', NETWORKS)
 @torch.no_grad()
 def test_a_trace_of_one_image_holds_for_others(name, deploy):
     torch.manual_seed(0)
@@ -38,7 +38,7 @@ def test_a_trace_of_one_image_holds_for_others(name, deploy):
 
 
 @pytest.mark.filterwarnings('ignore')  # the exporter says that it is old, and that sizes are fixed
-@pytest.mark.parametrize('name', FAMILIES)
+@pytest.mark.parametrize('name', NETWORKS)
 @torch.no_grad()
 def test_an_onnx_file_of_a_trace_takes_other_batches(name, tmp_path):
     onnxruntime = pytest.importorskip('onnxruntime')

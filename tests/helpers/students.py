@@ -27,7 +27,7 @@ MVITV2 = {'embed_dims': 12, 'num_heads': 1, 'depths': (1, 1, 1, 1)}
 CASTLING = {'attention': {'type': 'LinearAngularAttention'}}
 TOKEN = {'out_type': 'cls_token'}
 # Small networks of every family by names of list_models(), whose arguments these replace.
-FAMILIES = {
+NETWORKS = {
     'pslt_tiny': {'arch': PSLT, 'shifts': (0, -3)},
     'crossvit_9_dagger': {'arch': CROSSVIT},
     'deit_tiny_distilled': {'arch': VIT},

@@ -12,25 +12,18 @@ import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
 
-from ..deploy import switch_modules
-from ..errors import ConfigError, DataError
-from ..openmm.compiling import compile_model
-from ..openmm.config.building import one_line
-from ..openmm.config.loading import load_config
+from ..errors import ConfigError
 from ..openmm.trained import (
     build_classifier,
-    build_pipeline,
-    find_device,
-    find_labels,
-    load_trained,
 )
-from ..runtime import Preprocessing, check_runtime, open_compiled
+from ..runtime import Preprocessing, open_compiled
 from ..runtime.network import CLASSES_KEY
 from ..runtime.pixels import METADATA_KEY
 from ..utils.images import load_image
 from .batches import check_batch_size, in_batches, open_images
 from .inputs import Image, Input, OnFault
 from .models import check_model
+from .trained_network import TrainedNetwork
 
 TOP = 5
 
@@ -101,52 +94,19 @@ class Network(Protocol):
         """(B, C), float32."""
 
 
-class TrainedClassifier:
+class TrainedClassifier(TrainedNetwork):
     """A classifier of a config and a checkpoint; arguments are those of :class:`Classifier`."""
 
-    def __init__(
-        self,
-        config: str | Path,
-        checkpoint: str | Path,
-        device: str | None,
-        deploy: bool,
-        cfg_options: Sequence[str],
-        trust_checkpoint: bool,
-        runtime: str | None,
-        precision: str,
-        runtime_options: Mapping[str, Any] | None,
-    ) -> None:
-        if runtime is not None:
-            check_runtime(runtime, precision, runtime_options)
-            device = device or 'cpu'
-        device = find_device(device)
-        cfg = load_config(str(config), cfg_options)
-        self.model = build_classifier(cfg, str(config), checkpoint, trust_checkpoint)
-        meta = load_trained(self.model, checkpoint, trust_checkpoint)
-        self.classes = find_labels(cfg, meta, self.model).classes
-        self._read, self._prepare = build_pipeline(cfg)
-        self.model.eval()
-        if runtime is not None:
-            compile_model(self.model, runtime, precision, runtime_options)
-        elif deploy:
-            switch_modules(self.model)
-        self.model.to(device)
+    def __init__(self, *args: Any) -> None:
+        super().__init__(build_classifier, *args)
 
     def load(self, image: Image) -> dict:
         """One image as the network's data preprocessor takes it."""
-        if image.array is not None:
-            size = image.array.shape[:2]
-            return self._prepare({'img': image.array, 'img_shape': size, 'ori_shape': size})
-        try:
-            results = self._read({'img_path': str(image.path)})
-        except DataError:
-            raise
-        except Exception as error:  # loaders of others raise what their backends do
-            raise DataError(f'{image} cannot be read: {one_line(error)}') from error
-        return self._prepare(results)
+        return self._prepare(self.read(image))
 
-    def shape(self, loaded: dict) -> Sequence[int]:
-        return loaded['inputs'].shape
+    def read_array(self, array: np.ndarray) -> dict:
+        size = array.shape[:2]
+        return {'img': array, 'img_shape': size, 'ori_shape': size}
 
     @torch.no_grad()
     def scores(self, loaded: Sequence[dict]) -> np.ndarray:

@@ -10,17 +10,14 @@ import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
 
-from ..deploy import switch_modules
 from ..errors import ConfigError, DataError
-from ..openmm.compiling import compile_model
-from ..openmm.config.building import one_line
-from ..openmm.config.loading import load_config
 from ..openmm.data_checks.image_sizes import pipeline_scales, scaled_to_nothing
-from ..openmm.trained import build_detector, build_pipeline, find_device, find_labels, load_trained
-from ..runtime import ExportedDetector, check_runtime
+from ..openmm.trained import build_detector
+from ..runtime import ExportedDetector
 from ..runtime.exported_detector import Objects, Placed
 from ..utils.images import load_image
 from .inputs import Image
+from .trained_network import TrainedNetwork
 
 
 class Detector(Protocol):
@@ -44,59 +41,25 @@ class Detector(Protocol):
         """The objects of each that score this much or more."""
 
 
-class TrainedDetector:
+class TrainedDetector(TrainedNetwork):
     """A detector of a config and a checkpoint; arguments are those of ``DetInferencer``."""
 
-    def __init__(
-        self,
-        config: str | Path,
-        checkpoint: str | Path,
-        device: str | None,
-        deploy: bool,
-        cfg_options: Sequence[str],
-        trust_checkpoint: bool,
-        runtime: str | None,
-        precision: str,
-        runtime_options: Mapping[str, Any] | None,
-    ) -> None:
-        if runtime is not None:
-            check_runtime(runtime, precision, runtime_options)
-            device = device or 'cpu'
-        device = find_device(device)
-        cfg = load_config(str(config), cfg_options)
-        self.model = build_detector(cfg, str(config), checkpoint, trust_checkpoint)
-        meta = load_trained(self.model, checkpoint, trust_checkpoint)
-        self.classes, self.palette = find_labels(cfg, meta, self.model)
-        self._read, self._prepare = build_pipeline(cfg)
-        self.model.eval()
-        if runtime is not None:
-            compile_model(self.model, runtime, precision, runtime_options)
-        elif deploy:
-            switch_modules(self.model)
-        self.model.to(device)
+    def __init__(self, *args: Any) -> None:
+        super().__init__(build_detector, *args)
 
     def load(self, image: Image) -> dict:
         """One image as the network's data preprocessor takes it."""
-        if image.array is not None:
-            from mmdet.datasets.transforms import LoadImageFromNDArray
-
-            read = LoadImageFromNDArray(to_float32=self._read.to_float32)
-            results = read({'img': image.array})
-        else:
-            try:
-                results = self._read({'img_path': str(image.path)})
-            except DataError:
-                raise
-            except Exception as error:  # loaders of others raise what their backends do
-                raise DataError(f'{image} cannot be read: {one_line(error)}') from error
+        results = self.read(image)
         height, width = results['img_shape']
         if fault := scaled_to_nothing((width, height), pipeline_scales(self._prepare)):
             raise DataError(f'{image} {fault}')
         results['img_id'] = 0
         return self._prepare(results)
 
-    def shape(self, loaded: dict) -> Sequence[int]:
-        return loaded['inputs'].shape
+    def read_array(self, array: np.ndarray) -> dict:
+        from mmdet.datasets.transforms import LoadImageFromNDArray
+
+        return LoadImageFromNDArray(to_float32=self._read.to_float32)({'img': array})
 
     @torch.no_grad()
     def find(self, loaded: Sequence[dict], score_thr: float) -> list[Objects]:

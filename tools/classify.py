@@ -22,29 +22,12 @@ COLUMNS = ('image', 'frame', 'label', 'name', 'score')
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.openmm.cli import Parser, add_cfg_options, add_runtime, add_trust_checkpoint
+    from effvit_mm.openmm.cli import Parser, add_inputs
 
     parser = Parser(prog='classify.py', description=__doc__.split('\n')[0])
-    parser.add_argument(
-        'model', help='config of the classifier; or a file of export.py --preprocess'
-    )
-    parser.add_argument(
-        'inputs',
-        nargs='+',
-        metavar='INPUT',
-        help='images, folders, videos; in front of them the weights of a config: .pth or '
-        '.safetensors',
-    )
     parser.add_argument('--out', metavar='FILE', help='.csv or .jsonl; default: printed alone')
     parser.add_argument('--top', type=int, default=5, help='classes of each in a .jsonl (5)')
-    parser.add_argument('--batch-size', type=int, default=32, help='images of a batch (32)')
-    parser.add_argument('--device', help='cpu, cuda:0; default: CUDA where there is one')
-    parser.add_argument(
-        '--no-deploy', action='store_true', help='run the form of training: slower, same results'
-    )
-    add_runtime(parser)
-    add_trust_checkpoint(parser)
-    add_cfg_options(parser)
+    add_inputs(parser, 'classifier', '--preprocess', batch_size=32)
     return parser
 
 

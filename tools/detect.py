@@ -16,30 +16,13 @@ os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.openmm.cli import Parser, add_cfg_options, add_runtime, add_trust_checkpoint
+    from effvit_mm.openmm.cli import Parser, add_inputs
 
     parser = Parser(prog='detect.py', description=__doc__.split('\n')[0])
-    parser.add_argument(
-        'model', help='config of the detector; or a file of export.py --part detector'
-    )
-    parser.add_argument(
-        'inputs',
-        nargs='+',
-        metavar='INPUT',
-        help='images, folders, videos; in front of them the weights of a config: .pth or '
-        '.safetensors',
-    )
     parser.add_argument('--out', required=True, metavar='DIR', help='folder of the results')
     parser.add_argument('--score-thr', type=float, default=0.3, help='least score (0.3)')
-    parser.add_argument('--batch-size', type=int, default=1, help='images of a batch (1)')
-    parser.add_argument('--device', help='cpu, cuda:0; default: CUDA where there is one')
     parser.add_argument('--no-pictures', action='store_true', help='write detections alone')
-    parser.add_argument(
-        '--no-deploy', action='store_true', help='run the form of training: slower, same results'
-    )
-    add_runtime(parser)
-    add_trust_checkpoint(parser)
-    add_cfg_options(parser)
+    add_inputs(parser, 'detector', '--part detector', batch_size=1)
     return parser
 
 

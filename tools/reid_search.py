@@ -19,7 +19,7 @@ MADE_WITH = '.model.json'
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.openmm.cli import Parser
+    from effvit_mm.openmm.cli import Parser, add_inference
 
     parser = Parser(prog='reid_search.py', description=__doc__.split('\n')[0])
     commands = parser.add_subparsers(dest='command', required=True, metavar='{index,search}')
@@ -57,19 +57,9 @@ def make_parser() -> argparse.ArgumentParser:
     search.add_argument('--config', help='where the model is now, if not where it was')
     search.add_argument('--checkpoint', help='the same of its weights')
     for command in (index, search):
-        add_model_arguments(command)
+        command.add_argument('--flip', action='store_true', help='average over the mirror image')
+        add_inference(command)
     return parser
-
-
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """What both commands need to load a model."""
-    from effvit_mm.openmm.cli import add_cfg_options, add_runtime, add_trust_checkpoint
-
-    add_runtime(parser)
-    parser.add_argument('--flip', action='store_true', help='average over the mirror image')
-    parser.add_argument('--device', help='cpu, cuda:0; default: CUDA where there is one')
-    add_cfg_options(parser)
-    add_trust_checkpoint(parser)
 
 
 def work(args: argparse.Namespace, session) -> int:

@@ -80,6 +80,38 @@ def add_trust_checkpoint(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_inference(parser: argparse.ArgumentParser) -> None:
+    """The flags of tools that run a trained network on a user's own images."""
+    parser.add_argument('--device', help='cpu, cuda:0; default: CUDA where there is one')
+    add_runtime(parser)
+    add_trust_checkpoint(parser)
+    add_cfg_options(parser)
+
+
+def add_inputs(parser: argparse.ArgumentParser, kind: str, file: str, batch_size: int) -> None:
+    """A model, of a config and weights or a file alone, and what it is to look at.
+
+    Args:
+        kind: ``'detector'``, for the help.
+        file: How export.py writes the file that will do for it.
+        batch_size: The default.
+    """
+    parser.add_argument('model', help=f'config of the {kind}; or a file of export.py {file}')
+    parser.add_argument(
+        'inputs',
+        nargs='+',
+        metavar='INPUT',
+        help='images, folders, videos; in front of them the weights of a config: .pth or '
+        '.safetensors',
+    )
+    text = f'images of a batch ({batch_size})'
+    parser.add_argument('--batch-size', type=int, default=batch_size, help=text)
+    parser.add_argument(
+        '--no-deploy', action='store_true', help='run the form of training: slower, same results'
+    )
+    add_inference(parser)
+
+
 def add_runtime(parser: argparse.ArgumentParser) -> None:
     """The flags of tools that run a trained network."""
     from ..runtime.compiled import NAMES

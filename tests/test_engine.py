@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import pickle
-import stat
 from pathlib import Path
 
 import pytest
@@ -14,14 +11,13 @@ import torch
 from mmengine.hooks import ParamSchedulerHook
 from trainer import CLASSES, REPOSITORY, forget_runs, make_folder, write_config
 
-from effvit_mm.errors import CheckpointError, ConfigError, UserError
+from effvit_mm.errors import CheckpointError, ConfigError
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.config import preparing as configure
 from effvit_mm.openmm.config.building import building
 from effvit_mm.openmm.engine.resuming import find_checkpoints
 from effvit_mm.openmm.engine.runner import Runner
 from effvit_mm.utils import bfloat16
-from effvit_mm.utils.files import remove_stale_temporaries, write_text, written_atomically
 from effvit_mm.weights.checkpoint import read_checkpoint
 
 # What of the training's state must survive a resume, one variant each.
@@ -250,45 +246,6 @@ def test_old_checkpoint_stays_until_the_new_one_is_there(config, tmp_path, monke
     assert cli.train([str(config), '--work-dir', str(tmp_path / 'w'), *options]) == 2
     assert read_checkpoint(tmp_path / 'w' / 'epoch_1.pth')['meta']['epoch'] == 1
     assert len(list((tmp_path / 'w').glob('best_*.pth'))) == 1
-
-
-def test_atomic_write(tmp_path):
-    path = tmp_path / 'file'
-    path.write_text('old')
-    with pytest.raises(KeyError), written_atomically(path) as temporary:
-        temporary.write_text('half')
-        raise KeyError
-    assert [p.name for p in tmp_path.iterdir()] == ['file'] and path.read_text() == 'old'
-    with written_atomically(path) as temporary:
-        temporary.write_text('new')
-    assert path.read_text() == 'new'
-    with pytest.raises(UserError, match='cannot be written'), written_atomically('/proc/x') as file:
-        file.write_text('')
-    (tmp_path / '.x.tmp').write_text('')
-    assert [p.name for p in remove_stale_temporaries(tmp_path)] == ['.x.tmp']
-
-
-@pytest.mark.parametrize('code', [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
-@pytest.mark.parametrize('folders_alone', [True, False])
-def test_file_systems_without_sync(code, folders_alone, tmp_path, monkeypatch):
-    """A network's, say, have it for files but not for folders, or not at all."""
-
-    def fsync(descriptor):
-        if not folders_alone or stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(os, 'fsync', fsync)
-    write_text(tmp_path / 'a', 'new')
-    assert (tmp_path / 'a').read_text() == 'new'
-
-
-def test_a_disk_that_fails_to_sync_is_told(tmp_path, monkeypatch):
-    def fsync(descriptor):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(os, 'fsync', fsync)
-    with pytest.raises(UserError, match='a cannot be written: Input/output error'):
-        write_text(tmp_path / 'a', 'new')
 
 
 def test_checkpoints_are_ordered_by_number(tmp_path):

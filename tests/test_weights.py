@@ -1,64 +1,39 @@
-"""Names of published weights, safe reading, and loads that say what they did."""
+"""Names of published weights, and loads that say what they did."""
 
-import pickle
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import golden
 import pytest
 import timm
 import torch
 from mmengine.logging import MMLogger
-from programs import load_tool
-from safetensors.torch import save, save_file
+from safetensors.torch import save_file
+from weight_files import (
+    DATA,
+    OTHER_ATTENTION,
+    SMALL,
+    TIMM,
+    assert_same,
+    published_weights,
+    randomise,
+    small_network,
+)
 
 import effvit_mm
 from effvit_mm.errors import CheckpointError
 from effvit_mm.openmm.backbones import PSLT, VisionTransformer
-from effvit_mm.weights import get_state_dict, load_checkpoint, read_checkpoint
-
-DATA = Path(__file__).parent / 'data'
-
-# A model of each family that timm has, by timm's name.
-TIMM = {
-    'crossvit_9': 'crossvit_9_240',
-    'deit_tiny': 'deit_tiny_patch16_224',
-    'deit_tiny_distilled': 'deit_tiny_distilled_patch16_224',
-    'levit_128s': 'levit_128s',
-    'mvitv2_tiny': 'mvitv2_tiny',
-}
-# Those whose attention is not the published network's.
-OTHER_ATTENTION = [*effvit_mm.list_models('castling_*'), *effvit_mm.list_models('lightweight_*')]
-
-# Arguments that make a model of DeiT's family small.
-SMALL = {
-    'arch': {'embed_dims': 24, 'depths': (1, 1, 1, 1), 'num_heads': 3, 'mlp_ratio': 2},
-    'img_size': 64,
-}
+from effvit_mm.weights import get_state_dict, load_checkpoint
 
 
 @pytest.fixture(scope='module')
 def published():
-    spec, _ = golden.load(DATA / 'pslt_tiny_cls224.npz')
-    return {k: torch.from_numpy(v) for k, v in golden.golden_state(spec['keys']).items()}
+    return published_weights()
 
 
 @pytest.fixture(scope='module')
-def converter():
-    return load_tool('model_converters/convert')
-
-
-class Malicious:
-    """Unpickling this creates a file."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return open, (self.path, 'w')
+def small():
+    return small_network()
 
 
 def test_names_map_one_to_one(published):
@@ -118,20 +93,6 @@ def test_export_undoes_conversion(name):
     bare = effvit_mm.export_state_dict(backbone, name)
     assert bare == effvit_mm.export_state_dict(prefixed, name)
     assert bare.keys() <= exported.keys()
-
-
-@torch.no_grad()
-def randomise(model):
-    """Weights that hide nothing: no zeros, no ones, no norm at its start."""
-    generator = torch.Generator().manual_seed(0)
-    for name, value in model.state_dict().items():
-        noise = torch.randn(value.shape, generator=generator)
-        if name.endswith(('running_var', 'norm.weight', 'bn.weight')) or value.ndim == 1:
-            one = name.endswith(('running_var', 'weight'))
-            value.copy_(0.2 * noise.abs() + 0.7 if one else 0.1 * noise)
-        elif value.ndim > 1:
-            value.copy_(noise / value[0].numel() ** 0.5)
-    return model.eval()
 
 
 @pytest.mark.parametrize('name', TIMM)
@@ -237,64 +198,7 @@ def test_report_counts_what_differs():
         load_checkpoint(model, state, require='exact')
 
 
-def test_code_in_a_checkpoint_does_not_run(tmp_path):
-    trap, path = tmp_path / 'trap', tmp_path / 'bad.pth'
-    path.write_bytes(pickle.dumps({'state_dict': Malicious(trap)}))
-    torch.save({'state_dict': Malicious(trap)}, tmp_path / 'bad2.pth')
-    trap.unlink(missing_ok=True)
-    for file in (path, tmp_path / 'bad2.pth'):
-        with pytest.raises(CheckpointError):
-            read_checkpoint(file)
-        assert not trap.exists()
-    with pytest.raises(CheckpointError, match='--trust-checkpoint'):
-        read_checkpoint(tmp_path / 'bad2.pth')
-    read_checkpoint(tmp_path / 'bad2.pth', trust=True)
-    assert trap.exists()
-
-
-def test_log_history_of_mmengine_is_read_safely(tmp_path):
-    from mmengine.logging import MessageHub
-
-    hub = MessageHub('test_weights')
-    hub.update_scalar('train/loss', 0.5)
-    hub.update_info('epoch', 3)
-    torch.save({'message_hub': hub.state_dict(), 'state_dict': {}}, tmp_path / 'a.pth')
-    content = read_checkpoint(tmp_path / 'a.pth')
-    assert content['message_hub']['log_scalars']['train/loss'].current() == 0.5
-
-
-@pytest.mark.parametrize('content', [b'', b'no checkpoint', b'PK\x03\x04 cut short'])
-@pytest.mark.parametrize('suffix', ['pth', 'safetensors'])
-def test_unreadable_files_are_named(tmp_path, content, suffix):
-    path = tmp_path / f'broken.{suffix}'
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=f'broken.{suffix}'):
-        read_checkpoint(path)
-    with pytest.raises(CheckpointError, match='no such file'):
-        read_checkpoint(tmp_path / 'absent.pth')
-
-
-def test_file_without_weights(tmp_path):
-    torch.save({'epoch': 3}, tmp_path / 'a.pth')
-    with pytest.raises(CheckpointError, match='holds no weights'):
-        get_state_dict(read_checkpoint(tmp_path / 'a.pth'))
-    torch.save([1, 2], tmp_path / 'b.pth')
-    with pytest.raises(CheckpointError, match='holds a list'):
-        read_checkpoint(tmp_path / 'b.pth')
-
-
 # Names on both sides ------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope='module')
-def small():
-    """A small classifier with weights that hide nothing."""
-    return randomise(effvit_mm.create_model('deit_tiny', num_classes=5, **SMALL))
-
-
-def assert_same(one, other):
-    one, other = one.state_dict(), other.state_dict()
-    assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
 def test_weights_are_found_in_every_layout():
@@ -492,92 +396,6 @@ def test_what_is_not_unmistakable_says_how_to_convert(published, tmp_path):
         effvit_mm.create_model('pslt_tiny', checkpoint=tmp_path / 'a.pth')
 
 
-# Addresses ----------------------------------------------------------------------------------------
-
-
-class Files(BaseHTTPRequestHandler):
-    """Answers what the server's ``files`` has for a path, and counts the requests."""
-
-    def do_GET(self):
-        self.server.asked.append(self.path)
-        content, announced = self.server.files.get(self.path, (None, 0))
-        self.send_response(404 if content is None else 200)
-        self.send_header('Content-Length', str(announced))
-        self.end_headers()
-        self.wfile.write(content or b'')
-
-    def log_message(self, *args):
-        """Nothing on the console."""
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
-    with ThreadingHTTPServer(('127.0.0.1', 0), Files) as served:
-        served.files, served.asked = {}, []
-        served.address = f'http://127.0.0.1:{served.server_port}'
-        thread = threading.Thread(target=served.serve_forever)
-        thread.start()
-        yield served
-        served.shutdown()
-        thread.join()
-
-
-def serve(server, path, state):
-    content = save(state)
-    server.files[path] = (content, len(content))
-    return server.address + path
-
-
-def test_files_of_one_name_at_two_addresses_do_not_mix(server, tmp_path):
-    addresses = [
-        serve(server, f'/{path}', {'w': torch.tensor([float(i)])})
-        for i, path in enumerate(
-            ('a/w.safetensors', 'b/w.safetensors', 'a/w.safetensors?v=2', 'a%2Fb%20c/w.safetensors')
-        )
-    ]
-    for _ in range(2):
-        for i, address in enumerate(addresses):
-            assert read_checkpoint(address)['state_dict']['w'] == i
-    assert len(server.asked) == 4  # each once
-    files = [path for path in (tmp_path / 'home').rglob('*') if path.is_file()]
-    assert len(files) == 4 and all(path.name.endswith('w.safetensors') for path in files)
-
-
-def test_models_load_from_addresses(server, small):
-    address = serve(server, '/small.safetensors', small.state_dict())
-    assert_same(effvit_mm.create_model('deit_tiny', None, checkpoint=address, **SMALL), small)
-    backbone = VisionTransformer(**SMALL, init_cfg={'type': 'Pretrained', 'checkpoint': address})
-    backbone.init_weights()
-    assert torch.equal(backbone.norm.weight, small.backbone.norm.weight)
-    assert server.asked == ['/small.safetensors']
-
-
-def test_a_download_that_breaks_off_leaves_nothing(server, tmp_path):
-    address = serve(server, '/w.safetensors', {'w': torch.zeros(1000)})
-    content, announced = server.files['/w.safetensors']
-    server.files['/w.safetensors'] = (content[:100], announced)
-    with pytest.raises(CheckpointError, match='cannot be downloaded: cut short, 100 of'):
-        read_checkpoint(address)
-    assert not [path for path in (tmp_path / 'home').rglob('*') if path.is_file()]
-    server.files['/w.safetensors'] = (content, announced)
-    assert read_checkpoint(address)['state_dict']['w'].shape == (1000,)
-
-
-@pytest.mark.parametrize(
-    ('address', 'message'),
-    [
-        ('{server}/absent.pth', 'absent.pth cannot be downloaded: HTTP Error 404'),
-        ('http://127.0.0.1:1/a.pth', 'a.pth cannot be downloaded'),
-        ('s3://bucket/a.pth', r's3://bucket/a\.pth: files and http\(s\) addresses'),
-        ('file:///etc/passwd', r'files and http\(s\) addresses'),
-    ],
-)
-def test_addresses_that_cannot_be_read(server, address, message):
-    with pytest.raises(CheckpointError, match=message):
-        read_checkpoint(address.format(server=server.address))
-
-
 # Without OpenMMLab --------------------------------------------------------------------------------
 
 
@@ -603,79 +421,3 @@ def test_a_trainer_s_checkpoint_is_read_without_mmengine():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f'loaded 2 of 2 tensors from {file}')
-
-
-# The tool -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize('suffix', ['pth', 'safetensors'])
-def test_converter_tool(converter, published, tmp_path, suffix, capsys):
-    torch.save({'model': published, 'epoch': 299}, tmp_path / 'published.pth')
-    target = tmp_path / f'ours.{suffix}'
-    assert converter.main([str(tmp_path / 'published.pth'), 'pslt_tiny', str(target)]) == 0
-    assert 'loaded 1427 of 1427 tensors' in capsys.readouterr().out
-    model = effvit_mm.create_model('pslt_tiny', checkpoint=target)
-    assert torch.equal(model.head.fc.bias, published['head.bias'])
-
-
-@pytest.mark.parametrize(
-    ('model', 'target', 'message'),
-    [
-        ('pslt_tinny', 'a.pth', "no model 'pslt_tinny'"),
-        ('pslt_base', 'a.pth', 'shapes differ'),
-        ('pslt_tiny', 'a.onnx', '.pth or .safetensors'),
-        ('pslt_tiny', '/proc/nowhere/a.pth', 'cannot be written'),
-    ],
-)
-def test_converter_tool_refuses(converter, published, tmp_path, capsys, model, target, message):
-    torch.save(published, tmp_path / 'published.pth')
-    argv = [str(tmp_path / 'published.pth'), model, str(tmp_path / target)]
-    assert converter.main(argv) == 2
-    assert message in capsys.readouterr().err
-    assert sorted(p.name for p in tmp_path.rglob('*')) == ['published.pth']
-
-
-@pytest.mark.parametrize('name', ['crossvit_tiny', 'deit_tiny_distilled', 'levit_128s'])
-def test_converter_tool_writes_timms_names(converter, tmp_path, name, capsys):
-    model = effvit_mm.create_model(name, num_classes=7)
-    torch.save({'state_dict': model.state_dict(), 'meta': {}}, tmp_path / 'epoch_1.pth')
-    target = tmp_path / 'timm.safetensors'
-    argv = [str(tmp_path / 'epoch_1.pth'), name, str(target)]
-    assert converter.main([*argv, '--to', 'timm']) == 0
-    count = len(model.state_dict())
-    assert f'loaded {count} of {count} tensors' in capsys.readouterr().out
-    written = get_state_dict(read_checkpoint(target))
-    assert written.keys() == effvit_mm.export_state_dict(model.state_dict(), name).keys()
-    # And back.
-    assert converter.main([str(target), name, str(tmp_path / 'ours.pth')]) == 0
-    back = get_state_dict(read_checkpoint(tmp_path / 'ours.pth'))
-    assert all(torch.equal(back[key], value) for key, value in model.state_dict().items())
-    # What needs no conversion is told so, and is taken as it is.
-    for file, names, said in (
-        ('epoch_1.pth', 'ours', 'our'),
-        (target.name, 'timm', 'the published'),
-    ):
-        argv = [str(tmp_path / file), name, str(tmp_path / 'same.pth'), '--to', names]
-        assert converter.main(argv) == 2
-        assert f'; they have {said} names already, take them as they are' in capsys.readouterr().err
-        assert effvit_mm.create_model(name, num_classes=7, checkpoint=tmp_path / file)
-
-
-def test_converter_tool_says_which_weights_it_took(converter, published, tmp_path, capsys):
-    zeros = {key: torch.zeros_like(value) for key, value in published.items()}
-    torch.save({'model': zeros, 'model_ema': published}, tmp_path / 'both.pth')
-    argv = [str(tmp_path / 'both.pth'), 'pslt_tiny', str(tmp_path / 'ours.pth')]
-    for option, said in ((), 'averaged weights, key model_ema'), (('--no-ema',), 'key model\n'):
-        assert converter.main([*argv, *option]) == 0
-        assert said in capsys.readouterr().out
-        bias = get_state_dict(read_checkpoint(tmp_path / 'ours.pth'))['head.fc.bias']
-        assert torch.equal(bias, (zeros if option else published)['head.bias'])
-
-
-def test_converter_tool_cannot_export_other_attention(converter, tmp_path, capsys):
-    torch.save(effvit_mm.create_model('castling_deit_tiny').state_dict(), tmp_path / 'a.pth')
-    argv = [str(tmp_path / 'a.pth'), 'castling_deit_tiny', str(tmp_path / 'b.pth'), '--to', 'timm']
-    assert converter.main(argv) == 2
-    err = capsys.readouterr().err
-    assert err.startswith('error: castling_deit_tiny has LinearAngularAttention')
-    assert err.count('\n') == 1 and not (tmp_path / 'b.pth').exists()

@@ -51,6 +51,30 @@ def list_classes(folder: Path) -> tuple[list[str], Listing]:
     return names, beside
 
 
+def list_by_class(
+    folder: Path,
+    classes: Sequence[str],
+    found: Sequence[str],
+    beside: Listing,
+    extensions: Sequence[str] = EXTENSIONS,
+) -> list[list[str]]:
+    """The images of each class; what else lies in the folders is told.
+
+    Args:
+        folder: Which has a folder for each class.
+        classes: Their names by label; a class may lack its folder.
+        found: Names of the folders; ``['']`` for one folder without classes.
+        beside: What lies beside these.
+        extensions: How images' names end.
+    """
+    listings = [
+        list_images(folder / name, extensions=extensions) if name in found else Listing()
+        for name in classes
+    ]
+    tell_once(merged([beside, *listings]).left_out(folder))
+    return [listing.images for listing in listings]
+
+
 class _Folders(theirs.BaseDataset):
     """The plain data set below :class:`ImageFolder`: finds classes and images."""
 
@@ -93,22 +117,19 @@ class _Folders(theirs.BaseDataset):
                 f'{folder.absolute()} has the class folder {unknown[0]!r}, which is none of the '
                 f'{len(classes)} training classes ({shorten(classes)})'
             )
-        listings = [list_images(folder / n) if n in found else Listing() for n in classes]
-        samples = [
-            {'img_path': path, 'gt_label': label}
-            for label, listing in enumerate(listings)
-            for path in listing.images
-        ]
-        tell_once(merged([beside, *listings]).left_out(folder))
-        if not samples:
+        images = list_by_class(folder, classes, found, beside)
+        if not any(images):
             raise DataError(
                 f'{folder.absolute()} has no images in its class folders; read are files that end '
                 f'in {", ".join(EXTENSIONS)}'
             )
-        empty = [n for n, listing in zip(classes, listings, strict=True) if not listing.images]
-        self._judge_empty(folder, empty)
+        self._judge_empty(folder, [n for n, own in zip(classes, images, strict=True) if not own])
         self._metainfo['classes'] = tuple(classes)
-        return samples
+        return [
+            {'img_path': path, 'gt_label': label}
+            for label, own in enumerate(images)
+            for path in own
+        ]
 
     def _judge_empty(self, folder: Path, empty: list[str]) -> None:
         """A class without images cannot be learned: an error in training, else a remark."""
@@ -211,27 +232,19 @@ class _OneWalk:
         folder, endings = Path(self.img_prefix), tuple(self.extensions)
         found, beside = list_classes(folder) if self.with_label else ([''], Listing())
         classes = self._by_label(found, folder) if self.with_label else found
-        listings = [
-            list_images(folder / name, extensions=endings) if name in found else Listing()
-            for name in classes
-        ]
-        samples = [
-            (os.path.relpath(path, folder), label)
-            for label, listing in enumerate(listings)
-            for path in listing.images
-        ]
-        tell_once(merged([beside, *listings]).left_out(folder))
-        if not samples:
+        images = list_by_class(folder, classes, found, beside, endings)
+        if not any(images):
             raise DataError(
                 f'{folder.absolute()} has no images; read are files that end in '
                 f'{", ".join(sorted(endings))}'
             )
+        files = [[os.path.relpath(path, folder) for path in own] for own in images]
         if not self.with_label:
-            return [file for file, _ in samples]
-        empty = [n for n, listing in zip(classes, listings, strict=True) if not listing.images]
+            return files[0]
+        empty = [name for name, own in zip(classes, images, strict=True) if not own]
         if empty:
             print_log(f'{folder.absolute()}: no images of {shorten(empty)}', 'current', WARNING)
-        return samples
+        return [(file, label) for label, own in enumerate(files) for file in own]
 
     def _by_label(self, found: list[str], folder: Path) -> list[str]:
         """Names of the folders by label; sets ``classes`` where they are not given.

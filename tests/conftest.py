@@ -21,6 +21,28 @@ settings.register_profile(
     suppress_health_check=list(HealthCheck),
 )
 settings.load_profile('seeded')
+NO_GPU = 'no CUDA device here: the tests marked gpu were left out'
+
+
+def pytest_collection_modifyitems(config, items):
+    """Tests marked ``gpu`` are not there where no GPU is."""
+    marked = [item for item in items if item.get_closest_marker('gpu')]
+    if marked:
+        from devices import exact_float32, has_gpu
+
+        if has_gpu():
+            exact_float32()
+        else:
+            config.hook.pytest_deselected(items=marked)
+            items[:] = [item for item in items if item not in set(marked)]
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if 'gpu' in config.option.markexpr:
+        from devices import has_gpu
+
+        if not has_gpu():
+            terminalreporter.write_line(NO_GPU)
 
 
 @pytest.fixture(autouse=True, scope='module')

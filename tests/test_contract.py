@@ -4,19 +4,11 @@ import copy
 
 import pytest
 import torch
-from networks import CASES, SIZES, images
+from networks import CASES, SIZES, grads, images
 
 import effvit_mm
 from effvit_mm.backbones.base import BatchNorm
 from effvit_mm.openmm import backbones as configured
-
-
-def grads(model, x):
-    """Gradients of all parameters after one seeded training step's backward pass."""
-    model.zero_grad()
-    torch.manual_seed(2)
-    sum(m.square().mean() for m in model(x)).backward()
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 @pytest.fixture(params=CASES, ids=str)

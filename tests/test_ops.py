@@ -14,14 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from devices import every_device
 
 import effvit_mm.ops
 
 # isort: split
 import mmcv.ops  # after the import hook
 
-DEVICES = ['cpu'] + ['cuda'] * torch.cuda.is_available()
-every_device = pytest.mark.parametrize('device', DEVICES)
 with np.load(Path(__file__).parent / 'data' / 'mmcv_ops.npz') as file:
     GOLDEN = {key: file[key] for key in file.files}
 SEEDS = json.loads(str(GOLDEN['spec']))['inputs']['deform']

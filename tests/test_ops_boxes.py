@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from devices import every_device
 from torch.autograd import gradcheck
 
 import effvit_mm.ops  # noqa: F401
@@ -16,8 +17,6 @@ import effvit_mm.ops  # noqa: F401
 # isort: split
 import mmcv.ops  # after the import hook
 
-DEVICES = ['cpu'] + ['cuda'] * torch.cuda.is_available()
-every_device = pytest.mark.parametrize('device', DEVICES)
 every_offset = pytest.mark.parametrize('offset', [0, 1])
 f32 = np.float32
 

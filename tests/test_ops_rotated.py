@@ -9,14 +9,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from devices import every_device
 
 import effvit_mm.ops  # noqa: F401
 
 # isort: split
 import mmcv.ops  # after the import hook
 
-DEVICES = ['cpu'] + ['cuda'] * torch.cuda.is_available()
-every_device = pytest.mark.parametrize('device', DEVICES)
 
 # mmcv's own tests of its compiled operators.
 BOXES1 = [[1.0, 1, 3, 4, 0.5], [2, 2, 3, 4, 0.6], [7, 7, 8, 8, 0.4]]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from devices import every_device
 from torch.autograd import gradcheck
 
 import effvit_mm.ops  # noqa: F401
@@ -17,8 +18,6 @@ import effvit_mm.ops  # noqa: F401
 # isort: split
 import mmcv.ops  # after the import hook
 
-DEVICES = ['cpu'] + ['cuda'] * torch.cuda.is_available()
-every_device = pytest.mark.parametrize('device', DEVICES)
 
 
 def uniform(*shape, low=0.0, high=1.0, seed=0, dtype=torch.float64):

@@ -138,6 +138,14 @@ def as_trained(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
+def grads(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Gradients of all parameters after one seeded training step's backward pass."""
+    model.zero_grad()
+    torch.manual_seed(2)
+    sum(m.square().mean() for m in model(x)).backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
 def tensors(output) -> list[torch.Tensor]:
     """What a network put out: logits, maps, or the class tokens."""
     if isinstance(output, torch.Tensor):

@@ -26,10 +26,11 @@ SUBJECTS = [
         for name in effvit_mm.list_models()
     ),
 ]
-# Largest difference over the largest value. In halves a network is as far from float64 as its depth
-# makes it: float16 has 11 bits, bfloat16 has 8.
+# Largest difference over the largest value; of halves, whose 11 and 8 bits a deep network adds up.
 EXACT = 1e-3
-ROUGH = {torch.float16: 0.03, torch.bfloat16: 0.15}
+ROUGH = {torch.float16: 0.01, torch.bfloat16: 0.05}
+# Positions of MViTv2 are logits as large as the table's values: of the half step that they lose.
+LOGITS = 8
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Subject:
     x: torch.Tensor
     want: torch.Tensor
     device: str
+    softness: float
 
     def far(self, got: torch.Tensor) -> float:
         """How far an output lies from the CPU's, of the worst image, or of the middle one."""
@@ -75,7 +77,7 @@ def subject(request):
     x = images(64, 96, batch=5) if size == SMALL else images(side, side, batch=3)
     with torch.no_grad():
         want = one(copy.deepcopy(model).double()(x.double()))
-    yield Subject(model, x, want, device)
+    yield Subject(model, x, want, device, LOGITS if name.startswith('mvitv2') else 1)
     model.cpu()
     if device == 'cuda':
         torch.cuda.empty_cache()
@@ -95,7 +97,7 @@ def test_channels_last_changes_nothing(subject):
 def test_autocast_stays_close(subject, dtype):
     for model in (subject.model, subject.deployed()):
         with torch.autocast(subject.device, dtype):
-            assert subject.far(subject.run(model)) < ROUGH[dtype]
+            assert subject.far(subject.run(model)) < subject.softness * ROUGH[dtype]
 
 
 def test_weights_in_halves_stay_close(subject):
@@ -103,7 +105,7 @@ def test_weights_in_halves_stay_close(subject):
     with torch.no_grad():
         got = one(model.to(subject.device)(subject.x.to(subject.device, torch.bfloat16)))
     assert got.dtype == torch.bfloat16
-    assert subject.far(got) < ROUGH[torch.bfloat16]
+    assert subject.far(got) < subject.softness * ROUGH[torch.bfloat16]
 
 
 def test_multiply_adds_are_counted_alike(subject):

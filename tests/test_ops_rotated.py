@@ -16,7 +16,6 @@ import effvit_mm.ops  # noqa: F401
 # isort: split
 import mmcv.ops  # after the import hook
 
-
 # mmcv's own tests of its compiled operators.
 BOXES1 = [[1.0, 1, 3, 4, 0.5], [2, 2, 3, 4, 0.6], [7, 7, 8, 8, 0.4]]
 BOXES2 = [[0.0, 2, 2, 5, 0.3], [2, 1, 3, 3, 0.5], [5, 5, 6, 7, 0.4]]

@@ -19,7 +19,6 @@ import effvit_mm.ops  # noqa: F401
 import mmcv.ops  # after the import hook
 
 
-
 def uniform(*shape, low=0.0, high=1.0, seed=0, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     return low + (high - low) * torch.rand(shape, generator=generator, dtype=dtype)

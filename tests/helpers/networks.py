@@ -139,10 +139,14 @@ def as_trained(model: nn.Module) -> nn.Module:
 
 
 def grads(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Gradients of all parameters after one seeded training step's backward pass."""
+    """Gradients of all parameters after one seeded training step's backward pass.
+
+    Of a fixed direction in each map: the squares of what a norm gives hardly change.
+    """
     model.zero_grad()
     torch.manual_seed(2)
-    sum(m.square().mean() for m in model(x)).backward()
+    maps, generator = model(x), torch.Generator().manual_seed(3)
+    sum((m * torch.randn(m.shape, generator=generator).to(m)).mean() for m in maps).backward()
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 

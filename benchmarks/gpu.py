@@ -41,8 +41,8 @@ EXAMPLES = """\
   python -m benchmarks.gpu --device cpu --small --out work_dirs/cpu.json
 
 Each row is in --out as soon as it is measured; the same command goes on behind those that are
-there. fp32 is without TF32. Ours and LeViT of timm are in their deployed form. A multiply-add is two
-operations: the share is that of the peak of matrix products in the same number format and run.
+there. fp32 is without TF32. Ours and LeViT of timm are in their deployed form. A multiply-add is
+two operations: the share is that of the peak of matrix products in the same number format and run.
 """
 
 
@@ -189,10 +189,7 @@ def measure(job: Job, args: argparse.Namespace, peaks: dict[str, float]) -> dict
     bf16 = job.precision == 'bf16'
 
     def call() -> None:
-        with (
-            torch.no_grad(),
-            torch.autocast(x.device.type, torch.bfloat16, job.precision == 'bf16'),
-        ):
+        with torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16, bf16):
             called(x)
 
     start = perf_counter()
@@ -283,8 +280,7 @@ def work(args: argparse.Namespace, session) -> int:
         write_text(out, json.dumps(kept, indent=1) + '\n')
         torch.compiler.reset()
         gc.collect()
-        if args.device.startswith('cuda'):
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()  # without CUDA it does nothing
     done = [job for job in jobs if job.key in kept['rows']]
     print(markdown_table(HEADER, [list(cells(job, kept['rows'][job.key])) for job in done]))
     peaks = ', '.join(f'{name} {value:,.1f}' for name, value in kept['peaks'].items())

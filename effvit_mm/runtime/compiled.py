@@ -176,6 +176,7 @@ def compile(
     network = model if isinstance(model, DeployedNetwork) else DeployedNetwork(deepcopy(model))
     if runtime == 'torch':
         return DeployedInPyTorch(network, precision)
+    network.cpu()
     folder = default_folder() if cache is None else Path(cache)
     check_writable(folder, f'cache={str(folder)!r}')
     settings = {'runtime': runtime, 'precision': precision, 'folder': folder, 'options': options}

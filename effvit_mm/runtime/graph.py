@@ -115,6 +115,9 @@ def find_shapes(network: DeployedNetwork, size: Sequence[int], any_size: bool) -
         ExportError: The network takes no images of this size, or its graphs hold for one alone.
     """
     size = check_size(size)
+    place = next(network.parameters(), torch.empty(0)).device
+    if place.type != 'cpu':
+        raise ConfigError(f'{network.title} is on {place}: graphs are made on the CPU, model.cpu()')
     made = network.preprocessing and network.preprocessing.size
     if made and made != size and not any_size:
         raise ConfigError(

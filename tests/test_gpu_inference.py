@@ -17,6 +17,12 @@ from effvit_mm.openmm.trained import build_classifier, build_reid
 from effvit_mm.reid.search import Gallery
 from effvit_mm.runtime import DeployedNetwork, export_onnx, export_program
 
+WHOLE = {'fullgraph': True, 'dynamic': False}
+# On the CPU the graphs of all networks are recorded by test_contract.py.
+COMPILED = [
+    ('deit_tiny_distilled', 'cpu'),
+    *(pytest.param(name, 'cuda', marks=pytest.mark.gpu) for name in NETWORKS),
+]
 DEVICE = {'cpu': 'cpu', 'cuda': 'cuda:0'}
 CLASSIFIER = f"""
 _base_ = [{str(DIGITS)!r}]
@@ -95,53 +101,52 @@ def test_features_and_what_a_gallery_finds_by_them(folder, device):
     assert found.tolist() == gallery.search(want, 3)[0].tolist()
 
 
-@every_device
+@pytest.mark.gpu
 @pytest.mark.parametrize('name', ['pslt_tiny', 'castling_deit_tiny'])
 @torch.no_grad()
-def test_a_network_on_a_device_is_compiled_and_exported(name, device, tmp_path):
-    """Other runtimes are the processor's: they get a copy there, the network stays where it is."""
+def test_a_network_on_a_gpu_is_compiled_by_the_processors_runtimes(name, tmp_path):
+    """They get a copy; to be written to a file, it has to be brought to the CPU."""
     torch.manual_seed(0)
     model = as_trained(effvit_mm.create_model(name, num_classes=7, **NETWORKS[name]))
     x = images(64, 96, batch=3)
     want = model(x)
-    model = model.to(device)
+    model = model.cuda()
     fast = effvit_mm.compile(model, 'onnxruntime', size=(64, 96), cache=tmp_path)
-    assert next(model.parameters()).device.type == device
-    got = fast(x.to(device))
-    assert got.device.type == device and deviation(got.cpu(), want) < 1e-4
-    in_torch = effvit_mm.compile(model, 'torch')
-    assert deviation(in_torch(x.to(device)).cpu(), want) < 1e-3
+    assert next(model.parameters()).is_cuda
+    got = fast(x.cuda())
+    assert got.is_cuda and deviation(got.cpu(), want) < 1e-4
+    assert deviation(effvit_mm.compile(model, 'torch')(x.cuda()).cpu(), want) < 1e-3
     network = DeployedNetwork(model)
     for write, file in ((export_onnx, 'a.onnx'), (export_program, 'a.pt2')):
-        if device == 'cpu':
+        with pytest.raises(ConfigError, match=r'is on cuda:0.*model\.cpu'):
             write(network, tmp_path / file, (64, 96))
-        else:
-            with pytest.raises(ConfigError, match=r'is on cuda:0.*\.cpu\(\)'):
-                write(network, tmp_path / file, (64, 96))
+        write(network.cpu(), tmp_path / file, (64, 96))
+        network.cuda()
 
 
-@every_device
-@pytest.mark.parametrize('name', NETWORKS)
+@pytest.mark.parametrize(('name', 'device'), COMPILED)
 def test_compiled_without_a_break(name, device):
-    """Of the forward pass and, of the trained form, the backward pass; on CUDA by inductor."""
+    """Trained and deployed form; on CUDA by inductor, with gradients."""
     torch.manual_seed(0)
     model = as_trained(effvit_mm.create_model(name, num_classes=7, **NETWORKS[name])).to(device)
     x = images(64, 96).to(device)
-    backend = 'inductor' if device == 'cuda' else 'aot_eager'
-    want = tensors(model(x))
+    backend = 'inductor' if device == 'cuda' else 'eager'
     torch.compiler.reset()
-    compiled = torch.compile(model, backend=backend, fullgraph=True)
-    got = tensors(compiled(x))
-    assert deviation(got, want) < 1e-3
-    gradients = []
-    for outputs in (want, got):
-        model.zero_grad()
-        sum(out.square().mean() for out in outputs).backward()
-        gradients.append({name: p.grad.clone() for name, p in model.named_parameters()})
-    for name, gradient in gradients[0].items():
-        assert (gradients[1][name] - gradient).norm() <= 0.02 * gradient.norm() + 1e-6, name
+    outputs = [network(x) for network in (model, torch.compile(model, backend=backend, **WHOLE))]
+    assert deviation(outputs[1], outputs[0]) < 1e-3
+    if device == 'cuda':
+        want, got = (gradients(model, tensors(output)) for output in outputs)
+        assert got.keys() == want.keys()
+        for key, gradient in want.items():
+            assert (got[key] - gradient).norm() <= 0.02 * gradient.norm() + 1e-6, key
     deployed = model.switch_to_deploy()
     with torch.no_grad():
-        compiled = torch.compile(deployed, backend=backend, fullgraph=True)
+        compiled = torch.compile(deployed, backend=backend, **WHOLE)
         assert deviation(compiled(x), deployed(x)) < 1e-3
     torch.compiler.reset()
+
+
+def gradients(model, outputs):
+    model.zero_grad()
+    sum(output.square().mean() for output in outputs).backward()
+    return {key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}

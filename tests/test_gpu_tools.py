@@ -1,4 +1,4 @@
-"""The tools on a device: a training in mixed precision, its test, resuming, averages, checkpointing.
+"""The tools on a device: training in mixed precision, testing, resuming, averages, checkpointing.
 
 On the CPU with the tiny sets of the other tests, on CUDA with shipped configs and sample data.
 """
@@ -61,7 +61,9 @@ RUNS = {
     ),
     'mask-rcnn': Run('coco/segm_mAP', make_config, 'pslt/mask-rcnn_pslt-tiny_digit-scenes.py', ()),
     're-ID': Run('reid/mAP', tiny_reid, 'pslt/reid_pslt-tiny_walkers.py', (SAVING,)),
-    're-ID, CrossViT': Run('reid/mAP', tiny_reid, 'crossvit/reid_crossvit-tiny_walkers.py', (BF16,)),
+    're-ID, CrossViT': Run(
+        'reid/mAP', tiny_reid, 'crossvit/reid_crossvit-tiny_walkers.py', (BF16,)
+    ),
 }
 ON_CPU = ('classifier', 'retinanet', 're-ID')
 CASES = [
@@ -88,7 +90,7 @@ def config_of(name: str, device: str, folder: Path) -> Path:
     run = RUNS[name]
     base = run.cpu(folder) if device == 'cpu' else REPOSITORY / 'configs' / run.cuda
     path = folder / 'averaged.py'
-    path.write_text(f"_base_ = [{str(base)!r}]\n{EMA}\n")
+    path.write_text(f'_base_ = [{str(base)!r}]\n{EMA}\n')
     return path
 
 

@@ -97,4 +97,4 @@ def test_checkpointing_lowers_the_peak(name):
         peaks[with_cp] = peak(model, x)
     gib = {with_cp: round(value / 2**30, 2) for with_cp, value in peaks.items()}
     print(f'{name}: {gib[False]} GiB, with checkpointing {gib[True]} GiB')
-    assert peaks[True] < 0.6 * peaks[False] < 0.6 * 40 * 2**30
+    assert peaks[True] < 0.75 * peaks[False] and peaks[False] < 40 * 2**30

@@ -46,6 +46,7 @@ class Subject:
     want: torch.Tensor
     device: str
     softness: float
+    program: nn.Module | None = None
 
     def far(self, got: torch.Tensor) -> float:
         """How far an output lies from the CPU's, of the worst image, or of the middle one."""
@@ -117,12 +118,14 @@ def test_multiply_adds_are_counted_alike(subject):
 
 
 def as_graph(subject):
-    """The deployed network without anything that depends on an image, and what it gives."""
-    model = subject.deployed().to(subject.device)
+    """The deployed network as a program in which nothing depends on an image, and the images."""
     x = subject.x.to(subject.device)
-    if token_budgets(model):
-        set_token_budgets(model, [x], share=1.0)
-    return torch.export.export(model, (x,)).module(), x
+    if subject.program is None:
+        model = subject.deployed().to(subject.device)
+        if token_budgets(model):
+            set_token_budgets(model, [x], share=1.0)
+        subject.program = torch.export.export(model, (x,)).module()
+    return subject.program, x
 
 
 @torch.no_grad()

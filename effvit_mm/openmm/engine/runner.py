@@ -361,6 +361,13 @@ class Runner(ResumableRunner):
         content = {**content, 'state_dict': report.state}
         if training and not self._resume:
             content.pop('ema_state_dict', None)
+        elif 'ema_state_dict' in content:  # a re-ID model is tested without its classifier
+            average = content['ema_state_dict'].items()
+            content['ema_state_dict'] = {
+                name: value
+                for name, value in average
+                if not name.startswith('module.') or name[len('module.') :] in report.state
+            }
         self.call_hook('after_load_checkpoint', checkpoint=content)
         model.load_state_dict(content['state_dict'], strict=False)
         self._has_loaded = True

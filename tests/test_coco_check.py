@@ -82,6 +82,7 @@ ANNOTATION_FAULTS = [
     ('invalid_mask', edit(segmentation=[[1, 2, 3, 4]]), 'no polygon'),
     ('mask_size', edit(segmentation={'size': [9, 8], 'counts': [72]}), '8x9, image 48x36'),
 ]
+TURNED = [{'attributes': {'occluded': False, 'rotation': 30.5}}, {'rotation': 30.5}]
 
 
 @pytest.mark.parametrize(('kind', 'change', 'message'), ANNOTATION_FAULTS)
@@ -93,12 +94,25 @@ def test_a_fault_of_an_annotation_is_found_in_its_image(root, kind, change, mess
     assert message in finding.detail
 
 
+@pytest.mark.parametrize('angle', TURNED)
+def test_a_box_that_is_turned_is_told_unless_its_outline_is_there(root, angle):
+    assert found(root, edit(**angle)) == {}
+    found(root, edit(segmentation=[]))
+    report = check_coco(replace(source(root), with_masks=False))
+    (finding,) = report.told()['rotated_box']
+    assert 'annotation 1: rotation=30.5' in finding.detail and not report.lost()
+    assert report.boxes['red'] == 2
+
+
 def test_a_box_on_the_very_edge_is_no_fault(root):
     assert found(root, edit(bbox=[0, 0, SIZE[0] + 1e-5, SIZE[1]])) == {}
 
 
 RECORD_FAULTS = [
-    ('bad_record', edit(area=None), r'annotation 0 of the list \(id 1\): it has no area'),
+    ('absent_area', edit(area=None), 'annotation 1: 360'),
+    ('absent_size', edit_image(2, width=None), '48x36'),
+    ('bad_record', edit(bbox=None), r'annotation 0 of the list \(id 1\): it has no bbox'),
+    ('bad_record', edit(bbox=[1, 2, 3, 4, 30]), 'left, top, width and height of an upright box'),
     ('bad_record', edit(bbox=[1, 2, 3]), r'bbox=\[1, 2, 3\] is not four numbers'),
     ('bad_record', edit(bbox=[1, 2, float('nan'), 3]), 'is not four numbers'),
     ('bad_record', edit(category_id=[1]), r'category_id=\[1\]'),

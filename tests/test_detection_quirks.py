@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import pytest
 from coco_sets import NAMES, make_coco, make_config
 from mmengine.registry import DATASETS, DefaultScope
@@ -258,6 +260,10 @@ def test_a_size_that_is_not_said_is_that_of_the_image(voc, old, new):
     loaded = voc(filter_cfg={'filter_empty_gt': True, 'min_size': 32})
     assert [(item['width'], item['height']) for item in loaded] == [(48, 36)] * 3
     assert loaded[1]['instances'] == [{'bbox': [2, 4, 19, 23], 'bbox_label': 0, 'ignore_flag': 0}]
+    report = check_coco(VocSource(voc.root / 'list.txt', voc.root, ('red',)))
+    assert [(f.file, f.detail) for f in report.told()['absent_size']] == [
+        ('JPEGImages/1.png', '48x36')
+    ]
 
 
 @pytest.mark.parametrize('ending', ['jpg', 'PNG', 'webp', 'JPG'])
@@ -280,6 +286,10 @@ def test_list_files(voc, text):
     [
         (lambda text: text.replace('<name>red</name>', ''), 'object 1: it has no <name>'),
         (lambda text: text.replace('bndbox', 'box'), 'object 1: <bndbox><xmin> is missing'),
+        (
+            lambda text: text.replace('</bndbox>', '</bndbox><bndbox><xmin>1</xmin></bndbox>'),
+            r'Annotations/1\.xml, object 1: it has 2 <bndbox>; write an <object> for each of them',
+        ),
         (lambda text: text.replace('>20<', '>nan<'), "<xmax> is 'nan'; a number is needed"),
         (lambda text: text.replace('<bndbox>', '<difficult>no</difficult><bndbox>'), '0 or 1 is'),
         (lambda text: text[:-9], r'annotation file \S+1\.xml'),
@@ -290,6 +300,34 @@ def test_a_file_that_cannot_be_used(voc, spoil, message):
     path.write_text(spoil(path.read_text()))
     with pytest.raises(DataError, match=message):
         voc()
+
+
+def test_rotated_boxes_become_those_around_them_as_the_message_says(voc):
+    """roLabelImg's: centre, sides, and an angle in radians."""
+    path = voc.root / 'Annotations' / '1.xml'
+    text = path.read_text()
+    path.write_text(re.sub('<bndbox>.*</bndbox>', '<robndbox><cx>20</cx></robndbox>', text))
+    with pytest.raises(DataError, match=r'object 1: a rotated box \(<robndbox>\)') as error:
+        voc()
+    names = {'w': 10, 'h': 4, 'angle': 0.5, 'cos': math.cos(0.5), 'sin': math.sin(0.5)}
+    found = re.findall(r'\((w \|.*?)\) / 2', str(error.value))
+    across, down = (
+        eval(re.sub(r'(\w) \|(\w+) angle\|', r'\1 * \2', part), names) / 2 for part in found
+    )
+    corners = cv2.boxPoints(((0, 0), (10, 4), math.degrees(0.5)))
+    assert (across, down) == pytest.approx(tuple(corners.max(0)), abs=1e-5)
+
+
+def test_a_rotation_among_attributes_is_told(voc):
+    """As CVAT's export has it, beside the box that was drawn before it was turned."""
+    path = voc.root / 'Annotations' / '1.xml'
+    turned = '<attribute><name>rotation</name><value>30.0</value></attribute>'
+    other = '<attribute><name>occluded</name><value>False</value></attribute>'
+    text = path.read_text().replace('<bndbox>', f'<attributes>{other}{turned}</attributes><bndbox>')
+    path.write_text(text)
+    report = check_coco(VocSource(voc.root / 'list.txt', voc.root, ('red',)))
+    assert [f.detail for f in report.told()['rotated_box']] == ['annotation 1: rotation=30']
+    assert len(voc()[1]['instances']) == 1
 
 
 def test_two_images_of_one_name_and_an_image_that_is_missing(voc):

@@ -19,7 +19,7 @@ from mmengine.fileio import get_local_path, load
 from ..errors import ConfigError
 from ..evaluation.coco import MAX_DETECTIONS, read_figures
 from ..evaluation.voc import VocFigures
-from .datasets.coco_api import CocoFile, load_detections, read_faster
+from .datasets.coco_api import CocoFile, complete_truth, load_detections, read_faster
 from .registry import METRICS
 
 with redirect_stdout(StringIO()):  # it prints that OneDL's platform is not installed
@@ -89,6 +89,7 @@ class CocoMetric(mmdet.CocoMetric):
                 self.cat_ids = self._coco_api.getCatIds(catNms=self.dataset_meta['classes'])
             if self.img_ids is None:
                 self.img_ids = self._coco_api.getImgIds()
+            complete_truth(self._coco_api, truths, self.img_ids)
             files = self.results2json(predictions, prefix)
             for kind in (kind for kind in self.metrics if kind in (*KINDS, PROPOSALS)):
                 if kind not in files:

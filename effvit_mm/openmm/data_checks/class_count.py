@@ -9,7 +9,7 @@ import mmengine.registry as root
 
 from ...errors import ConfigError
 from ..config.arguments import mappings_of
-from ..datasets.coco_format import category_names, read_coco
+from ..datasets.coco_format import read_classes
 from ..datasets.voc_format import VocSource
 from .detection import detection_sources
 from .labels import HEADS
@@ -68,7 +68,7 @@ def count_classes(loader: Mapping[str, Any], key: str) -> int:
             return len(source.classes)
         if isinstance(source, VocSource):
             break
-        return len(category_names(read_coco(source.ann_file), source.ann_file))
+        return len(read_classes(source.ann_file))
     dataset = root.DATASETS.build(node) if isinstance(node, Mapping) else node
     meta = getattr(dataset, 'metainfo', None) or {}
     classes = (meta[0] if isinstance(meta, list) else meta).get('classes')

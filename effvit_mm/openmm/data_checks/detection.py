@@ -22,7 +22,7 @@ from ...errors import DataError
 from ...utils.distributed import on_main_process
 from ..config.arguments import dataset_nodes, has_type, node_class
 from ..datasets.coco_check import CocoReport, CocoSource, Finding, OrderedCocoSource, check_coco
-from ..datasets.coco_format import category_names, read_coco
+from ..datasets.coco_format import read_classes
 from ..datasets.fault_kinds import KINDS
 from ..datasets.voc_format import VocSource
 
@@ -78,7 +78,10 @@ def judged_sets(loader: object, key: str, evaluators: object) -> dict[str, CocoS
     if len(sources) == 1:
         for name, file in files.items():
             if not _same_file(file, source.ann_file):
-                other = CocoSource(Path(file), classes=_all_classes(source), training=False)
+                other = CocoSource(
+                    Path(file), classes=_all_classes(source), training=False,
+                    size_folder=source.image_folder,
+                )  # fmt: skip
                 found[f'{name}.ann_file'] = _judge(other, kinds, judge)
     return found
 
@@ -105,7 +108,7 @@ def _same_file(first: str | Path, second: str | Path) -> bool:
 
 def _check_source(source: CocoSource, path: str, options: Mapping) -> None:
     report = check_coco(source)
-    told = report.lost()
+    told = report.told()
     for kind, found in report.fatal().items():
         if kind not in ALLOWABLE or not options.get('allow_unknown_categories'):
             raise DataError(describe(report, kind, path))
@@ -261,8 +264,7 @@ def source_kind(cls: type | None) -> type[CocoSource] | None:
 def _classes(node: Mapping, cls: type, where: str) -> tuple[str, ...] | None:
     classes = cls._load_metainfo(node.get('metainfo')).get('classes')
     if classes is None and node.get('classes_from'):
-        other = os.path.join(where, node['classes_from'])
-        classes = category_names(read_coco(other), other)
+        classes = read_classes(os.path.join(where, node['classes_from']))
     return None if classes is None else tuple(classes)
 
 

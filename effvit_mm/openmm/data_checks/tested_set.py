@@ -47,7 +47,7 @@ def find_tested_set(cfg: Config) -> TestedSet:
         )
     files = [evaluator.get('ann_file') for evaluator in mappings_of(cfg.get('test_evaluator'))]
     file = Path(next(filter(None, files), sources[0].ann_file))
-    data = read_coco(file)
+    data = read_coco(file, sources[0].image_folder)
     classes = sources[0].classes or category_names(data, file)
     ids = category_ids(data, classes, file)
     return TestedSet(file=file, data=data, classes=tuple(classes), category_ids=tuple(ids))

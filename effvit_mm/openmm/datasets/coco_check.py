@@ -11,14 +11,8 @@ from typing import ClassVar
 
 from ...utils.image_size import image_size, size_fault
 from ...utils.text import shorten
-from .coco_format import (
-    NO_POLYGON,
-    Tell,
-    compare_classes,
-    compare_order,
-    parse_coco,
-    tidy_coco,
-)
+from .coco_format import NO_POLYGON, compare_classes, compare_order, parse_coco, tidy_coco
+from .coco_gaps import Tell, fill_gaps, rotation
 from .fault_kinds import KINDS
 from .scan import decoded_size, map_files
 
@@ -33,6 +27,7 @@ class CocoSource:
     Args:
         ann_file: The annotation file.
         image_folder: Where its file names begin; None leaves image files out of the check.
+        size_folder: The same for sizes alone that the file does not say; default: image_folder.
         classes: What the config knows; None: all the categories of the file.
         with_masks: Masks are read too.
         polygons_only: They are kept as polygons (``poly2mask=False``).
@@ -55,6 +50,7 @@ class CocoSource:
     skip_corrupt: bool = False
     judged: tuple[str, ...] = ()
     evaluator: str = 'test_evaluator'
+    size_folder: Path | None = None
 
     # What the loader leaves out is no object to find either.
     judged_as_loaded: ClassVar[bool] = False
@@ -62,7 +58,9 @@ class CocoSource:
 
     def read(self, tell: Tell) -> dict:
         """The set's records in COCO's form; ``tell`` is called for those that are at fault."""
-        return tidy_coco(parse_coco(self.ann_file), self.ann_file, tell)
+        data = tidy_coco(parse_coco(self.ann_file), self.ann_file, tell)
+        folder = self.image_folder if self.size_folder is None else self.size_folder
+        return fill_gaps(data, self.ann_file, folder, tell)
 
     def category_detail(self, classes: Sequence[str], own: Sequence[str]) -> str:
         """What is wrong with the categories as a whole, or nothing."""
@@ -115,6 +113,11 @@ class CocoReport:
         """The groups of what is left out, or counted otherwise than one would think."""
         groups = self.by_kind()
         return {k: found for k, found in groups.items() if KINDS[k].lost and not self.is_fatal(k)}
+
+    def told(self) -> dict[str, list[Finding]]:
+        """The groups of which a word is said before the start."""
+        groups = self.by_kind()
+        return {k: found for k, found in groups.items() if k in self.lost() or KINDS[k].told}
 
     def is_fatal(self, kind: str) -> bool:
         if kind == 'invalid_mask':  # pycocotools would stop, or take it for a box
@@ -210,6 +213,8 @@ def _check_annotations(
             if kind != 'crossing_box':
                 usable = False
                 break
+        if usable and (angle := rotation(annotation)):
+            report.add('rotated_box', name, f'annotation {number}: {angle[0]}={angle[1]:.6g}')
         if usable and source.with_masks:
             usable = _has_mask(annotation, image, report)
         if annotation['iscrowd']:

@@ -17,6 +17,7 @@ from pathlib import Path
 from ...errors import DataError
 from ...utils.text import shorten
 from ..config.arguments import is_number
+from .coco_gaps import SIDES, Tell, fill_gaps
 
 LISTS = ('images', 'annotations', 'categories')
 # What tools write for iscrowd, ignore and difficult.
@@ -25,26 +26,40 @@ MAX_COORDINATE = 1e6  # pixels
 NO_POLYGON: list = [[]]  # a mask of no use: mmdet ignores its object
 # Kinds of faults with which a file cannot be used, by names of the table `coco_check.KINDS`.
 BROKEN = ('bad_record', 'duplicate_image_id', 'duplicate_category')
+# With which a size that is not said cannot be found.
+UNSEEN = ('missing_image', 'unreadable_image')
 
-# Takes the kind of a fault, the file that it is in, and particulars.
-Tell = Callable[[str, str, str], None]
 
-
-def read_coco(path: str | Path) -> dict:
+def read_coco(path: str | Path, folder: str | Path | None = None) -> dict:
     """Read a file with the lists ``images``, ``annotations`` and ``categories``.
 
     The list of annotations may be missing: such a set is to predict on.
+
+    Args:
+        path: The file.
+        folder: Where the names of images begin: sizes and areas that the file lacks are found.
+            Without it they are left out.
 
     Raises:
         DataError: It is missing, cut short, no JSON, or not of this form.
     """
 
     def refuse(kind: str, file: str, detail: str) -> None:
-        if kind in BROKEN:
+        if kind in (*BROKEN, *UNSEEN):
             where = '' if file == str(path) else f'{file}, '
             raise DataError(f'annotation file {path}: {where}{detail}')
 
-    return tidy_coco(parse_coco(path), path, refuse)
+    data = tidy_coco(parse_coco(path), path, refuse)
+    return data if folder is None else fill_gaps(data, path, folder, refuse)
+
+
+def read_classes(path: str | Path) -> tuple[str, ...]:
+    """Names of the categories of a file, in its order.
+
+    Raises:
+        DataError: As of :func:`read_coco`.
+    """
+    return category_names(read_coco(path), path)
 
 
 def read_text(path: str | Path) -> str:
@@ -99,7 +114,8 @@ def parse_coco(path: str | Path) -> dict:
 def tidy_coco(data: dict, path: str | Path, tell: Tell) -> dict:
     """The records of a file in one form; ``tell`` is called for what is wrong with some.
 
-    Records that cannot be used are not in what is given back.
+    Records that cannot be used are not in what is given back. Sizes of images and areas that the
+    file lacks are left out, see :func:`~.coco_gaps.fill_gaps`.
 
     Raises:
         DataError: A category lacks its id or name, or there is none.
@@ -116,7 +132,7 @@ def tidy_coco(data: dict, path: str | Path, tell: Tell) -> dict:
                 'duplicate_image_id', image['file_name'], f'id {image["id"]} is that of {other} too'
             )
         names[image['id']] = image['file_name']
-        sizes = {side: int(image[side]) for side in ('width', 'height')}
+        sizes = {side: int(image[side]) for side in SIDES if side in image}
         name = image['file_name'].replace('\\', '/')
         images.append({**image, **sizes, 'file_name': name})
     image_ids, category_ids = _by_text(images), _by_text(listed)
@@ -169,6 +185,11 @@ def _is_length(value: object) -> bool:
     return is_number(value) and value >= 1 and value == int(value)
 
 
+def _is_blank(value: object) -> bool:
+    """What tools write for a length that they do not know."""
+    return value is None or (is_number(value) and value == 0)
+
+
 def _is_box(value: object) -> bool:
     return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
 
@@ -178,14 +199,27 @@ def _is_flag(value: object) -> bool:
 
 
 class Field:
-    """What a value must be, in words and as a test; ``needed``: it must be there."""
+    """What a value must be, in words and as a test.
 
-    def __init__(self, text: str, is_sound: Callable[[object], bool], needed: bool = True) -> None:
-        self.text, self.is_sound, self.needed = text, is_sound, needed
+    Args:
+        text: The words.
+        is_sound: The test.
+        needed: It must be there.
+        is_blank: Whether a value stands for one that is not there.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        is_sound: Callable[[object], bool],
+        needed: bool = True,
+        is_blank: Callable[[object], bool] = lambda _: False,
+    ) -> None:
+        self.text, self.is_sound, self.needed, self.is_blank = text, is_sound, needed, is_blank
 
 
 _ID = Field('a whole number or a text', _is_id)
-_LENGTH = Field('a number of pixels', _is_length)
+_LENGTH = Field('a number of pixels', _is_length, needed=False, is_blank=_is_blank)
 _FLAG = Field('0 or 1', _is_flag, needed=False)
 IMAGE_FIELDS = {
     'id': _ID,
@@ -195,8 +229,8 @@ IMAGE_FIELDS = {
 }
 ANNOTATION_FIELDS = {
     **dict.fromkeys(('id', 'image_id', 'category_id'), _ID),
-    'bbox': Field('four numbers', _is_box),
-    'area': Field('a number', is_number),
+    'bbox': Field('four numbers: left, top, width and height of an upright box', _is_box),
+    'area': Field('a number', is_number, needed=False, is_blank=lambda value: value is None),
     'iscrowd': _FLAG,
     'ignore': _FLAG,
 }
@@ -209,6 +243,7 @@ def _sound_records(
     kind = None
     ids = [key for key, field in fields.items() if field is _ID]
     for position, record in enumerate(records):
+        record = _without_blanks(record, fields)
         fault = record_fault(record, fields)
         if not fault:
             record = {**record, **{key: _plain_id(record[key]) for key in ids}}
@@ -221,6 +256,12 @@ def _sound_records(
         else:
             kind = type(record['id']) if what == 'image' else None
             yield record
+
+
+def _without_blanks(record: object, fields: Mapping[str, Field]) -> object:
+    if not isinstance(record, Mapping):
+        return record
+    return {k: v for k, v in record.items() if k not in fields or not fields[k].is_blank(v)}
 
 
 def _has_id(record: object) -> bool:

@@ -14,7 +14,7 @@ from ...sample_data.scenes import build_digit_scenes
 from ..registry import DATASETS
 from .coco_api import CocoFile
 from .coco_check import box_faults
-from .coco_format import category_names, read_coco
+from .coco_format import read_classes
 from .scan import SkipCorrupt, check_split
 from .voc_format import VocSource, read_voc, voc_samples
 
@@ -25,7 +25,9 @@ with redirect_stdout(StringIO()):  # it prints that OneDL's platform is not inst
 class ReadsCoco(mmdet.CocoDataset):
     """mmdet's, of files as :func:`~.coco_format.read_coco` gives them; labels go by name."""
 
-    COCOAPI = CocoFile
+    def COCOAPI(self, path: str) -> CocoFile:  # noqa: N802
+        """The annotation file as mmdet's class asks for it."""
+        return CocoFile(path, self.data_prefix['img'])
 
 
 @DATASETS.register_module()
@@ -69,7 +71,7 @@ class CocoFolder(SkipCorrupt, ReadsCoco):
             source = self.ann_file  # joined already
             if self.classes_from:
                 source = os.path.join(self.data_root or '', self.classes_from)
-            self._metainfo['classes'] = category_names(read_coco(source), source)
+            self._metainfo['classes'] = read_classes(source)
         return super().load_data_list()
 
 

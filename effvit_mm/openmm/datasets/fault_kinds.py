@@ -19,6 +19,7 @@ class Kind(NamedTuple):
         fatal: Nothing is begun with such a set.
         remedy: What helps.
         lost: Something is left out, which is told before the start.
+        told: The same of what is not left out.
     """
 
     title: str
@@ -27,6 +28,7 @@ class Kind(NamedTuple):
     fatal: bool = False
     remedy: str = ''
     lost: bool = False
+    told: bool = False
 
 
 _STOPS = 'stops while the annotations are read'
@@ -126,6 +128,18 @@ KINDS = {
         'are tested twice, each time with a part of the objects',
     ),
     'duplicate_name': _lost('names listed twice', 'are read once'),
+    'rotated_box': Kind(
+        'rotated boxes', 'are learned upright, as if they were not turned',
+        'are judged upright, as if they were not turned',
+        remedy='give polygons, or boxes around the turned objects, and take the rotation out',
+        told=True,
+    ),
+    'absent_size': Kind(
+        'images whose width or height is not said', "have their files' size", told=True
+    ),
+    'absent_area': Kind(
+        'annotations without area', "have their mask's, or without a mask their box's", told=True
+    ),
     'no_objects': Kind('images without objects', '', 'are tested'),
     'crossing_box': Kind(
         'boxes that reach beyond their image', 'are cut off by Resize', 'are taken whole'

@@ -15,13 +15,20 @@ from xml.etree import ElementTree
 
 from ...errors import DataError
 from ...utils.image_files import EXTENSIONS
-from ...utils.image_size import image_size
 from ...utils.text import shorten
 from .coco_check import CocoSource
-from .coco_format import BROKEN, Tell, flag, read_text
+from .coco_format import BROKEN, UNSEEN, flag, read_text
+from .coco_gaps import Tell, true_size
 
 SIDES = ('xmin', 'ymin', 'xmax', 'ymax')
 COLUMN = ('-1', '0', '1')  # whether a class is in the image, in the lists by class
+
+# roLabelImg's, whose angle is in radians.
+ROTATED = (
+    'a rotated box (<robndbox>), and boxes are upright here; write the <bndbox> around it, from '
+    'its centre cx, cy by (w |cos angle| + h |sin angle|) / 2 to the sides and by '
+    '(w |sin angle| + h |cos angle|) / 2 up and down'
+)
 
 
 @dataclass(frozen=True)
@@ -84,9 +91,12 @@ def read_voc(
         xml = folder / ann_subdir / f'{name}.xml'
         root = _parse(xml)
         file = files.find(img_subdir, name, xml)
-        size = _stated_size(root) or _true_size(folder / file, tell)
+        size = _stated_size(root)
         if size is None:
-            continue
+            size = true_size(folder / file, file, tell)
+            if size is None:
+                continue
+            tell('absent_size', file, f'{size[0]}x{size[1]}')
         images.append({
             'id': name, 'file_name': file, 'width': size[0], 'height': size[1], 'xml': str(xml),
         })  # fmt: skip
@@ -102,7 +112,7 @@ def read_voc(
 
 def _refuse(list_file: str | Path) -> Tell:
     def tell(kind: str, file: str, detail: str) -> None:
-        if kind in (*BROKEN, 'missing_image', 'unreadable_image'):
+        if kind in (*BROKEN, *UNSEEN):
             raise DataError(f'data set {list_file}: {file}: {detail}')
 
     return tell
@@ -181,18 +191,6 @@ def _stated_size(root: ElementTree.Element) -> tuple[int, int] | None:
     return None if None in values or min(values) < 1 else (values[0], values[1])
 
 
-def _true_size(path: Path, tell: Tell) -> tuple[int, int] | None:
-    if not path.is_file():
-        tell('missing_image', path.name, f'{path}: no such file')
-        return None
-    try:
-        height, width = image_size(path)
-    except DataError as error:
-        tell('unreadable_image', path.name, str(error))
-        return None
-    return width, height
-
-
 def _number(text: str | None) -> int | None:
     """As mmdet reads it: whole, cut off."""
     try:
@@ -206,6 +204,14 @@ def _read_object(item: ElementTree.Element, where: str, tell: Tell) -> dict | No
     name = (item.findtext('name') or '').strip()
     if not name:
         tell('bad_record', where, 'it has no <name>')
+        return None
+    boxes = item.findall('bndbox')
+    if len(boxes) > 1:
+        text = f'it has {len(boxes)} <bndbox>; write an <object> for each of them'
+        tell('bad_record', where, text)
+        return None
+    if not boxes and item.find('robndbox') is not None:
+        tell('bad_record', where, ROTATED)
         return None
     sides = [item.findtext(f'bndbox/{side}') for side in SIDES]
     corners = [_number(side) for side in sides]
@@ -223,8 +229,17 @@ def _read_object(item: ElementTree.Element, where: str, tell: Tell) -> dict | No
     box = [left - 1, top - 1, right - left, bottom - top]  # VOC counts pixels from 1
     return {
         'category_id': name, 'name': name, 'bbox': box, 'area': box[2] * box[3],
-        'iscrowd': difficult, 'ignore': 0,
+        'iscrowd': difficult, 'ignore': 0, 'attributes': dict(_attributes(item)),
     }  # fmt: skip
+
+
+def _attributes(item: ElementTree.Element) -> Iterator[tuple[str, float]]:
+    """The numbers among an object's attributes, as CVAT writes them."""
+    for attribute in item.findall('attributes/attribute'):
+        try:
+            yield (attribute.findtext('name') or '').strip(), float(attribute.findtext('value'))
+        except (TypeError, ValueError):
+            continue  # a text, or nothing
 
 
 def voc_samples(data: dict) -> Iterator[tuple[dict, list[dict]]]:

@@ -40,8 +40,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def find_sources(args: argparse.Namespace) -> tuple[dict, list, dict]:
-    """COCO-style sets by name; lines about others, each with whether it is a fault; the model."""
+def find_sources(args: argparse.Namespace) -> tuple[dict, dict, dict]:
+    """COCO-style sets by name; reports of others by loader; the model."""
     from effvit_mm.errors import ConfigError, DataError
     from effvit_mm.openmm.datasets.coco_check import CocoSource
 
@@ -55,13 +55,13 @@ def find_sources(args: argparse.Namespace) -> tuple[dict, list, dict]:
         source = CocoSource(Path(args.source), images, classes, args.masks)
         # It may be for training or for evaluation: what either would refuse is a fault.
         source = replace(source, judged=('segm',) if args.masks else ('bbox',))
-        return {args.source: source}, [], {}
+        return {args.source: source}, {}, {}
     if args.images or args.classes or args.masks:
         raise ConfigError('--images, --classes and --masks go with an annotation file, no config')
     return _sources_of_config(args)
 
 
-def _sources_of_config(args: argparse.Namespace) -> tuple[dict, list, dict]:
+def _sources_of_config(args: argparse.Namespace) -> tuple[dict, dict, dict]:
     from mmengine.registry import DefaultScope
 
     from effvit_mm.errors import ConfigError
@@ -70,17 +70,18 @@ def _sources_of_config(args: argparse.Namespace) -> tuple[dict, list, dict]:
     from effvit_mm.openmm.data_checks.folders import check_folders
 
     cfg = load_config(args.source, args.cfg_options)
-    found, folders = {}, []
+    found, folders = {}, {}
     allow_empty = bool((cfg.get('data_checks') or {}).get('allow_empty_classes'))
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         for split in args.splits:
             key = f'{split}_dataloader'
             loader = cfg.get(key) or {}
             found.update(judged_sets(loader, key, cfg.get(f'{split}_evaluator')))
-            folders += check_folders(
+            reports = check_folders(
                 loader.get('dataset'), f'{key}.dataset', args.read_images, allow_empty
             )
-    if not found and not folders:
+            folders[key] = list(reports)
+    if not found and not any(folders.values()):
         raise ConfigError(
             f'config {args.source}: no COCO- or VOC-style data set in '
             f'{" and ".join(args.splits)}, no class folders and no persons (sets in a remote '
@@ -107,15 +108,17 @@ def work(args: argparse.Namespace, session) -> int:
     sources, folders, model = find_sources(args)
     if args.out is not None and not sources:
         raise ConfigError(f'--out {args.out}: it takes COCO-style sets, of which there is none')
-    for line, _ in folders:
-        print(line)
+    others = [report for reports in folders.values() for report in reports]
+    for report in others:
+        print(report.line)
     for name, source in sources.items():
         reports[name] = check_coco(source, args.read_images)
         print(format_report(reports[name], name, args.first) + '\n')
         count = len(reports[name].classes)
         for key, classes in wrong_heads(model, count).items():
             wrong[key] = f'{key}={classes}, but {name} has {count} classes: set {key}={count}'
-    print(*wrong.values(), sep='\n', end='\n' if wrong else '')
+    lines = [*wrong.values(), *shared_images(reports, folders)]
+    print(*lines, sep='\n', end='\n' if lines else '')
     if args.out is not None:
         as_json = args.out.endswith('.json')
         text = json.dumps(to_dict(reports), indent=1) if as_json else to_markdown(reports)
@@ -123,7 +126,20 @@ def work(args: argparse.Namespace, session) -> int:
             Path(temporary).write_text(text + '\n', encoding='utf-8')
         print(f'wrote {args.out}')
     faulty = any(report.fatal() for report in reports.values())
-    return int(faulty or bool(wrong) or any(fault for _, fault in folders))
+    return int(faulty or bool(wrong) or any(report.breaks for report in others))
+
+
+def shared_images(reports: dict, folders: dict) -> list[str]:
+    """A line for each loader that judges by images of the training."""
+    from effvit_mm.openmm.data_checks.shared_images import describe_shared
+
+    files = {key: [f for report in found for f in report.files] for key, found in folders.items()}
+    for name, report in reports.items():
+        key, part, _ = name.partition('_dataloader')
+        if part and report.source.image_folder is not None:
+            files.setdefault(key + part, []).extend(report.files)
+    train = files.pop('train_dataloader', [])
+    return list(filter(None, (describe_shared(train, own, key) for key, own in files.items())))
 
 
 def main(argv: list[str] | None = None) -> int:

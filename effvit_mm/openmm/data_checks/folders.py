@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import mmengine.registry as root
 
@@ -14,10 +15,24 @@ from ..datasets.scan import SkipCorrupt, find_corrupt
 from .detection import source_kind
 
 
+class FolderReport(NamedTuple):
+    """What was found in a set.
+
+    Attributes:
+        line: In words.
+        breaks: Whether a training stops.
+        files: Its images.
+    """
+
+    line: str
+    breaks: bool
+    files: tuple[str, ...] = ()
+
+
 def check_folders(
     node: object, path: str, read_images: bool, allow_empty_classes: bool
-) -> Iterator[tuple[str, bool]]:
-    """A line about each such set in a part of a config, and whether it breaks a training.
+) -> Iterator[FolderReport]:
+    """Look at each such set in a part of a config.
 
     Args:
         node: A data set of the config, or a wrapper with some in it, whose key is ``path``.
@@ -31,11 +46,11 @@ def check_folders(
             yield _check(part, key, read_images, allow_empty_classes)
 
 
-def _check(node: Mapping, key: str, read_images: bool, allow_empty: bool) -> tuple[str, bool]:
+def _check(node: Mapping, key: str, read_images: bool, allow_empty: bool) -> FolderReport:
     try:
         dataset = root.DATASETS.build(copy.deepcopy(dict(node)))
     except DataError as error:
-        return f'{key}: {error}', True
+        return FolderReport(f'{key}: {error}', True)
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     labels = {info.get('gt_label') for info in infos}
     classes = dataset.metainfo.get('classes', ())
@@ -46,4 +61,5 @@ def _check(node: Mapping, key: str, read_images: bool, allow_empty: bool) -> tup
     notes += [f'no image of {shorten(empty)}'] if empty else []
     notes += faults or (['all images can be read'] if read_images else [])
     in_training = key.startswith('train_') and not allow_empty
-    return f'{key}: {"; ".join(notes)}', bool(faults or (empty and in_training))
+    breaks = bool(faults or (empty and in_training))
+    return FolderReport(f'{key}: {"; ".join(notes)}', breaks, tuple(paths))

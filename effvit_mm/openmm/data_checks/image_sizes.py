@@ -24,18 +24,19 @@ def check_resized_sizes(dataset: Any, key: str) -> None:
     Raises:
         DataError: Names the first such image, the scale and how many there are.
     """
-    for part in _plain_sets(dataset):
+    for part in plain_sets(dataset):
         scales = pipeline_scales(getattr(part, 'pipeline', None))
         if scales and len(part) and {'width', 'height'} <= set(part.get_data_info(0)):
             _check(part, scales, key)
 
 
-def _plain_sets(dataset: Any) -> Iterator[Any]:
+def plain_sets(dataset: Any) -> Iterator[Any]:
+    """The data sets within wrappers, or the data set itself, that know their samples."""
     if hasattr(dataset, 'get_data_info') and not hasattr(dataset, 'datasets'):
         yield dataset
     for inner in (getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', ())):
         if inner is not None:
-            yield from _plain_sets(inner)
+            yield from plain_sets(inner)
 
 
 def _check(dataset: Any, scales: list[Scale], key: str) -> None:

@@ -86,12 +86,13 @@ class Finding:
 
 @dataclass
 class CocoReport:
-    """What was found in a set."""
+    """What was found in a set; ``files`` are its images."""
 
     source: CocoSource
     classes: tuple[str, ...] = ()
     num_images: int = 0
     num_annotations: int = 0
+    files: tuple[str, ...] = ()
     boxes: Counter = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
 
@@ -163,6 +164,8 @@ def check_coco(source: CocoSource, read_images: bool = False) -> CocoReport:
     report.num_images, report.num_annotations = len(data['images']), len(data['annotations'])
     labels = _check_categories(data, report)
     images = {image['id']: image for image in data['images']}
+    folder = source.image_folder or ''
+    report.files = tuple(os.path.join(folder, image['file_name']) for image in images.values())
     _check_images(images.values(), report)
     objects = _check_annotations(data['annotations'], images, labels, report)
     _check_corners(data['annotations'], images, report)

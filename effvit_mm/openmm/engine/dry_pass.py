@@ -32,6 +32,7 @@ from ..config.arguments import mappings_of, node_class
 from ..config.building import BUILD_ERRORS, one_line
 from ..data_checks.image_sizes import check_resized_sizes
 from ..data_checks.matches import find_match
+from ..data_checks.shared_images import describe_shared, image_files
 from ..registry import HOOKS
 from .checkpoints import unknown_metric_message
 from .seeding import is_by_epoch
@@ -68,6 +69,7 @@ class DryPassHook(Hook):
         check_last_batch(runner)
         check_later_pipelines(runner)
         if runner.val_loop is not None:
+            tell_shared_images(runner)
             check_watched(runner, try_evaluation(runner, 'val'))
 
 
@@ -89,6 +91,15 @@ def warn_of_late_checkpoints(runner) -> None:
                 'set default_hooks.checkpoint.by_epoch=False and '
                 'default_hooks.checkpoint.interval=ITERATIONS'
             )
+
+
+def tell_shared_images(runner) -> None:
+    """Tell of images that are validated on and trained on."""
+    train, judged = (
+        image_files(loader.dataset) for loader in (runner.train_dataloader, runner.val_dataloader)
+    )
+    if text := describe_shared(train, judged, 'val_dataloader'):
+        runner.logger.warning(text)
 
 
 def check_head(model: torch.nn.Module) -> None:

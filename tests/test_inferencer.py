@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -389,6 +390,30 @@ def test_a_video_that_cannot_be_written_keeps_its_detections(
     assert not list((tmp_path / 'out' / 'videos').iterdir())
     told = re.findall(r'error: video .*/([ab])\.mp4: OpenCV cannot write', capfd.readouterr().err)
     assert told == ['a', 'b']
+
+
+def test_a_video_no_frame_of_which_can_be_used_leaves_no_file(trained, tool, tmp_path, capfd):
+    """Its frames are as high as nothing once they are resized; each has the same fault."""
+    clip = make_video(tmp_path / 'wide.mp4', size=(2, 4000))
+    assert detect(trained, tool, tmp_path / 'out', clip, images(trained)[0]) == 2
+    assert not list((tmp_path / 'out' / 'videos').iterdir())
+    captured = capfd.readouterr()
+    (told,) = captured.err.splitlines()
+    assert re.match(r'error: video .*wide\.mp4, frame 0 of 4000x2 pixels would be scaled', told)
+    assert '; 5 left out, named above' in captured.out
+
+
+def test_what_is_passed_over_is_told_in_a_plain_line(trained, tmp_path):
+    folder = tmp_path / 'folder'
+    folder.mkdir()
+    shutil.copy(images(trained)[0], folder)
+    (folder / 'notes.txt').write_text('')
+    words = [trained / 'config.py', trained / 'c.pth', folder, '--out', tmp_path / 'out']
+    command = [sys.executable, str(ROOT / 'tools' / 'detect.py'), *map(str, words)]
+    said = subprocess.run(command, capture_output=True, text=True)
+    assert said.returncode == 0
+    expected = 'passed over: 1 files that are no images by their names (notes.txt)'
+    assert said.stderr == f'warning: folder {folder}: {expected}\n'
 
 
 def test_an_interrupted_run_keeps_what_was_found(trained, tool, tmp_path, capfd, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,12 +15,14 @@ import numpy as np
 
 from ..errors import DataError
 from ..openmm.cli import EXIT_USER_ERROR
+from ..openmm.console import quiet_standard_error
 from ..openmm.engine.predictions import encode_masks
 from ..utils.files import check_writable, written_atomically
 from ..visualization.pictures import save_png
 from .detector import DetInferencer, Result
 from .inputs import Image, OnFault, Video
 
+FRAME = re.compile(r', frame \d+')  # as `inputs.Image` calls one
 MPEG4_CLOCK = 65535  # the most ticks a second
 
 
@@ -69,6 +72,10 @@ def _draw_videos(
     on_fault: OnFault,
 ) -> Iterator[Result]:
     for video, found in streams:
+        first = next(found, None)
+        if first is None:  # not a frame could be used: a video without one is none
+            continue
+        found = chain([first], found)
         try:
             with written_video(names.take(video.path, '.mp4'), video) as write:
                 for image, result in found:
@@ -80,14 +87,22 @@ def _draw_videos(
 
 
 class Faults:
-    """Takes errors of images that are left out: names each on standard error, counts them."""
+    """Takes errors of images that are left out: names each on standard error, counts them.
+
+    Of frames of a video with one fault the first is named.
+    """
 
     def __init__(self) -> None:
         self.count = 0
+        self._told: set[str] = set()
 
     def __call__(self, error: DataError) -> None:
         self.count += 1
-        print(f'error: {error}', file=sys.stderr, flush=True)
+        text = str(error)
+        alike = FRAME.sub('', text)
+        if alike == text or alike not in self._told:
+            print(f'error: {text}', file=sys.stderr, flush=True)
+        self._told.add(alike)
 
     def __str__(self) -> str:
         """What to say at the end: nothing where there were none."""
@@ -141,7 +156,8 @@ def written_video(path: Path, like: Video) -> Iterator[Callable[[np.ndarray], No
     with written_atomically(path) as temporary:
         # OpenCV takes the kind of file from the name.
         named = temporary.with_name(f'{temporary.name}.mp4')
-        writer = cv2.VideoWriter(str(named), cv2.VideoWriter_fourcc(*'mp4v'), rate, size)
+        with quiet_standard_error():  # FFmpeg says on standard error what is an error of ours here
+            writer = cv2.VideoWriter(str(named), cv2.VideoWriter_fourcc(*'mp4v'), rate, size)
         if not writer.isOpened():
             raise DataError(
                 f'video {path}: OpenCV cannot write MP4 files of {size[0]}x{size[1]} at {rate} '

@@ -130,10 +130,15 @@ def quiet_standard_error() -> Iterator[None]:
         os.close(kept)
 
 
+def _one_line(message: Warning | str, *_: object) -> str:
+    return f'warning: {message}\n'
+
+
 def silence_third_parties() -> None:
-    """Drop Python warnings of libraries; ours stay."""
+    """Drop Python warnings of libraries; ours stay, a line each."""
     warnings.simplefilter('ignore')
     warnings.filterwarnings('default', module=r'effvit_mm')
+    warnings.formatwarning = _one_line
     os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
     for name in ('torch.distributed', 'matplotlib', 'PIL'):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -293,3 +293,32 @@ def test_without_the_average_it_goes_on_with_what_was_trained(config, once):
         assert torch.equal(value, content['ema_state_dict'][f'module.{name}']), name
     parameters = dict(model.named_parameters())
     assert any(not torch.equal(parameters[n], content['state_dict'][n]) for n in parameters)
+
+
+# Stopping early -----------------------------------------------------------------------------------
+
+STOPPING = """
+custom_hooks = [
+    dict(type='EarlyStoppingHook', monitor='accuracy/top1', min_delta=1000.0, patience={})
+]
+"""
+
+
+def test_a_resumed_training_stops_early_where_the_undisturbed_one_does(
+    tmp_path, data, train, monkeypatch
+):
+    """The second and the third validation are no better than the first: three epochs."""
+    monkeypatch.chdir(tmp_path)
+    longer = ('train_cfg.max_epochs=6', 'param_scheduler=[]')
+    config = write_config(tmp_path / 'tiny.py', data, STOPPING.format(2))
+    train(config, set=longer)
+    assert read_checkpoint('w/epoch_3.pth')['meta']['epoch'] == 3
+    assert not Path('w/epoch_4.pth').exists()
+    for epoch in (1, 2, 3):
+        other = f'other{epoch}'
+        train(config, '--resume', f'w/epoch_{epoch}.pth', work=other, set=longer)
+        epochs = [path.name for path in Path(other).glob('epoch_*.pth')]
+        assert sorted(epochs) == [f'epoch_{n}.pth' for n in range(epoch + 1, 4)]
+    patient = write_config(tmp_path / 'patient.py', data, STOPPING.format(9))
+    train(patient, '--resume', 'w/epoch_3.pth', work='patient', set=longer)
+    assert Path('patient/epoch_6.pth').exists()

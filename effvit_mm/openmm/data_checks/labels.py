@@ -73,7 +73,7 @@ def check_dataset(dataset, model: nn.Module, key: str, allow_empty_classes: bool
             f'{key}.dataset has {len(names)} {what} ({shorten(names)}), but {head} '
             f'has num_classes={keys[wrong[0]]}; {remedy}'
         )
-    labels, total = _single_labels(dataset), count or len(names or ())
+    labels, total = single_labels(dataset), count or len(names or ())
     if labels is None or not total:
         return
     _check_range(labels, total, dataset, key)
@@ -82,7 +82,7 @@ def check_dataset(dataset, model: nn.Module, key: str, allow_empty_classes: bool
         _check_empty(labels, names, dataset, key)
 
 
-def _single_labels(dataset) -> np.ndarray | None:
+def single_labels(dataset) -> np.ndarray | None:
     """The label of each sample; None where there are none, or several a sample."""
     if not hasattr(dataset, 'get_gt_labels'):
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.dist import get_rank, master_only
-from mmengine.hooks import Hook
+from mmengine.hooks import EarlyStoppingHook, Hook
 from torch import nn
 
 from ...errors import UserError
@@ -182,3 +182,28 @@ class ValidateOnResumeHook(Hook):
         if due and runner.message_hub.runtime_info.get(VALIDATED) != step:
             runner.logger.info(f'the run before was stopped in the validation at {step}: repeat it')
             runner.val_loop.run()
+
+
+@HOOKS.register_module()
+class StopEarlyOnResumeHook(Hook):
+    """Let a resumed training stop early where the undisturbed one would have.
+
+    mmengine's hook forgets the best figure and how long it has waited for a better one: it looks
+    again at the figures of the validations before.
+    """
+
+    priority = 'LOWEST'  # before the validation that is made up for, see the order of registration
+
+    def before_train(self, runner) -> None:
+        history = runner.message_hub.runtime_info.get(HISTORY, [])
+        for hook in runner.hooks:
+            if not isinstance(hook, EarlyStoppingHook):
+                continue
+            figures = [entry.get('metrics', {}).get(hook.monitor) for entry in history]
+            ends = [hook._check_stop_condition(value) for value in figures if value is not None]
+            if ends and ends[-1][0]:
+                runner.train_loop.stop_training = True
+                runner.logger.warning(
+                    f'the training was stopped early: {" ".join(ends[-1][1].split())} To go on, '
+                    "raise the hook's patience"
+                )

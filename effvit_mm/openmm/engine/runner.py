@@ -44,7 +44,8 @@ from ..data_checks.class_names import (
     trained_names,
 )
 from ..data_checks.detection import check_detection_sets
-from ..data_checks.labels import check_dataset, class_keys
+from ..data_checks.labels import check_dataset, class_keys, single_labels
+from ..data_checks.metrics import odd_metrics, wrong_metrics
 from ..registry import RUNNERS
 from .dry_pass import DryPassHook  # noqa: F401 - registered
 from .hooks import HISTORY, RecordHook, check_finite_weights
@@ -63,7 +64,8 @@ DEFAULT_HOOKS = {
 }  # fmt: skip
 # Every training has these, whatever its config says.
 OWN_HOOKS = (
-    'ReseedHook', 'NonFiniteLossHook', 'RecordHook', 'DryPassHook', 'ValidateOnResumeHook',
+    'ReseedHook', 'NonFiniteLossHook', 'RecordHook', 'DryPassHook', 'StopEarlyOnResumeHook',
+    'ValidateOnResumeHook',
 )  # fmt: skip
 
 
@@ -310,7 +312,16 @@ class Runner(ResumableRunner):
             loop = build(with_own_loop(loop) if split == 'train' else loop)
         allow_empty = split != 'train' or self._data_checks.get('allow_empty_classes')
         check_dataset(loop.dataloader.dataset, self.bare_model, key, bool(allow_empty))
+        self._check_metrics(evaluator, judge, loop.dataloader.dataset)
         return loop
+
+    def _check_metrics(self, evaluators: object, key: str, dataset: Any) -> None:
+        names = class_names(dataset)
+        for line in wrong_metrics(evaluators, key, len(names)) if names else ():
+            raise ConfigError(line)
+        lines = list(odd_metrics(evaluators, key))
+        if lines and single_labels(dataset) is not None:
+            self.logger.warning(lines[0])
 
     # Checkpoints -------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -72,10 +73,10 @@ def test_faults_of_class_folders_are_named(check, tmp_path, data):
 
 
 def test_sets_of_persons_are_checked_too(check, tmp_path):
-    root = make_people(tmp_path / 'people', train=2, test=2)
+    root = make_people(tmp_path / 'people', train=4, test=2)
     config = write_people_config(tmp_path / 'people.py', root)
     code, text = check(config)
-    assert code == 0 and 'train_dataloader.dataset: 8 images; 2 classes or persons' in text
+    assert code == 0 and 'train_dataloader.dataset: 16 images; 4 classes or persons' in text
     train = root / 'bounding_box_train'
     for path in train.glob('0001*'):
         path.rename(train / path.name.replace('0001', '-1'))
@@ -199,3 +200,76 @@ def test_a_set_to_validate_on_gets_the_classes_of_training(tmp_path, data, monke
     assert 'set model.head.num_classes=2 if the model was trained on these classes; else' in told
     assert f'those of training, in their order ({key})' in told
     assert train("('bars','dots','rings')") == 0
+
+
+@pytest.mark.parametrize('metric', ['SingleLabelMetric', 'ConfusionMatrix'])
+def test_a_metric_of_another_number_of_classes_is_refused(check, tmp_path, data, capsys, metric):
+    judge = f"val_evaluator = [dict(type='Accuracy'), dict(type='{metric}', num_classes=2)]\n"
+    judge += 'test_evaluator = val_evaluator\n'
+    config = write_config(tmp_path / 'c.py', data, judge)
+    message = 'val_evaluator.1.num_classes=2: the set that it judges has 3 classes; set val_'
+    code, text = check(config)
+    assert code == 1 and message in text
+    run = [str(config), '--work-dir', 'w', '--cfg-options', 'train_cfg.max_epochs=1']
+    run.append('param_scheduler=[]')
+    assert cli.train(run) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f'error: {message}') and error.count('\n') == 1, error
+    advised = ['val_evaluator.1.num_classes=3']
+    assert check(config, '--cfg-options', *advised)[0] == 0
+    forget_runs()
+    assert cli.train([*run, *advised]) == 0
+    forget_runs()
+    assert cli.test([str(config), 'w/epoch_1.pth', '--work-dir', 'w']) == 2
+    assert f'error: {message.replace("val_", "test_", 1)}' in capsys.readouterr().err.replace(
+        'set test_', 'set val_'
+    )
+
+
+def test_a_metric_of_several_labels_is_told_where_images_have_one(check, tmp_path, data, capsys):
+    judge = "val_evaluator = dict(_delete_=True, type='MultiLabelMetric')\n"
+    config = write_config(tmp_path / 'c.py', data, judge.replace('_delete_=True, ', ''))
+    message = 'val_evaluator (MultiLabelMetric) judges each class by itself'
+    code, text = check(config)
+    assert code == 0 and text.count(message) == 1
+    run = [str(config), '--work-dir', 'w', '--cfg-options', 'train_cfg.max_epochs=1']
+    assert cli.train([*run, 'param_scheduler=[]']) == 0
+    assert capsys.readouterr().out.count(f'warning: {message}') == 1
+
+
+def test_persons_whose_images_are_copied_are_told(check, tmp_path, capsys):
+    root = make_people(tmp_path / 'people')
+    config = write_people_config(tmp_path / 'people.py', root)
+    assert 'persons have fewer' not in check(config)[1]
+    for path in sorted((root / 'bounding_box_train').glob('0003*'))[1:]:
+        path.unlink()
+    message = (
+        'sampler: 1 of 5 persons have fewer than num_instances=2 images, 1 of them a single one '
+        '(3): copies fill their places in a batch; add images of them, take these persons out'
+    )
+    for run in (
+        lambda: check(config),
+        lambda: (cli.train([str(config), '--work-dir', 'w', '--no-validate']), ''),
+    ):
+        forget_runs()
+        code, text = run()
+        text = ' '.join((text + capsys.readouterr().out).split())
+        assert code == 0 and text.count(message) == 1, text
+    one = 'train_dataloader.sampler.allow_repeats=False'
+    code, text = check(config, '--cfg-options', one)
+    assert code == 1 and 'train_dataloader: sampler: 1 of 5 persons' in text
+    code, text = check(config, '--cfg-options', 'train_dataloader.sampler.num_persons=9')
+    assert code == 1 and 'needs 9 different persons' in text
+
+
+@pytest.mark.parametrize('kind', ['CustomDataset', 'effvit_mm.ImageFolder'])
+def test_a_class_that_validation_lacks_is_told_of_either_kind_of_set(tmp_path, data, capsys, kind):
+    config = write_config(tmp_path / 'c.py', data)
+    if kind != 'CustomDataset':
+        text = config.read_text().replace("type='CustomDataset'", f"type='{kind}'")
+        config.write_text(text.replace('data_prefix=', 'split='))
+    shutil.rmtree(data / 'val' / 'dots')
+    forget_runs()
+    run = [str(config), '--work-dir', str(tmp_path / 'w'), '--cfg-options', 'param_scheduler=[]']
+    assert cli.train([*run, 'train_cfg.max_epochs=1']) == 0
+    assert re.search(r"warning: .*val: no images of (the class )?'?dots", capsys.readouterr().out)

@@ -184,7 +184,7 @@ def test_persons_of_one_camera_are_no_obstacle():
 
 def test_persons_with_fewer_images_than_k_are_told_or_refused():
     with pytest.raises(
-        DataError, match=r'2 of 12 persons .*num_instances=4 .*labels 0, 1.*repeats'
+        DataError, match=r'2 of 12 persons .*num_instances=4 images \(0, 1\); allow_repeats'
     ):
         PKSampler(UNEVEN, 4, 4, allow_repeats=False)
     PKSampler(UNEVEN, 4, 4, seed=0)

@@ -14,6 +14,7 @@ Examples: ``python tools/analysis_tools/check_dataset.py CONFIG --read-images --
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def find_sources(args: argparse.Namespace) -> tuple[dict, dict, dict]:
-    """COCO-style sets by name; reports of others by loader; the model."""
+    """COCO-style sets by name; reports of others by loader; the config."""
     from effvit_mm.errors import ConfigError, DataError
     from effvit_mm.openmm.datasets.coco_check import CocoSource
 
@@ -77,23 +78,19 @@ def _sources_of_config(args: argparse.Namespace) -> tuple[dict, dict, dict]:
             key = f'{split}_dataloader'
             loader = cfg.get(key) or {}
             found.update(judged_sets(loader, key, cfg.get(f'{split}_evaluator')))
-            reports = check_folders(
-                loader.get('dataset'), f'{key}.dataset', args.read_images, allow_empty
-            )
-            folders[key] = list(reports)
+            folders[key] = list(check_folders(loader, key, args.read_images, allow_empty))
     if not found and not any(folders.values()):
         raise ConfigError(
             f'config {args.source}: no COCO- or VOC-style data set in '
             f'{" and ".join(args.splits)}, no class folders and no persons (sets in a remote '
             'store are not looked at)'
         )
-    return found, folders, cfg.get('model') or {}
+    return found, folders, cfg
 
 
 def work(args: argparse.Namespace, session) -> int:
     """Print what was found; 1 where something breaks a training or an evaluation."""
     from effvit_mm.errors import ConfigError
-    from effvit_mm.openmm.data_checks.class_count import wrong_heads
     from effvit_mm.openmm.datasets.coco_check import check_coco
     from effvit_mm.openmm.datasets.coco_report import format_report, to_dict, to_markdown
     from effvit_mm.utils.files import check_writable, written_atomically
@@ -104,8 +101,8 @@ def work(args: argparse.Namespace, session) -> int:
         if not args.out.endswith(('.json', '.md')):
             raise ConfigError(f'--out {args.out}: a name ending in .json or .md is needed')
         check_writable(Path(args.out).parent, f'--out {args.out}')
-    reports, wrong = {}, {}
-    sources, folders, model = find_sources(args)
+    reports = {}
+    sources, folders, cfg = find_sources(args)
     if args.out is not None and not sources:
         raise ConfigError(f'--out {args.out}: it takes COCO-style sets, of which there is none')
     others = [report for reports in folders.values() for report in reports]
@@ -114,11 +111,10 @@ def work(args: argparse.Namespace, session) -> int:
     for name, source in sources.items():
         reports[name] = check_coco(source, args.read_images)
         print(format_report(reports[name], name, args.first) + '\n')
-        count = len(reports[name].classes)
-        for key, classes in wrong_heads(model, count).items():
-            wrong[key] = f'{key}={classes}, but {name} has {count} classes: set {key}={count}'
-    lines = [*wrong.values(), *shared_images(reports, folders)]
-    print(*lines, sep='\n', end='\n' if lines else '')
+    counts = {name: len(report.classes) for name, report in reports.items()}
+    wrong = [*wrong_counts(cfg, counts), *wrong_judges(cfg, folders)]
+    for line in (*wrong, *remarks(cfg, reports, folders)):
+        print(line)
     if args.out is not None:
         as_json = args.out.endswith('.json')
         text = json.dumps(to_dict(reports), indent=1) if as_json else to_markdown(reports)
@@ -129,17 +125,46 @@ def work(args: argparse.Namespace, session) -> int:
     return int(faulty or bool(wrong) or any(report.breaks for report in others))
 
 
-def shared_images(reports: dict, folders: dict) -> list[str]:
-    """A line for each loader that judges by images of the training."""
+def wrong_counts(cfg: Mapping, counts: dict[str, int]) -> list[str]:
+    """A line for each head of another number of classes than a set has."""
+    from effvit_mm.openmm.data_checks.class_count import wrong_heads
+
+    wrong = {}
+    for name, count in counts.items():
+        for key, classes in wrong_heads(cfg.get('model') or {}, count).items():
+            wrong[key] = f'{key}={classes}, but {name} has {count} classes: set {key}={count}'
+    return list(wrong.values())
+
+
+def wrong_judges(cfg: Mapping, folders: dict) -> list[str]:
+    """A line for each metric of another number of classes than the set that it judges."""
+    from effvit_mm.openmm.data_checks.metrics import wrong_metrics
+
+    lines = []
+    for key, found in folders.items():
+        judge = key.replace('dataloader', 'evaluator')
+        for classes in {report.classes for report in found if report.classes}:
+            lines += wrong_metrics(cfg.get(judge), judge, classes)
+    return lines
+
+
+def remarks(cfg: Mapping, reports: dict, folders: dict) -> list[str]:
+    """What passes but is to be known: images judged by that were trained on, odd metrics."""
+    from effvit_mm.openmm.data_checks.metrics import odd_metrics
     from effvit_mm.openmm.data_checks.shared_images import describe_shared
 
-    files = {key: [f for report in found for f in report.files] for key, found in folders.items()}
+    lines, files = [], {}
+    for key, found in folders.items():
+        judge = key.replace('dataloader', 'evaluator')
+        lines += odd_metrics(cfg.get(judge), judge) if any(r.single for r in found) else []
+        files[key] = [file for report in found for file in report.files]
     for name, report in reports.items():
         key, part, _ = name.partition('_dataloader')
         if part and report.source.image_folder is not None:
             files.setdefault(key + part, []).extend(report.files)
     train = files.pop('train_dataloader', [])
-    return list(filter(None, (describe_shared(train, own, key) for key, own in files.items())))
+    shared = (describe_shared(train, own, key) for key, own in files.items())
+    return [*lines, *filter(None, shared)]
 
 
 def main(argv: list[str] | None = None) -> int:

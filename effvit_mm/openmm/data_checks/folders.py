@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import mmengine.registry as root
 
-from ...errors import DataError
+from ...errors import DataError, UserError
 from ...utils.text import shorten
-from ..config.arguments import dataset_nodes, node_class
+from ..config.arguments import dataset_nodes, has_type, node_class
 from ..datasets.scan import SkipCorrupt, find_corrupt
 from .detection import source_kind
+from .labels import single_labels
 
 
 class FolderReport(NamedTuple):
@@ -22,28 +23,36 @@ class FolderReport(NamedTuple):
         line: In words.
         breaks: Whether a training stops.
         files: Its images.
+        classes: How many it names.
+        single: Each image has one label.
     """
 
     line: str
     breaks: bool
     files: tuple[str, ...] = ()
+    classes: int = 0
+    single: bool = False
 
 
 def check_folders(
-    node: object, path: str, read_images: bool, allow_empty_classes: bool
+    loader: Mapping, path: str, read_images: bool, allow_empty_classes: bool
 ) -> Iterator[FolderReport]:
-    """Look at each such set in a part of a config.
+    """Look at each such set in a loader, and at its sampler of persons.
 
     Args:
-        node: A data set of the config, or a wrapper with some in it, whose key is ``path``.
+        loader: A loader's part of the config, whose key is ``path``.
         read_images: Decode every image.
         allow_empty_classes: A class without a single image passes.
     """
-    for key, part in dataset_nodes(node, path):
+    reports = []
+    for key, part in dataset_nodes(loader.get('dataset'), f'{path}.dataset'):
         cls = node_class(root.DATASETS, part)
         # Those with annotation files have a check of their own.
         if cls is not None and issubclass(cls, SkipCorrupt) and source_kind(cls) is None:
-            yield _check(part, key, read_images, allow_empty_classes)
+            reports.append(_check(part, key, read_images, allow_empty_classes))
+    yield from reports
+    if reports and not any(report.breaks for report in reports):
+        yield from _check_sampler(loader, path)
 
 
 def _check(node: Mapping, key: str, read_images: bool, allow_empty: bool) -> FolderReport:
@@ -62,4 +71,17 @@ def _check(node: Mapping, key: str, read_images: bool, allow_empty: bool) -> Fol
     notes += faults or (['all images can be read'] if read_images else [])
     in_training = key.startswith('train_') and not allow_empty
     breaks = bool(faults or (empty and in_training))
-    return FolderReport(f'{key}: {"; ".join(notes)}', breaks, tuple(paths))
+    single = single_labels(dataset) is not None
+    line = f'{key}: {"; ".join(notes)}'
+    return FolderReport(line, breaks, tuple(paths), len(classes), single)
+
+
+def _check_sampler(loader: Mapping, path: str) -> Iterator[FolderReport]:
+    """What a sampler of persons would refuse; what it tells goes to the log."""
+    if not has_type(loader.get('sampler'), 'PKSampler'):
+        return
+    try:
+        dataset = root.DATASETS.build(copy.deepcopy(dict(loader['dataset'])))
+        root.DATA_SAMPLERS.build({**loader['sampler'], 'dataset': dataset})
+    except UserError as error:
+        yield FolderReport(f'{path}: {error}', True)

@@ -142,7 +142,7 @@ class _Folders(theirs.BaseDataset):
             raise DataError(
                 f'{message}; remove the folder, or set allow_empty_classes=True in the data set'
             )
-        print_log(message, 'current')
+        print_log(message, 'current', WARNING)
 
 
 @DATASETS.register_module()

@@ -6,15 +6,16 @@ batch-hard mining needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 
 import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
-from mmengine.logging import print_log
 from torch.utils.data import Sampler
 
 from ...errors import ConfigError, DataError
 from ...reid.names import some
+from ..data_checks.class_names import class_names
+from ..datasets.scan import tell_once
 from ..registry import DATA_SAMPLERS
 
 
@@ -74,11 +75,13 @@ class PKSampler(Sampler[int]):
         starts = np.flatnonzero(np.diff(pids[order], prepend=pids.min() - 1))
         self._images = np.split(order, starts[1:])
         counts = np.array([len(images) for images in self._images])
-        self._judge_counts(counts, pids[order][starts], allow_repeats)
+        names, labels = class_names(dataset), pids[order][starts].tolist()
+        persons = [names[label] if names else str(label) for label in labels]
+        self._judge_counts(counts, persons, allow_repeats)
         self._portions = np.maximum(counts // num_instances, 1)
         self.num_batches = self._count_batches()
 
-    def _judge_counts(self, counts: np.ndarray, pids: np.ndarray, allow_repeats: bool) -> None:
+    def _judge_counts(self, counts: np.ndarray, names: Sequence[str], allow_repeats: bool) -> None:
         """Enough persons for a step, and enough images of each."""
         needed = self.num_persons * self.world_size
         if len(counts) < needed:
@@ -87,16 +90,23 @@ class PKSampler(Sampler[int]):
                 f'{"es need" if self.world_size > 1 else " needs"} {needed} different persons a '
                 f'step, the training set has {len(counts)}'
             )
-        few = pids[counts < self.num_instances]
-        if not len(few):
+        few = [
+            name for name, count in zip(names, counts, strict=True) if count < self.num_instances
+        ]
+        if not few:
             return
+        single = int((counts == 1).sum()) if self.num_instances > 1 else 0
+        alone = f', {single} of them a single one' if single else ''
         message = (
-            f'{len(few)} of {len(counts)} persons have fewer than '
-            f'num_instances={self.num_instances} images (labels {some(few.tolist())})'
+            f'sampler: {len(few)} of {len(counts)} persons have fewer than '
+            f'num_instances={self.num_instances} images{alone} ({some(few)})'
         )
         if not allow_repeats:
-            raise DataError(f'sampler: {message}; allow_repeats=True lets images come twice')
-        print_log(f'PKSampler: {message}; theirs come more than once in a batch', 'current')
+            raise DataError(f'{message}; allow_repeats=True lets images come twice')
+        tell_once(
+            f'{message}: copies fill their places in a batch; add images of them, take these '
+            'persons out, or lower num_instances (batch_size is num_persons times that)'
+        )
 
     def _count_batches(self) -> int:
         """The most steps of N different persons: a person can be in each step but once.

@@ -8,6 +8,7 @@ from 1. What cannot be brought into this form is refused.
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 from collections import Counter, defaultdict
@@ -287,8 +288,9 @@ def record_fault(record: object, fields: Mapping[str, Field]) -> str:
 def _tidy_mask(mask: object) -> tuple[list | dict, str]:
     """Flat polygons or run lengths, and what is wrong with them; ``NO_POLYGON`` where all is."""
     if isinstance(mask, Mapping):
+        mask = _plain_run_lengths(mask)
         fault = _run_length_fault(mask)
-        return (NO_POLYGON if fault else dict(mask)), fault
+        return (NO_POLYGON if fault else mask), fault
     if not isinstance(mask, list):
         return NO_POLYGON, 'neither polygons nor run lengths'
     polygons = [mask] if _is_outline(mask) else mask
@@ -323,6 +325,20 @@ def _is_polygon(value: object) -> bool:
         return math.isfinite(sum(value)) and max(map(abs, value)) <= MAX_COORDINATE
     except (TypeError, OverflowError):
         return False
+
+
+def _plain_run_lengths(mask: Mapping) -> dict:
+    """The same with whole numbers as such, and the text of what Python writes as ``b'...'``."""
+    plain = dict(mask)
+    for key, value in mask.items():
+        if isinstance(value, list) and all(isinstance(n, float) and n.is_integer() for n in value):
+            plain[key] = [int(number) for number in value]
+    if isinstance(mask.get('counts'), str) and mask['counts'].startswith(("b'", 'b"')):
+        try:
+            plain['counts'] = ast.literal_eval(mask['counts']).decode()
+        except (SyntaxError, ValueError):
+            return plain  # no such text, which is said
+    return plain
 
 
 def _run_length_fault(mask: Mapping) -> str:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.registry import DATASETS, init_default_scope
+from pages import DOCS, absent_tests, table_rows
 from PIL import Image, ImageOps
 from reid_folders import make_market, market_name, put
 
@@ -23,7 +24,7 @@ from effvit_mm.reid.names import read_folders
 from effvit_mm.utils.image_files import EXTENSIONS, list_images
 from effvit_mm.utils.images import decode_image
 
-PAGE = (Path(__file__).parents[1] / 'docs' / 'data_quirks.md').read_text()
+PAGE = (DOCS / 'data_quirks.md').read_text()
 HEIGHT, WIDTH = 32, 64  # whole blocks of JPEG of each colour
 ORIENTATION = 0x0112
 # A set and a pipeline as mmpretrain's users write them; ours are `LoadImage` and `ImageFolder`.
@@ -44,13 +45,6 @@ KINDS = {'CustomDataset': 'data_prefix', 'effvit_mm.ImageFolder': 'split'}
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch, tmp_path):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-
-
-def rows(section: str) -> list[str]:
-    """The first column of a section's table."""
-    text = PAGE.partition(f'\n## {section}\n')[2].partition('\n## ')[0]
-    lines = [line for line in text.splitlines() if line.startswith('|')]
-    return [line.split('|')[1].strip() for line in lines[2:]]
 
 
 def picture(mode: str = 'RGB') -> Image.Image:
@@ -195,7 +189,7 @@ IMAGES = {
 
 
 def test_the_table_of_images_has_these_rows():
-    assert rows('Images') == list(IMAGES)
+    assert table_rows('data_quirks.md', 'Images') == list(IMAGES)
 
 
 @pytest.mark.parametrize('row', IMAGES)
@@ -311,17 +305,27 @@ FOLDERS = {
     'videos': (lambda f: put_png(f, 'c.mp4', 'd.AVI'), [], ['c.mp4', 'd.AVI']),
     'subfolders': (lambda f: put_png(f, 'x/c.png', 'x/y/d.png'), ['x/c.png', 'x/y/d.png'], []),
 }  # fmt: skip
-# Rows with tests of their own, below and in tests/test_datasets.py.
-OTHERS = [
-    'images beside class folders',
-    'class without images',
-    'class of validation alone',
-    'class that validation lacks',
-]
+# Rows with tests of their own.
+OTHERS = {
+    'images beside class folders': (
+        'test_data_quirks::test_beside_the_classes_nothing_becomes_one_and_what_lies_there_is_named'
+    ),
+    'class without images': 'test_folder_check::test_faults_of_class_folders_are_named',
+    'class of validation alone': (
+        'test_folder_check::test_classes_of_validation_are_matched_by_name'
+    ),
+    'class that validation lacks': (
+        'test_folder_check::test_a_class_that_validation_lacks_is_told_of_either_kind_of_set'
+    ),
+    'image of training and of validation': (
+        'test_shared_images::test_a_training_tells_of_them_and_goes_on'
+    ),
+}
 
 
 def test_the_table_of_folders_has_these_rows():
-    assert rows('Folders') == [*FOLDERS, *OTHERS]
+    assert table_rows('data_quirks.md', 'Folders') == [*FOLDERS, *OTHERS]
+    assert absent_tests(OTHERS.values()) == []
 
 
 @pytest.fixture
@@ -478,8 +482,16 @@ PERSONS = {
 }
 
 
+REPEATED = {
+    'person with fewer images than `num_instances`': (
+        'test_folder_check::test_persons_whose_images_are_copied_are_told'
+    )
+}
+
+
 def test_the_table_of_persons_has_these_rows():
-    assert rows('Persons') == list(PERSONS)
+    assert table_rows('data_quirks.md', 'Persons') == [*PERSONS, *REPEATED]
+    assert absent_tests(REPEATED.values()) == []
 
 
 @pytest.mark.parametrize('case', [case for cases in PERSONS.values() for case in cases], ids=str)

@@ -18,6 +18,7 @@ from .names import follow_assignments, is_name, set_names
 from .options import look_up, read_value, split_option
 from .own_parts import use_own_readers
 from .own_sets import use_own_sets
+from .values import IN_A_DICT, called_import, keep_plain
 
 # mmdet's metrics of which effvit_mm has its own, which keep what they computed.
 OWN_METRICS = ('CocoMetric', 'FasterCocoMetric', 'VOCMetric')
@@ -36,6 +37,7 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
         raise ConfigError(f'config {path}: a .py, .json or .yaml file is needed')
     try:
         cfg = follow_assignments(Config.fromfile(path), path)
+        keep_plain(cfg)
     except ConfigError:
         raise
     except SyntaxError as error:
@@ -43,6 +45,8 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
             f'config {path}, line {error.lineno}: {error.msg}: {(error.text or "").strip()}'
         ) from error
     except Exception as error:  # a config is a program: it can raise anything
+        if text := called_import(error, path):
+            raise ConfigError(f'{text}; {IN_A_DICT}') from error
         text = f'{type(error).__name__}: {error}'
         raise ConfigError(f'config {path}: {" ".join(text.split())}') from error
     before = copy.deepcopy(cfg)
@@ -50,6 +54,7 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
     for key, _ in options:
         check_override(cfg, key)
     cfg = set_names(cfg, path, [option for option in options if is_name(option[0])])
+    keep_plain(cfg)  # of the file as it is read again
     named = copy.deepcopy(cfg)
     for key, text in (option for option in options if not is_name(option[0])):
         value = read_value(key, text, look_up(before, key))

@@ -74,7 +74,7 @@ ANNOTATION_FAULTS = [
     ('outside_box', edit(bbox=[60, 4, 10, 10]), '60, 4, 10 x 10 in 48x36'),
     ('crossing_box', edit(bbox=[40, 4, 18, 20]), '40, 4, 18 x 20 in 48x36'),
     ('crossing_box', edit(bbox=[-2, 4, 18, 20]), '-2, 4'),
-    ('unknown_category', edit(category_id=7), 'category_id=7'),
+    ('unknown_category', edit(category_id=7), 'category_id=7, the file lists 10, 20, 30'),
     ('crowd', edit(iscrowd=1), 'annotation 1'),
     ('ignored', edit(ignore=1), 'annotation 1'),
     ('missing_mask', edit(segmentation=None), 'annotation 1'),
@@ -102,6 +102,24 @@ def test_a_box_that_is_turned_is_told_unless_its_outline_is_there(root, angle):
     (finding,) = report.told()['rotated_box']
     assert 'annotation 1: rotation=30.5' in finding.detail and not report.lost()
     assert report.boxes['red'] == 2
+
+
+def test_a_box_listed_twice_is_told_unless_its_masks_differ(root):
+    def again(**values):
+        return lambda data: data['annotations'].append(
+            {**data['annotations'][0], 'id': 9, **values}
+        )
+
+    assert found(root, again(segmentation=[[1, 1, 9, 1, 9, 9]])) == {}
+    (finding,) = found(root, again())['duplicate_box']
+    assert (finding.file, finding.detail) == ('0.png', 'annotations 1 and 9')
+    assert list(check_coco(source(root)).told()) == ['duplicate_box']
+
+
+def test_annotations_without_ids_are_numbered(root):
+    plain = read_coco(root / 'train.json')
+    assert found(root, lambda data: [a.pop('id') for a in data['annotations'][2:]]) == {}
+    assert read_coco(root / 'train.json')['annotations'] == plain['annotations']
 
 
 def test_a_box_on_the_very_edge_is_no_fault(root):
@@ -368,6 +386,10 @@ def test_a_set_that_skips_corrupt_images_may_have_them(root):
         (lambda text: '[]', 'not COCO-style: a list'),
         (lambda text: '{"shapes": []}', "no list 'images', but shapes"),
         (lambda text: text.replace('categories', 'labels'), "no list 'categories'"),
+        (
+            lambda text: re.sub(r'"images": \[.*?\]', '"images": {}', text),
+            "'images' is a dict, no list",
+        ),
     ],
 )
 def test_an_annotation_file_that_cannot_be_used(root, spoil, message):
@@ -489,6 +511,10 @@ def test_where_an_image_lies_that_is_not_where_the_file_says(tmp_path):
     (first, *_) = messages('images', 'C:\\Users\\me\\{}'.format)
     assert first.endswith(f'{tmp_path}/images/0.png is there: leave the folder out of file_name')
     assert messages('', 'images\\{}'.format) == []
+    (tmp_path / 'images' / '0.png').rename(tmp_path / 'images' / 'a b0.png')
+    for written in ('A B{}', 'a%20b{}', 'a b{} '):
+        first = messages('images', lambda name, text=written: text.format(name))[0]
+        assert first.endswith(f'{tmp_path}/images/a b0.png is there: write file_name so')
 
 
 def test_boxes_that_are_corners_are_told(tmp_path):

@@ -56,6 +56,12 @@ ROWS = {
         'test_detection_quirks::test_a_rotation_among_attributes_is_told',
     ],
     'area 0': ['test_coco_check::test_a_fault_of_an_annotation_is_found_in_its_image'],
+    'a box listed twice with one mask or none': [
+        'test_coco_check::test_a_box_listed_twice_is_told_unless_its_masks_differ',
+    ],
+    '`indices`, or a filter without `test_mode`, where all of a file is judged': [
+        'test_detection_quirks::test_a_part_of_a_set_is_not_judged_by_all_of_it',
+    ],
     'boxes that look like two corners': ['test_coco_check::test_boxes_that_are_corners_are_told'],
     'crowds, objects marked `difficult`': [
         'test_detection_quirks::test_crowds_are_counted_and_nothing_but_crowds_is_refused',
@@ -92,7 +98,8 @@ ROWS = {
         'test_detection_quirks'
         '::test_masks_that_pycocotools_would_stop_at_are_refused_where_they_are_judged',
     ],
-    'annotation ids used twice, text, 0': [
+    'annotation ids used twice, text, 0, missing': [
+        'test_coco_check::test_annotations_without_ids_are_numbered',
         'test_bad_detection_data::test_annotation_ids_used_twice_are_numbered_anew',
         'test_detection_evaluation::test_an_annotation_with_id_0_is_found',
     ],

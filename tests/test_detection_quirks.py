@@ -20,7 +20,7 @@ pytest.importorskip('mmdet')
 from effvit_mm.errors import DataError
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.config.loading import load_config
-from effvit_mm.openmm.data_checks.detection import detection_sources
+from effvit_mm.openmm.data_checks.detection import detection_sources, judged_sets
 from effvit_mm.openmm.datasets.coco_check import check_coco
 from effvit_mm.openmm.datasets.fault_kinds import KINDS
 from effvit_mm.openmm.datasets.voc_format import VocSource
@@ -192,6 +192,32 @@ def test_a_set_to_predict_on_has_no_annotations(train, change):
     code, said = train('val_evaluator.format_only=True', 'val_evaluator.outfile_prefix=found')
     assert code == 0, said
     assert isinstance(json.loads(Path('found.bbox.json').read_text()), list)
+
+
+@pytest.mark.parametrize(
+    ('option', 'said'),
+    [
+        ('indices=2', 'indices=2'),
+        ('test_mode=False', 'filter_cfg leaves 1 of 5 images out'),
+    ],
+)
+def test_a_part_of_a_set_is_not_judged_by_all_of_it(train, option, said):
+    """What was left out counted as objects that were not found."""
+    key = 'val_dataloader.dataset'
+    options = [f'{key}.{option}', f'{key}.filter_cfg.filter_empty_gt=True']
+    assert train(*options)[0] == (2 if 'indices' in option else 0)  # each image has its objects
+    train.edit('val', lambda d: d.update(annotations=d['annotations'][2:]))
+    code, text = train(*options)
+    assert code == 2
+    assert re.search(rf'val\.json: {said}; set test_mode=True without indices, or give', text), text
+    check = load_tool('analysis_tools/check_dataset').main
+    assert check(['detector.py', '--cfg-options', *options]) == 1
+    assert said in train.capfd.readouterr().out
+    assert train(f'{key}.filter_cfg.filter_empty_gt=True')[0] == 0
+    cfg = load_config('detector.py', options)
+    with DefaultScope.overwrite_default_scope('mmdet'):  # what was loaded is judged by itself
+        (source,) = judged_sets(cfg.val_dataloader, key[:14], {'type': 'CocoMetric'}).values()
+    assert 'partly_tested' not in check_coco(source).by_kind()
 
 
 def test_masks_that_pycocotools_would_stop_at_are_refused_where_they_are_judged(train):

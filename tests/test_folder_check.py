@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,33 @@ def test_a_line_of_a_list_that_cannot_be_used(data):
         make('bars/0.png Bars\n', metainfo={'classes': CLASSES})
 
 
+def test_a_list_that_names_files_twice_or_such_as_are_not_there(check, tmp_path, data, capsys):
+    lines = [f'{name}/{n}.png {name}\n' for name in CLASSES for n in range(3)]
+    listed = data / 'list.txt'
+    config = write_config(tmp_path / 'c.py', data)
+    options = ['train_dataloader.dataset.ann_file=list.txt', 'train_cfg.max_epochs=1']
+    options += [f'train_dataloader.dataset.metainfo.classes={list(CLASSES)}', 'param_scheduler=[]']
+
+    def said(text: str) -> Iterator[tuple[int, str]]:
+        listed.write_text(text)
+        forget_runs()
+        yield check(config, '--cfg-options', *options)
+        forget_runs()
+        code = cli.train([str(config), '--work-dir', 'w', '--cfg-options', *options])
+        captured = capsys.readouterr()
+        yield code, captured.out + captured.err
+
+    for code, text in said(''.join(lines)):
+        assert code == 0 and 'list.txt' not in text
+    again = [lines[0], 'dots/1.png rings\n']
+    for code, text in said(''.join([*lines, *again])):
+        message = rf'2 images are listed more than once \({data}/train/bars/0\.png\), 1 of them '
+        assert code == 0 and len(re.findall(message + r'with other labels \(\S+/1\.png', text)) == 1
+    for code, text in said(''.join([*lines, 'bars/9.png bars\n'])):
+        message = f'1 of its 10 images do not exist, the first is {data}/train/bars/9.png; correct'
+        assert code != 0 and text.count(message) == 1, text
+
+
 def test_a_set_to_validate_on_gets_the_classes_of_training(tmp_path, data, monkeypatch, capsys):
     """Another number for the head would spoil the training: names of training's classes help."""
     monkeypatch.chdir(tmp_path)
@@ -273,3 +301,25 @@ def test_a_class_that_validation_lacks_is_told_of_either_kind_of_set(tmp_path, d
     run = [str(config), '--work-dir', str(tmp_path / 'w'), '--cfg-options', 'param_scheduler=[]']
     assert cli.train([*run, 'train_cfg.max_epochs=1']) == 0
     assert re.search(r"warning: .*val: no images of (the class )?'?dots", capsys.readouterr().out)
+
+
+def test_queries_without_a_match_are_told_before_the_start(check, tmp_path, capsys):
+    root = make_people(tmp_path / 'people')
+    config = write_people_config(tmp_path / 'people.py', root)
+    for path in (root / 'bounding_box_test').glob('0006_c2*'):
+        path.unlink()
+    message = (
+        'val_dataloader.dataset: 1 of 4 queries have no match by another camera in the gallery'
+    )
+    code, text = check(config)
+    assert code == 0 and text.count(message) == 1
+    forget_runs()
+    assert cli.train([str(config), '--work-dir', 'w']) == 0
+    before, _, after = capsys.readouterr().out.partition('Epoch(train)')
+    assert message in ' '.join(before.split()) and message not in after
+    for path in (root / 'bounding_box_test').glob('*_c2*'):
+        path.unlink()
+    for path in (root / 'query').glob('*_c2*'):
+        path.unlink()
+    code, text = check(config, '--cfg-options', 'val_dataloader.dataset.min_cameras=1')
+    assert code == 1 and 'val_dataloader.dataset: none of the' in text

@@ -75,6 +75,8 @@ def judged_sets(loader: object, key: str, evaluators: object) -> dict[str, CocoS
     for path, source in sources.items():
         own = all(_same_file(file, source.ann_file) for file in files.values())
         found[path] = _judge(source, kinds if own else set(), judge)
+        if not files:  # then what is judged comes from the set as it was loaded
+            found[path] = replace(found[path], limited='', filtered=False)
     if len(sources) == 1:
         for name, file in files.items():
             if not _same_file(file, source.ann_file):
@@ -232,7 +234,10 @@ def _source(node: Mapping, training: bool) -> CocoSource | None:
         'filter_empty': bool(filters.get('filter_empty_gt')),
         'min_size': filters.get('min_size', 0),
         'skip_corrupt': bool(node.get('skip_corrupt')),
+        'filtered': not training and not node.get('test_mode'),
     }
+    if node.get('indices') is not None:
+        common['limited'] = '' if training else f'indices={node["indices"]!r}'
     if kind is VocSource:
         own = {key: node[key] for key in ('img_subdir', 'ann_subdir') if key in node}
         return VocSource(**common, **own, bbox_min_size=filters.get('bbox_min_size') or 0)

@@ -14,6 +14,7 @@ from ..config.arguments import dataset_nodes, has_type, node_class
 from ..datasets.scan import SkipCorrupt, find_corrupt
 from .detection import source_kind
 from .labels import single_labels
+from .matches import find_match
 
 
 class FolderReport(NamedTuple):
@@ -58,8 +59,11 @@ def check_folders(
 def _check(node: Mapping, key: str, read_images: bool, allow_empty: bool) -> FolderReport:
     try:
         dataset = root.DATASETS.build(copy.deepcopy(dict(node)))
+        if getattr(dataset, 'num_query', 0):
+            find_match(dataset, key.removesuffix('.dataset'))
     except DataError as error:
-        return FolderReport(f'{key}: {error}', True)
+        text = str(error)
+        return FolderReport(text if text.startswith(key) else f'{key}: {text}', True)
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     labels = {info.get('gt_label') for info in infos}
     classes = dataset.metainfo.get('classes', ())

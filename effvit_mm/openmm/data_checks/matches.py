@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from ...errors import DataError
+from ..datasets.scan import tell_once
 
 
 def find_match(dataset: Any, key: str) -> list[int]:
     """Places of images by which an evaluation can be tried: a query and a match of it.
+
+    Queries without a match are told, as far as some have one.
 
     Args:
         dataset: As built; of one that is not for re-identification the first image will do.
@@ -25,10 +29,21 @@ def find_match(dataset: Any, key: str) -> list[int]:
     gallery: dict[int, dict[int, int]] = defaultdict(dict)  # person -> camera -> place
     for place in range(queries, len(pids)):
         gallery[pids[place]].setdefault(cameras[place], place)
-    for query in range(queries):
-        for camera, place in gallery.get(pids[query], {}).items():
-            if camera != cameras[query]:
-                return [query, place]
+    found = [
+        (query, match)
+        for query in range(queries)
+        for match in [_match(gallery.get(pids[query], {}), cameras[query])]
+        if match is not None
+    ]
+    if found:
+        if lonely := sorted(set(range(queries)) - {query for query, _ in found}):
+            first = dataset.get_data_info(lonely[0])['img_path']
+            tell_once(
+                f'{key}.dataset: {len(lonely)} of {queries} queries have no match by another '
+                f'camera in the gallery, the first is {first}: they are not judged; add such '
+                'pictures, or take these queries out'
+            )
+        return list(found[0])
     shared = len(set(pids[:queries]) & set(gallery))
     count = len(set(cameras))
     raise DataError(
@@ -38,3 +53,8 @@ def find_match(dataset: Any, key: str) -> list[int]:
         'count). Add pictures by another camera, or have pattern tell the cameras apart; '
         'train.py --no-validate trains without'
     )
+
+
+def _match(places: Mapping[int, int], camera: int) -> int | None:
+    """Where a person of the gallery is seen by another camera."""
+    return next((place for other, place in places.items() if other != camera), None)

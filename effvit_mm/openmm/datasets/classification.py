@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from logging import WARNING
 from pathlib import Path
@@ -201,6 +202,32 @@ def read_labels(path: str | Path, classes: Sequence[str] | None) -> list[tuple[s
     return found
 
 
+def judge_list(path: str | Path, listed: Sequence[tuple[str, int]], may_lack: bool) -> None:
+    """Tell of files that a list names twice.
+
+    Raises:
+        DataError: Files are not there, unless they ``may_lack``.
+    """
+    labels: dict[str, set[int]] = {}
+    for file, label in listed:
+        labels.setdefault(file, set()).add(label)
+    lacking = [] if may_lack else [file for file in labels if not os.path.isfile(file)]
+    if lacking:
+        raise DataError(
+            f'annotation file {path}: {len(lacking)} of its {len(labels)} images do not exist, '
+            f'the first is {lacking[0]}; correct data_prefix or the list, or set skip_corrupt=True'
+        )
+    if len(labels) < len(listed):
+        counts = Counter(file for file, _ in listed)
+        twice = [file for file, count in counts.items() if count > 1]
+        torn = [file for file in twice if len(labels[file]) > 1]
+        more = f', {len(torn)} of them with other labels ({torn[0]})' if torn else ''
+        tell_once(
+            f'annotation file {path}: {len(twice)} images are listed more than once ({twice[0]})'
+            f'{more}, and are taken so; leave one line of each'
+        )
+
+
 class _OneWalk:
     """Gives mmpretrain's data sets of folders the walk and the formats of :class:`ImageFolder`.
 
@@ -220,10 +247,12 @@ class _OneWalk:
         """The samples of the folders, or of a list file."""
         if not self.ann_file or '://' in self.ann_file or not self.with_label:
             return super().load_data_list()
-        return [
-            {'img_path': os.path.join(self.img_prefix, file), 'gt_label': label}
+        listed = [
+            (os.path.join(self.img_prefix, file), label)
             for file, label in read_labels(self.ann_file, self.CLASSES)
         ]
+        judge_list(self.ann_file, listed, may_lack=getattr(self, 'skip_corrupt', False))
+        return [{'img_path': path, 'gt_label': label} for path, label in listed]
 
     def _find_samples(self) -> list:
         """``(file, label)`` of each image, or the file alone; files are named below the folder."""

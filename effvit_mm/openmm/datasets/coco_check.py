@@ -6,8 +6,10 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import unquote
 
 from ...utils.image_size import image_size, size_fault
 from ...utils.text import shorten
@@ -37,6 +39,8 @@ class CocoSource:
         skip_corrupt: Files that cannot be read are left out by the data set itself.
         judged: What is evaluated by the set: ``'bbox'``, ``'segm'`` or both; of no evaluation, ().
         evaluator: The config key of what evaluates.
+        limited: The setting with which a part of the file's images is tested, judged by all.
+        filtered: A set to test on is filtered as one to train on, judged by all.
     """
 
     ann_file: Path
@@ -51,6 +55,8 @@ class CocoSource:
     judged: tuple[str, ...] = ()
     evaluator: str = 'test_evaluator'
     size_folder: Path | None = None
+    limited: str = ''
+    filtered: bool = False
 
     # What the loader leaves out is no object to find either.
     judged_as_loaded: ClassVar[bool] = False
@@ -203,7 +209,7 @@ def _check_annotations(
 ) -> Counter:
     """How many objects to learn, or to find, each image id has."""
     objects: Counter = Counter()
-    source = report.source
+    source, boxes = report.source, {}
     for annotation in annotations:
         number, image = annotation['own_id'], images.get(annotation['image_id'])
         if image is None:
@@ -216,6 +222,10 @@ def _check_annotations(
             if kind != 'crossing_box':
                 usable = False
                 break
+        box = (annotation['image_id'], annotation['category_id'], *annotation['bbox'])
+        first = boxes.setdefault(box, annotation)
+        if first is not annotation and _same_mask(first, annotation):
+            report.add('duplicate_box', name, f'annotations {first["own_id"]} and {number}')
         if usable and (angle := rotation(annotation)):
             report.add('rotated_box', name, f'annotation {number}: {angle[0]}={angle[1]:.6g}')
         if usable and source.with_masks:
@@ -232,13 +242,18 @@ def _check_annotations(
     return objects
 
 
+def _same_mask(first: Mapping, second: Mapping) -> bool:
+    return (first.get('segmentation') or None) == (second.get('segmentation') or None)
+
+
 def box_faults(
     annotation: Mapping, image: Mapping, labels: Mapping, source: CocoSource
 ) -> Iterator[tuple[str, str]]:
     """Why a box is left out or cut, the first reason first, in words."""
     category = annotation['category_id']
     if category not in labels:
-        yield 'unknown_category', f'category_id={category!r}'
+        listed = shorten([*labels])
+        yield 'unknown_category', f'category_id={category!r}, the file lists {listed or "none"}'
     elif labels[category] is None:
         known = '' if source.classes is None else f', the classes are {shorten(source.classes)}'
         own = '' if category == annotation['name'] else f' ({annotation["name"]})'
@@ -317,6 +332,12 @@ def _check_objects(
         if not report.boxes[name]:
             report.add('no_box', where, name)
     small = {n for n, i in images.items() if min(i['width'], i['height']) < source.min_size}
+    dropped = small | (images.keys() - annotated if source.filter_empty else set())
+    limited = source.limited
+    if source.filtered and dropped:
+        limited = f'filter_cfg leaves {len(dropped)} of {len(images)} images out'
+    if limited and source.judged:
+        report.add('partly_tested', where, limited)
     if any(number in images and number not in small for number in objects):
         return
     if source.training or source.judged:
@@ -363,4 +384,21 @@ def _elsewhere(folder: Path, name: str) -> str:
     if (above / name).is_file():
         return f', but {above / name} is there: the folder in data_prefix must be {above}'
     plain = Path(folder, os.path.basename(name))
-    return f', but {plain} is there: leave the folder out of file_name' if plain.is_file() else ''
+    if plain.is_file():
+        return f', but {plain} is there: leave the folder out of file_name'
+    place, own = os.path.split(os.path.join(folder, name))
+    near = _names_alike(place).get(_alike(own))
+    return f', but {os.path.join(place, near)} is there: write file_name so' if near else ''
+
+
+def _alike(name: str) -> str:
+    """What names have in common that differ in capitals, spaces around, or as parts of a URL."""
+    return unquote(name).strip().casefold()
+
+
+@lru_cache(maxsize=1)
+def _names_alike(folder: str) -> dict[str, str]:
+    try:
+        return {_alike(name): name for name in os.listdir(folder)}
+    except OSError:
+        return {}

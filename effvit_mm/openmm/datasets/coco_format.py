@@ -55,12 +55,12 @@ def read_coco(path: str | Path, folder: str | Path | None = None) -> dict:
 
 
 def read_classes(path: str | Path) -> tuple[str, ...]:
-    """Names of the categories of a file, in its order.
+    """Names of the categories of a file, in its order; what else is in it is not judged.
 
     Raises:
-        DataError: As of :func:`read_coco`.
+        DataError: The file cannot be read, or a category lacks its id or name.
     """
-    return category_names(read_coco(path), path)
+    return category_names(tidy_coco(parse_coco(path), path, lambda *_: None), path)
 
 
 def read_text(path: str | Path) -> str:
@@ -103,9 +103,9 @@ def parse_coco(path: str | Path) -> dict:
     data.setdefault('annotations', [])
     for key in LISTS:
         if not isinstance(data.get(key), list):
-            raise DataError(
-                f'annotation file {path} is not COCO-style: it has no list {key!r}, but {keys}'
-            )
+            other = f'{key!r} is a {type(data[key]).__name__}, no list' if key in data else ''
+            fault = other or f'it has no list {key!r}, but {keys}'
+            raise DataError(f'annotation file {path} is not COCO-style: {fault}')
     return data
 
 
@@ -139,7 +139,8 @@ def tidy_coco(data: dict, path: str | Path, tell: Tell) -> dict:
     image_ids, category_ids = _by_text(images), _by_text(listed)
     annotations = []
     known: Counter = Counter()
-    for item in _sound_records(data['annotations'], 'annotation', ANNOTATION_FIELDS, file, tell):
+    numbered = map(_with_id, enumerate(data['annotations'], 1))
+    for item in _sound_records(list(numbered), 'annotation', ANNOTATION_FIELDS, file, tell):
         known[item['id']] += 1
         number = len(annotations) + 1
         item = {**item, 'iscrowd': flag(item.get('iscrowd')), 'ignore': flag(item.get('ignore'))}
@@ -170,6 +171,13 @@ def flag(value: object) -> int | None:
 def _is_id(value: object) -> bool:
     whole = isinstance(value, float) and value.is_integer()
     return whole or (isinstance(value, int | str) and not isinstance(value, bool))
+
+
+def _with_id(numbered: tuple[int, object]) -> object:
+    """An annotation, its place in the list its id where it has none."""
+    place, item = numbered
+    lacking = isinstance(item, Mapping) and item.get('id') is None
+    return {**item, 'id': place} if lacking else item
 
 
 def _plain_id(value: int | str | float) -> int | str:

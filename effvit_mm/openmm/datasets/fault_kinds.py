@@ -88,6 +88,10 @@ KINDS = {
         'no image has an object to find', '',
         'to predict alone, set {evaluator}.format_only=True and {evaluator}.outfile_prefix=PLACE',
     ),
+    'partly_tested': _fatal(
+        'sets of which not all images are tested, though all are judged', '',
+        'set test_mode=True without indices, or give set and evaluator a file of those images',
+    ),
     'no_box': _lost('classes without a box', 'are never learned', 'have no figures'),
     'crowd': _lost(
         'crowd regions, or objects marked difficult',
@@ -133,6 +137,10 @@ KINDS = {
         'are judged upright, as if they were not turned',
         remedy='give polygons, or boxes around the turned objects, and take the rotation out',
         told=True,
+    ),
+    'duplicate_box': Kind(
+        'boxes listed twice', 'are learned twice', 'are two objects to find',
+        remedy='leave one of them out', told=True,
     ),
     'absent_size': Kind(
         'images whose width or height is not said', "have their files' size", told=True

@@ -120,6 +120,9 @@ ROWS = {
     'VOC: no `<name>`, no `<bndbox>` or several in an object, no number': [
         'test_detection_quirks::test_a_file_that_cannot_be_used',
     ],
+    'VOC: another root than `<annotation>`': [
+        'test_detection_quirks::test_a_file_that_cannot_be_used',
+    ],
     "VOC: roLabelImg's `<robndbox>`": [
         'test_detection_quirks::test_rotated_boxes_become_those_around_them_as_the_message_says',
     ],

@@ -318,6 +318,10 @@ def test_list_files(voc, text):
         ),
         (lambda text: text.replace('>20<', '>nan<'), "<xmax> is 'nan'; a number is needed"),
         (lambda text: text.replace('<bndbox>', '<difficult>no</difficult><bndbox>'), '0 or 1 is'),
+        (
+            lambda text: text.replace('annotation>', 'annotations>'),
+            r'its root is <annotations>, VOC',
+        ),
         (lambda text: text[:-9], r'annotation file \S+1\.xml'),
     ],
 )
@@ -326,6 +330,14 @@ def test_a_file_that_cannot_be_used(voc, spoil, message):
     path.write_text(spoil(path.read_text()))
     with pytest.raises(DataError, match=message):
         voc()
+
+
+def test_names_of_a_namespace_are_read(voc):
+    """Its objects were lost, and the image was background."""
+    path = voc.root / 'Annotations' / '1.xml'
+    before = voc()
+    path.write_text(path.read_text().replace('<annotation>', '<annotation xmlns="http://voc">'))
+    assert [item['instances'] for item in voc()] == [item['instances'] for item in before]
 
 
 def test_rotated_boxes_become_those_around_them_as_the_message_says(voc):

@@ -143,12 +143,21 @@ def _without_ending(name: str) -> str:
 
 
 def _parse(xml: Path) -> ElementTree.Element:
+    """The root of an XML file, its names without namespaces."""
     try:
-        return ElementTree.parse(xml).getroot()
+        root = ElementTree.parse(xml).getroot()
     except OSError as error:
         raise DataError(f'annotation file {xml}: {error.strerror or error}') from error
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise DataError(f'annotation file {xml}: {error}') from error
+    for element in root.iter():
+        element.tag = str(element.tag).rpartition('}')[2]
+    if root.tag != 'annotation':
+        raise DataError(
+            f"annotation file {xml}: its root is <{root.tag}>, VOC's is <annotation>; export the "
+            'set as Pascal VOC, an XML file an image'
+        )
+    return root
 
 
 class _ImageFiles:

@@ -36,11 +36,11 @@ ROWS = {
         'test_coco_check::test_iscrowd_that_is_missing_or_null_is_0',
     ],
     'ids as text, as `3.0`; names with spaces around; `\\` in file names': [
-        'test_coco_check::test_how_ids_and_names_are_written_does_not_count',
-        'test_coco_check::test_where_an_image_lies_that_is_not_where_the_file_says',
+        'test_coco_forms::test_how_ids_and_names_are_written_does_not_count',
+        'test_coco_forms::test_where_an_image_lies_that_is_not_where_the_file_says',
     ],
     'images where `file_name` does not say, but near': [
-        'test_coco_check::test_where_an_image_lies_that_is_not_where_the_file_says',
+        'test_coco_forms::test_where_an_image_lies_that_is_not_where_the_file_says',
     ],
     'no area, or null': [
         'test_annotation_gaps::test_what_is_found_is_what_would_be_written_in',
@@ -62,7 +62,7 @@ ROWS = {
     '`indices`, or a filter without `test_mode`, where all of a file is judged': [
         'test_detection_quirks::test_a_part_of_a_set_is_not_judged_by_all_of_it',
     ],
-    'boxes that look like two corners': ['test_coco_check::test_boxes_that_are_corners_are_told'],
+    'boxes that look like two corners': ['test_coco_forms::test_boxes_that_are_corners_are_told'],
     'crowds, objects marked `difficult`': [
         'test_detection_quirks::test_crowds_are_counted_and_nothing_but_crowds_is_refused',
     ],

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.registry import DATASETS, init_default_scope
-from pages import DOCS, absent_tests, table_rows
+from pages import DOCS, OF_FOLDERS, OF_PERSONS, absent_tests, table_rows
 from PIL import Image, ImageOps
 from reid_folders import make_market, market_name, put
 
@@ -305,33 +305,11 @@ FOLDERS = {
     'videos': (lambda f: put_png(f, 'c.mp4', 'd.AVI'), [], ['c.mp4', 'd.AVI']),
     'subfolders': (lambda f: put_png(f, 'x/c.png', 'x/y/d.png'), ['x/c.png', 'x/y/d.png'], []),
 }  # fmt: skip
-# Rows with tests of their own.
-OTHERS = {
-    'images beside class folders': (
-        'test_data_quirks::test_beside_the_classes_nothing_becomes_one_and_what_lies_there_is_named'
-    ),
-    'class without images': 'test_folder_check::test_faults_of_class_folders_are_named',
-    'class of validation alone': (
-        'test_folder_check::test_classes_of_validation_are_matched_by_name'
-    ),
-    'class that validation lacks': (
-        'test_folder_check::test_a_class_that_validation_lacks_is_told_of_either_kind_of_set'
-    ),
-    'file that a list names twice': (
-        'test_folder_check::test_a_list_that_names_files_twice_or_such_as_are_not_there'
-    ),
-    'file of a list that does not exist': (
-        'test_folder_check::test_a_list_that_names_files_twice_or_such_as_are_not_there'
-    ),
-    'image of training and of validation': (
-        'test_shared_images::test_a_training_tells_of_them_and_goes_on'
-    ),
-}
 
 
 def test_the_table_of_folders_has_these_rows():
-    assert table_rows('data_quirks.md', 'Folders') == [*FOLDERS, *OTHERS]
-    assert absent_tests(OTHERS.values()) == []
+    assert table_rows('data_quirks.md', 'Folders') == [*FOLDERS, *OF_FOLDERS]
+    assert absent_tests(OF_FOLDERS.values()) == []
 
 
 @pytest.fixture
@@ -488,20 +466,9 @@ PERSONS = {
 }
 
 
-# Rows with tests of their own.
-BY_NAME = {
-    'query without a match by another camera': (
-        'test_folder_check::test_queries_without_a_match_are_told_before_the_start'
-    ),
-    'person with fewer images than `num_instances`': (
-        'test_folder_check::test_persons_whose_images_are_copied_are_told'
-    ),
-}
-
-
 def test_the_table_of_persons_has_these_rows():
-    assert table_rows('data_quirks.md', 'Persons') == [*PERSONS, *BY_NAME]
-    assert absent_tests(BY_NAME.values()) == []
+    assert table_rows('data_quirks.md', 'Persons') == [*PERSONS, *OF_PERSONS]
+    assert absent_tests(OF_PERSONS.values()) == []
 
 
 @pytest.mark.parametrize('case', [case for cases in PERSONS.values() for case in cases], ids=str)

@@ -354,6 +354,9 @@ class TestSet:
     def __init__(self, pids, cameras, queries):
         self.pids, self.cameras, self.num_query = pids, cameras, queries
 
+    def get_data_info(self, index):
+        return {'img_path': f'{index}.png'}
+
     def get_pids(self):
         return np.array(self.pids)
 

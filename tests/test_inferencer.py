@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import coco_sets
@@ -19,11 +18,12 @@ import torch
 from programs import load_tool
 from small_detectors import CLASSES, EXTRA, MASKS, ROOT, save_checkpoint
 from trainer import forget_runs
+from videos import make_video
 
 import effvit_mm
 from effvit_mm.errors import CheckpointError, ConfigError, DataError
 from effvit_mm.inference import output
-from effvit_mm.inference.inputs import Image, Video
+from effvit_mm.inference.inputs import Image
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.compiling import compile_model
 from effvit_mm.openmm.config.loading import load_config
@@ -245,31 +245,6 @@ def test_names_come_from_the_checkpoint_then_the_config_then_are_numbers(trained
 # Videos and the command line ---------------------------------------------------------------------
 
 
-def make_video(path, frames=5, size=(48, 64), fps=10, codec='mp4v'):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, size[::-1])
-    generator = np.random.default_rng(0)
-    for _ in range(frames):
-        writer.write(generator.integers(0, 255, (*size, 3), dtype=np.uint8))
-    writer.release()
-    return path
-
-
-def test_a_video_that_is_cut_short_is_named(tmp_path):
-    path = tmp_path / 'clip.avi'
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48))
-    generator = np.random.default_rng(0)
-    for _ in range(50):
-        writer.write(generator.integers(0, 255, (48, 64, 3), dtype=np.uint8))
-    writer.release()
-    with warnings.catch_warnings():
-        warnings.simplefilter('error')
-        assert len(list(Video(path))) == 50
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.warns(UserWarning, match=r'clip\.avi: 2\d of the 50 frames'):
-        frames = list(Video(path))
-    assert 20 <= len(frames) < 30
-
-
 def test_frames_of_a_video_are_read_as_they_are_needed(tmp_path, detector, monkeypatch):
     video = make_video(tmp_path / 'clip.mp4')
     read, original = [], cv2.VideoCapture
@@ -437,17 +412,6 @@ def test_a_run_that_cannot_begin_leaves_older_results_alone(trained, tool, tmp_p
     before = (out / 'detections.jsonl').read_bytes()
     assert detect(trained, tool, out, trained / 'images', batch=0) == 2
     assert (out / 'detections.jsonl').read_bytes() == before
-
-
-@pytest.mark.parametrize('fps', [66.667, 211.222, 119.873, 29.97, 1000, 23.976, 655.36])
-def test_videos_of_any_rate_are_written(tmp_path, fps):
-    like = make_video(tmp_path / 'like.avi', fps=fps, codec='MJPG')
-    with output.written_video(tmp_path / 'out.mp4', Video(like)) as write:
-        for image in Video(like):
-            write(image.array)
-    capture = cv2.VideoCapture(str(tmp_path / 'out.mp4'))
-    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 5
-    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(fps, rel=1e-4)
 
 
 @pytest.mark.parametrize('shape', [(8, 3000, 3), (1, 3000, 3), (3000, 8, 3), (1, 1, 3)])

@@ -8,6 +8,36 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
 DOCS = TESTS.parent / 'docs'
+# Rows of docs/data_quirks.md with tests of their own.
+OF_FOLDERS = {
+    'images beside class folders': (
+        'test_data_quirks::test_beside_the_classes_nothing_becomes_one_and_what_lies_there_is_named'
+    ),
+    'class without images': 'test_folder_check::test_faults_of_class_folders_are_named',
+    'class of validation alone': (
+        'test_folder_check::test_classes_of_validation_are_matched_by_name'
+    ),
+    'class that validation lacks': (
+        'test_folder_check::test_a_class_that_validation_lacks_is_told_of_either_kind_of_set'
+    ),
+    'file that a list names twice': (
+        'test_folder_check::test_a_list_that_names_files_twice_or_such_as_are_not_there'
+    ),
+    'file of a list that does not exist': (
+        'test_folder_check::test_a_list_that_names_files_twice_or_such_as_are_not_there'
+    ),
+    'image of training and of validation': (
+        'test_shared_images::test_a_training_tells_of_them_and_goes_on'
+    ),
+}
+OF_PERSONS = {
+    'query without a match by another camera': (
+        'test_folder_check::test_queries_without_a_match_are_told_before_the_start'
+    ),
+    'person with fewer images than `num_instances`': (
+        'test_folder_check::test_persons_whose_images_are_copied_are_told'
+    ),
+}
 
 
 def table_rows(page: str, section: str) -> list[str]:

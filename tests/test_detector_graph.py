@@ -101,12 +101,20 @@ def images():
     return torch.cat((noise, noise / 10))
 
 
+def shown():
+    """Of the first image a part of its height and width, the second whole."""
+    return torch.tensor([[57.0, 83.0], SIZE])
+
+
 @torch.no_grad()
-def predicted(detector, x):
-    """What mmdet finds, in pixels of these images."""
-    meta = {'img_shape': SIZE, 'ori_shape': SIZE, 'scale_factor': (1.0, 1.0)}
+def predicted(detector, x, shown=((*SIZE,),) * 2):
+    """What mmdet finds, in pixels of these images, of which they show so much."""
     padded = nn.functional.pad(x, (0, -SIZE[1] % 32, 0, -SIZE[0] % 32))
-    samples = detector.predict(padded, [DetDataSample(metainfo=meta) for _ in x], rescale=False)
+    samples = [
+        DetDataSample(metainfo={'img_shape': size, 'ori_shape': SIZE, 'scale_factor': (1.0, 1.0)})
+        for size in (tuple(map(int, size)) for size in shown)
+    ]
+    samples = detector.predict(padded, samples[: len(x)], rescale=False)
     return [sample.pred_instances for sample in samples]
 
 
@@ -124,9 +132,9 @@ def made(request):
     detector, test_cfg = make(small_model(request.param))
     _, nothing = predicted(detector, images())
     test_cfg.score_thr = float(nothing.scores.max()) + 0.01
-    wanted = predicted(detector, images())
+    wanted, cut = predicted(detector, images()), predicted(detector, images(), shown())
     graph = DetectorGraph(detector, SIZE)
-    return SimpleNamespace(graph=graph, wanted=wanted)
+    return SimpleNamespace(graph=graph, wanted=wanted, cut=cut)
 
 
 def trace(module, *inputs):
@@ -166,6 +174,15 @@ def test_in_pytorch_it_gives_what_mmdet_predicts(made):
     assert_equal(made.graph(images()[:1]), made.wanted[:1], pixels=1e-4)
 
 
+@torch.no_grad()
+def test_boxes_end_where_an_image_does(made):
+    """Before they suppress each other: other boxes are left than of the whole image."""
+    boxes = made.cut[0].bboxes
+    assert boxes[:, 2].max() == 83 and boxes[:, 3].max() == 57
+    assert made.cut[0].scores.tolist() != made.wanted[0].scores.tolist()
+    assert_equal(made.graph(images(), shown()), made.cut, pixels=1e-4)
+
+
 @pytest.mark.parametrize(
     ('name', 'changes'),
     [
@@ -191,21 +208,21 @@ def test_what_a_config_says_is_followed(name, changes):
 def test_in_openvino(made):
     """By its reader of programs of torch.export, for any batch."""
     model = openvino.convert_model(
-        trace(made.graph, images()),
-        input=[(-1, 3, *SIZE)],
+        trace(made.graph, images(), shown()),
+        input=[(-1, 3, *SIZE), (-1, 2)],
         extension=[suppression.openvino_extension()],
     )
     options = {'INFERENCE_NUM_THREADS': 1, 'INFERENCE_PRECISION_HINT': 'f32'}
     compiled = core().compile_model(model, 'CPU', options)
     for part in (slice(None), slice(1), slice(1, 2)):
-        outputs = compiled([images()[part].numpy()]).to_tuple()
-        assert_equal(outputs, made.wanted[part], pixels=1e-3)
+        outputs = compiled([images()[part].numpy(), shown()[part].numpy()]).to_tuple()
+        assert_equal(outputs, made.cut[part], pixels=1e-3)
 
 
 def test_in_onnxruntime(made, tmp_path):
     program = torch.onnx.export(
-        trace(made.graph, images()),
-        input_names=['images'],
+        trace(made.graph, images(), shown()),
+        input_names=['images', 'shown'],
         custom_translation_table=onnx.translations(),
         dynamo=True,
         verbose=False,
@@ -213,8 +230,8 @@ def test_in_onnxruntime(made, tmp_path):
     program.save(tmp_path / 'a.onnx')
     session = onnxruntime.InferenceSession(tmp_path / 'a.onnx')
     for part in (slice(None), slice(1), slice(1, 2)):
-        outputs = session.run(None, {'images': images()[part].numpy()})
-        assert_equal(outputs, made.wanted[part], pixels=1e-3)
+        inputs = {'images': images()[part].numpy(), 'shown': shown()[part].numpy()}
+        assert_equal(session.run(None, inputs), made.cut[part], pixels=1e-3)
 
 
 # --- Suppression ------------------------------------------------------------------------------
@@ -342,7 +359,7 @@ def test_a_file_of_a_whole_detector(tmp_path, capsys):
     out = tmp_path / 'a.onnx'
     arguments = [str(config), '--part', 'detector', '--shape', '60', '64', '--out', str(out)]
     assert load_tool('deployment/export').main(arguments) == 0
-    assert 'images (batch, 3, 60, 64) to boxes, scores, labels' in capsys.readouterr().out
+    assert 'images (batch, 3, 60, 64), shown to boxes, scores, labels' in capsys.readouterr().out
     session = onnxruntime.InferenceSession(out)
     assert [output.name for output in session.get_outputs()] == ['boxes', 'scores', 'labels']
     graph = load_network(str(config), part='detector', size=(60, 64)).network

@@ -137,8 +137,47 @@ def test_objects_are_those_of_the_trained_detector(name, files, trained, tmp_pat
     assert high[0]['names'] == [CLASSES[label] for label in high[0]['labels']]
 
 
+@pytest.mark.parametrize(('name', 'fill_counts'), [('kept', False), ('filled', True)])
+@torch.no_grad()
+def test_objects_end_where_the_photograph_does(name, fill_counts, files, trained):
+    """But for a pipeline that pads before it says of what size the image is."""
+    config = str(trained / f'{name}.py')
+    options = {'size': SIZE, 'preprocess': FILES[name][1]}
+    network = load_network(config, trained / 'c.pth', 'detector', **options).network
+    detector = ExportedDetector(files[name])
+    placed = detector.place(photograph(144, 72))
+    assert placed.shown == (72, 36)
+    images = placed.image[None]
+    wholly, partly = (
+        [output.numpy()[0] for output in network(images, torch.tensor([shown]).float())]
+        for shown in (SIZE, placed.shown)
+    )
+    assert not np.array_equal(wholly[0], partly[0])
+    boxes, scores, labels = wholly if fill_counts else partly
+    (found,) = detector.find([placed])
+    boxes = (boxes * 2).clip(0, [72, 144, 72, 144])[: len(found.boxes)]
+    np.testing.assert_allclose(found.boxes, boxes, atol=1e-3)
+    np.testing.assert_allclose(found.scores, scores[: len(found.boxes)], atol=1e-5)
+    assert len(found.boxes) > 3 and found.labels.tolist() == labels[: len(found.boxes)].tolist()
+
+
+def test_what_a_whole_detector_takes_beside_images(files):
+    for path in (files['stretched'], files['kept']):
+        network = effvit_mm.open_compiled(path)
+        layout = network.session.layout
+        images = torch.zeros(layout.shape(2, SIZE), dtype=layout.dtype)
+        assert len(network(images, torch.tensor([SIZE, (9, 9)]).float())) == 3
+        for further, given in (
+            ((), 'nothing'),
+            ((torch.ones(1, 2),), r'\(1, 2\)'),
+            ((torch.ones(2, 2), torch.ones(2)), r'\(2, 2\), \(2,\)'),
+        ):
+            with pytest.raises(ConfigError, match=rf'takes shown \(2, ...\), not {given}$'):
+                network(images, *further)
+
+
 def test_photographs_upright_and_tiny_are_placed_within_the_image():
-    place = Placing(True, 'bilinear', 'cv2', (1.0, 2.0, 3.0))
+    place = Placing(True, 'bilinear', 'cv2', (1.0, 2.0, 3.0), False)
     for size, shown in (((192, 144), (72, 54)), ((10, 300), (3, 96)), ((9, 9), (72, 72))):
         image, there = place(photograph(*size), SIZE)
         assert image.shape == (*SIZE, 3) and there == shown

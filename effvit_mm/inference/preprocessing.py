@@ -136,12 +136,14 @@ def find_placing(cfg: Config, model: nn.Module, normalisation: Mapping[str, Any]
     fill = mean + model.data_preprocessor.pad_value * std
     if normalisation['order'] == 'RGB':
         fill = fill[::-1]
-    resizing = None
+    resizing, fill_counts = None, False
     for step in build_transforms(cfg):
         if isinstance(step, transforms.Resize) and step.scale and step.backend in INTERPOLATIONS:
             resizing = step.keep_ratio, step.interpolation, step.backend
         elif isinstance(step, transforms.Pad) and step.padding_mode == 'constant':
-            fill = np.broadcast_to(step.pad_val['img'], 3)
+            fill, fill_counts = np.broadcast_to(step.pad_val['img'], 3), True
         elif not isinstance(step, PLACED_AS_THEY_ARE):
             return None
-    return None if resizing is None else Placing(*resizing, tuple(map(float, fill)))
+    if resizing is None:
+        return None
+    return Placing(*resizing, tuple(map(float, fill)), fill_counts)

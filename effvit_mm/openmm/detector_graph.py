@@ -117,7 +117,7 @@ def take(values: Tensor, places: Tensor) -> Tensor:
     return values.gather(1, places[..., None].expand(-1, -1, values.shape[-1]))
 
 
-def decode_deltas(coder: Any, size: Size, priors: Tensor, deltas: Tensor) -> Tensor:
+def decode_deltas(coder: Any, priors: Tensor, deltas: Tensor, shown: Tensor) -> Tensor:
     """Boxes ``(..., 4)`` of shifts and scalings of priors, as mmdet's ``DeltaXYWHBBoxCoder``."""
     deltas = deltas * deltas.new_tensor(coder.stds) + deltas.new_tensor(coder.means)
     centres = (priors[..., :2] + priors[..., 2:]) * 0.5
@@ -125,20 +125,21 @@ def decode_deltas(coder: Any, size: Size, priors: Tensor, deltas: Tensor) -> Ten
     centres = centres + sides * deltas[..., :2]
     limit = abs(math.log(WH_RATIO_CLIP))
     halves = sides * deltas[..., 2:].clamp(-limit, limit).exp() * 0.5
-    return clip(torch.cat((centres - halves, centres + halves), -1), coder, size)
+    return clip(torch.cat((centres - halves, centres + halves), -1), coder, shown)
 
 
-def decode_distances(coder: Any, size: Size, points: Tensor, distances: Tensor) -> Tensor:
+def decode_distances(coder: Any, points: Tensor, distances: Tensor, shown: Tensor) -> Tensor:
     """Boxes ``(..., 4)`` of points' distances from their sides, as ``DistancePointBBoxCoder``."""
     boxes = torch.cat((points - distances[..., :2], points + distances[..., 2:]), -1)
-    return clip(boxes, coder, size)
+    return clip(boxes, coder, shown)
 
 
-def clip(boxes: Tensor, coder: Any, size: Size) -> Tensor:
-    """What of the boxes lies within an image of this height and width."""
+def clip(boxes: Tensor, coder: Any, shown: Tensor) -> Tensor:
+    """What of boxes ``(B, ..., 4)`` lies within what their images show, ``(B, 2)``."""
     if not coder.clip_border:
         return boxes
-    return boxes.clamp(min=0).minimum(boxes.new_tensor(size[::-1] * 2))
+    limits = shown.flip(1).repeat(1, 2)  # width, height, width, height
+    return boxes.clamp(min=0).minimum(limits.view(-1, *[1] * (boxes.ndim - 2), 4))
 
 
 DECODERS = {
@@ -147,8 +148,8 @@ DECODERS = {
 }
 
 
-def decoder_of(head: nn.Module, size: Size) -> Callable[[Tensor, Tensor], Tensor]:
-    """Boxes of priors and what the head says of them, for images of this size.
+def decoder_of(head: nn.Module) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Boxes of priors and what the head says of them, within what images show ``(B, 2)``.
 
     Raises:
         ConfigError: The head's boxes are coded in a way that is not known here.
@@ -160,7 +161,7 @@ def decoder_of(head: nn.Module, size: Size) -> Callable[[Tensor, Tensor], Tensor
             f'bbox_coder.type={kind} of {type(head).__name__}: allowed in a graph are '
             f'{" and ".join(DECODERS)}, without add_ctr_clamp'
         )
-    return partial(DECODERS[kind], coder, size)
+    return partial(DECODERS[kind], coder)
 
 
 class DenseCandidates(nn.Module):
@@ -169,20 +170,19 @@ class DenseCandidates(nn.Module):
     Args:
         head: mmdet's.
         rule: Of which ``score_thr`` and ``nms_pre`` are for here.
-        maps: What the head is given of images of this size.
-        size: Height and width of the images.
+        maps: What the head is given of images of the graph's size.
     """
 
-    def __init__(self, head: nn.Module, rule: Rule, maps: Sequence[Tensor], size: Size) -> None:
+    def __init__(self, head: nn.Module, rule: Rule, maps: Sequence[Tensor]) -> None:
         super().__init__()
         self.head, self.rule = head, rule
-        self.decode = decoder_of(head, size)
+        self.decode = decoder_of(head)
         sizes = [one.shape[2:] for one in maps]
         priors = head.prior_generator.grid_priors(sizes, maps[0].dtype, maps[0].device)
         for level, values in enumerate(priors):
             self.register_buffer(f'priors_{level}', values, persistent=False)
 
-    def forward(self, maps: Sequence[Tensor]) -> tuple[Candidates, Tensor]:
+    def forward(self, maps: Sequence[Tensor], shown: Tensor) -> tuple[Candidates, Tensor]:
         """The candidates, and of each its level: (B, N), int64."""
         found = [
             self._of_level(logits, deltas, level)
@@ -191,7 +191,7 @@ class DenseCandidates(nn.Module):
         priors, deltas, scores, labels, levels = (
             torch.cat(parts, 1) for parts in zip(*found, strict=True)
         )
-        return Candidates(self.decode(priors, deltas), scores, labels), levels
+        return Candidates(self.decode(priors, deltas, shown), scores, labels), levels
 
     def _of_level(self, logits: Tensor, deltas: Tensor, level: int) -> tuple[Tensor, ...]:
         """Priors, deltas, scores, labels and level of the best of a level."""
@@ -247,25 +247,26 @@ class Regions(nn.Module):
 
     Args:
         head: mmdet's.
-        size: Height and width of the images.
     """
 
-    def __init__(self, head: nn.Module, size: Size) -> None:
+    def __init__(self, head: nn.Module) -> None:
         super().__init__()
         self.rule = read_rule(head.test_cfg, 'test_cfg.rcnn')
         self.box_features = RegionFeatures(head.bbox_roi_extractor)
         self.mask_features = RegionFeatures(head.mask_roi_extractor)
         self.box_head, self.mask_head = head.bbox_head, head.mask_head
-        self.decode = decoder_of(head.bbox_head, size)
+        self.decode = decoder_of(head.bbox_head)
 
-    def forward(self, maps: Sequence[Tensor], proposals: Candidates) -> tuple[Tensor, ...]:
+    def forward(
+        self, maps: Sequence[Tensor], proposals: Candidates, shown: Tensor
+    ) -> tuple[Tensor, ...]:
         """Boxes, scores, labels, and masks ``(B, K, h, w)``."""
         logits, deltas = self.box_head(self.box_features(maps, as_regions(proposals.boxes)))
         count = proposals.boxes.shape[1]
         scores = logits.softmax(-1)[:, :-1].unflatten(0, (-1, count))  # B N classes
         there = (scores > self.rule.score_thr) & (proposals.scores > 0)[..., None]
         deltas = deltas.unflatten(1, (-1, 4)).unflatten(0, (-1, count))
-        boxes = self.decode(proposals.boxes[:, :, None], deltas).expand(*scores.shape, 4)
+        boxes = self.decode(proposals.boxes[:, :, None], deltas, shown).expand(*scores.shape, 4)
         labels = torch.arange(scores.shape[-1], device=scores.device).expand_as(scores)
         candidates = (boxes.flatten(1, 2), torch.where(there, scores, 0).flatten(1))
         found = choose(Candidates(*candidates, labels.flatten(1)), self.rule)
@@ -325,8 +326,8 @@ class DetectorGraph(nn.Module):
                 maps = self.maps(torch.zeros(1, 3, *size))
         except (ValueError, RuntimeError) as error:  # the network, or PyTorch, knows what it takes
             raise ConfigError(f'size {size[0]} {size[1]}: {str(error).splitlines()[0]}') from error
-        self.dense = DenseCandidates(head, rule, maps, self.size)
-        self.regions = Regions(detector.roi_head, self.size) if two_stages else None
+        self.dense = DenseCandidates(head, rule, maps)
+        self.regions = Regions(detector.roi_head) if two_stages else None
         self.rule = self.regions.rule if two_stages else rule
         self.output_names = ('boxes', 'scores', 'labels', 'masks')[: 4 if two_stages else 3]
 
@@ -336,11 +337,19 @@ class DetectorGraph(nn.Module):
         padded = F.pad(images, (0, right, 0, bottom), value=self.pad_value)
         return self.neck(self.backbone(padded))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def further_inputs(self, batch: int, seed: int) -> dict[str, Tensor]:
+        """Examples of what is given beside images, by name: see ``shown`` of :meth:`forward`."""
+        shares = torch.rand(batch, 2, generator=torch.Generator().manual_seed(seed))
+        return {'shown': ((shares / 2 + 0.5) * torch.tensor(self.size)).ceil()}
+
+    def forward(self, images: Tensor, shown: Tensor | None = None) -> tuple[Tensor, ...]:
         """Objects in images.
 
         Args:
             images: (B, 3, H, W), normalised.
+            shown: (B, 2), float32: height and width in pixels of what each image shows from its top
+                left corner on; the rest is filled. Boxes end there, before they suppress each
+                other. None where all are whole.
 
         Returns:
             ``boxes`` (B, K, 4): left, top, right, bottom in pixels of the images; ``scores``
@@ -355,13 +364,15 @@ class DetectorGraph(nn.Module):
         if images.shape[2:] != self.size:
             given, own = (' x '.join(map(str, size)) for size in (images.shape[2:], self.size))
             raise ValueError(f'images of {given} pixels: this detector was prepared for {own}')
+        if shown is None:
+            shown = images.new_tensor(self.size).expand(len(images), 2)
         maps = self.maps(images)
-        candidates, levels = self.dense(maps)
+        candidates, levels = self.dense(maps, shown)
         if self.regions is None:
             return tuple(choose(candidates, self.rule))
         # All proposals are of one class: those of a level suppress each other.
         proposals = choose(candidates._replace(labels=levels), self.dense.rule)
-        return self.regions(maps, proposals)
+        return self.regions(maps, proposals, shown)
 
     def difference(self, actual: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
         """How far the objects of two lists of outputs lie apart."""

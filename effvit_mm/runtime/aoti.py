@@ -27,11 +27,12 @@ from .graph import (
 from .layout import NORMALISED, PIXELS
 from .network import DeployedNetwork
 from .pixels import METADATA_KEY
-from .sessions import check_images, reading
+from .sessions import check_further, check_images, reading
 
 COMPILERS = ('g++', 'clang++')
-# In a package's metadata: height and width that it was made for, what the network says of itself.
-SIDES, ABOUT = 'sides', 'about'
+# In a package's metadata: height and width that it was made for, what the network says of itself,
+# what it takes behind images.
+SIDES, ABOUT, FURTHER = 'sides', 'about', 'further'
 
 
 def export_package(
@@ -66,13 +67,16 @@ def export_package(
     graph = trace(network, shapes)
     with replaced_when_right(path) as made:
         sides = list(shapes.size) if shapes.least is None else [None, None]
-        about = network.metadata(shapes.least)
+        entries = {
+            SIDES: sides,
+            ABOUT: network.metadata(shapes.least),
+            FURTHER: list(network.further_inputs(1)),
+        }
+        metadata = {key: json.dumps(value) for key, value in entries.items()}
         aoti_compile_and_package(
             graph,
             package_path=str(made),
-            inductor_configs={
-                'aot_inductor.metadata': {SIDES: json.dumps(sides), ABOUT: json.dumps(about)}
-            },
+            inductor_configs={'aot_inductor.metadata': metadata},
         )
         session = PackageSession(made)
         return compare(session if single else session.run_batch, network, shapes)
@@ -100,7 +104,8 @@ class PackageSession:
         with reading(path):
             self.package = aoti_load_package(str(path))
             metadata = self.package.get_metadata()
-            self.sides, self.about = (json.loads(metadata[key]) for key in (SIDES, ABOUT))
+            keys = SIDES, ABOUT, FURTHER
+            self.sides, self.about, self.further = (json.loads(metadata[key]) for key in keys)
         self.layout = PIXELS if METADATA_KEY in self.about else NORMALISED
 
     @staticmethod
@@ -110,17 +115,19 @@ class PackageSession:
             raise ConfigError(f'option {next(iter(options))}: inductor takes none')
         return {}
 
-    def __call__(self, images: Tensor) -> list[np.ndarray]:
+    def __call__(self, images: Tensor, *further: Tensor) -> list[np.ndarray]:
         # The package itself looks at no size.
         check_images(images, self.layout, self.sides, self.path)
+        check_further(further, self.further, len(images), self.path)
+        each = zip(*(tensor.split(1) for tensor in (images, *further)), strict=True)
         with torch.no_grad():
-            parts = [self.package(image) for image in images.split(1)]
+            parts = [self.package(*inputs) for inputs in each]
         return [torch.cat(tensors).numpy() for tensors in zip(*parts, strict=True)]
 
-    def run_batch(self, images: Tensor) -> list[np.ndarray]:
+    def run_batch(self, *inputs: Tensor) -> list[np.ndarray]:
         """The same by one run of a graph for any batch."""
         with torch.no_grad():
-            return [tensor.numpy() for tensor in self.package(images)]
+            return [tensor.numpy() for tensor in self.package(*inputs)]
 
 
 def check_compiler() -> None:

@@ -35,15 +35,16 @@ class CompiledNetwork(nn.Module):
     Shapes:
         ``(B, 3, H, W)``, normalised, float32, any B, to what the network itself returns: logits, a
         tuple of maps, nested sequences of them; on the device of the images. A file with its
-        preprocessing takes ``(B, H, W, 3)``, BGR, uint8: see :meth:`read`.
+        preprocessing takes ``(B, H, W, 3)``, BGR, uint8: see :meth:`read`. A whole detector's takes
+        ``shown`` behind them: ``(B, 2)``, height and width of what each image shows.
     """
 
     def __init__(self, session: Session, structure: Any, runtime: str) -> None:
         super().__init__()
         self.session, self.structure, self.runtime = session, structure, runtime
 
-    def forward(self, images: Tensor) -> Any:
-        arrays = self.session(images.detach().cpu().contiguous())
+    def forward(self, images: Tensor, *further: Tensor) -> Any:
+        arrays = self.session(*(t.detach().cpu().contiguous() for t in (images, *further)))
         tensors = [torch.from_numpy(array).to(images.device) for array in arrays]
         if self.structure is None:
             return tensors[0] if len(tensors) == 1 else tuple(tensors)

@@ -29,12 +29,14 @@ class Placing(NamedTuple):
             else its sides are stretched.
         interpolation, backend: As of :class:`effvit_mm.runtime.pixels.Resize`.
         fill: Blue, green and red of the rest, 0 to 255.
+        fill_counts: To the network the rest is a part of the image: objects may reach into it.
     """
 
     keep_ratio: bool
     interpolation: str
     backend: str
     fill: tuple[float, float, float]
+    fill_counts: bool
 
     def __call__(self, photograph: np.ndarray, size: Size) -> tuple[np.ndarray, Size]:
         """``(h, w, 3)`` uint8 to ``(H, W, 3)`` float32, and the height and width of what it shows.
@@ -182,7 +184,9 @@ class ExportedDetector:
 
     def find(self, placed: Sequence[Placed], score_thr: float = 0.0) -> list[Objects]:
         """Objects that score ``score_thr`` or more in placed photographs."""
-        outputs = self.session(torch.stack([one.image for one in placed]))
+        shown = [self.size if self.placing.fill_counts else one.shown for one in placed]
+        images = torch.stack([one.image for one in placed])
+        outputs = self.session(images, torch.tensor(shown, dtype=torch.float32))
         return [
             self._objects(one, score_thr, *(output[index] for output in outputs))
             for index, one in enumerate(placed)
@@ -206,7 +210,7 @@ class ExportedDetector:
         factors = np.array(placed.size, np.float32) / np.array(placed.shown, np.float32)
         height, width = placed.size
         boxes = boxes[there] * np.tile(factors[::-1], 2)
-        if masks is not None:  # of whole boxes, which may reach into what is filled
+        if masks is not None:  # of whole boxes, which may reach into a fill that counts
             masks = paste_masks(masks[there], boxes, placed.size)
         boxes = boxes.clip(0, np.array([width, height] * 2, np.float32))
         return Objects(placed.size, boxes, scores[there], labels[there], masks)

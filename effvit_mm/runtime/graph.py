@@ -31,8 +31,10 @@ TOLERANCE = 1e-4
 LEAST_SIDE = 32  # of graphs for any size, where no backbone says what it needs
 PIP = "pip install 'effvit-mm[export]'"
 
+BATCH, *SIDES = 'batch', 'height', 'width'  # names of axes that may vary
+
 Size = tuple[int, int]
-Run = Callable[[Tensor], Sequence[np.ndarray]]
+Run = Callable[..., Sequence[np.ndarray]]  # images, and what a network takes besides
 
 
 class ExportError(UserError):
@@ -175,15 +177,19 @@ def trace(network: DeployedNetwork, shapes: Shapes) -> ExportedProgram:
         ExportError: It cannot hold for the sizes that were asked for.
     """
     network = graph_form(network)
-    names = axis_names(network.layout, shapes)
-    open_axes = {
-        axis: Dim(name, min=shapes.least if axis else None) for axis, name in names.items()
-    }
+    dims = {BATCH: Dim(BATCH), **{side: Dim(side, min=shapes.least) for side in SIDES}}
+    images, *further = (
+        {axis: dims[name] for axis, name in names.items()}
+        for names in axis_names(network, shapes).values()
+    )
     # To it, open sizes of one are special.
-    images = noise(1 if shapes.single else 2, shapes.size, layout=network.layout)
+    inputs = example(network, 1 if shapes.single else 2, shapes.size)
     try:
         with torch.no_grad():
-            return _export(fold_constants(_export(network, images, open_axes)), images, open_axes)
+            # What lies behind the images is one argument of the network's, `*further`.
+            grouped = (images, tuple(further)) if further else (images,)
+            folded = fold_constants(_export(network, inputs, grouped))
+            return _export(folded, inputs, (images, *further))
     except Exception as error:  # of many kinds, where a network chooses its way by what it sees
         line = f'{type(error).__name__}: {str(error).strip()}'.split('\n')[0]
         if shapes.least is None:
@@ -194,19 +200,26 @@ def trace(network: DeployedNetwork, shapes: Shapes) -> ExportedProgram:
         ) from error
 
 
-def axis_names(layout: Layout, shapes: Shapes) -> dict[int, str]:
-    """Names of the axes of the images that may vary."""
-    names = {} if shapes.single else {0: 'batch'}
+def axis_names(network: DeployedNetwork, shapes: Shapes) -> dict[str, dict[int, str]]:
+    """Names of the axes that may vary, of each of a graph's inputs by its name."""
+    batch = {} if shapes.single else {0: BATCH}
+    sides = {}
     if shapes.least is not None:
-        names |= zip(layout.side_axes, ('height', 'width'), strict=True)
-    return names
+        sides = dict(zip(network.layout.side_axes, SIDES, strict=True))
+    return {'images': batch | sides, **dict.fromkeys(network.further_inputs(1), batch)}
 
 
-def _export(module: nn.Module, images: Tensor, open_axes: dict[int, Dim]) -> ExportedProgram:
+def example(network: DeployedNetwork, batch: int, size: Size, seed: int = 0) -> tuple[Tensor, ...]:
+    """All inputs of a network: images of noise, and what it takes besides."""
+    further = network.further_inputs(batch, seed).values()
+    return noise(batch, size, seed, network.layout), *further
+
+
+def _export(module: nn.Module, inputs: tuple[Tensor, ...], open_axes: tuple) -> ExportedProgram:
     return torch.export.export(
         module,
-        (images,),
-        dynamic_shapes=(open_axes,),
+        inputs,
+        dynamic_shapes=open_axes,
         strict=False,
         prefer_deferred_runtime_asserts_over_guards=True,
     )
@@ -257,10 +270,10 @@ def _largest_difference(run: Run, network: DeployedNetwork, batch: int, pixels: 
     """Of images of noise; where several draws are allowed, of each place's best in the batch."""
     best = np.inf
     for seed in range(1, 1 + network.draws):
-        images = noise(batch, pixels, seed, network.layout)
+        inputs = example(network, batch, pixels, seed)
         with torch.no_grad():
-            want = [tensor.numpy() for tensor in network(images)]
-        got = run(images)
+            want = [tensor.numpy() for tensor in network(*inputs)]
+        got = run(*inputs)
         if network.draws == 1:
             return network.difference(got, want)
         places = [slice(place, place + 1) for place in range(batch)]

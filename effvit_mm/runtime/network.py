@@ -36,7 +36,8 @@ class DeployedNetwork(nn.Module):
         about: Further entries of a file's metadata.
 
     Shapes:
-        ``(B, 3, H, W)``, normalised, float32; pixels are ``(B, H, W, 3)``, BGR, uint8.
+        ``(B, 3, H, W)``, normalised, float32; pixels are ``(B, H, W, 3)``, BGR, uint8. Behind them
+        what the network takes besides, ``(B, ...)``.
     """
 
     def __init__(
@@ -60,12 +61,20 @@ class DeployedNetwork(nn.Module):
         switch_modules(self)
         self.eval().requires_grad_(False)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(_flatten(self.call(images)))
+    def forward(self, images: Tensor, *further: Tensor) -> tuple[Tensor, ...]:
+        return tuple(_flatten(self.call(images, *further)))
 
-    def call(self, images: Tensor) -> Any:
+    def call(self, images: Tensor, *further: Tensor) -> Any:
         """What the network itself returns."""
-        return getattr(self.network, self.method)(self.normalise(images))
+        return getattr(self.network, self.method)(self.normalise(images), *further)
+
+    def further_inputs(self, batch: int, seed: int = 0) -> dict[str, Tensor]:
+        """Examples of what the network takes beside images, by name; of most there is nothing.
+
+        Networks that take something have a method of this name themselves.
+        """
+        own = getattr(self.network, 'further_inputs', None)
+        return own(batch, seed) if own else {}
 
     @property
     def layout(self) -> Layout:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from .graph import (
 )
 from .layout import NORMALISED, PIXELS
 from .network import DeployedNetwork
-from .sessions import check_images, reading, reason, writing
+from .sessions import check_further, check_images, each_image, reading, reason, writing
 
 # onnxruntime 1.17 reads it; PyTorch's own choice.
 OPSET, OPSETS = 20, range(18, 24)
@@ -88,14 +88,15 @@ def to_onnx(network: DeployedNetwork, shapes: Shapes, opset: int) -> torch.onnx.
     from onnxscript.optimizer import fold_constants
 
     graph = trace(network, shapes)
+    axes = axis_names(network, shapes)
     try:
         program = torch.onnx.export(
             graph,
-            input_names=['images'],
+            input_names=list(axes),
             output_names=network.output_names(len(graph.graph_signature.user_outputs)),
             opset_version=opset,
             # Names alone: the graph has its open axes already.
-            dynamic_shapes=(axis_names(network.layout, shapes),),
+            dynamic_shapes=tuple(axes.values()),
             custom_translation_table=translations(),
             dynamo=True,
             verbose=False,
@@ -157,7 +158,8 @@ class ONNXSession:
         self.threads = self.options['intra_op_num_threads'] or torch.get_num_threads()
         with reading(path):
             self.session = self._open(self.options)
-        (images,) = self.session.get_inputs()
+        images, *further = self.session.get_inputs()
+        self.further = [one.name for one in further]
         self.layout = PIXELS if images.type == 'tensor(uint8)' else NORMALISED
         sides = self.layout.sides(images.shape)
         self.sides = [side if isinstance(side, int) else None for side in sides]
@@ -192,18 +194,18 @@ class ONNXSession:
         """The file on one thread, for several images at a time."""
         return self._open({**self.options, 'intra_op_num_threads': 1})
 
-    def run_batch(self, images: Tensor) -> list[np.ndarray]:
+    def run_batch(self, *inputs: Tensor) -> list[np.ndarray]:
         """The same by one run of a graph for any batch, as other programs use the file."""
-        return self.session.run(None, {'images': images.numpy()})
+        return self._run(self.session, [tensor.numpy() for tensor in inputs])
 
-    def __call__(self, images: Tensor) -> list[np.ndarray]:
+    def _run(self, session: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return session.run(None, dict(zip(['images', *self.further], arrays, strict=True)))
+
+    def __call__(self, images: Tensor, *further: Tensor) -> list[np.ndarray]:
         check_images(images, self.layout, self.sides, self.path)
-        parts = np.split(np.ascontiguousarray(images.numpy()), len(images))
+        check_further(further, self.further, len(images), self.path)
+        parts = list(each_image(images, *further))
         session = self.session if len(parts) == 1 else self.single_thread
-
-        def run(part: np.ndarray) -> list[np.ndarray]:
-            return session.run(None, {'images': part})
-
         with ThreadPoolExecutor(min(self.threads, len(parts))) as pool:
-            results = list(pool.map(run, parts))
+            results = list(pool.map(partial(self._run, session), parts))
         return [np.concatenate(arrays) for arrays in zip(*results, strict=True)]

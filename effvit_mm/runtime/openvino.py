@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from .graph import (
 from .layout import NORMALISED, PIXELS
 from .network import DeployedNetwork
 from .openvino_core import core
-from .sessions import check_images, reading, reason, writing
+from .sessions import check_further, check_images, each_image, reading, reason, writing
 
 SIZES = 4  # of a graph for any size that get a compiled model of their own
 OWN_CHOICE = {'NUM_STREAMS', 'PERFORMANCE_HINT'}  # options that leave no streams to choose here
@@ -84,8 +84,10 @@ def to_openvino(network: DeployedNetwork, shapes: Shapes) -> Any:
         raise ExportError(f'OpenVINO cannot convert this network: {reason(error)}') from error
     # The converter opens all of a program's sizes.
     sides = shapes.size if shapes.least is None else (-1, -1)
-    model.reshape(network.layout.shape(1 if shapes.single else -1, sides))
-    model.input(0).set_names({'images'})
+    batch = 1 if shapes.single else -1
+    _reshape(model, network.layout.shape(batch, sides))
+    for given, name in zip(model.inputs, ('images', *network.further_inputs(1)), strict=True):
+        given.set_names({name})
     for output, name in zip(model.outputs, network.output_names(len(model.outputs)), strict=True):
         output.set_names({name})
     for key, value in network.metadata(shapes.least).items():
@@ -121,7 +123,8 @@ class OpenVINOSession:
         self.path = Path(path)
         with reading(path):
             self.model = core().read_model(path)
-            images = self.model.input(0)
+            images, *further = self.model.inputs
+        self.further = [one.any_name for one in further]
         self.layout = PIXELS if images.element_type == openvino.Type.u8 else NORMALISED
         sides = self.layout.sides(images.partial_shape)
         self.sides = [side.get_length() if side.is_static else None for side in sides]
@@ -150,17 +153,18 @@ class OpenVINOSession:
             **options,
         }
 
-    def __call__(self, images: Tensor) -> list[np.ndarray]:
+    def __call__(self, images: Tensor, *further: Tensor) -> list[np.ndarray]:
         size = check_images(images, self.layout, self.sides, self.path)
+        check_further(further, self.further, len(images), self.path)
         threads = int(self.options['INFERENCE_NUM_THREADS']) or torch.get_num_threads()
         streams = 1 << (min(len(images), threads).bit_length() - 1)
         streams = 0 if OWN_CHOICE & self.options.keys() else streams
-        return self._of_size(size, streams)(np.ascontiguousarray(images.numpy()))
+        return self._of_size(size, streams)(list(each_image(images, *further)))
 
-    def run_batch(self, images: Tensor) -> list[np.ndarray]:
+    def run_batch(self, *inputs: Tensor) -> list[np.ndarray]:
         """The same by one run of a graph for any batch, as other programs use the file."""
         compiled = core().compile_model(self.model, 'CPU', self.options)
-        return [np.array(array) for array in compiled([images.numpy()]).to_tuple()]
+        return [np.array(array) for array in compiled([one.numpy() for one in inputs]).to_tuple()]
 
     def _of_size(self, size: Size, streams: int) -> _Requests:
         """What runs images of a size in so many streams; 0 is OpenVINO's choice."""
@@ -169,12 +173,19 @@ class OpenVINOSession:
         key = (size if own else None, streams)
         if key not in self.requests:
             model = self.model.clone()
-            model.reshape(self.layout.shape(1, size if own else (-1, -1)))
+            _reshape(model, self.layout.shape(1, size if own else (-1, -1)))
             hints = {1: {'PERFORMANCE_HINT': 'LATENCY'}, 0: {}}
             chosen = hints.get(streams, {'NUM_STREAMS': streams})
             compiled = core().compile_model(model, 'CPU', {**chosen, **self.options})
             self.requests[key] = _Requests(compiled)
         return self.requests[key]
+
+
+def _reshape(model: Any, shape: list[int]) -> None:
+    """Give images this shape, and all else that a model takes their batch."""
+    images, *further = model.inputs
+    others = {given: [shape[0], *list(given.partial_shape)[1:]] for given in further}
+    model.reshape({images: shape, **others})
 
 
 def _about(model: Any) -> dict[str, str]:
@@ -185,13 +196,13 @@ def _about(model: Any) -> dict[str, str]:
 
 
 class _Requests:
-    """A compiled model of one image, for any number of them."""
+    """A compiled model of one image, for any number of them, each a list of its inputs."""
 
     def __init__(self, compiled: Any) -> None:
         count = compiled.get_property('OPTIMAL_NUMBER_OF_INFER_REQUESTS')
         self.pool = [compiled.create_infer_request() for _ in range(count)]
 
-    def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+    def __call__(self, images: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
         results, count = [], len(self.pool)
         for i in range(len(images) + count):
             request = self.pool[i % count]
@@ -199,5 +210,5 @@ class _Requests:
                 request.wait()
                 results.append([np.array(tensor.data) for tensor in request.output_tensors])
             if i < len(images):
-                request.start_async({0: images[i : i + 1]})
+                request.start_async(dict(enumerate(images[i])))
         return [np.concatenate(parts) for parts in zip(*results, strict=True)]

@@ -45,10 +45,10 @@ def export_program(
 
 
 def as_run(module: nn.Module) -> Run:
-    """A module of PyTorch as a function from images to arrays."""
+    """A module of PyTorch as a function from its inputs to arrays."""
 
-    def run(images: Tensor) -> list[np.ndarray]:
+    def run(*inputs: Tensor) -> list[np.ndarray]:
         with torch.no_grad():
-            return [tensor.numpy() for tensor in module(images)]
+            return [tensor.numpy() for tensor in module(*inputs)]
 
     return run

@@ -20,10 +20,12 @@ class Session(Protocol):
 
     Attributes:
         layout: Of the images.
+        further: Names of what it takes behind images, each ``(B, ...)``.
         about: What the file says of itself: :meth:`DeployedNetwork.metadata`.
     """
 
     layout: Layout
+    further: Sequence[str]
     about: Mapping[str, str]
 
     def __init__(self, path: str | Path, precision: str = 'fp32', **options: Any) -> None: ...
@@ -32,7 +34,7 @@ class Session(Protocol):
     def checked(precision: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """All options, with the runtime's defaults; a ConfigError for what it does not take."""
 
-    def __call__(self, images: Tensor) -> list[np.ndarray]: ...
+    def __call__(self, images: Tensor, *further: Tensor) -> list[np.ndarray]: ...
 
 
 def check_images(
@@ -59,6 +61,27 @@ def check_images(
         made = ' x '.join('any' if side is None else str(side) for side in sides)
         raise ConfigError(f'images of {height} x {width} pixels: {title} was made for {made}')
     return height, width
+
+
+def check_further(
+    further: Sequence[Tensor], names: Sequence[str], batch: int, title: str | Path
+) -> None:
+    """Raise where what is given behind images is not what a graph takes of each.
+
+    Raises:
+        ConfigError: There is more or less than that, or not of as many images.
+    """
+    if [len(tensor) for tensor in further] != [batch] * len(names):
+        shapes = ', '.join(str(tuple(tensor.shape)) for tensor in further) or 'nothing'
+        wanted = ', '.join(f'{name} ({batch}, ...)' for name in names) or 'nothing'
+        raise ConfigError(f'{title}: behind the images it takes {wanted}, not {shapes}')
+
+
+def each_image(*inputs: Tensor) -> Iterator[list[np.ndarray]]:
+    """The inputs of each image of a batch: a batch of one."""
+    arrays = [np.ascontiguousarray(tensor.numpy()) for tensor in inputs]
+    for place in range(len(arrays[0])):
+        yield [array[place : place + 1] for array in arrays]
 
 
 def reason(error: Exception) -> str:

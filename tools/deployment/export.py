@@ -133,7 +133,8 @@ def work(args: argparse.Namespace, session) -> None:
     shape = ', '.join(map(str, network.layout.shape('batch', sides)))
     outputs = network.outputs if isinstance(network.outputs, str) else ', '.join(network.outputs)
     bytes_ = sum(file.stat().st_size for file in written_files(args.out))
-    print(f'{network.title}: images ({shape}) to {outputs}\n{text}')
+    further = ''.join(f', {name}' for name in network.further_inputs(1))
+    print(f'{network.title}: images ({shape}){further} to {outputs}\n{text}')
     print(f'wrote {args.out}, {bytes_ / 1e6:.1f} MB')
 
 

@@ -19,7 +19,7 @@ from torch.export import Dim, ExportedProgram
 from ..errors import ConfigError, UserError
 from ..utils.files import check_writable, written_atomically
 from .constants import fold_constants
-from .graph_form import graph_form
+from .graph_form import NO_RULES, Rules, graph_form
 from .layout import NORMALISED, Layout
 from .open_sizes import least_sides, one_size_parts
 
@@ -170,13 +170,18 @@ def replaced_when_right(path: Path, *suffixes: str) -> Iterator[Path]:
                 shutil.move(made.with_suffix(suffix), temporary)
 
 
-def trace(network: DeployedNetwork, shapes: Shapes) -> ExportedProgram:
+def trace(network: DeployedNetwork, shapes: Shapes, further: Rules = NO_RULES) -> ExportedProgram:
     """The graph of a network; what depends on size and weights alone is a constant in it.
+
+    Args:
+        network: Deployed.
+        shapes: What it is to hold for.
+        further: Of :func:`graph_form`.
 
     Raises:
         ExportError: It cannot hold for the sizes that were asked for.
     """
-    network = graph_form(network)
+    network = graph_form(network, further)
     dims = {BATCH: Dim(BATCH), **{side: Dim(side, min=shapes.least) for side in SIDES}}
     images, *further = (
         {axis: dims[name] for axis, name in names.items()}

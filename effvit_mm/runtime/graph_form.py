@@ -6,7 +6,10 @@ what follows it less well; eager PyTorch is the other way round.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from copy import copy, deepcopy
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +17,8 @@ from torch import Tensor, nn
 from ..deploy import ShiftedConv2d
 from ..deploy.modules import PixelLinearGELU, ShiftedConvGELU
 
+Rules = Mapping[type[nn.Module], Callable[[Any], nn.Module]]
+NO_RULES: Rules = MappingProxyType({})
 SHARE = 1e-6  # of the largest border value, that a shift may leave unexplained
 
 
@@ -73,19 +78,25 @@ def shifted_and_gelu(layer: ShiftedConvGELU) -> nn.Module:
     return nn.Sequential(with_shift(conv), nn.GELU())
 
 
-RULES = {
+RULES: Rules = {
     ShiftedConv2d: with_shift,
     ShiftedConvGELU: shifted_and_gelu,
     PixelLinearGELU: pixel_convolution,
 }
 
 
-def graph_form(network: nn.Module) -> nn.Module:
-    """A copy of a deployed network to make graphs of; it shares the weights that stay."""
+def graph_form(network: nn.Module, further: Rules) -> nn.Module:
+    """A copy of a deployed network to make graphs of; it shares the weights that stay.
+
+    Args:
+        network: Deployed.
+        further: Rules of a runtime of its own: classes, and what makes another module of one.
+    """
+    rules = {**RULES, **further}
     memo = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     network = deepcopy(network, memo)
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) in RULES:
-                setattr(parent, name, RULES[type(child)](child))
+            if type(child) in rules:
+                setattr(parent, name, rules[type(child)](child))
     return network.eval()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import ConfigError
 from . import suppression
@@ -28,6 +28,7 @@ from .layout import NORMALISED, PIXELS
 from .network import DeployedNetwork
 from .openvino_core import core
 from .sessions import check_further, check_images, each_image, reading, reason, writing
+from .winograd import winograd_convolution
 
 SIZES = 4  # of a graph for any size that get a compiled model of their own
 OWN_CHOICE = {'NUM_STREAMS', 'PERFORMANCE_HINT'}  # options that leave no streams to choose here
@@ -41,6 +42,7 @@ def export_openvino(
     size: Size,
     any_size: bool = False,
     single: bool = False,
+    winograd: bool = True,
 ) -> list[Checked]:
     """Write an ``.xml`` file for OpenVINO, and its weights beside it as ``.bin``, in float32.
 
@@ -50,6 +52,7 @@ def export_openvino(
         size: Height and width of the images, in pixels.
         any_size: Let them vary, where the network allows it; ``size`` is an example then.
         single: A graph of one image instead of any batch: it is made in half the time.
+        winograd: Write wide 3x3 convolutions of a fixed size as :mod:`.winograd` has them.
 
     Raises:
         ConfigError: An argument that cannot be used.
@@ -59,7 +62,7 @@ def export_openvino(
     path = check_target(path, '.xml')
     need('openvino')
     shapes = find_shapes(network, size, any_size)._replace(single=single)
-    model = to_openvino(network, shapes)
+    model = to_openvino(network, shapes, winograd)
     import openvino
 
     with replaced_when_right(path, '.bin') as made:
@@ -69,24 +72,27 @@ def export_openvino(
         return compare(session if single else session.run_batch, network, shapes)
 
 
-def to_openvino(network: DeployedNetwork, shapes: Shapes) -> Any:
+def to_openvino(network: DeployedNetwork, shapes: Shapes, winograd: bool = True) -> Any:
     """A network as an ``openvino.Model``.
 
     Raises:
         ExportError: There is no graph of it, or an operator that OpenVINO does not have.
     """
     openvino = need('openvino')
+    fixed = shapes.least is None
+    rules = {nn.Conv2d: winograd_convolution} if winograd and fixed else {}
     try:
         model = openvino.convert_model(
-            trace(network, shapes), extension=[suppression.openvino_extension()]
+            trace(network, shapes, rules), extension=[suppression.openvino_extension()]
         )
     except RuntimeError as error:
         raise ExportError(f'OpenVINO cannot convert this network: {reason(error)}') from error
     # The converter opens all of a program's sizes.
     sides = shapes.size if shapes.least is None else (-1, -1)
-    batch = 1 if shapes.single else -1
-    _reshape(model, network.layout.shape(batch, sides))
-    for given, name in zip(model.inputs, ('images', *network.further_inputs(1)), strict=True):
+    batch, further = 1 if shapes.single else -1, network.further_inputs(1)
+    rests = (list(example.shape[1:]) for example in further.values())
+    _reshape(model, network.layout.shape(batch, sides), *([batch, *rest] for rest in rests))
+    for given, name in zip(model.inputs, ('images', *further), strict=True):
         given.set_names({name})
     for output, name in zip(model.outputs, network.output_names(len(model.outputs)), strict=True):
         output.set_names({name})
@@ -173,7 +179,8 @@ class OpenVINOSession:
         key = (size if own else None, streams)
         if key not in self.requests:
             model = self.model.clone()
-            _reshape(model, self.layout.shape(1, size if own else (-1, -1)))
+            further = ([1, *list(given.partial_shape)[1:]] for given in model.inputs[1:])
+            _reshape(model, self.layout.shape(1, size if own else (-1, -1)), *further)
             hints = {1: {'PERFORMANCE_HINT': 'LATENCY'}, 0: {}}
             chosen = hints.get(streams, {'NUM_STREAMS': streams})
             compiled = core().compile_model(model, 'CPU', {**chosen, **self.options})
@@ -181,11 +188,9 @@ class OpenVINOSession:
         return self.requests[key]
 
 
-def _reshape(model: Any, shape: list[int]) -> None:
-    """Give images this shape, and all else that a model takes their batch."""
-    images, *further = model.inputs
-    others = {given: [shape[0], *list(given.partial_shape)[1:]] for given in further}
-    model.reshape({images: shape, **others})
+def _reshape(model: Any, *shapes: list[int]) -> None:
+    """Give a model's inputs these shapes."""
+    model.reshape(dict(zip(model.inputs, shapes, strict=True)))
 
 
 def _about(model: Any) -> dict[str, str]:

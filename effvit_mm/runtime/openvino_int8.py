@@ -66,7 +66,8 @@ def export_openvino_int8(
 
     with TemporaryDirectory(prefix='effvit_mm_') as work, replaced_when_right(path, '.bin') as made:
         exact = Path(work) / 'float32.xml'
-        export_openvino(network, exact, size)
+        # In eight bits the products of a tile's transforms would lose more than convolutions do.
+        export_openvino(network, exact, size, winograd=False)
         images = CalibrationImages(calibration)
         model = quantise(core().read_model(exact), images)
         for key, value in {**network.metadata(None), 'int8': CHOSEN}.items():

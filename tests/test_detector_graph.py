@@ -310,6 +310,11 @@ def test_suppression_is_the_same_everywhere(tmp_path):
             r'^model.roi_head.mask_roi_extractor.type=None',
         ),
         ('mask-rcnn_fpn', {'type': 'MaskScoringRCNN'}, r'^model.type=MaskScoringRCNN: '),
+        (
+            'mask-rcnn_fpn',
+            {'rpn_head.bbox_coder.clip_border': False},
+            r'^model.rpn_head.bbox_coder.clip_border=False: regions of a graph end at the image',
+        ),
     ],
 )
 def test_what_is_not_known_is_refused(name, changes, message):

@@ -212,6 +212,9 @@ class DenseCandidates(nn.Module):
 class RegionFeatures(nn.Module):
     """Feature maps on boxes, each from the level of its size: mmdet's ``SingleRoIExtractor``.
 
+    All levels lie below each other on one sheet, so that each box costs its own level's samples
+    alone, in shapes that are fixed.
+
     Args:
         extractor: mmdet's.
     """
@@ -222,18 +225,31 @@ class RegionFeatures(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], regions: Tensor) -> Tensor:
         """Regions (R, 5) to (R, C, h, w); zeros for one without any extent."""
+        maps = maps[: len(self.layers)]
         images, boxes = regions.split((1, 4), 1)
-        area = (boxes[:, 2:] - boxes[:, :2]).prod(1, keepdim=True)
-        scale = (area.sqrt() / self.finest_scale + 1e-6).log2().floor()
-        level = torch.where(area > 0, scale.clamp(0, len(self.layers) - 1), -1)
-        away = boxes.new_tensor(AWAY)
-        # Each is on every level, so that shapes are fixed: where it is not for it, one of zeros.
-        parts = []
-        for index, (features, layer) in enumerate(zip(maps, self.layers, strict=False)):
-            own = torch.cat((images, torch.where(level == index, boxes, away)), 1)
-            sampling = layer.output_size, layer.spatial_scale, layer.sampling_ratio, layer.aligned
-            parts.append(roi_align(features, own, *sampling))
-        return sum(parts[1:], parts[0])
+        area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+        level = (area.sqrt() / self.finest_scale + 1e-6).log2().floor()
+        level = torch.where(area > 0, level.clamp(0, len(maps) - 1), 0).long()
+        sheet, tops = one_sheet(maps)
+        scales = boxes.new_tensor([layer.spatial_scale for layer in self.layers])
+        shifts = boxes.new_tensor([[1, top, 1, top] for top in tops])
+        own = boxes * scales[level][:, None] + shifts[level]
+        own = torch.where((area > 0)[:, None], own, boxes.new_tensor(AWAY))
+        layer = self.layers[0]
+        sampling = layer.output_size, 1.0, layer.sampling_ratio, layer.aligned
+        return roi_align(sheet, torch.cat((images, own), 1), *sampling)
+
+
+def one_sheet(maps: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
+    """Maps ``(B, C, H, W)`` below each other, and the row of each one's first.
+
+    Each has a border of its own values, as samples beside a map are taken from its edge.
+    """
+    width = maps[0].shape[3]
+    framed = [F.pad(part, (1, 1, 1, 1), mode='replicate') for part in maps]
+    sheet = torch.cat([F.pad(part, (0, width - part.shape[3] + 2)) for part in framed], 2)
+    heights = [part.shape[2] for part in framed]
+    return sheet, [1 + sum(heights[:place]) for place in range(len(maps))]
 
 
 def as_regions(boxes: Tensor) -> Tensor:
@@ -402,10 +418,10 @@ def check_kinds(detector: nn.Module) -> None:
         )
     for name, allowed in KINDS[kind].items():
         part = reduce(lambda module, child: getattr(module, child, None), name.split('.'), detector)
-        check_part(part, f'model.{name}', allowed)
+        check_part(part, f'model.{name}', allowed, 'roi_head' in KINDS[kind])
 
 
-def check_part(part: nn.Module | None, name: str, allowed: Sequence[str]) -> None:
+def check_part(part: nn.Module | None, name: str, allowed: Sequence[str], two_stages: bool) -> None:
     """Raise where a part of a detector is none of these classes, or set up in another way."""
     if type(part).__name__ not in allowed:
         raise ConfigError(
@@ -413,6 +429,11 @@ def check_part(part: nn.Module | None, name: str, allowed: Sequence[str]) -> Non
         )
     if getattr(part, 'with_shared_head', False):
         raise ConfigError(f'{name}.shared_head: a graph can have none')
+    coder = getattr(part, 'bbox_coder', None)
+    if two_stages and coder is not None and not coder.clip_border:
+        raise ConfigError(
+            f'{name}.bbox_coder.clip_border=False: regions of a graph end at the image'
+        )
     loss = getattr(part, 'loss_cls', None)
     if getattr(loss, 'custom_cls_channels', False):
         raise ConfigError(f'{name}.loss_cls.type={type(loss).__name__}: no graph knows its scores')

@@ -70,14 +70,14 @@ def rows(args: argparse.Namespace, config: str, checkpoint: str, folder: Path) -
     from effvit_mm.utils.images import load_image
 
     size, options, trust = tuple(args.shape), args.cfg_options, args.trust_checkpoint
+    settings = {'cfg_options': options, 'trust_checkpoint': trust}
     loaded = load_network(config, checkpoint, 'detector', options, trust, size)
-    plain, deployed = (
-        DetInferencer(
-            config, checkpoint, deploy=deploy, cfg_options=options, trust_checkpoint=trust
-        )
-        for deploy in (False, True)
-    )
-    detectors = {'eager': (plain, '-'), 'deployed': (deployed, '-')}
+    forms = {'eager': False, 'eager, padded as files': False, 'deployed': True}
+    detectors = {
+        form: (DetInferencer(config, checkpoint, deploy=deploy, **settings), '-')
+        for form, deploy in forms.items()
+    }
+    pad_as_files(detectors['eager, padded as files'][0], size)
     for kind, suffix in FILES.items():
         path = folder / f'detector_{kind}{suffix}'
         FORMATS[kind].write(loaded.network, path, size)
@@ -97,6 +97,27 @@ def rows(args: argparse.Namespace, config: str, checkpoint: str, folder: Path) -
         cells = *figures, f'{1e3 * seconds:.1f}', f'{ratio:.2f}', size_on_disk
         table.append([f'`{Path(config).stem}`', kind, pixels, str(len(paths)), *cells])
     return table
+
+
+def pad_as_files(inferencer, size: tuple[int, int]) -> None:
+    """Let a detector of mmdet's pad to this size, not to the next 32: that alone moves AP."""
+    from torch.nn import functional as F
+
+    preprocessor = inferencer.detector.model.data_preprocessor
+    own = preprocessor.forward
+
+    def forward(data, training=False):
+        batch = own(data, training)
+        height, width = batch['inputs'].shape[2:]
+        right, bottom = max(size[1] - width, 0), max(size[0] - height, 0)
+        fill = preprocessor.pad_value
+        batch['inputs'] = F.pad(batch['inputs'], (0, right, 0, bottom), value=fill)
+        shape = tuple(batch['inputs'].shape[2:])
+        for sample in batch['data_samples']:
+            sample.set_metainfo({'batch_input_shape': shape, 'pad_shape': shape})
+        return batch
+
+    preprocessor.forward = forward
 
 
 def pass_over(detector, arrays: list, seconds_of):

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmcv import transforms
 from programs import load_tool
 from torch import nn
 from trainer import forget_runs
@@ -19,6 +20,7 @@ import effvit_mm
 from effvit_mm import runtime
 from effvit_mm.errors import ConfigError, DataError
 from effvit_mm.inference.export import load_network
+from effvit_mm.inference.preprocessing import find_placing
 from effvit_mm.openmm.config.loading import load_config
 from effvit_mm.openmm.trained import build_detector
 from effvit_mm.runtime.detections import detection_difference
@@ -161,6 +163,22 @@ def test_objects_end_where_the_photograph_does(name, fill_counts, files, trained
     assert len(found.boxes) > 3 and found.labels.tolist() == labels[: len(found.boxes)].tolist()
 
 
+def test_photographs_are_of_the_size_that_the_pipeline_makes_them(trained):
+    """Where the file has room for that; else as large as fits."""
+    cfg = load_config(str(trained / 'kept.py'), [])
+    model = build_detector(cfg, 'test')
+    placing = find_placing(cfg, model, {'mean': (0, 0, 0), 'std': (1, 1, 1), 'order': 'BGR'})
+    resize = transforms.Resize(scale=(96, 72), keep_ratio=True)
+    for size in ((150, 81), (81, 150), (33, 33), (50, 333), (200, 197), (72, 96)):
+        given = photograph(*size)
+        wanted = resize({'img': given})
+        image, shown = placing(given, (96, 96))
+        assert shown == wanted['img_shape']
+        np.testing.assert_array_equal(image[: shown[0], : shown[1]], wanted['img'])
+        assert (image[shown[0] :] == 0).all() and (image[:, shown[1] :] == 0).all()
+    assert placing(photograph(200, 197), (48, 40))[1] == (41, 40)
+
+
 def test_what_a_whole_detector_takes_beside_images(files):
     for path in (files['stretched'], files['kept']):
         network = effvit_mm.open_compiled(path)
@@ -177,7 +195,7 @@ def test_what_a_whole_detector_takes_beside_images(files):
 
 
 def test_photographs_upright_and_tiny_are_placed_within_the_image():
-    place = Placing(True, 'bilinear', 'cv2', (1.0, 2.0, 3.0), False)
+    place = Placing((96, 72), 'bilinear', 'cv2', (1.0, 2.0, 3.0), False)
     for size, shown in (((192, 144), (72, 54)), ((10, 300), (3, 96)), ((9, 9), (72, 72))):
         image, there = place(photograph(*size), SIZE)
         assert image.shape == (*SIZE, 3) and there == shown

@@ -139,7 +139,8 @@ def find_placing(cfg: Config, model: nn.Module, normalisation: Mapping[str, Any]
     resizing, fill_counts = None, False
     for step in build_transforms(cfg):
         if isinstance(step, transforms.Resize) and step.scale and step.backend in INTERPOLATIONS:
-            resizing = step.keep_ratio, step.interpolation, step.backend
+            scale = max(step.scale), min(step.scale)
+            resizing = scale if step.keep_ratio else None, step.interpolation, step.backend
         elif isinstance(step, transforms.Pad) and step.padding_mode == 'constant':
             fill, fill_counts = np.broadcast_to(step.pad_val['img'], 3), True
         elif not isinstance(step, PLACED_AS_THEY_ARE):

@@ -25,14 +25,15 @@ class Placing(NamedTuple):
     """How a photograph becomes an image of the size that a detector's graph is for.
 
     Attributes:
-        keep_ratio: It is made as large as fits, at the top and at the left, and the rest is filled;
-            else its sides are stretched.
+        scale: Of the longer and of the shorter side, in pixels: it is made as large as these and
+            the image allow, at the top and at the left, and the rest is filled. None where its
+            sides are stretched.
         interpolation, backend: As of :class:`effvit_mm.runtime.pixels.Resize`.
         fill: Blue, green and red of the rest, 0 to 255.
         fill_counts: To the network the rest is a part of the image: objects may reach into it.
     """
 
-    keep_ratio: bool
+    scale: tuple[int, int] | None
     interpolation: str
     backend: str
     fill: tuple[float, float, float]
@@ -46,8 +47,9 @@ class Placing(NamedTuple):
         """
         sides = np.array(photograph.shape[:2])
         new = tuple(size)
-        if self.keep_ratio:
-            factor = (np.array(size) / sides).min()
+        if self.scale is not None:
+            own = np.array(self.scale) / (sides.max(), sides.min())
+            factor = min(*own, *(np.array(size) / sides))
             new = tuple(int(side) for side in np.minimum(sides * factor + 0.5, size))
         if 0 in new:
             raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import shutil
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from remedies import tries
 from trainer import forget_runs, make_folder, write_config
 
 from effvit_mm.openmm import cli
+from effvit_mm.openmm.config.preparing import prepare_training
+from effvit_mm.openmm.engine.runner import build_runner
 
 # Overrides of the config that works -> what the one line must say.
 OVERRIDES = {
@@ -97,10 +101,23 @@ def fails(capfd, tmp_path, monkeypatch):
     return call
 
 
+@tries('; did you mean {}?')
 @pytest.mark.parametrize('override', OVERRIDES)
 def test_override(fails, config, override):
-    err = fails(config, '--cfg-options', override.replace('"', ''))
+    option = override.replace('"', '')
+    err = fails(config, '--cfg-options', option)
     assert re.search(OVERRIDES[override], err), err
+    if meant := re.search(r"did you mean '(\w+)'", err):
+        words = re.split(r'([.=])', option)
+        near = difflib.get_close_matches(meant[1], words, n=1, cutoff=0)[0]
+        works(config, ''.join(meant[1] if word == near else word for word in words))
+
+
+def works(config: Path, *options: str) -> None:
+    """Complete and check the config, and build all that a training needs at once."""
+    forget_runs()
+    arguments = [str(config), '--work-dir', 'works', '--cfg-options', 'work_dir=works', *options]
+    build_runner(prepare_training(cli.train_parser().parse_args(arguments)))
 
 
 @pytest.mark.parametrize(
@@ -126,9 +143,12 @@ def test_config_file(fails, tmp_path, text, message):
     assert re.search(message, err), err
 
 
+@tries(': no such key; did you mean {}?')
 def test_misspelt_key_in_the_file(fails, tmp_path, data):
     path = write_config(tmp_path / 'typo.py', data, 'parm_scheduler = []\ndel param_scheduler\n')
     assert "parm_scheduler: no such key; did you mean 'param_scheduler'" in fails(path)
+    path.write_text(path.read_text().replace('parm_scheduler = []\ndel param_scheduler\n', ''))
+    works(path)
 
 
 @pytest.mark.parametrize(
@@ -159,9 +179,15 @@ def test_data_root_reaches_every_loader(fails):
     assert '/absent/train does not exist' in fails(config, '--cfg-options', 'data_root=/absent')
 
 
+@tries('the config has no auto_scale_lr=dict(base_batch_size=...)')
 def test_auto_scale_lr_without_base(fails, config):
     options = ('--auto-scale-lr', '--cfg-options', 'auto_scale_lr=None')
     assert '--auto-scale-lr: the config has no' in fails(config, *options)
+    arguments = [str(config), '--auto-scale-lr', '--cfg-options', 'auto_scale_lr.base_batch_size=4']
+    forget_runs()
+    assert cli.train([*arguments, '--work-dir', 'scaled']) == 0
+    groups = torch.load('scaled/epoch_1.pth', weights_only=False)['optimizer']['param_groups']
+    assert groups[0]['initial_lr'] == pytest.approx(2e-3)
 
 
 def test_work_dir_is_a_file(fails, config, tmp_path):

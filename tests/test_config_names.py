@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from remedies import tries
 
 from effvit_mm.errors import ConfigError
 from effvit_mm.openmm.config.loading import load_config
@@ -96,6 +97,7 @@ def test_a_name_for_own_use_is_left_alone(written):
     assert written()('my_own.a=2').my_own == {'a': 2}
 
 
+@tries('has the value of {} in its parts; give {}')
 def test_without_effect_is_refused_with_the_key_that_works(written, tmp_path):
     flat = tmp_path / 'flat.json'
     flat.write_text(json.dumps(written()().to_dict()))
@@ -109,11 +111,17 @@ def test_without_effect_is_refused_with_the_key_that_works(written, tmp_path):
     assert (dataset_of(cfg).data_root, dataset_of(cfg).ann_file) == ('/y', 'z.json')
 
 
+@tries('the config has no {}; give the key of the part, as val_dataloader.dataset.pipeline')
 def test_a_known_name_that_the_config_lacks(written):
     with pytest.raises(ConfigError, match=r'has no effect, since the config has no val_pipeline'):
         written('')('val_pipeline.1.scale=64')
+    read = written('val_dataloader = dict(dataset=dict(pipeline=[dict(), dict(scale=32)]))\n')
+    assert read('val_dataloader.dataset.pipeline.1.scale=64').val_dataloader.dataset.pipeline[
+        1
+    ] == {'scale': 64}
 
 
+@tries('is built; give the key of the part, as train_dataloader.dataset.pipeline')
 def test_a_name_whose_parts_a_derived_config_has_replaced(written):
     read = written(
         text='train_dataloader = dict(_delete_=True, batch_size=1)\n',
@@ -123,6 +131,15 @@ def test_a_name_whose_parts_a_derived_config_has_replaced(written):
         ConfigError, match=r'image_size=8: has no effect.* give the key of the part'
     ):
         read('image_size=8')
+    part = 'train_dataloader.dataset.pipeline'
+    steps = 'train_dataloader.update(dataset=dict(pipeline=[dict(scale=64)]))\n'
+    read = written(
+        text='train_dataloader = dict(_delete_=True, batch_size=1)\n' + steps,
+        python='train_dataloader = dict(batch_size=1)\n' + steps,
+    )
+    with pytest.raises(ConfigError, match=part):
+        read('image_size=8')
+    assert dataset_of(read(f'{part}.0.scale=8')).pipeline[0].scale == 8
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from remedies import tries
 from trainer import forget_runs, make_folder, write_config
 
 from effvit_mm.openmm import cli
@@ -76,16 +77,20 @@ def rates(work: str | Path, name: str) -> list[float]:
 # Which checkpoint ----------------------------------------------------------------------------
 
 
+@tries('`--resume` would have gone on with it')
 def test_the_last_run_not_the_highest_number(config, train):
     train(config, '--seed', '1', set=('train_cfg.max_epochs=2',))
+    shutil.copytree('w', 'v')
     said = train(config, '--seed', '2', set=(ONE,))
     assert 'checkpoints of a run before (epoch_2.pth' in said
+    assert 'resumed v/epoch_2.pth: epoch 2 of 3' in train(config, '--resume', work='v')
     said = train(config, '--resume')
     assert 'epoch_2.pth: of another run, left aside' in said
     assert re.search(r'resumed \S*epoch_1\.pth: epoch 1 of 3', said)
     assert read_checkpoint('w/epoch_3.pth')['meta']['seed'] == 2
 
 
+@tries('; {} is of a run before: --resume {}')
 def test_a_run_that_had_written_nothing_is_not_the_one_before(config, train, once, monkeypatch):
     shutil.copytree(once, 'w')
 
@@ -98,6 +103,8 @@ def test_a_run_that_had_written_nothing_is_not_the_one_before(config, train, onc
     said = train(config, '--resume', set=(ONE,))
     assert 'the last run of w had written no checkpoint; w/epoch_1.pth is of a run before' in said
     assert 'starting from scratch' in said
+    shutil.copytree(once, 'v')
+    assert 'resumed v/epoch_1.pth' in train(config, '--resume', 'v/epoch_1.pth')
 
 
 @pytest.mark.parametrize('known', [True, False])
@@ -110,6 +117,7 @@ def test_wherever_checkpoints_are_and_whatever_they_are_called(config, train, op
     assert f'resumed {path}: epoch 1 of 1' in said.replace(f'{Path.cwd()}/', '')
 
 
+@tries('; last checkpoint: {}; go on with: {}')
 def test_an_interrupted_run_says_a_command_that_goes_on_with_it(config, train, monkeypatch):
     def interrupt(self, runner, *_args, **_kwargs):
         if runner.epoch == 1:
@@ -172,6 +180,7 @@ def test_more_epochs_have_the_schedule_of_the_config(tmp_path, data, train, monk
     assert 'the schedule' not in train(config, '--resume', set=(four,))
 
 
+@tries('to change it give param_scheduler.{}.end={}, and T_max where it has one')
 def test_a_rate_that_stays_is_told_with_what_changes_it(config, train, once):
     shutil.copytree(once, 'w')
     three = ('param_scheduler.0.end=1', 'param_scheduler.1.end=2')
@@ -209,12 +218,19 @@ def test_the_middle_of_an_epoch_goes_on_exactly(tmp_path, data, train, monkeypat
         assert histories[0] == histories[1]
 
 
+@tries(
+    'Go on with a checkpoint from the end of an epoch, `--resume FILE`',
+    'To start a new training from its weights leave out --resume, and use '
+    '`--cfg-options load_from={}`',
+)
 def test_the_middle_of_an_epoch_that_cannot_go_on_is_refused(tmp_path, data, train, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = write_config(tmp_path / 'c.py', data, BY_ITERATION)
     train(config, set=('train_cfg.max_epochs=2',))
     said = train(config, '--resume', 'w/iter_4.pth', set=('train_dataloader.batch_size=4',), code=2)
     assert 'middle of epoch 2, iteration 1 of 3' in said and 'has 6 iterations now' in said
+    end = ('--resume', 'w/iter_3.pth')
+    train(config, *end, work='v', set=('train_dataloader.batch_size=4', 'train_cfg.max_epochs=2'))
     content = read_checkpoint('w/iter_4.pth')
     del content['message_hub']['runtime_info']['effvit_mm/run']  # of an earlier version
     torch.save(content, 'w/iter_4.pth')
@@ -237,12 +253,15 @@ def test_another_rate_is_told_and_not_followed(config, train, once):
     assert max(rates('w', 'epoch_3.pth')) <= 0.001
 
 
+@tries('leave optim_wrapper as it was')
 def test_another_optimizer_is_refused(config, train, once):
     shutil.copytree(once, 'w')
     for kind in ('SGD', 'Adam'):
         said = train(config, '--resume', set=(f'optim_wrapper.optimizer.type={kind}',), code=2)
         assert f'optim_wrapper.optimizer is {kind}, and ' in said
         assert 'has the state of AdamW; leave optim_wrapper as it was' in said
+    shutil.copytree('w', 'v')
+    assert 'resumed' in train(config, '--resume', work='v')
     content = read_checkpoint('w/epoch_1.pth')
     del content['message_hub']['runtime_info']['effvit_mm/run']  # of an earlier version
     torch.save(content, 'w/epoch_1.pth')
@@ -252,12 +271,15 @@ def test_another_optimizer_is_refused(config, train, once):
     train(config, work='new', set=(remedy, 'optim_wrapper.optimizer.type=SGD', ONE))
 
 
+@tries('leave optim_wrapper.paramwise_cfg as it was')
 def test_other_groups_are_refused(config, train, once):
     shutil.copytree(once, 'w')
     said = train(config, '--resume', set=('optim_wrapper.paramwise_cfg.norm_decay_mult=0',), code=2)
     assert re.search(
         r'makes groups: \d+ \(.* parameters\), and .* has the state of \d+ \(.*paramwise_cfg', said
     )
+    assert 'leave optim_wrapper.paramwise_cfg as it was' in said
+    assert 'resumed' in train(config, '--resume')
 
 
 def test_another_schedule_is_followed(config, train, once):

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
+from remedies import tries
 from trainer import forget_runs, make_folder, write_config
 
 from effvit_mm.openmm import cli
@@ -47,6 +48,7 @@ def test_muon_names_what_it_cannot_take_and_what_can(config, capfd):
     assert train(config, remedy) == 0
 
 
+@tries('; give it, as optim_wrapper.optimizer.weight_decay=0.05')
 def test_a_factor_of_no_weight_decay(config, capfd):
     text = config.read_text().replace(', weight_decay=0.05', '')
     config.write_text(text)

@@ -29,7 +29,7 @@ _VERBS = (
 )
 _ORDER = (
     r'(?:^|[;:,`] ?|[.] |(?:^| )(?:and|else|either|or|so|then|please|First) )'
-    r'(?:(?:[Tt]o|[Ff]or|[Ii]f|otherwise)\b[^;:.]*?[ ,])?'
+    r'(?:(?:[Tt]o \S+|[Ff]or|[Ii]f|otherwise)\b[^;:.]*?[ ,])?'
     rf'(?P<verb>{"|".join(f"[{verb[0]}{verb[0].upper()}]{verb[1:]}" for verb in _VERBS.split())})'
     # "cut short?", "run lengths of", "name {} 2 times" are no orders.
     r'(?! short\b| left| lengths\b| \{\} \{\})(?= [^ ]|$)'
@@ -105,7 +105,9 @@ def advising(source: str, place: str = '') -> list[Message]:
         # A name, a path, a header: not a sentence.
         if len(text.split()) < 2:
             continue
-        advice = tuple(match.span('verb' if match['verb'] else 0) for match in ADVICE.finditer(text))
+        advice = tuple(
+            match.span('verb' if match['verb'] else 0) for match in ADVICE.finditer(text)
+        )
         if advice:
             found.append(Message(f'{place}:{line}', text, advice))
     return found

@@ -133,6 +133,7 @@ def fit_checkpoint(
     chosen = choose_weights(content, use_ema)[1]
     state = get_state_dict(content, source, use_ema)
     own = model.state_dict()
+    given = state
     state, notes = _in_names_of(model, own, state, source, prefix)
     state = _prepared(model, state, notes)
     meta = content.get('meta')
@@ -157,7 +158,7 @@ def fit_checkpoint(
         raise CheckpointError(
             f'{source}: none of its {len(state)} tensors fits the model (the file has names like '
             f'{theirs!r}, the model like {ours!r}); is it a checkpoint of another model? '
-            f'{TOOL} says what of published names is not known'
+            f'{TOOL} says what of published names is not known{_parts_that_fit(own, given)}'
         )
     _check_finite(model, report)
     if require != 'some':
@@ -214,6 +215,26 @@ def _readings(
         if not nested:
             ours = {k: v[len(BACKBONE) :] for k, v in ours.items() if v.startswith(BACKBONE)}
         yield family, ours, unknown
+
+
+def _parts_that_fit(own: State, state: State) -> str:
+    """What to do about a file of several networks, as student and teacher; ``''`` for others."""
+    names = unwrapped(own).values()
+    parts: dict[str, int] = {}
+    for part in {name.partition('.')[0] for name in state}:
+        for prefix in (part, f'{part}.{BACKBONE[:-1]}'):
+            inner = [k[len(prefix) + 1 :] for k in state if k.startswith(f'{prefix}.')]
+            parts[prefix] = len({*inner} & {*names})
+    fitting = sorted(
+        (prefix for prefix, count in parts.items() if count), key=lambda p: (-parts[p], p)
+    )
+    if not fitting:
+        return ''
+    named = ' or '.join(repr(prefix) for prefix in fitting[:3])
+    return (
+        f'. The names after {named} do: take them with prefix={fitting[0]!r} (of load_checkpoint, '
+        "or of the backbone's init_cfg=dict(type='Pretrained', checkpoint=..., prefix=...))"
+    )
 
 
 def _matches(names: Mapping[str, str], own: Container[str]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from numbers import Real
 from typing import Any
 
@@ -75,6 +76,7 @@ def check_config(cfg: Config, training: bool) -> None:
     _need_type(cfg.get('model'), 'model')
     check_groups(cfg, training)
     check_numbers(cfg)
+    check_optimizer(cfg.get('optim_wrapper'))
     check_decay(cfg.get('optim_wrapper'))
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         for buildable in buildable_nodes(cfg):
@@ -131,7 +133,9 @@ def check_numbers(cfg: Config) -> None:
         possible = is_number(value) and isinstance(value, kind)
         if not possible or value < low or (value == low and not inclusive):
             raise ConfigError(f'{path}={value!r}: {word} {bound} is needed')
-    check_first_validation(cfg.get('train_cfg') or {})
+    if cfg.get('val_dataloader') is not None:
+        check_first_validation(cfg.get('train_cfg') or {})
+    check_dynamic_intervals(cfg.get('train_cfg') or {})
 
 
 def check_first_validation(loop: Mapping) -> None:
@@ -141,6 +145,38 @@ def check_first_validation(loop: Mapping) -> None:
         raise ConfigError(
             f'train_cfg.val_begin={begin}: the training ends after {last}; set it to {last} or '
             'less, or use --no-validate'
+        )
+
+
+def check_dynamic_intervals(loop: Mapping) -> None:
+    """Refuse what mmengine would take apart at the first validation."""
+    given = loop.get('dynamic_intervals')
+    if given is None:
+        return
+    pairs = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    sound = all(
+        isinstance(pair, Sequence)
+        and len(pair) == 2
+        and all(is_number(number) and isinstance(number, int) and number >= 1 for number in pair)
+        for pair in pairs
+    )
+    if not sound or any(a[0] >= b[0] for a, b in pairwise(pairs)):
+        unit = 'epoch' if loop.get('by_epoch', 'max_iters' not in loop) else 'iteration'
+        raise ConfigError(
+            f'train_cfg.dynamic_intervals={given!r}: give pairs of an {unit} and the val_interval '
+            f'from it on, whole numbers of at least 1, the {unit}s rising: [(10, 2), (20, 1)]'
+        )
+
+
+def check_optimizer(wrapper: Mapping | None) -> None:
+    """An optimizer has a type, or is one of several, as ``_delete_`` may have forgotten."""
+    optimizer = wrapper.get('optimizer') if isinstance(wrapper, Mapping) else None
+    if not isinstance(optimizer, Mapping) or 'type' in optimizer:
+        return
+    if not any(isinstance(part, Mapping) for part in optimizer.values()):
+        raise ConfigError(
+            f'optim_wrapper.optimizer={dict(optimizer)!r}: it has no type; give one, as '
+            'optim_wrapper.optimizer.type=AdamW'
         )
 
 

@@ -15,7 +15,7 @@ from .building import one_line
 from .checks import check_override
 from .data_root import EVALUATORS, follow_annotation_files, follow_layout
 from .names import follow_assignments, is_name, set_names
-from .options import look_up, read_value, split_option
+from .options import check_path, look_up, read_value, split_option
 from .own_parts import use_own_readers
 from .own_sets import use_own_sets
 from .values import IN_A_DICT, called_import, keep_plain
@@ -58,6 +58,7 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
     named = copy.deepcopy(cfg)
     for key, text in (option for option in options if not is_name(option[0])):
         value = read_value(key, text, look_up(before, key))
+        check_path(cfg, key)
         try:
             cfg.merge_from_dict({key: value})
         except (KeyError, TypeError, AssertionError, IndexError, AttributeError) as error:

@@ -13,7 +13,7 @@ from ...errors import ConfigError
 from .building import one_line
 from .checks import TOP_LEVEL_KEYS
 from .data_root import follow_annotation_files, spread_data_root, spread_names
-from .options import look_up, read_value
+from .options import check_path, look_up, read_value
 from .source import ConfigFile, Edit, read_edited, read_files
 
 # Names of OpenMMLab's configs that stand at the top level, but are read by nothing there.
@@ -58,6 +58,7 @@ def set_names(cfg: Config, path: str, options: Sequence[tuple[str, str]]) -> Con
     edits = _inherited(root, cfg) if root else []
     for key, text in options:
         name, *parts = key.split('.')
+        check_path(cfg, key)
         value, old = read_value(key, text, look_up(cfg, key)), cfg.get(name)
         try:
             changed = _merged(cfg, key, value)

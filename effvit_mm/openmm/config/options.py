@@ -147,6 +147,32 @@ def _depths(text: str):
         raise ValueError('brackets do not match')
 
 
+def check_path(cfg: Mapping, key: str) -> None:
+    """Refuse a key that leads into a list at no index of it, or below a value without keys.
+
+    Raises:
+        ConfigError: Names the part of the key that cannot be followed, and what can.
+    """
+    node: Any = dict(cfg.items())  # mmengine's Config is no Mapping
+    parts = key.split('.')
+    for place, part in enumerate(parts):
+        above = '.'.join(parts[:place])
+        if isinstance(node, list | tuple):
+            if not part.isdecimal() or int(part) >= len(node):
+                known = f'give an index from 0 to {len(node) - 1}' if node else 'it is empty'
+                raise ConfigError(
+                    f'--cfg-options {key}: {above} is a list of {len(node)} and has no {part!r}; '
+                    f'{known}'
+                )
+            node = node[int(part)]
+        elif isinstance(node, Mapping):
+            if part not in node:
+                return
+            node = node[part]
+        else:
+            raise ConfigError(f'--cfg-options {key}: {above} is {node!r} and has no {part!r}')
+
+
 def look_up(cfg: Mapping, key: str) -> Any:
     """What a config has at ``'a.b.0.c'``; None where there is nothing."""
     node: Any = dict(cfg.items())  # mmengine's Config is no Mapping

@@ -14,9 +14,10 @@ from mmengine.registry import DefaultScope
 
 from ...errors import ConfigError
 from ...utils.files import check_writable
-from .arguments import find_class, has_type, mappings_of, node_class, type_path
+from .arguments import find_class, has_type, mappings_of, type_path
 from .checks import check_config
 from .loading import load_config
+from .options import split_option
 
 PLAIN_WRAPPER, GPU_WRAPPER = 'mmengine.OptimWrapper', 'mmengine.AmpOptimWrapper'
 CPU_WRAPPER = 'effvit_mm.CPUAmpOptimWrapper'
@@ -45,8 +46,9 @@ def prepare_training(args: argparse.Namespace) -> Config:
             )
         cfg.auto_scale_lr.enable = True
     check_config(cfg, training=True)
+    if pairs := cfg.train_cfg.get('dynamic_intervals'):  # lists, in JSON and as overrides
+        cfg.train_cfg.dynamic_intervals = [tuple(pair) for pair in pairs]
     _choose_precision(cfg, args.amp)
-    _check_save_best(cfg)
     return cfg
 
 
@@ -96,6 +98,11 @@ def _check_out(out: str, reid: bool) -> None:
 
 def _complete(cfg: Config, args: argparse.Namespace) -> None:
     """What training and testing share."""
+    for key, text in map(split_option, args.cfg_options):
+        if key == 'launcher' and text != args.launcher:
+            raise ConfigError(
+                f'--cfg-options launcher={text}: has no effect; use the flag --launcher'
+            )
     cfg.launcher = args.launcher
     if args.trust_checkpoint:
         cfg.trust_checkpoint = True
@@ -136,28 +143,6 @@ def _choose_precision(cfg: Config, amp: bool) -> None:
         wrapper.type = CPU_WRAPPER
         for key in ('loss_scale', 'use_fsdp'):
             wrapper.pop(key, None)
-
-
-def _check_save_best(cfg: Config) -> None:
-    """A metric that no evaluator can give is known by its prefix."""
-    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    names = hook.get('save_best')
-    if not names or cfg.get('val_evaluator') is None:
-        return
-    prefixes = set()
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-        for evaluator in mappings_of(cfg.val_evaluator):
-            metric = node_class(root.METRICS, evaluator)
-            prefix = evaluator.get('prefix') or getattr(metric, 'default_prefix', None)
-            if prefix is None:
-                return  # its names are known only after an evaluation
-            prefixes.add(prefix)
-    for name in [names] if isinstance(names, str) else names:
-        if name != 'auto' and name.split('/')[0] not in prefixes:
-            raise ConfigError(
-                f'default_hooks.checkpoint.save_best={name!r}: the metrics of val_evaluator begin '
-                f"with {', '.join(f'{p}/' for p in sorted(prefixes))} ('auto' takes the first)"
-            )
 
 
 def use_coco_limits(cfg: Config) -> None:

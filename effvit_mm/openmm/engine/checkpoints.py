@@ -24,7 +24,21 @@ class CheckpointHook(_CheckpointHook):
 
     mmengine deletes first; killed in between with ``max_keep_ckpts=1``, or while the best
     checkpoint changes, a training would have lost what it had. Arguments are mmengine's.
+
+    Attributes:
+        unruled: Whether names of ``save_best`` do not say if more or less is better, nor ``rule``.
     """
+
+    unruled = False
+
+    def _init_rule(self, rules, key_indicators) -> None:
+        try:
+            super()._init_rule(rules, key_indicators)
+        except ValueError:
+            if key_indicators != self.save_best:  # what 'auto' has found
+                raise
+            # Perhaps there is no such metric: that is known when the evaluators have been tried.
+            self.key_indicators, self.unruled = key_indicators, True
 
     def before_train(self, runner) -> None:
         super().before_train(runner)
@@ -94,6 +108,7 @@ class CheckpointHook(_CheckpointHook):
         for key in self.key_indicators:
             if key != 'auto' and key not in metrics:
                 raise ConfigError(unknown_metric_message(key, metrics))
+        self.check_rule()
         self._old_best = self._best_paths()
         # With no path to an old best, mmengine has nothing to delete before it saves.
         self._set_best_paths(dict.fromkeys(self._old_best))
@@ -105,6 +120,15 @@ class CheckpointHook(_CheckpointHook):
         if is_main_process():
             self._delete(self._outdated_best())
         self._old_best = {}
+
+    def check_rule(self) -> None:
+        """Raise ConfigError where it is not known what is better."""
+        if self.unruled:
+            raise ConfigError(
+                f'default_hooks.checkpoint.save_best={self.save_best}: whether more or less is '
+                'better is not known of each; set default_hooks.checkpoint.rule=greater or '
+                'default_hooks.checkpoint.rule=less'
+            )
 
     def _best_paths(self) -> dict[str, str | None]:
         """The best checkpoint by metric; mmengine has an attribute of its own for a single one."""

@@ -34,6 +34,7 @@ from ..data_checks.image_sizes import check_resized_sizes
 from ..data_checks.matches import find_match
 from ..data_checks.shared_images import describe_shared, image_files
 from ..registry import HOOKS
+from .checkpoints import CheckpointHook as OwnCheckpointHook
 from .checkpoints import unknown_metric_message
 from .seeding import is_by_epoch
 
@@ -59,7 +60,11 @@ class DryPassHook(Hook):
         on_main_process(lambda: self._try_training(runner))
 
     def before_test(self, runner) -> None:
-        on_main_process(lambda: try_evaluation(runner, 'test'))
+        on_main_process(lambda: self._try_test(runner))
+
+    def _try_test(self, runner) -> None:
+        check_drawings(runner)
+        try_evaluation(runner, 'test')
 
     def _try_training(self, runner) -> None:
         check_folders(runner)
@@ -79,6 +84,14 @@ def check_folders(runner) -> None:
         folder = getattr(hook, 'out_dir', None)
         if folder and '://' not in str(folder) and Path(folder) != Path(runner.work_dir):
             check_writable(folder, f'out_dir of {type(hook).__name__}')
+
+
+def check_drawings(runner) -> None:
+    """Raise where mmdet's hook could not write what it draws of a test."""
+    for hook in runner.hooks:
+        if folder := getattr(hook, 'test_out_dir', None):
+            place = Path(runner.work_dir) / runner.timestamp / folder
+            check_writable(place, f'test_out_dir of {type(hook).__name__}')
 
 
 def warn_of_late_checkpoints(runner) -> None:
@@ -122,8 +135,12 @@ def check_watched(runner, figures: Mapping[str, float]) -> None:
         for name in getattr(hook, 'save_best', None) or ():
             if figures and name not in ('auto', *figures):
                 raise ConfigError(unknown_metric_message(name, figures))
+            if not figures and name != 'auto':
+                check_prefix(name, runner.val_evaluator.metrics)
             if figures and name == 'auto':
                 check_first_figure(hook, figures)
+        if isinstance(hook, OwnCheckpointHook):
+            hook.check_rule()
     schedules = runner.param_schedulers or []
     if isinstance(schedules, Mapping):  # of several optimizers
         schedules = [schedule for part in schedules.values() for schedule in part]
@@ -137,12 +154,23 @@ def check_watched(runner, figures: Mapping[str, float]) -> None:
             )
 
 
+def check_prefix(name: str, metrics: Sequence[BaseMetric]) -> None:
+    """Raise where a figure's name begins as those of no evaluator, as far as these say."""
+    prefixes = {metric.prefix for metric in metrics}
+    if None not in prefixes and name.split('/')[0] not in prefixes:
+        begins = ', '.join(f'{prefix}/' for prefix in sorted(prefixes))
+        raise ConfigError(
+            f'default_hooks.checkpoint.save_best={name!r}: the metrics of val_evaluator begin with '
+            f"{begins} ('auto' takes the first)"
+        )
+
+
 def check_first_figure(hook: CheckpointHook, figures: Mapping[str, float]) -> None:
     """Raise where ``save_best='auto'``, which takes the first figure, could not compare it."""
     first = next(iter(figures))
     try:
         float(figures[first])
-        copy.copy(hook)._init_rule(hook.rules, [first])
+        CheckpointHook._init_rule(copy.copy(hook), hook.rules, [first])
     except (ValueError, TypeError, RuntimeError) as error:
         others = ', '.join(map(repr, list(figures)[1:]))
         named = f'one of {others}, ' if others else ''

@@ -11,6 +11,7 @@ import torch
 from networks import as_trained, deviation
 from people import make_people, write_people_config
 from programs import load_tool
+from remedies import tries
 from students import CROSSVIT, DIGITS, LEVIT, NETWORKS, PSLT, VIT
 from torch import nn
 
@@ -388,6 +389,9 @@ def test_a_folder_is_no_target(tmp_path, capsys):
     assert 'a.onnx: it is a folder' in capsys.readouterr().err
 
 
+@tries(
+    'If you trust its origin, ask for it explicitly: `trust=True` in Python, `--trust-checkpoint`',
+)
 def test_checkpoints_with_code_must_be_trusted(tmp_path, capsys):
     weights, out = tmp_path / 'weights.pth', tmp_path / 'a.pt2'
     state = effvit_mm.create_model('deit_tiny', num_classes=3).state_dict()
@@ -405,10 +409,12 @@ def test_the_whole_of_a_detector_is_named_otherwise(tmp_path):
         load_network(str(config), None, 'whole')
 
 
+@tries('; see effvit_mm.list_models()', 'some exports failed, see the table')
 def test_the_table_of_exports(capsys, monkeypatch):
     tool = load_tool('deployment/check_exports')
     assert tool.main(['levit*', 'nothing*']) == 2
     assert "no model is called like 'nothing*'" in capsys.readouterr().err
+    assert 'levit_128s' in effvit_mm.list_models()
     monkeypatch.setattr(tool, 'build_network', lambda name: DeployedNetwork(Small(), name))
     assert tool.main(['levit_128s', '--shape', '40', '50', '--formats', 'torch', 'onnx']) == 0
     rows = capsys.readouterr().out.splitlines()[2:]

@@ -137,7 +137,7 @@ def _configured(
     elif part == 'neck':
         module, outputs, method = model, 'level', 'extract_feat'
     elif part == 'detector':
-        module = DetectorGraph(model, _needed_size(size, cfg, config))
+        module = DetectorGraph(model, needed_size(size, image_size(cfg), config))
         outputs, method = module.output_names, 'forward'
     else:
         module, outputs, method = model, whole, 'forward'
@@ -158,11 +158,17 @@ def _configured(
     return LoadedNetwork(DeployedNetwork(module, *described), cfg, model)
 
 
-def _needed_size(size: tuple[int, int] | None, cfg: Mapping, config: str) -> tuple[int, int]:
-    """The size that was given, else the config's."""
-    size = size or image_size(cfg)
+def needed_size(
+    given: tuple[int, int] | None, known: tuple[int, int] | None, name: str
+) -> tuple[int, int]:
+    """Height and width that were given, else those that are known of a model.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    size = given or known
     if size is None:
-        raise ConfigError(f"--shape H W is needed: {config} does not say its images' size")
+        raise ConfigError(f"--shape H W is needed: {name} does not say its images' size")
     return size
 
 

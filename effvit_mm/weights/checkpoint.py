@@ -99,7 +99,8 @@ def read_checkpoint(
             content = torch.load(path, map_location=map_location, weights_only=not trust)
     except ModuleNotFoundError as error:
         raise CheckpointError(
-            f'checkpoint {source} cannot be read without {error.name}: pip install {error.name}'
+            f'checkpoint {source} holds objects of the Python module {error.name}, which is not '
+            'installed: install the package that has it'
         ) from error
     except Exception as error:
         reason = str(error).strip().split('\n')[0]

@@ -96,8 +96,7 @@ def work(args: argparse.Namespace, session) -> None:
     from mmengine.logging import MMLogger
 
     from effvit_mm import runtime
-    from effvit_mm.errors import ConfigError
-    from effvit_mm.inference.export import load_network
+    from effvit_mm.inference.export import load_network, needed_size
 
     check_arguments(args)
     target = runtime.FORMATS[args.format]
@@ -113,9 +112,7 @@ def work(args: argparse.Namespace, session) -> None:
         args.preprocess,
     )
     network, session.cfg = loaded.network, loaded.cfg
-    size = network.size if args.shape is None else tuple(args.shape)
-    if size is None:
-        raise ConfigError(f"--shape H W is needed: {args.model} does not say its images' size")
+    size = needed_size(args.shape and tuple(args.shape), network.size, args.model)
     if args.checkpoint is None:
         print('no checkpoint was given: the weights are random')
     for note in network.notes():

@@ -12,6 +12,7 @@ import torch
 from mmengine.dataset import pseudo_collate
 from networks import as_trained
 from programs import load_tool
+from remedies import tries
 from students import DIGITS, VIT
 
 import effvit_mm
@@ -99,6 +100,7 @@ def test_results_are_plain_values(trained, classifier):
         result.scores = None
 
 
+@tries('export.py CONFIG CHECKPOINT --preprocess writes them')
 @pytest.mark.parametrize('suffix', ['.onnx', '.xml'])
 def test_an_exported_file_alone_gives_the_same(suffix, trained, classifier, tmp_path):
     network = load_network(str(trained / 'config.py'), trained / 'c.pth', preprocess=True).network
@@ -116,6 +118,13 @@ def test_an_exported_file_alone_gives_the_same(suffix, trained, classifier, tmp_
     )
     with pytest.raises(ConfigError, match=r'plain\.onnx: no classifier that takes photographs'):
         effvit_mm.Classifier(tmp_path / 'plain.onnx')
+    given = [str(trained / 'config.py'), str(trained / 'c.pth'), '--preprocess']
+    form = ['--format', {'.onnx': 'onnx', '.xml': 'openvino'}[suffix], '--shape', '40', '40']
+    again = tmp_path / f'again{suffix}'
+    assert load_tool('deployment/export').main([*given, *form, '--out', str(again)]) == 0
+    assert [one.name for one in effvit_mm.Classifier(again)(files(trained))] == [
+        one.name for one in classifier(files(trained))
+    ]
 
 
 def test_a_runtime_and_the_form_of_training_give_the_same(trained, classifier):

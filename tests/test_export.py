@@ -367,7 +367,7 @@ INT8 = ['pslt_tiny', '--out', 'a.onnx', '--format', 'onnx-int8']
             ['pslt_tiny', '--out', 'a.pt2', '--format', 'torch', '--opset', '20'],
             '--opset goes with --format onnx or onnx-int8',
         ),
-        (INT8, 'eight bits need images: of pslt_tiny name a folder of them with --calibration'),
+        (INT8, 'eight bits need images, which pslt_tiny does not name: give a folder of them'),
         (
             [str(DIGITS), '--out', 'a.onnx', '--any-size'],
             'a graph of PSLT holds for one image size alone',

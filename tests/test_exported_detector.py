@@ -13,6 +13,7 @@ import pytest
 import torch
 from mmcv import transforms
 from programs import load_tool
+from remedies import tries
 from torch import nn
 from trainer import forget_runs
 
@@ -217,6 +218,7 @@ def test_masks_are_those_of_whole_boxes():
     assert not found.masks.any()
 
 
+@tries(': cut it into pieces')
 def test_the_tool_and_python_without_openmmlab(trained, files, tmp_path, capsys):
     path = files['stretched']
     cv2.imwrite(str(tmp_path / 'a.png'), photograph(60, 80))
@@ -247,8 +249,14 @@ def test_the_tool_and_python_without_openmmlab(trained, files, tmp_path, capsys)
         assert detect.main([*given, *arguments]) == 2
         (error,) = capsys.readouterr().err.strip().splitlines()
         assert message in error
+    assert error.endswith(': cut it into pieces')
+    pieces = [tmp_path / f'{place}.png' for place in range(10)]
+    for place, piece in enumerate(pieces):
+        cv2.imwrite(str(piece), photograph(1, 900)[:, 90 * place : 90 * (place + 1)])
+    assert detect.main([str(files['kept']), *map(str, pieces), *arguments]) == 0
 
 
+@tries('export.py --part detector writes them')
 def test_what_a_file_has_no_use_for(trained, files, tmp_path):
     path = files['kept']
     for options in ({'checkpoint': 'c.pth'}, {'cfg_options': ['a=1']}, {'device': 'cuda:0'}):
@@ -261,19 +269,30 @@ def test_what_a_file_has_no_use_for(trained, files, tmp_path):
     runtime.export_openvino(network, tmp_path / 'maps.xml', (64, 64))
     with pytest.raises(ConfigError, match=r'maps\.xml: no whole detector of this version'):
         effvit_mm.DetInferencer(tmp_path / 'maps.xml')
+    given = [str(trained / 'kept.py'), str(trained / 'c.pth'), '--part', 'detector']
+    form = ['--format', 'openvino', '--out', str(tmp_path / 'all.xml'), '--shape', '72', '96']
+    assert load_tool('deployment/export').main([*given, *form]) == 0
+    (found,) = effvit_mm.DetInferencer(tmp_path / 'all.xml')(photograph(48, 90))
+    assert len(found)
     for text in ('{}', '[]', '{"classes": ["a"], "placing": {"turn": 1}}'):
         with pytest.raises(ConfigError, match=r'detector: .* is not known here'):
             AboutDetector.from_json(text)
 
 
+@tries('; use effvit_mm.open_compiled')
 def test_steps_that_are_not_known(trained, tmp_path):
     """A flip, say: such a file can be opened as a network, but not be given photographs."""
     text = (trained / 'kept.py').read_text()
     flipped = text.replace("dict(type='PackDetInputs')", "dict(type='RandomFlip', prob=0.5), PACK")
     config = tmp_path / 'flip.py'
     config.write_text(flipped.replace('PACK', "dict(type='PackDetInputs')"))
-    about = load_network(str(config), trained / 'c.pth', 'detector', size=SIZE).network.about
-    assert AboutDetector.from_json(about['detector']) == AboutDetector(CLASSES, None)
+    network = load_network(str(config), trained / 'c.pth', 'detector', size=SIZE).network
+    assert AboutDetector.from_json(network.about['detector']) == AboutDetector(CLASSES, None)
+    runtime.export_openvino(network, tmp_path / 'flip.xml', SIZE)
+    with pytest.raises(ConfigError, match=r'cannot be taken over; use effvit_mm\.open_compiled'):
+        effvit_mm.DetInferencer(tmp_path / 'flip.xml')
+    boxes, scores, labels = effvit_mm.open_compiled(tmp_path / 'flip.xml')(torch.zeros(1, 3, *SIZE))
+    assert boxes.shape[:2] == scores.shape == labels.shape
 
 
 def test_unreadable_images_are_named(files, tmp_path):

@@ -10,6 +10,7 @@ import torch
 from coco_sets import NAMES
 from mmengine.config import Config
 from programs import load_tool
+from remedies import tries
 from trainer import CLASSES, forget_runs, make_folder
 
 import effvit_mm
@@ -156,6 +157,7 @@ def test_a_missing_annotation_file_is_named(capsys):
     assert 'nowhere/annotations/train.json: No such file' in capsys.readouterr().err
 
 
+@tries(': give --cfg-options {}.num_classes=N')
 def test_classes_that_nothing_says_are_asked_for(capsys):
     tool, config = load_tool('analysis_tools/get_flops'), config_of('retinanet')
     arguments = [config, '--shape', '64', '--cfg-options', 'data_root=nowhere']

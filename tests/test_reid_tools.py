@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 from people import REPOSITORY, build_model, make_people, write_people_config
 from programs import load_tool
+from remedies import tries
 from trainer import forget_runs
 
 import effvit_mm
@@ -259,6 +260,7 @@ def test_a_picture_of_the_gallery_finds_itself(trained, gallery, tmp_path, monke
     assert read_rgb('found.png').shape[1] > 6 * WIDTH
 
 
+@tries(': give the model by --config and --checkpoint')
 def test_a_gallery_of_another_model_is_refused(trained, gallery, tmp_path, capsys):
     _, _, root, work = trained
     picture = next((root / 'query').iterdir())
@@ -268,7 +270,10 @@ def test_a_gallery_of_another_model_is_refused(trained, gallery, tmp_path, capsy
     alone = tmp_path / 'alone'
     alone.write_bytes(gallery.read_bytes())
     assert run_tool('reid_search.py', 'search', alone, picture) == 2
-    assert '--config and --checkpoint' in capsys.readouterr().err
+    assert 'give the model by --config and --checkpoint' in capsys.readouterr().err
+    config, checkpoint = trained[:2]
+    model = ['--config', config, '--checkpoint', checkpoint]
+    assert run_tool('reid_search.py', 'search', alone, picture, *model) == 0
 
 
 def test_a_folder_of_pictures_gives_a_ranking_for_each(trained, gallery, tmp_path, capsys):

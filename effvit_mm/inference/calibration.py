@@ -105,14 +105,14 @@ def find_calibration(
     cfg = loaded.cfg
     if cfg is None or loaded.network.outputs in ('map', 'level'):
         raise ConfigError(
-            f'eight bits need images: of {loaded.network.title} name a folder of them with '
-            '--calibration'
+            f'eight bits need images, which {loaded.network.title} does not name: give a folder of '
+            'them with --calibration'
         )
     nodes = [(cfg.get(key) or {}).get('dataset') for key in LOADERS]
     if None in nodes:
         raise ConfigError(
-            'train_dataloader.dataset or test_dataloader.dataset is missing: name a folder of '
-            'images with --calibration'
+            'train_dataloader.dataset or test_dataloader.dataset is missing: give a folder of '
+            'images with --calibration instead'
         )
     train, test = dict(innermost_dataset(nodes[0])), nodes[1]
     train['pipeline'] = test_dataset(cfg)['pipeline']

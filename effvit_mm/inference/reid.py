@@ -34,7 +34,7 @@ def find_people(inputs: Input) -> list[Image]:
     """
     images = find_images(inputs)
     if videos := [image.path for image in images if isinstance(image, Video)]:
-        raise DataError(f'video {videos[0]}: images of people are needed, cut out of it')
+        raise DataError(f'video {videos[0]}: images of people are needed: cut them out of it')
     return images
 
 

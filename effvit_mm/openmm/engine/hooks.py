@@ -180,7 +180,9 @@ class ValidateOnResumeHook(Hook):
             return
         due = step % loop.val_interval == 0 or step == last
         if due and runner.message_hub.runtime_info.get(VALIDATED) != step:
-            runner.logger.info(f'the run before was stopped in the validation at {step}: repeat it')
+            runner.logger.info(
+                f'the run before was stopped in the validation at {step}, which is repeated'
+            )
             runner.val_loop.run()
 
 

@@ -108,7 +108,7 @@ def test_two_remedies_of_a_message_are_two():
 
 def test_words_come_from_tests_alone():
     source = (
-        "TABLE = {'give b': 1, 'give c': 2}\n"
+        "TABLE: dict = {'give b': 1, 'give c': 2}\n"
         "@tries('give a')\n@tries(*TABLE)\ndef test_one(): ...\n"
         "@tries('give d')\ndef helper(): ...\n"
     )

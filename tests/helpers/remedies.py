@@ -32,7 +32,7 @@ _ORDER = (
     r'(?:(?:[Tt]o \S+|[Ff]or|[Ii]f|otherwise)\b[^;:.]*?[ ,])?'
     rf'(?P<verb>{"|".join(f"[{verb[0]}{verb[0].upper()}]{verb[1:]}" for verb in _VERBS.split())})'
     # "cut short?", "run lengths of", "name {} 2 times" are no orders.
-    r'(?! short\b| left| lengths\b| \{\} \{\})(?= [^ ]|$)'
+    r'(?! short\b| left| lengths\b| are\b| \{\} \{\})(?= [^ ]|$)'
 )
 # Or the words say what would help: a package, a name, a flag, an entry, a program, a function.
 _OTHER = (
@@ -131,9 +131,11 @@ def tried_words(source: str) -> list[str]:
     """The words of all ``@tries`` of a test module's source."""
     tree = ast.parse(source)
     tables = {
-        node.targets[0].id: node.value
+        target.id: node.value
         for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name)
     }
     words = []
     for node in ast.walk(tree):

@@ -91,7 +91,7 @@ def check_top_level(cfg: Config) -> None:
             continue
         near = difflib.get_close_matches(key, TOP_LEVEL_KEYS, n=1, cutoff=0.9)
         if near and (near[0] not in cfg or cfg[near[0]] is None):
-            raise ConfigError(f'{key}: no such key; did you mean {near[0]!r}?')
+            raise ConfigError(f'{key}: no such key{suggest(key, near)}')
 
 
 def check_override(cfg: Config, key: str) -> None:

@@ -63,15 +63,17 @@ def check_dataset(dataset, model: nn.Module, key: str, allow_empty_classes: bool
         head = wrong[0].removesuffix('.num_classes')
         head = 'the head of the model' if head == 'model.head' else head
         what = 'persons' if head == 'model' else 'classes'
-        remedy = f'set {settings}'
-        if not key.startswith('train'):
-            remedy += (
+        otherwise = (
+            ''
+            if key.startswith('train')
+            else (
                 f' if the model was trained on these {what}; else give the set those of training, '
                 f'in their order ({key}.dataset.metainfo.classes)'
             )
+        )
         raise DataError(
             f'{key}.dataset has {len(names)} {what} ({shorten(names)}), but {head} '
-            f'has num_classes={keys[wrong[0]]}; {remedy}'
+            f'has num_classes={keys[wrong[0]]}; set {settings}{otherwise}'
         )
     labels, total = single_labels(dataset), count or len(names or ())
     if labels is None or not total:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from remedies import said, tries
 from trainer import forget_runs, make_folder, write_config
 
 from effvit_mm.openmm import cli
@@ -70,6 +71,10 @@ def test_a_training_that_begins_with_weights_of_other_classes_is_told(trained, r
     assert 'trained for other classes (bars, dots, rings) than bars, crosses, dots' in said
 
 
+@tries(
+    "; give the data set the checkpoint's classes in its order or, where other names mean the "
+    'same, set data_checks.{}=True'
+)
 def test_a_detector_of_other_classes_is_not_tested(tmp_path, capfd):
     pytest.importorskip('mmdet')
     import torch
@@ -88,6 +93,13 @@ def test_a_detector_of_other_classes_is_not_tested(tmp_path, capfd):
     assert cli.test([str(config), 'turned.pth', '--work-dir', 'w']) == 2
     err = capfd.readouterr().err
     assert 'turned.pth was trained for the same classes in another order' in err, err
+    assert said("give the data set the checkpoint's classes in its order", err)
+    order = f'test_dataloader.dataset.metainfo.classes=({",".join(NAMES[::-1])})'
+    for instead in (order, ALLOWED):
+        forget_runs()
+        assert (
+            cli.test([str(config), 'turned.pth', '--work-dir', 'w', '--cfg-options', instead]) == 0
+        )
 
 
 def test_persons_are_the_classes_of_a_training_alone(tmp_path):

@@ -1,8 +1,12 @@
 """Necks: maps of the sizes that their strides declare, and a message where channels do not fit."""
 
+import ast
+import re
+
 import pytest
 import torch
 from networks import randomise_norms
+from remedies import tries
 
 from effvit_mm.backbones import PSLT, CrossViT, LeViT, VisionTransformer
 from effvit_mm.deploy import switch_modules
@@ -211,6 +215,7 @@ def test_refuses(cls, kwargs, message):
         cls(**kwargs)
 
 
+@tries(": set its in_channels to the backbone's out_channels")
 def test_maps_of_another_backbone_are_refused():
     with pytest.raises(ValueError, match=r'for maps of \[24\] channels and got \[32\]'):
         SimpleFeaturePyramid(24)([noise(32, 4, 4)])
@@ -218,6 +223,10 @@ def test_maps_of_another_backbone_are_refused():
         CrossViTPyramid([24, 48])([noise(24, 4, 4)])
     with pytest.raises(ValueError, match=r'\[24, 48\] channels and got \[24\]'):
         CSPPAN([24, 48], num_outs=2)([noise(24, 4, 4)])
+    backbone = PSLT('tiny', out_indices=(2, 3), final_norm=False)
+    with pytest.raises(ValueError, match="set its in_channels to the backbone's out_channels"):
+        CSPPAN([24, 48])(backbone(noise(3, 64, 64)))
+    assert CSPPAN(backbone.out_channels)(backbone(noise(3, 64, 64)))
 
 
 # --- in_channels in a config, before anything is built ----------------------------------------
@@ -229,6 +238,7 @@ SIMPLE = {'type': 'effvit_mm.SimpleFeaturePyramid'}
 DENSE = {'type': 'effvit_mm.CrossViT', 'arch': '9', 'mode': 'dense'}
 
 
+@tries('write in_channels={}')
 @pytest.mark.parametrize(
     ('backbone', 'neck', 'message'),
     [
@@ -265,8 +275,13 @@ DENSE = {'type': 'effvit_mm.CrossViT', 'arch': '9', 'mode': 'dense'}
     ],
 )
 def test_channels_that_do_not_fit(backbone, neck, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as error:
         check_neck({'backbone': backbone, 'neck': neck})
+    told = str(error.value)
+    given = ast.literal_eval(re.search(r'write in_channels=(\d+|\[[^]]*\])', told)[1])
+    first = neck[0] if isinstance(neck, list) else neck
+    last = {'out_indices': -1} if 'out_indices=-1 in the backbone' in told else {}
+    check_neck({'backbone': {**backbone, **last}, 'neck': {**first, 'in_channels': given}})
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from mmengine.hooks import DistSamplerSeedHook
 from mmengine.registry import DATA_SAMPLERS
+from remedies import tries
 
 from effvit_mm.errors import ConfigError, DataError
 from effvit_mm.openmm.engine.runner import Runner
@@ -182,6 +183,7 @@ def test_persons_of_one_camera_are_no_obstacle():
 # What cannot be -----------------------------------------------------------------------------------
 
 
+@tries('; allow_repeats=True lets images come twice')
 def test_persons_with_fewer_images_than_k_are_told_or_refused():
     with pytest.raises(
         DataError, match=r'2 of 12 persons .*num_instances=4 images \(0, 1\); allow_repeats'

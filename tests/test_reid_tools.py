@@ -311,6 +311,7 @@ def test_a_folder_of_one_picture_and_an_empty_one(trained, gallery, tmp_path, ca
     assert len(capsys.readouterr().out.splitlines()) == 3 and (tmp_path / 'one.png').is_file()
 
 
+@tries(': take the same config and options for both (--config, --cfg-options, --flip)')
 def test_a_gallery_of_other_images_sizes_is_refused(trained, gallery, tmp_path, capsys):
     """The network is the same, what it was shown is not; the same options on both sides help."""
     config, checkpoint, root, _ = trained

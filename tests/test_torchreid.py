@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from reid_folders import make_market, market_name, put
+from remedies import tries
 
 import effvit_mm
 from effvit_mm.errors import CheckpointError, ConfigError, DataError
@@ -165,6 +166,10 @@ def test_what_a_model_returns(name):
     assert softmax(images).shape == (2, 7)
 
 
+@tries(
+    "Give pretrained=False to start from noise (model.pretrained False for torchreid's scripts), "
+    'or the path of a checkpoint'
+)
 def test_weights_come_from_a_checkpoint_or_nowhere(tmp_path):
     with pytest.raises(ConfigError, match='pretrained=True: there are no weights of deit_tiny'):
         build_model('deit_tiny', num_classes=3)
@@ -331,6 +336,7 @@ def make_msmt17(folder: Path, version: str) -> None:
         (main / f'list_{name}.txt').write_text(''.join(f'{n} {p}\n' for n, p in pictures))
 
 
+@tries("; say which: source_args=dict(version='V2')")
 def test_msmt17_of_either_version_by_its_lists(tmp_path):
     folder = tmp_path / 'msmt17'
     make_msmt17(folder, 'V2')

@@ -20,6 +20,7 @@ from trainer import forget_runs
 pytest.importorskip('mmdet')
 from effvit_mm.errors import ConfigError, DataError
 from effvit_mm.openmm import cli
+from effvit_mm.openmm.datasets.coco_check import CocoSource, check_coco
 from effvit_mm.openmm.datasets.coco_format import read_coco
 from effvit_mm.utils.images import load_image, to_bgr
 
@@ -192,6 +193,23 @@ def test_a_fault_of_annotations(data, capsys, words):
             arguments = ('--cfg-options', *instead) if instead else ()
             assert cli.train(['small.py', '--work-dir', 'w', *arguments]) == 0
             capsys.readouterr()
+
+
+@tries('; write the true size, or take the image that was annotated')
+def test_an_image_of_another_size_than_was_said(data):
+    path = 'data/images/0.png'
+    annotated = cv2.imread(path)
+    cv2.imwrite(path, annotated[:34, :46])
+    source = CocoSource(Path('data/train.json'), Path('data/images'))
+    (finding,) = check_coco(source).fatal()['other_size']
+    assert finding.detail.endswith('; write the true size, or take the image that was annotated')
+    data['images'][0].update(width=46, height=34)
+    write(Path('data'), data)
+    assert not check_coco(source).fatal()
+    cv2.imwrite(path, annotated)
+    data['images'][0].update(width=48, height=36)
+    write(Path('data'), data)
+    assert not check_coco(source).fatal()
 
 
 VOC = """

@@ -15,7 +15,7 @@ from programs import load_tool
 from remedies import said, tries
 from students import VIT
 from torch import nn
-from trainer import make_folder, write_config
+from trainer import forget_runs, make_folder, write_config
 
 import effvit_mm
 from effvit_mm import runtime
@@ -24,7 +24,7 @@ from effvit_mm.inference.calibration import find_calibration
 from effvit_mm.inference.export import load_network
 from effvit_mm.inference.reid import find_people
 from effvit_mm.openmm.config.loading import load_config
-from effvit_mm.openmm.trained import build_pipeline, build_reid
+from effvit_mm.openmm.trained import build_detector, build_pipeline, build_reid
 from effvit_mm.runtime import DeployedNetwork
 from effvit_mm.runtime.aoti import check_compiler
 from effvit_mm.runtime.pixels import Preprocessing, ResizeEdge
@@ -265,8 +265,6 @@ def test_another_number_of_classes_than_the_set(tmp_path, capsys):
 def test_predictions_that_are_not_read(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = coco_sets.make_config(tmp_path)
-    from effvit_mm.openmm.trained import build_detector
-
     model = build_detector(load_config(str(config), []), 'c')
     torch.save({'state_dict': model.state_dict()}, 'c.pth')
     test, errors = load_tool('test'), load_tool('analysis_tools/detection_errors')
@@ -282,3 +280,22 @@ def test_predictions_that_are_not_read(tmp_path, capsys, monkeypatch):
         assert words in capsys.readouterr().err
     assert errors.main([str(config), 'p.json', '--out', 'shown']) == 0
     assert errors.main([str(config), 'p.pkl', '--out', 'again', '--trust-pickle']) == 0
+
+
+def test_a_folder_for_drawings_that_cannot_be_written(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = coco_sets.make_config(tmp_path)
+    model = build_detector(load_config(str(config), []), 'c')
+    torch.save({'state_dict': model.state_dict()}, 'c.pth')
+    (tmp_path / 'file').touch()
+    hook = 'default_hooks.visualization'
+    for folder, code in ((tmp_path / 'file' / 'shown', 2), (tmp_path / 'shown', 0)):
+        forget_runs()
+        options = [f'{hook}.type=DetVisualizationHook', f'{hook}.draw=True']
+        options.append(f'{hook}.test_out_dir={folder}')
+        arguments = [str(config), 'c.pth', '--work-dir', 'w', '--cfg-options', *options]
+        assert load_tool('test').main(arguments) == code
+        line = capsys.readouterr().err
+        told = f'test_out_dir of DetVisualizationHook: the folder {folder} cannot be written'
+        assert (told in line) == bool(code), line
+    assert list((tmp_path / 'shown').iterdir())

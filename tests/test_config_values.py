@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from remedies import tries
 from trainer import REPOSITORY
 
 from effvit_mm.errors import ConfigError
@@ -40,6 +41,7 @@ def load(tmp_path, request):
     return call
 
 
+@tries('give dict(type=NAME, ...) with the arguments in the place of it')
 @pytest.mark.parametrize(
     ('lines', 'message'),
     [
@@ -62,6 +64,9 @@ def test_values_that_cannot_be_read_again(load, lines, message):
     with pytest.raises(ConfigError, match=message) as error:
         load(lines)
     assert '\n' not in str(error.value)
+    if 'collate_fn' in lines:
+        loader = load("train_dataloader = dict(collate_fn=dict(type='default_collate'))")
+        assert loader.train_dataloader.collate_fn == {'type': 'default_collate'}
 
 
 def test_paths_are_text_and_helpers_no_values(load, tmp_path):

@@ -198,6 +198,9 @@ def test_a_set_to_predict_on_has_no_annotations(train, change):
     assert isinstance(json.loads(Path('found.bbox.json').read_text()), list)
 
 
+@tries(
+    'set test_mode=True without indices, or give set and evaluator a file of those images',
+)
 @pytest.mark.parametrize(
     ('option', 'said'),
     [
@@ -222,6 +225,11 @@ def test_a_part_of_a_set_is_not_judged_by_all_of_it(train, option, said):
     with DefaultScope.overwrite_default_scope('mmdet'):  # what was loaded is judged by itself
         (source,) = judged_sets(cfg.val_dataloader, key[:14], {'type': 'CocoMetric'}).values()
     assert 'partly_tested' not in check_coco(source).by_kind()
+    few = json.loads(Path('data/val.json').read_text())
+    few['images'] = few['images'][1:]
+    Path('data/few.json').write_text(json.dumps(few))
+    mended = [f'{key}.ann_file=few.json', 'val_evaluator.ann_file=data/few.json']
+    assert train(*mended)[0] == 0
 
 
 def test_masks_that_pycocotools_would_stop_at_are_refused_where_they_are_judged(train):

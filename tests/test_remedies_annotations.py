@@ -138,6 +138,15 @@ FAULTS: dict[str, tuple[Change, Options, list[tuple[Change, Options]]]] = {
     'give the area in pixels, of mask or box': (
         of('annotations', 0, area=0), (), [(of('annotations', 0, area=360), ())],
     ),
+    'leave one of them out': (
+        lambda data: data['annotations'].append({**data['annotations'][0], 'id': 77}), (),
+        [(drop('annotations', 0), ()), (drop('annotations', -1), ())],
+    ),
+    'give polygons, or boxes around the turned objects, and take the rotation out': (
+        of('annotations', 0, attributes={'rotation': 30.0}, segmentation=[]), (),
+        [(of('annotations', 0, attributes={}, bbox=[1, 2, 20, 24]), ()),
+         (of('annotations', 0, segmentation=square(2, 4, 18, 20)), ())],
+    ),
     'write them so': (corners, (), [(sides, ())]),
     'give them polygons of three points or more, or run lengths': (
         of('annotations', 0, segmentation=[[10, 20]]), MASKS,
@@ -245,6 +254,37 @@ def test_boxes_that_are_too_small_to_be_learned(voc, capsys):
         text = capsys.readouterr().out
         assert said('lower filter_cfg.bbox_min_size', text) == told
     assert code == 0 and 'red 1' in text
+
+
+FORMS: dict[str, tuple[tuple[str, str], str]] = {
+    'it has {} <bndbox>; write an <object> for each of them': (
+        ('</bndbox>', '</bndbox><bndbox><xmin>1</xmin></bndbox>'), OBJECT.replace(
+            '</object>', '</object><object><name>red</name><bndbox><xmin>1</xmin><ymin>1</ymin>'
+            '<xmax>9</xmax><ymax>9</ymax></bndbox></object>'),
+    ),
+    '; export the set as Pascal VOC, an XML file an image': (
+        ('annotation>', 'annotations>'), OBJECT,
+    ),
+    '; write the <bndbox> around it, from its centre cx, cy by (w |cos angle| + h |sin angle|) / 2 '
+    'to the sides and by (w |sin angle| + h |cos angle|) / 2 up and down': (
+        (OBJECT[OBJECT.index('<bndbox>') : OBJECT.index('</object>')],
+         '<robndbox><cx>12</cx><cy>14</cy><w>10</w><h>4</h><angle>0.5</angle></robndbox>'),
+        OBJECT,
+    ),
+}  # fmt: skip
+
+
+@tries(*FORMS)
+@pytest.mark.parametrize('words', FORMS)
+def test_a_form_of_xml_that_is_not_voc_s(voc, words):
+    change, mended = FORMS[words]
+    file = Path('voc/Annotations/0.xml')
+    file.write_text(OBJECT.replace(*change))
+    with pytest.raises(DataError) as error:
+        build_voc(metainfo={'classes': ('red',)})
+    assert said(words, str(error.value)), str(error.value)
+    file.write_text(mended)
+    assert build_voc(metainfo={'classes': ('red',)}) == 1
 
 
 def build_voc(kind: str = 'VOCDataset', **options) -> int:

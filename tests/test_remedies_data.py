@@ -19,7 +19,7 @@ from trainer import forget_runs, make_folder, write_config
 from effvit_mm.errors import ConfigError, DataError
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.config.loading import load_config
-from effvit_mm.openmm.datasets import ImageFolder, ImageNet
+from effvit_mm.openmm.datasets import ImageFolder, ImageNet, classification
 from effvit_mm.openmm.datasets.classification import CustomDataset
 from effvit_mm.sample_data.folders import make_once
 
@@ -157,11 +157,49 @@ def test_imagenet_as_it_was_downloaded(tmp_path):
     (tmp_path / 'meta').mkdir()
     (tmp_path / 'meta' / 'val.txt').write_text(''.join(f'{n} {i}\n' for i, n in enumerate(images)))
     assert [make(ann_file='meta/val.txt').get_data_info(i)['gt_label'] for i in (0, 1)] == [0, 1]
+    shutil.rmtree(tmp_path / 'meta')  # which mmpretrain takes where it is
     for image, name in zip(images, classes, strict=True):
         (tmp_path / 'val' / name).mkdir()
         (tmp_path / 'val' / image).rename(tmp_path / 'val' / name / image)
     assert len(make()) == 2
     assert len(ImageFolder(str(tmp_path), 'val', train_split='val')) == 2
+
+
+@tries('; correct data_prefix or the list, or set skip_corrupt=True')
+def test_a_list_of_images_that_do_not_exist(data):
+    (data / 'list.txt').write_text('bars/0.png 0\ndots/0.png 1\nrings/9.png 2\n')
+    where = {'data_root': str(data), 'ann_file': 'list.txt'}
+    with pytest.raises(DataError, match='; correct data_prefix or the list, or set skip_corrupt'):
+        CustomDataset(**where)
+    with pytest.raises(DataError, match='1 of its 3 images'):
+        CustomDataset(**where, data_prefix='train')
+    assert len(CustomDataset(**where, data_prefix='train', skip_corrupt=True)) == 2
+    (data / 'list.txt').write_text('bars/0.png 0\ndots/0.png 1\nrings/1.png 2\n')
+    assert len(CustomDataset(**where, data_prefix='train')) == 3
+
+
+@tries(', and are taken so; leave one line of each')
+def test_images_that_a_list_names_twice(data, monkeypatch):
+    told = []
+    monkeypatch.setattr(classification, 'tell_once', lambda text, *_: told.append(text))
+    for lines, count in (('0.png 0\n0.png 0\n', 1), ('0.png 0\n', 0)):
+        (data / 'list.txt').write_text(lines)
+        told.clear()
+        where = {'data_root': str(data), 'ann_file': 'list.txt', 'data_prefix': 'train/bars'}
+        CustomDataset(**where)
+        assert sum('; leave one line of each' in text for text in told) == count
+
+
+@tries('; set {}.num_classes={}, or leave it out')
+def test_a_metric_of_another_number_of_classes(run, data, tmp_path):
+    judge = "val_evaluator = dict(type='SingleLabelMetric', num_classes={})\n"
+    config = write_config(tmp_path / 'c.py', data, ONE_EPOCH + judge.format(5))
+    code, line = run(config)
+    assert code == 2 and said('; set {}.num_classes={}, or leave it out', line), line
+    remedy = re.search(r'; set (\S+), or', line)[1]
+    assert run(config, options=(remedy,))[0] == 0
+    config.write_text(config.read_text().replace(', num_classes=5', ''))
+    assert run(config)[0] == 0
 
 
 # Sample data --------------------------------------------------------------------------------------

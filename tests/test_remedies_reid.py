@@ -10,6 +10,8 @@ from trainer import forget_runs
 
 from effvit_mm.errors import ConfigError, DataError
 from effvit_mm.openmm import cli
+from effvit_mm.openmm.reid import sampler
+from effvit_mm.openmm.reid.datasets import ReIDDataset
 from effvit_mm.reid.distances import check_distance
 from effvit_mm.reid.names import label_files
 from effvit_mm.reid.pooling import build_pooling
@@ -61,6 +63,32 @@ def test_channels_that_the_backbone_knows():
     with pytest.raises(ConfigError, match='; leave it out'):
         build_model(in_channels=7)
     assert build_model().eval()(torch.zeros(2, 3, 64, 32)).shape[0] == 2
+
+
+@tries(
+    '; add images of them, take these persons out, or lower num_instances (batch_size is '
+    'num_persons times that)'
+)
+def test_persons_of_too_few_images(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(sampler, 'tell_once', lambda text, *_: told.append(text))
+    people = make_people(tmp_path / 'data')
+    few = sorted((people / 'bounding_box_train').glob('0001_*'))
+    kept = {path: path.read_bytes() for path in few}
+
+    def tells(num_instances: int = 4) -> bool:
+        told.clear()
+        data = ReIDDataset(source='folder', data_root=str(people))
+        sampler.PKSampler(data, num_persons=2, num_instances=num_instances, seed=0)
+        return any('; add images of them, take these persons out, or lower' in t for t in told)
+
+    few[0].unlink()
+    assert tells() and not tells(3)
+    few[0].write_bytes(kept[few[0]])
+    assert not tells()
+    for path in few:
+        path.unlink()
+    assert not tells()
 
 
 @tries("model.metric_loss needs train_dataloader.sampler=dict(type='effvit_mm.PKSampler')")

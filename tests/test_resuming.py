@@ -326,6 +326,7 @@ custom_hooks = [
 """
 
 
+@tries("To go on, raise the hook's patience")
 def test_a_resumed_training_stops_early_where_the_undisturbed_one_does(
     tmp_path, data, train, monkeypatch
 ):

@@ -9,6 +9,7 @@ import pytest
 from coco_sets import make_coco, make_config, write
 from people import make_people, write_people_config
 from programs import load_tool
+from remedies import tries
 from trainer import forget_runs, make_folder, write_config
 
 pytest.importorskip('mmdet')
@@ -70,6 +71,7 @@ def persons(folder: Path) -> tuple[Path, list[str], str]:
     return config, options, str(root / 'bounding_box_train' / '0001_c1s1_000000_00.png')
 
 
+@tries('; take them out of one of the two')
 @pytest.mark.parametrize('kind', [coco, voc, folders, persons])
 def test_the_check_tells_of_them(tmp_path, monkeypatch, capsys, kind):
     monkeypatch.chdir(tmp_path)

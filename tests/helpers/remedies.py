@@ -32,7 +32,7 @@ _ORDER = (
     r'(?:(?:[Tt]o \S+|[Ff]or|[Ii]f|otherwise)\b[^;:.]*?[ ,])?'
     rf'(?P<verb>{"|".join(f"[{verb[0]}{verb[0].upper()}]{verb[1:]}" for verb in _VERBS.split())})'
     # "cut short?", "run lengths of", "name {} 2 times" are no orders.
-    r'(?! short\b| left| lengths\b| are\b| \{\} \{\})(?= [^ ]|$)'
+    r'(?! short\b| left| again\b| lengths\b| are\b| \{\} \{\})(?= [^ ]|$)'
 )
 # Or the words say what would help: a package, a name, a flag, an entry, a program, a function.
 _OTHER = (

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -233,12 +234,13 @@ def test_the_loader_must_have_batches_of_p_times_k():
 
 # Two processes ------------------------------------------------------------------------------------
 
+TESTS = Path(__file__).parent
 PROGRAM = """
 import json, sys
 from torch.distributed import init_process_group
 init_process_group('gloo')
 from mmengine.runner import Runner
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {folders!r}
 from test_reid_sampler import UNEVEN, loader
 built = Runner.build_dataloader(loader(12), seed=None)
 built.sampler.set_epoch(1)
@@ -250,7 +252,7 @@ def test_two_processes_agree_on_a_seed_and_share_no_image():
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
-    program = PROGRAM.format(tests=os.path.dirname(__file__))
+    program = PROGRAM.format(folders=[str(TESTS), str(TESTS / 'helpers')])
     started = [
         subprocess.Popen(
             [sys.executable, '-c', program],

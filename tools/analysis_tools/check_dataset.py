@@ -109,7 +109,7 @@ def work(args: argparse.Namespace, session) -> int:
     for report in others:
         print(report.line)
     for name, source in sources.items():
-        reports[name] = check_coco(source, args.read_images)
+        reports[name] = check_coco(source, args.read_images, cfg.get('data_checks'))
         print(format_report(reports[name], name, args.first) + '\n')
     counts = {name: len(report.classes) for name, report in reports.items()}
     wrong = [*wrong_counts(cfg, counts), *wrong_judges(cfg, folders)]

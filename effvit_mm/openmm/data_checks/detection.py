@@ -26,8 +26,6 @@ from ..datasets.coco_format import read_classes
 from ..datasets.fault_kinds import KINDS
 from ..datasets.voc_format import VocSource
 
-ALLOWABLE = ('unknown_category', 'unused_category')
-
 
 def check_detection_sets(
     loader: object, key: str, options: Mapping, evaluators: object = None
@@ -109,13 +107,10 @@ def _same_file(first: str | Path, second: str | Path) -> bool:
 
 
 def _check_source(source: CocoSource, path: str, options: Mapping) -> None:
-    report = check_coco(source)
-    told = report.told()
-    for kind, found in report.fatal().items():
-        if kind not in ALLOWABLE or not options.get('allow_unknown_categories'):
-            raise DataError(describe(report, kind, path))
-        told[kind] = found
-    if told:
+    report = check_coco(source, options=options)
+    for kind in report.fatal():
+        raise DataError(describe(report, kind, path))
+    if told := report.told():
         MMLogger.get_current_instance().warning(_loss(report, told, path))
 
 

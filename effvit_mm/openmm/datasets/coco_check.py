@@ -19,6 +19,7 @@ from .fault_kinds import KINDS
 from .scan import decoded_size, map_files
 
 TOLERANCE = 1e-3  # pixels, of rounding in a file
+ALLOWABLE = ('unknown_category', 'unused_category')  # by data_checks.allow_unknown_categories
 CORNERS = 4  # of so many boxes one that reaches beyond its image makes one look at all
 
 
@@ -92,9 +93,10 @@ class Finding:
 
 @dataclass
 class CocoReport:
-    """What was found in a set; ``files`` are its images."""
+    """What was found in a set; ``files`` are its images, ``allowed`` faults that pass."""
 
     source: CocoSource
+    allowed: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     num_images: int = 0
     num_annotations: int = 0
@@ -124,12 +126,13 @@ class CocoReport:
     def told(self) -> dict[str, list[Finding]]:
         """The groups of which a word is said before the start."""
         groups = self.by_kind()
-        return {k: found for k, found in groups.items() if k in self.lost() or KINDS[k].told}
+        said = {*self.lost(), *self.allowed}
+        return {k: found for k, found in groups.items() if k in said or KINDS[k].told}
 
     def is_fatal(self, kind: str) -> bool:
         if kind == 'invalid_mask':  # pycocotools would stop, or take it for a box
             return 'segm' in self.source.judged
-        return KINDS[kind].fatal
+        return KINDS[kind].fatal and kind not in self.allowed
 
     def training(self, kind: str) -> str:
         """What a training does with such a fault."""
@@ -145,7 +148,12 @@ class CocoReport:
         return KINDS[kind].evaluation or KINDS[kind].training
 
     def remedy(self, kind: str) -> str:
-        """What helps; for a set with nothing in it, what helps against what took it all, too."""
+        """What helps; for a set with nothing in it, what helps against what took it all, too.
+
+        Against what the config allows nothing has to.
+        """
+        if kind in self.allowed:
+            return ''
         lost = self.lost() if kind in ('nothing_to_learn', 'nothing_to_find') else ()
         remedies = dict.fromkeys(KINDS[k].remedy for k in (*lost, kind))
         return '; or '.join(filter(None, remedies)).format(evaluator=self.source.evaluator)
@@ -155,17 +163,21 @@ class CocoReport:
         return self.training(kind) if self.source.training else self.evaluation(kind)
 
 
-def check_coco(source: CocoSource, read_images: bool = False) -> CocoReport:
+def check_coco(
+    source: CocoSource, read_images: bool = False, options: Mapping | None = None
+) -> CocoReport:
     """Look for faults in the annotation file and, where a folder is given, in the image files.
 
     Args:
         source: The set.
         read_images: Decode every image; else their existence and their sizes are seen.
+        options: The config's ``data_checks``: what it allows passes.
 
     Raises:
         DataError: The annotation file as such cannot be used.
     """
-    report = CocoReport(source)
+    allows = (options or {}).get('allow_unknown_categories')
+    report = CocoReport(source, ALLOWABLE if allows else ())
     data = source.read(report.add)
     report.num_images, report.num_annotations = len(data['images']), len(data['annotations'])
     labels = _check_categories(data, report)

@@ -1,6 +1,6 @@
 """Trained detectors in PyTorch and from their exported files alone: COCO's figures and time.
 
-Each test image goes through ``effvit_mm.DetInferencer``, once of config and checkpoint, once of
+Each test image goes through ``effvit_mm.Detector``, once of config and checkpoint, once of
 each format's file; time is that from an array to boxes, image by image, in turns. Example:
 ``python -m benchmarks.exported_detectors --model CONFIG CHECKPOINT --shape 240 320``.
 """
@@ -64,7 +64,7 @@ def work(args: argparse.Namespace, session) -> None:
 def rows(args: argparse.Namespace, config: str, checkpoint: str, folder: Path) -> list[list[str]]:
     """A model in PyTorch, and from each file."""
     from benchmarks.measure.timing import seconds_of, time_alternately
-    from effvit_mm import DetInferencer
+    from effvit_mm import Detector
     from effvit_mm.inference.export import load_network
     from effvit_mm.runtime import FORMATS
     from effvit_mm.utils.images import load_image
@@ -74,7 +74,7 @@ def rows(args: argparse.Namespace, config: str, checkpoint: str, folder: Path) -
     loaded = load_network(config, checkpoint, 'detector', options, trust, size)
     forms = {'eager': False, 'eager, padded as files': False, 'deployed': True}
     detectors = {
-        form: (DetInferencer(config, checkpoint, deploy=deploy, **settings), '-')
+        form: (Detector(config, checkpoint, deploy=deploy, **settings), '-')
         for form, deploy in forms.items()
     }
     pad_as_files(detectors['eager, padded as files'][0], size)
@@ -82,7 +82,7 @@ def rows(args: argparse.Namespace, config: str, checkpoint: str, folder: Path) -
         path = folder / f'detector_{kind}{suffix}'
         FORMATS[kind].write(loaded.network, path, size)
         total = sum(file.stat().st_size for file in folder.glob(f'{path.stem}.*'))
-        detectors[kind] = DetInferencer(path), f'{total / 1e6:.1f}'
+        detectors[kind] = Detector(path), f'{total / 1e6:.1f}'
     paths, annotations = test_images(loaded.cfg)
     arrays = [load_image(path) for path in list(paths.values())[: args.repeats]]
     timings = time_alternately(
@@ -103,7 +103,7 @@ def pad_as_files(inferencer, size: tuple[int, int]) -> None:
     """Let a detector of mmdet's pad to this size, not to the next 32: that alone moves AP."""
     from torch.nn import functional as F
 
-    preprocessor = inferencer.detector.model.data_preprocessor
+    preprocessor = inferencer.network.model.data_preprocessor
     own = preprocessor.forward
 
     def forward(data, training=False):
@@ -148,24 +148,18 @@ def evaluate(detector, paths: dict[int, str], annotations: str) -> list[str]:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    from effvit_mm.openmm.engine.predictions import encode_masks
-
     with redirect_stdout(StringIO()):  # pycocotools prints
         truth = COCO(annotations)
     categories = {entry['name']: entry['id'] for entry in truth.dataset['categories']}
     results = {'bbox': [], 'segm': []}
     for number, path in paths.items():
         (found,) = detector(path, score_thr=0.0, masks=True)
-        for place, (left, top, right, bottom) in enumerate(found['boxes'].tolist()):
-            one = {
-                'image_id': number,
-                'category_id': categories[found['names'][place]],
-                'score': float(found['scores'][place]),
-            }
-            results['bbox'].append({**one, 'bbox': [left, top, right - left, bottom - top]})
-            if 'masks' in found:
-                (mask,) = encode_masks(found['masks'][place : place + 1])
-                results['segm'].append({**one, 'segmentation': mask})
+        for row in found.to_coco(number, categories):
+            mask = row.pop('segmentation', None)
+            results['bbox'].append(row)
+            if mask is not None:
+                rest = {key: value for key, value in row.items() if key != 'bbox'}
+                results['segm'].append({**rest, 'segmentation': mask})
     cells = []
     for kind, counts in (('bbox', (0, 1)), ('segm', (0,))):
         if not results[kind]:

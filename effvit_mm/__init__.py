@@ -24,8 +24,9 @@ except ModuleNotFoundError as error:
 _LATER = {
     'Classifier': '.inference',
     'DetInferencer': '.inference',
+    'Detector': '.inference',
     'Gallery': '.reid.search',
-    'ReIDExtractor': '.inference.reid',
+    'ReIDExtractor': '.inference',
     'compile': '.runtime',
     'open_compiled': '.runtime',
     'register_torchreid': '.torchreid',
@@ -34,6 +35,7 @@ _LATER = {
 __all__ = [
     'Classifier',
     'DetInferencer',
+    'Detector',
     'Gallery',
     'ReIDExtractor',
     '__version__',

@@ -162,7 +162,7 @@ def test_core_needs_no_framework():
 
 def test_what_needs_a_missing_package_names_it_and_the_pip_line():
     code = """
-needed = dict(DetInferencer='mmengine', ReIDExtractor='mmengine', register_torchreid='torchreid')
+needed = dict(Detector='mmengine', ReIDExtractor='mmengine', register_torchreid='torchreid')
 for name, package in needed.items():
     try:
         found = getattr(effvit_mm, name)

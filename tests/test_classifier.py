@@ -9,11 +9,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from inferencers import CLASSES, make_classifier
 from mmengine.dataset import pseudo_collate
-from networks import as_trained
 from programs import load_tool
 from remedies import tries
-from students import DIGITS, VIT
 
 import effvit_mm
 from effvit_mm import runtime
@@ -22,32 +21,12 @@ from effvit_mm.inference.export import load_network
 from effvit_mm.openmm.config.loading import load_config
 from effvit_mm.openmm.trained import build_classifier, build_pipeline
 
-CLASSES = ('ant', 'bee', 'cat', 'dog', 'elk', 'fox', 'gnu')
-CONFIG = f"""
-_base_ = [{str(DIGITS)!r}]
-model = dict(_delete_=True, type='ImageClassifier', backbone=dict(
-    type='effvit_mm.VisionTransformer', arch={VIT}, patch_size=8, img_size=40,
-    out_type='cls_token'), head=dict(type='effvit_mm.LinearClsHead', num_classes=7,
-    in_channels=24, topk=(1,)))
-data_preprocessor = dict(mean=[123.7, 116.3, 103.5], std=[58.4, 57.1, 57.4], to_rgb=True)
-pipeline = [
-    dict(type='effvit_mm.LoadImage'), dict(type='ResizeEdge', scale=46, edge='short'),
-    dict(type='CenterCrop', crop_size=40), dict(type='PackInputs'),
-]
-val_dataloader = dict(dataset=dict(pipeline=pipeline))
-test_dataloader = val_dataloader
-"""
-
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
     """A config, a checkpoint and three images of different sizes."""
     root = tmp_path_factory.mktemp('classifier')
-    (root / 'config.py').write_text(CONFIG)
-    torch.manual_seed(0)
-    model = as_trained(build_classifier(load_config(str(root / 'config.py'), []), 'a'))
-    meta = {'dataset_meta': {'classes': CLASSES}}
-    torch.save({'state_dict': model.state_dict(), 'meta': meta}, root / 'c.pth')
+    make_classifier(root)
     (root / 'images').mkdir()
     generator = np.random.default_rng(0)
     for number, size in enumerate(((60, 90), (101, 47), (46, 46))):

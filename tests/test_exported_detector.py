@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import coco_sets
 import cv2
@@ -113,8 +114,8 @@ def apart(actual, wanted):
     """How far two lists of results lie apart, boxes within their photographs."""
     distances = []
     for found, want in zip(actual, wanted, strict=True):
-        height, width = want['size']
-        want = {**want, 'boxes': want['boxes'].clip(0, [width, height, width, height])}
+        height, width = want.size
+        want = replace(want, boxes=want.boxes.clip(0, [width, height, width, height]))
         assert found['size'] == want['size'] and len(want['scores']) > 3
         sides = ([[one[key]] for key in ('boxes', 'scores', 'labels')] for one in (found, want))
         distances.append(detection_difference(*(list(map(np.array, side)) for side in sides), 0))
@@ -123,8 +124,8 @@ def apart(actual, wanted):
 
 @pytest.mark.parametrize('name', RESIZES)
 def test_objects_are_those_of_the_trained_detector(name, files, trained, tmp_path):
-    by_file = effvit_mm.DetInferencer(files[name])
-    by_mmdet = effvit_mm.DetInferencer(trained / f'{name}.py', trained / 'c.pth', device='cpu')
+    by_file = effvit_mm.Detector(files[name])
+    by_mmdet = effvit_mm.Detector(trained / f'{name}.py', trained / 'c.pth', device='cpu')
     assert by_file.classes == CLASSES
     photographs = [photograph(*size) for size in RESIZES[name][1]]
     file = tmp_path / 'photo.png'
@@ -262,18 +263,18 @@ def test_what_a_file_has_no_use_for(trained, files, tmp_path):
     for options in ({'checkpoint': 'c.pth'}, {'cfg_options': ['a=1']}, {'device': 'cuda:0'}):
         (name,) = options
         with pytest.raises(ConfigError, match=f'^{name}=.*kept.xml is a file and takes none'):
-            effvit_mm.DetInferencer(path, **options)
+            effvit_mm.Detector(path, **options)
     with pytest.raises(ConfigError, match='checkpoint is missing'):
-        effvit_mm.DetInferencer(trained / 'kept.py')
+        effvit_mm.Detector(trained / 'kept.py')
     network = runtime.DeployedNetwork(nn.Conv2d(3, 4, 1), outputs='map')
     runtime.export_openvino(network, tmp_path / 'maps.xml', (64, 64))
     with pytest.raises(ConfigError, match=r'maps\.xml: no whole detector of this version'):
-        effvit_mm.DetInferencer(tmp_path / 'maps.xml')
+        effvit_mm.Detector(tmp_path / 'maps.xml')
     given = [str(trained / 'kept.py'), str(trained / 'c.pth'), '--part', 'detector']
     form = ['--format', 'openvino', '--out', str(tmp_path / 'all.xml'), '--shape', '72', '96']
     assert load_tool('deployment/export').main([*given, *form]) == 0
-    (found,) = effvit_mm.DetInferencer(tmp_path / 'all.xml')(photograph(48, 90))
-    assert len(found)
+    (found,) = effvit_mm.Detector(tmp_path / 'all.xml')(photograph(48, 90))
+    assert found.size == (48, 90)
     for text in ('{}', '[]', '{"classes": ["a"], "placing": {"turn": 1}}'):
         with pytest.raises(ConfigError, match=r'detector: .* is not known here'):
             AboutDetector.from_json(text)
@@ -300,4 +301,4 @@ def test_steps_that_are_not_known(trained, tmp_path):
 def test_unreadable_images_are_named(files, tmp_path):
     (tmp_path / 'broken.jpg').write_bytes(b'no image')
     with pytest.raises(DataError, match=r'broken\.jpg'):
-        effvit_mm.DetInferencer(files['kept'])(tmp_path / 'broken.jpg')
+        effvit_mm.Detector(files['kept'])(tmp_path / 'broken.jpg')

@@ -126,7 +126,7 @@ def test_what_the_readme_says_works_with_data_root_alone(layout, capsys):
     image = root / LAYOUTS[layout][3] / '0.png'
     shutil.copy(image, 'photo.png')
     shutil.rmtree(root)
-    detector = effvit_mm.DetInferencer(config, 'work/epoch_1.pth', cfg_options=SMALL[1:])
+    detector = effvit_mm.Detector(config, 'work/epoch_1.pth', cfg_options=SMALL[1:])
     assert detector.classes == NAMES
     assert detector('photo.png', score_thr=0.0)[0]['size'] == (36, 48)
 

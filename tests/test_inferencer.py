@@ -1,4 +1,4 @@
-"""``effvit_mm.DetInferencer`` and ``tools/detect.py``."""
+"""``effvit_mm.Detector`` and ``tools/detect.py``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from videos import make_video
 import effvit_mm
 from effvit_mm.errors import CheckpointError, ConfigError, DataError
 from effvit_mm.inference import output
-from effvit_mm.inference.inputs import Image
+from effvit_mm.inference.videos import Image
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.compiling import compile_model
 from effvit_mm.openmm.config.loading import load_config
@@ -54,7 +54,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def detector(trained):
-    return effvit_mm.DetInferencer(trained / 'config.py', trained / 'c.pth', device='cpu')
+    return effvit_mm.Detector(trained / 'config.py', trained / 'c.pth', device='cpu')
 
 
 @pytest.fixture(scope='module')
@@ -64,7 +64,7 @@ def with_masks(tmp_path_factory):
     base = ROOT / 'configs' / 'pslt' / 'mask-rcnn_pslt-tiny_fpn_1x_coco.py'
     (root / 'config.py').write_text(MASKS.format(base=str(base)))
     save_checkpoint(load_config(str(root / 'config.py'), []), root / 'c.pth')
-    return effvit_mm.DetInferencer(root / 'config.py', root / 'c.pth', device='cpu')
+    return effvit_mm.Detector(root / 'config.py', root / 'c.pth', device='cpu')
 
 
 def images(root):
@@ -109,7 +109,7 @@ def test_a_runtime_finds_the_same_boxes(trained, tested, with_masks, tmp_path, m
     """By the test loop and the class; with the heads of one stage, and without those of two."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     names = [trained / name for name in ('config.py', 'c.pth')]
-    compiled = effvit_mm.DetInferencer(*names, runtime='openvino')
+    compiled = effvit_mm.Detector(*names, runtime='openvino')
     for found, expected in zip(compiled(images(trained), score_thr=0.0), tested, strict=True):
         assert_same(found, expected)
     flags = ['--runtime', 'openvino', '--out', tmp_path / 'out.json', '--work-dir', tmp_path / 'w']
@@ -123,7 +123,7 @@ def test_a_runtime_finds_the_same_boxes(trained, tested, with_masks, tmp_path, m
     photo = noise_photo(96, 128)
     (expected,) = with_masks(photo, score_thr=0.0, masks=True)
     compiled = copy.deepcopy(with_masks)
-    compile_model(compiled.detector.model, 'openvino')
+    compile_model(compiled.network.model, 'openvino')
     (found,) = compiled(photo, score_thr=0.0, masks=True)
     assert_same(found, expected, atol=1e-3)
     assert np.mean(found['masks'] != expected['masks']) < 1e-3
@@ -134,24 +134,23 @@ def noise_photo(height, width):
 
 
 def test_images_of_one_size_share_a_batch_and_no_others(trained, detector, monkeypatch):
-    model = detector.detector.model
+    model = detector.network.model
     batches, step = [], model.test_step
     monkeypatch.setattr(
         model, 'test_step', lambda data: batches.append(len(data['inputs'])) or step(data)
     )
-    order = [0, 2, 0, 1, 3]
-    detector([images(trained)[index] for index in order], batch_size=2)
-    assert batches == [2, 1, 2]
+    order = [0, 2, 1, 0, 3, 0, 2]
+    results = detector([images(trained)[index] for index in order], batch_size=4, score_thr=0.0)
+    assert batches == [3, 1, 1, 2]
+    assert [one.image for one in results] == [str(images(trained)[index]) for index in order]
 
 
 def test_the_deployed_form_has_no_norms_and_the_same_boxes(trained, detector, tested):
     def norms(model):
         return sum(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
 
-    plain = effvit_mm.DetInferencer(
-        trained / 'config.py', trained / 'c.pth', device='cpu', deploy=False
-    )
-    assert norms(detector.detector.model) < norms(plain.detector.model)
+    plain = effvit_mm.Detector(trained / 'config.py', trained / 'c.pth', device='cpu', deploy=False)
+    assert norms(detector.network.model) < norms(plain.network.model)
     (result,) = plain(images(trained)[0], score_thr=0.0)
     assert_same(result, tested[0], atol=1e-6)
 
@@ -190,7 +189,7 @@ def test_objects_below_the_threshold_are_left_out(trained, detector):
 def test_neither_the_data_set_nor_mmdet_is_needed_to_begin(trained, tmp_path):
     text = (trained / 'config.py').read_text().replace(str(trained), str(tmp_path / 'nowhere'))
     (tmp_path / 'config.py').write_text(text)
-    found = effvit_mm.DetInferencer(tmp_path / 'config.py', trained / 'c.pth', device='cpu')
+    found = effvit_mm.Detector(tmp_path / 'config.py', trained / 'c.pth', device='cpu')
     assert len(found(images(trained)[0])) == 1
 
 
@@ -198,7 +197,7 @@ def test_importing_is_light_and_no_library_speaks(trained):
     code = f"""
 import sys, effvit_mm
 print('mmdet' in sys.modules)
-effvit_mm.DetInferencer({str(trained / 'config.py')!r}, {str(trained / 'c.pth')!r}, device='cpu')
+effvit_mm.Detector({str(trained / 'config.py')!r}, {str(trained / 'c.pth')!r}, device='cpu')
 """
     result = subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True
@@ -212,18 +211,17 @@ effvit_mm.DetInferencer({str(trained / 'config.py')!r}, {str(trained / 'c.pth')!
 def test_masks_in_python_and_as_run_lengths(with_masks):
     from pycocotools.mask import decode
 
-    from effvit_mm.inference.output import to_json
-
     array = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
     (result,) = with_masks(array, score_thr=0.0, masks=True)
     count = len(result['boxes'])
     assert result['masks'].shape == (count, 60, 90) and result['masks'].dtype == bool
     assert count > 0 and result['masks'].any()
-    line = json.loads(to_json(result))
+    line = json.loads(result.to_json())
     for mask, encoded in zip(result['masks'], line['masks'], strict=True):
         assert np.array_equal(decode(encoded).astype(bool), mask)
     assert np.array_equal(np.float32(line['boxes']), result['boxes'])
-    assert 'masks' not in with_masks(array)[0]
+    (plain,) = with_masks(array)
+    assert plain.masks is None and 'masks' not in plain.to_dict()
     assert (with_masks.draw(array, result) != array).any()
 
 
@@ -231,14 +229,14 @@ def test_names_come_from_the_checkpoint_then_the_config_then_are_numbers(trained
     assert len(with_masks.classes) == 80 and with_masks.classes[0] == 'person'  # CocoDataset's
     config = trained / 'config.py'
     save_checkpoint(load_config(str(config), []), trained / 'nameless.pth')
-    nameless = effvit_mm.DetInferencer(config, trained / 'nameless.pth', device='cpu')
+    nameless = effvit_mm.Detector(config, trained / 'nameless.pth', device='cpu')
     assert nameless.classes == ('0', '1', '2')
     config = trained / 'named.py'
     names = "test_dataloader['dataset']['metainfo'] = dict(classes=('a', 'b', 'c'))\n"
     config.write_text((trained / 'config.py').read_text() + names)
-    named = effvit_mm.DetInferencer(config, trained / 'nameless.pth', device='cpu')
+    named = effvit_mm.Detector(config, trained / 'nameless.pth', device='cpu')
     assert named.classes == ('a', 'b', 'c')
-    named = effvit_mm.DetInferencer(config, trained / 'c.pth', device='cpu')
+    named = effvit_mm.Detector(config, trained / 'c.pth', device='cpu')
     assert named.classes == CLASSES
 
 
@@ -261,7 +259,7 @@ def test_frames_of_a_video_are_read_as_they_are_needed(tmp_path, detector, monke
             return getattr(self.inner, name)
 
     monkeypatch.setattr(cv2, 'VideoCapture', Counted)
-    stream = detector.stream(video, batch_size=2, score_thr=0.0)
+    stream = detector.stream_with_images(video, batch_size=2, score_thr=0.0)
     image, result = next(stream)
     assert len(read) <= 5  # one to know the size, a batch, and the frame that closes it
     rest = list(stream)
@@ -427,7 +425,7 @@ def test_images_and_frames_whose_side_would_vanish_are_named(detector, tmp_path,
     frame = Image(Path('clip.avi'), 7, image)
     if shape != (1, 1, 3):
         with pytest.raises(DataError, match=r'video clip\.avi, frame 7 of'):
-            detector.detector.load(frame)
+            detector.network.load(frame)
 
 
 @pytest.mark.parametrize(
@@ -437,7 +435,7 @@ def test_images_and_frames_whose_side_would_vanish_are_named(detector, tmp_path,
         (np.zeros((8, 8, 2), np.uint8), r'shape \(8, 8, 2\)'),
         (np.zeros((0, 8, 3), np.uint8), r'shape \(0, 8, 3\)'),
         (np.zeros((8, 8, 3), np.float32), r'float32: uint8 from 0 to 255'),
-        (3, r'int: a file, a folder, an array'),
+        (None, r'NoneType: a file, a folder, an array'),
         ([], r'the list is empty'),
     ],
 )
@@ -454,7 +452,7 @@ def test_arguments_out_of_range_are_refused(trained, detector):
         with pytest.raises(ConfigError, match=message):
             detector(images(trained)[0], **options)
     with pytest.raises(ConfigError, match="device 'gpu' cannot be used"):
-        effvit_mm.DetInferencer(trained / 'config.py', trained / 'c.pth', device='gpu')
+        effvit_mm.Detector(trained / 'config.py', trained / 'c.pth', device='gpu')
 
 
 def test_checkpoints_of_other_models_and_classes_are_refused(trained, tmp_path):
@@ -476,10 +474,10 @@ def test_checkpoints_of_other_models_and_classes_are_refused(trained, tmp_path):
         'nowhere.pth': r'nowhere\.pth: no such file',
     }.items():
         with pytest.raises(CheckpointError, match=message):
-            effvit_mm.DetInferencer(config, tmp_path / name, device='cpu')
+            effvit_mm.Detector(config, tmp_path / name, device='cpu')
 
 
 def test_a_classifier_is_no_detector(trained):
     config = ROOT / 'configs' / 'pslt' / 'pslt-tiny_digits.py'
     with pytest.raises(ConfigError, match='a detector is needed'):
-        effvit_mm.DetInferencer(config, trained / 'c.pth')
+        effvit_mm.Detector(config, trained / 'c.pth')

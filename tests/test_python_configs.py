@@ -224,15 +224,14 @@ def test_flags(trained):
 
 
 def test_inference_and_export(trained):
-    from effvit_mm.inference import DetInferencer
+    from effvit_mm.inference import Detector, ReIDExtractor
     from effvit_mm.inference.export import image_size, load_network
-    from effvit_mm.inference.reid import ReIDExtractor
 
     config = config_of(trained)
     checkpoint = trained / 'w' / 'epoch_1.pth'
     for path in (config, trained / 'w' / config.name):
         if config.stem == 'detector':
-            found = DetInferencer(path, checkpoint)(str(trained / 'data' / 'images'))
+            found = Detector(path, checkpoint)(str(trained / 'data' / 'images'))
             assert len(found) == 3
         if config.stem == 'reid':
             images = str(trained / 'data' / 'bounding_box_test')

@@ -2,23 +2,18 @@
 """Classify images, folders and videos with a trained classifier; no data set is needed.
 
 Prints the best class of each image, or writes a table (.csv) or a line of JSON each (.jsonl), as
-results come.
+results come; --resume goes on with such a file.
 Example: ``python tools/classify.py CONFIG epoch_20.pth photo.jpg folder --out classes.csv``, or
 ``classifier.onnx`` alone for the first two: a file of export.py --preprocess.
 """
 
 import argparse
-import csv
 import os
 import sys
 from contextlib import nullcontext
-from io import StringIO
 from pathlib import Path
 
 os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
-
-SUFFIXES = ('.csv', '.jsonl')
-COLUMNS = ('image', 'frame', 'label', 'name', 'score')
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -34,61 +29,34 @@ def make_parser() -> argparse.ArgumentParser:
 def work(args: argparse.Namespace, session) -> int:
     """Classify and write; images that cannot be used are named, and make an exit code of 2."""
     from effvit_mm.errors import ConfigError
-    from effvit_mm.inference import Classifier
-    from effvit_mm.inference.inputs import find_images
-    from effvit_mm.inference.models import split_model
-    from effvit_mm.inference.output import Faults
-    from effvit_mm.openmm.cli import runtime_arguments
-    from effvit_mm.utils.files import LineFile, check_writable
+    from effvit_mm.inference import Classification, Classifier
+    from effvit_mm.inference.commands import open_results, prepare
 
     if args.top < 1:
         raise ConfigError(f'--top {args.top}: 1 or more is needed')
-    out = None if args.out is None else Path(args.out)
-    if out is not None and out.suffix not in SUFFIXES:
-        raise ConfigError(f'--out {out}: a name ending in {" or ".join(SUFFIXES)} is needed')
-    runtime = runtime_arguments(args)
-    checkpoint, names = split_model(args.model, args.inputs)
-    find_images(names)  # before the model is built: a wrong name ends at once
-    if out is not None:
-        check_writable(out.parent, '--out')
-    classifier = Classifier(
-        args.model,
-        checkpoint,
-        device=args.device,
-        deploy=not args.no_deploy,
-        cfg_options=args.cfg_options,
-        trust_checkpoint=args.trust_checkpoint,
-        **runtime,
+    command = prepare(args)
+    file = open_results(args, args.out, Classification, lambda result: result.to_json(args.top))
+    classifier = Classifier(args.model, **command.model)
+    count = 0
+    results = classifier.run(
+        command.found,
+        args.batch_size,
+        file is not None,
+        command.on_fault,
+        None if file is None else file.done,
     )
-    faults, count = Faults(), 0
-    lines = nullcontext() if out is None else LineFile(out)
     try:
-        with lines as opened:
-            write = writer(opened, out, args.top)
-            for result in classifier.stream(names, args.batch_size, out is not None, faults):
-                write(result)
+        with file or nullcontext():
+            for _, result in results:
+                if file is None:
+                    print(describe(result))
+                else:
+                    file.write(result)
                 count += 1
     finally:  # also where it is cut short
-        if out is not None and count:
-            print(f'{count} images or frames; wrote {out}{faults}')
-    return faults.exit_code
-
-
-def writer(lines, out: Path | None, top: int):
-    """A function that writes or prints a result."""
-    if out is None:
-        return lambda result: print(describe(result))
-    if out.suffix == '.jsonl':
-        return lambda result: lines.write(result.to_json(top))
-    lines.write(row(COLUMNS))
-    return lambda result: lines.write(row(result.to_dict(1)[column] for column in COLUMNS))
-
-
-def row(cells) -> str:
-    """A line of a table."""
-    text = StringIO()
-    csv.writer(text, lineterminator='').writerow(cells)
-    return text.getvalue()
+        if file is not None and count + file.kept:
+            print(f'{count} images or frames{file}; wrote {args.out}{command.faults}')
+    return command.faults.exit_code
 
 
 def describe(result) -> str:

@@ -1,10 +1,11 @@
 #!/usr/bin/env python
 """Find objects in images, folders and videos with a trained detector; no data set is needed.
 
-Writes to DIR as results come: detections.jsonl (a line for each image or frame), the images with
-what was found in them under pictures/, and the videos under videos/. Example: ``python
-tools/detect.py CONFIG epoch_18.pth photo.jpg folder clip.mp4 --out found``, or ``detector.onnx``
-alone for the first two.
+Writes as results come: into DIR detections.jsonl (a line for each image or frame), the images with
+what was found in them under pictures/, and the videos under videos/; or one file alone, .csv (a row
+for each object) or .jsonl; --resume goes on with what is there. Example: ``python tools/detect.py
+CONFIG epoch_18.pth photo.jpg folder clip.mp4 --out found``, or ``detector.onnx`` alone for config
+and weights.
 """
 
 import argparse
@@ -19,7 +20,12 @@ def make_parser() -> argparse.ArgumentParser:
     from effvit_mm.openmm.cli import Parser, add_inputs
 
     parser = Parser(prog='detect.py', description=__doc__.split('\n')[0])
-    parser.add_argument('--out', required=True, metavar='DIR', help='folder of the results')
+    parser.add_argument(
+        '--out',
+        required=True,
+        metavar='DIR',
+        help='folder of the results; or a .csv, .jsonl file',
+    )
     parser.add_argument('--score-thr', type=float, default=0.3, help='least score (0.3)')
     parser.add_argument('--no-pictures', action='store_true', help='write detections alone')
     add_inputs(parser, 'detector', '--part detector', batch_size=1)
@@ -28,48 +34,47 @@ def make_parser() -> argparse.ArgumentParser:
 
 def work(args: argparse.Namespace, session) -> int:
     """Detect and write; images that cannot be used are named, and make an exit code of 2."""
-    from effvit_mm.inference import DetInferencer
-    from effvit_mm.inference.inputs import find_images
-    from effvit_mm.inference.models import split_model
-    from effvit_mm.inference.output import Faults, detect_into, to_json
-    from effvit_mm.openmm.cli import runtime_arguments
-    from effvit_mm.utils.files import LineFile, check_writable
+    from effvit_mm.errors import ConfigError
+    from effvit_mm.inference import Detection, Detector
+    from effvit_mm.inference.commands import open_results, prepare
+    from effvit_mm.inference.output import detect_into
+    from effvit_mm.inference.result_files import SUFFIXES
+    from effvit_mm.inference.videos import Live
 
-    runtime = runtime_arguments(args)
     out = Path(args.out)
-    checkpoint, names = split_model(args.model, args.inputs)
-    inputs = find_images(names)  # before the model is built: a wrong name ends at once
-    check_writable(out, '--out')
-    detector = DetInferencer(
-        args.model,
-        checkpoint,
-        device=args.device,
-        deploy=not args.no_deploy,
-        cfg_options=args.cfg_options,
-        trust_checkpoint=args.trust_checkpoint,
-        **runtime,
-    )
-    faults = Faults()
-    results = detect_into(
-        out,
-        detector,
-        inputs,
-        faults,
-        pictures=not args.no_pictures,
-        batch_size=args.batch_size,
-        score_thr=args.score_thr,
-        progress=True,
-    )
+    alone = out.suffix in SUFFIXES
+    command = prepare(args)
+    file = open_results(args, out if alone else out / 'detections.jsonl', Detection)
+    pictures = not (alone or args.no_pictures)
+    if pictures and (live := [one.name for one in command.found if isinstance(one, Live)]):
+        raise ConfigError(
+            f'--out {out}: pictures of {live[0]} are not written: add --no-pictures, or give a '
+            f'name ending in {" or ".join(SUFFIXES)}'
+        )
+    detector = Detector(args.model, **command.model)
+    options = {
+        'batch_size': args.batch_size,
+        'score_thr': args.score_thr,
+        'masks': out.suffix != '.csv',
+        'progress': True,
+    }
+    given = {'found': command.found, 'on_fault': command.on_fault, 'done': file.done}
+    if pictures:
+        results = detect_into(out, detector, **given, **options)
+    else:
+        results = (result for _, result in detector.run(**given, **options))
     images = objects = 0
     try:
-        with LineFile(out / 'detections.jsonl') as lines:
+        with file:
             for result in results:
-                lines.write(to_json(result))
-                images, objects = images + 1, objects + len(result['boxes'])
+                file.write(result)
+                images, objects = images + 1, objects + len(result)
     finally:  # also where it is cut short
-        if images:
-            print(f'{objects} objects in {images} images or frames; wrote {out}{faults}')
-    return faults.exit_code
+        if images or file.kept:
+            print(
+                f'{objects} objects in {images} images or frames{file}; wrote {out}{command.faults}'
+            )
+    return command.faults.exit_code
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -4,7 +4,8 @@
 ``reid_search.py index FOLDER --config CONFIG --checkpoint epoch_60.pth --out gallery`` makes a
 gallery of all images in the folder and below it; ``reid_search.py search gallery PICTURE --top 10
 --show out.png`` lists and draws those that look most like the person of the picture; with a folder
-in its place, for each of its pictures.
+in its place, for each of its pictures (``--out found.csv``: as a table). ``--resume`` goes on with
+what an interrupted run has written.
 """
 
 import argparse
@@ -14,8 +15,8 @@ from pathlib import Path
 
 os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
 
-# Beside a gallery: with what it was made.
-MADE_WITH = '.model.json'
+# Beside a gallery: with what it was made; its features as they come, until it is whole.
+MADE_WITH, PARTIAL = '.model.json', '.partial.jsonl'
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -25,8 +26,10 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest='command', required=True, metavar='{index,search}')
     index = commands.add_parser('index', help='make a gallery of a folder')
     index.add_argument('folder', help='its images, and those of its subfolders')
-    index.add_argument('--config', required=True, help='config of the model')
-    index.add_argument('--checkpoint', required=True, help='its weights: .pth or .safetensors')
+    index.add_argument(
+        '--config', required=True, help='config of the model; or a file of export.py --preprocess'
+    )
+    index.add_argument('--checkpoint', help='weights of a config: .pth or .safetensors')
     index.add_argument('--out', required=True, metavar='GALLERY', help='file of the gallery')
     index.add_argument(
         '--index',
@@ -35,10 +38,10 @@ def make_parser() -> argparse.ArgumentParser:
         help='approximate: faster in galleries of millions (exact)',
     )
     index.add_argument('--distance', choices=('cosine', 'euclidean'), default='cosine')
-    index.add_argument('--batch-size', type=int, default=32, help='images of a batch (32)')
     search = commands.add_parser('search', help='search a gallery with pictures')
     search.add_argument('gallery', help='file that index wrote')
-    search.add_argument('picture', help='image of the person, or a folder of such')
+    search.add_argument('picture', help="image of the person, a folder or a pattern ('*.jpg')")
+    search.add_argument('--out', metavar='FILE', help='write what is found, too: .csv or .jsonl')
     search.add_argument('--top', type=int, default=10, help='how many are found (10)')
     search.add_argument(
         '--show', metavar='PNG', help='draw picture and found images; a folder for several'
@@ -58,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     search.add_argument('--checkpoint', help='the same of its weights')
     for command in (index, search):
         command.add_argument('--flip', action='store_true', help='average over the mirror image')
-        add_inference(command)
+        add_inference(command, batch_size=32, subfolders=command is search)
     return parser
 
 
@@ -73,15 +76,17 @@ def work(args: argparse.Namespace, session) -> int:
 def make_gallery(args: argparse.Namespace) -> int:
     """Extract the features of a folder and write the gallery, of what can be read of it."""
     from effvit_mm.errors import DataError
-    from effvit_mm.inference.output import Faults
-    from effvit_mm.inference.reid import ReIDExtractor
-    from effvit_mm.openmm.cli import runtime_arguments
+    from effvit_mm.inference import ReIDExtractor
+    from effvit_mm.inference.commands import fault_handling, model_arguments
+    from effvit_mm.inference.inputs import find_images
+    from effvit_mm.inference.partial_features import PartialFeatures
     from effvit_mm.reid.vector_index import import_faiss
     from effvit_mm.utils.files import check_writable
     from effvit_mm.utils.image_files import list_images
 
     if args.index == 'approximate':
         import_faiss()  # before an hour of extraction
+    arguments = model_arguments(args)
     out, folder = Path(args.out), Path(args.folder).resolve()
     if not folder.is_dir():
         raise DataError(f'folder {args.folder}: no such folder')
@@ -94,89 +99,122 @@ def make_gallery(args: argparse.Namespace) -> int:
     check_writable(out.parent, f'--out {out}')
     model = {
         'config': str(Path(args.config).resolve()),
-        'checkpoint': str(Path(args.checkpoint).resolve()),
+        'checkpoint': args.checkpoint and str(Path(args.checkpoint).resolve()),
         'flip': args.flip,
         'cfg_options': args.cfg_options,
     }
-    extractor = ReIDExtractor(
-        **model,
-        **runtime_arguments(args),
-        device=args.device,
-        trust_checkpoint=args.trust_checkpoint,
-    )
-    parts, faults = [], Faults()
+    faults, on_fault = fault_handling(args)
+    extractor = ReIDExtractor(**{**arguments, **model})
+    partial = PartialFeatures(out.with_name(out.name + PARTIAL), extractor, args.resume)
+    results = extractor.run(find_images(files), args.batch_size, True, on_fault, partial.done)
     try:
-        # One by one, so that no signal comes between a feature and its name.
-        for part in extractor.stream(files, args.batch_size, progress=True, on_fault=faults):
-            parts.append(part)
+        with partial:
+            # One by one, so that no signal comes between a feature and its name.
+            for _, result in results:
+                partial.write(result)
     finally:  # also where it is cut short
-        if parts:
-            save_gallery(parts, args, model)
-            print(f'{sum(map(len, parts))} of {len(files)} images in {out}{faults}')
+        if partial.results:
+            save_gallery(partial.results, args, model)
+            print(f'{len(partial.results)} of {len(files)} images in {out}{faults}')
+    partial.path.unlink(missing_ok=True)
     return faults.exit_code
 
 
-def save_gallery(parts: list, args: argparse.Namespace, model: dict) -> None:
+def save_gallery(results: list, args: argparse.Namespace, model: dict) -> None:
     """Write features as a gallery, and beside it with what they were made."""
     import json
 
+    from effvit_mm.inference import PersonFeatures
     from effvit_mm.reid.search import Gallery
     from effvit_mm.utils.files import write_text
 
-    first, out = parts[0], Path(args.out)
-    gallery = Gallery(first.width, first.model, index=args.index, distance=args.distance)
-    for part in parts:
-        gallery.add(part)
+    features, out = PersonFeatures(results), Path(args.out)
+    gallery = Gallery(features.width, features.model, index=args.index, distance=args.distance)
+    gallery.add(features)
     gallery.save(out)
     write_text(made_with(out), json.dumps(model, indent=1))
 
 
 def search_gallery(args: argparse.Namespace) -> int:
     """Extract the pictures' features, search, print, draw: a ranking for each picture."""
-    import numpy as np
+    from contextlib import nullcontext
 
     from effvit_mm.errors import ConfigError
-    from effvit_mm.inference.output import Faults, Names
-    from effvit_mm.inference.reid import ReIDExtractor, find_people
-    from effvit_mm.openmm.cli import runtime_arguments
+    from effvit_mm.inference import ReIDExtractor
+    from effvit_mm.inference.commands import fault_handling, model_arguments, open_results
+    from effvit_mm.inference.reid import find_people
+    from effvit_mm.inference.results import Matches
     from effvit_mm.reid.search import Gallery
-    from effvit_mm.utils.files import check_writable
 
     if args.top < 1:
         raise ConfigError(f'--top {args.top}: 1 or more is needed')
-    pictures = [image.path for image in find_people(args.picture)]
-    several = len(pictures) > 1
-    if args.show is not None:
-        if several == args.show.endswith('.png'):
-            needed = 'a folder' if several else 'a name ending in .png'
-            raise ConfigError(f'--show {args.show}: {needed} is needed; pictures: {len(pictures)}')
-        folder = Path(args.show) if several else Path(args.show).parent
-        check_writable(folder, f'--show {args.show}')
-        names = Names(folder, pictures)
+    arguments = model_arguments(args)
+    faults, on_fault = fault_handling(args)
+    found = find_people(args.picture, args.subfolders, on_fault)
+    pictures = [image.path for image in found]
+    names = check_show(args, pictures)
     if args.pattern is not None and not args.other_cameras:
         raise ConfigError(f'--pattern {args.pattern}: it goes with --other-cameras')
+    file = open_results(args, args.out, Matches)
     gallery = Gallery.load(args.gallery)
     known = label(gallery, [str(path) for path in pictures], args) if args.other_cameras else {}
-    extractor = ReIDExtractor(
-        **read_model(args),
-        **runtime_arguments(args),
-        device=args.device,
-        trust_checkpoint=args.trust_checkpoint,
-    )
-    faults = Faults()
-    for features in extractor.stream(pictures, on_fault=faults):
-        if known:
-            features.pids, features.camids = np.array([known[path] for path in features.paths]).T
-        found = gallery.search(features, args.top, other_cameras=args.other_cameras)
-        found = zip(features.paths, *found, strict=True)
-        for picture, indices, distances in found:
-            if several:
+    extractor = ReIDExtractor(**{**arguments, **read_model(args)})
+    given = (lambda image: False) if file is None else file.done
+
+    def done(image) -> bool:
+        """Whether a picture's ranking is written; its drawing has its name then."""
+        there = given(image)
+        if there and names is not None:
+            names.take(image.path, '.png')
+        return there
+
+    with file or nullcontext():
+        for image, result in extractor.run(found, args.batch_size, False, on_fault, done):
+            picture = str(image.path)
+            indices, distances = nearest(gallery, result, known.get(picture), args)
+            if len(pictures) > 1:
                 print(picture)
             show = None if args.show is None else Path(args.show)
-            if several and show is not None:
-                show = names.take(Path(picture), '.png')
+            if names is not None:
+                show = names.take(image.path, '.png')
             print_ranking(gallery, picture, indices, distances, show)
+            if file is not None:
+                paths = [gallery.paths[index] for index in indices]
+                file.write(Matches(result.image, None, paths, distances))
+    if file is not None:
+        print(f'wrote {args.out}{faults}')
     return faults.exit_code
+
+
+def check_show(args: argparse.Namespace, pictures: list[Path]):
+    """Names for the drawings of several pictures; None where there is one, or none is drawn."""
+    from effvit_mm.errors import ConfigError
+    from effvit_mm.inference.output import Names
+    from effvit_mm.utils.files import check_writable
+
+    if args.show is None:
+        return None
+    several = len(pictures) > 1
+    if several == args.show.endswith('.png'):
+        needed = 'a folder' if several else 'a name ending in .png'
+        raise ConfigError(f'--show {args.show}: {needed} is needed; pictures: {len(pictures)}')
+    folder = Path(args.show) if several else Path(args.show).parent
+    check_writable(folder, f'--show {args.show}')
+    return Names(folder, pictures) if several else None
+
+
+def nearest(gallery, result, labels: tuple[int, int] | None, args: argparse.Namespace):
+    """Places in the gallery, nearest first, and their distances, of a picture."""
+    import numpy as np
+
+    from effvit_mm.inference import PersonFeatures
+
+    features = PersonFeatures([result])
+    if labels is not None:
+        features.pids, features.camids = np.array([labels]).T
+    (indices,), (distances,) = gallery.search(features, args.top, other_cameras=args.other_cameras)
+    there = indices >= 0
+    return indices[there], distances[there]
 
 
 def print_ranking(gallery, picture: str, indices, distances, show: Path | None) -> None:
@@ -185,8 +223,6 @@ def print_ranking(gallery, picture: str, indices, distances, show: Path | None) 
 
     ranked = []
     for place, (index, distance) in enumerate(zip(indices, distances, strict=True), start=1):
-        if index < 0:
-            break
         path = gallery.paths[index]
         print(f'{place:3d}  {distance:.4f}  {path}')
         names = caption(gallery.pids[index], gallery.camids[index])
@@ -217,6 +253,7 @@ def read_model(args: argparse.Namespace) -> dict:
     import json
 
     from effvit_mm.errors import ConfigError, DataError
+    from effvit_mm.runtime.exported_detector import is_exported
 
     names = ('config', 'checkpoint', 'cfg_options', 'flip')
     path = made_with(Path(args.gallery))
@@ -229,9 +266,9 @@ def read_model(args: argparse.Namespace) -> dict:
             raise DataError(f'{path} cannot be read: {error}') from error
     given = {name: getattr(args, name) for name in names}
     model.update({key: value for key, value in given.items() if value})
-    for key in ('config', 'checkpoint'):
-        if model[key] is None:
-            raise ConfigError(f'{path} is missing: give the model by --config and --checkpoint')
+    config = model['config']
+    if config is None or (model['checkpoint'] is None and not is_exported(config)):
+        raise ConfigError(f'{path} is missing: give the model by --config and --checkpoint')
     return model
 
 

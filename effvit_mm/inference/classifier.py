@@ -1,97 +1,24 @@
-"""A trained classifier on images, folders, arrays and videos."""
+"""A trained classifier on images of all kinds."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
 
-from ..errors import ConfigError
-from ..openmm.trained import (
-    build_classifier,
-)
-from ..runtime import Preprocessing, open_compiled
+from ..openmm.trained import build_classifier
 from ..runtime.network import CLASSES_KEY
-from ..runtime.pixels import METADATA_KEY
-from ..utils.images import load_image
-from .batches import check_batch_size, in_batches, open_images
-from .inputs import Image, Input, OnFault
+from .inferencer import Inferencer
 from .models import check_model
+from .photograph_file import PhotographFile
+from .results import Classification
 from .trained_network import TrainedNetwork
-
-TOP = 5
-
-
-@dataclass(frozen=True)
-class Classification:
-    """What a classifier says of one image.
-
-    Attributes:
-        image: Its file; None of an array.
-        frame: Its number in the video, from 0; None where it is no frame.
-        scores: (C,) float32, of each class; their sum is 1.
-        classes: Names of the C classes.
-    """
-
-    image: str | None
-    frame: int | None
-    scores: np.ndarray
-    classes: tuple[str, ...]
-
-    @property
-    def label(self) -> int:
-        """Number of the best class."""
-        return int(self.scores.argmax())
-
-    @property
-    def name(self) -> str:
-        """Name of the best class."""
-        return self.classes[self.label]
-
-    @property
-    def score(self) -> float:
-        """Of the best class."""
-        return float(self.scores.max())
-
-    def top(self, count: int = TOP) -> list[tuple[str, float]]:
-        """Names and scores of the best classes, best first."""
-        order = np.argsort(-self.scores, kind='stable')[:count]
-        return [(self.classes[label], float(self.scores[label])) for label in order]
-
-    def to_dict(self, count: int = TOP) -> dict[str, Any]:
-        """As plain values: ``image``, ``frame``, ``label``, ``name``, ``score`` and ``top``."""
-        best = {'label': self.label, 'name': self.name, 'score': self.score}
-        top = [{'name': name, 'score': score} for name, score in self.top(count)]
-        return {'image': self.image, 'frame': self.frame, **best, 'top': top}
-
-    def to_json(self, count: int = TOP) -> str:
-        """:meth:`to_dict` as one line."""
-        return json.dumps(self.to_dict(count))
-
-
-class Network(Protocol):
-    """Images, one by one, and then the scores of several that are of one size.
-
-    Attributes:
-        classes: Names of the classes.
-    """
-
-    classes: tuple[str, ...]
-
-    def load(self, image: Image) -> Any:
-        """An image as the network takes it; a DataError for one that cannot be read."""
-
-    def shape(self, loaded: Any) -> Sequence[int]:
-        """Of what was loaded: those of one shape can be looked at together."""
-
-    def scores(self, loaded: Sequence[Any]) -> np.ndarray:
-        """(B, C), float32."""
+from .videos import Image
 
 
 class TrainedClassifier(TrainedNetwork):
@@ -104,48 +31,27 @@ class TrainedClassifier(TrainedNetwork):
         """One image as the network's data preprocessor takes it."""
         return self._prepare(self.read(image))
 
-    def read_array(self, array: np.ndarray) -> dict:
-        size = array.shape[:2]
-        return {'img': array, 'img_shape': size, 'ori_shape': size}
-
     @torch.no_grad()
-    def scores(self, loaded: Sequence[dict]) -> np.ndarray:
+    def compute(self, loaded: Sequence[dict]) -> list[np.ndarray]:
+        """(C,) float32 of each: the scores."""
         samples = self.model.test_step(pseudo_collate(loaded))
-        return np.stack([sample.pred_score.cpu().numpy() for sample in samples])
+        return [sample.pred_score.cpu().numpy() for sample in samples]
 
 
-class FileClassifier:
+class FileClassifier(PhotographFile):
     """What ``export.py --preprocess`` wrote of a classifier, in its runtime."""
 
-    def __init__(
-        self,
-        path: str | Path,
-        runtime: str | None,
-        precision: str,
-        runtime_options: Mapping[str, Any] | None,
-    ) -> None:
-        self.network = open_compiled(path, runtime, precision, **(runtime_options or {}))
-        about = self.network.session.about
-        self.place = Preprocessing.from_json(about.get(METADATA_KEY, 'null'))
-        if CLASSES_KEY not in about or self.place.steps is None:
-            raise ConfigError(
-                f'{path}: no classifier that takes photographs: export.py CONFIG CHECKPOINT '
-                '--preprocess writes them'
-            )
-        self.classes = tuple(json.loads(about[CLASSES_KEY]))
+    kind, key = 'classifier', CLASSES_KEY
 
-    def load(self, image: Image) -> np.ndarray:
-        array = load_image(image.path) if image.array is None else image.array
-        return self.place(array)
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.classes = tuple(json.loads(self.told))
 
-    def shape(self, loaded: np.ndarray) -> Sequence[int]:
-        return loaded.shape
-
-    def scores(self, loaded: Sequence[np.ndarray]) -> np.ndarray:
-        return self.network(torch.from_numpy(np.stack(loaded))).softmax(-1).numpy()
+    def compute(self, loaded: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return list(self.outputs(loaded).softmax(-1).numpy())
 
 
-class Classifier:
+class Classifier(Inferencer[Classification]):
     """Classes of images, by a trained classifier; the data set need not be there.
 
     Args:
@@ -178,6 +84,8 @@ class Classifier:
             print(result.image, result.name, result.score, result.top(3))
     """
 
+    doing = 'classifying'
+
     def __init__(
         self,
         config: str | Path,
@@ -192,7 +100,6 @@ class Classifier:
         runtime_options: Mapping[str, Any] | None = None,
     ) -> None:
         running = runtime, precision, runtime_options
-        self.network: Network
         if check_model(config, checkpoint, cfg_options, device):
             self.network = FileClassifier(config, *running)
         else:
@@ -200,45 +107,6 @@ class Classifier:
             self.network = TrainedClassifier(config, checkpoint, *options, *running)
         self.classes = self.network.classes
 
-    def __call__(
-        self, inputs: Input, batch_size: int = 32, progress: bool = False
-    ) -> list[Classification]:
-        """Classify images.
-
-        Args:
-            inputs: An image file, a folder of images (not its subfolders), a video, an array, or a
-                list of these. Arrays are uint8 in OpenCV's order, blue first: ``(H, W, 3)``, with
-                alpha ``(H, W, 4)``, or grey ``(H, W)``.
-            batch_size: Images that go through the network together.
-            progress: Show a bar on the terminal.
-
-        Raises:
-            DataError: An input is missing, unreadable or of another kind; before the first image is
-                looked at where it can be known by then.
-        """
-        return list(self.stream(inputs, batch_size, progress))
-
-    def stream(
-        self,
-        inputs: Input,
-        batch_size: int = 32,
-        progress: bool = False,
-        on_fault: OnFault | None = None,
-    ) -> Iterator[Classification]:
-        """The same one by one, for any number of inputs.
-
-        With ``on_fault`` an image that cannot be used is left out, and its DataError handed over;
-        without it the error ends all.
-        """
-        check_batch_size(batch_size)
-        return self._run(open_images(inputs, progress, 'classifying'), batch_size, on_fault)
-
-    def _run(
-        self, images: Iterable[Image], batch_size: int, on_fault: OnFault | None
-    ) -> Iterator[Classification]:
-        network = self.network
-        for batch in in_batches(images, network.load, network.shape, batch_size, on_fault):
-            scores = self.network.scores([loaded for _, loaded in batch])
-            for (image, _), own in zip(batch, scores, strict=True):
-                path = None if image.path is None else str(image.path)
-                yield Classification(path, image.frame, own, self.classes)
+    def result(self, image: Image, found: np.ndarray) -> Classification:
+        """Of the scores of an image."""
+        return Classification(image.name, image.frame, found, self.classes)

@@ -1,4 +1,4 @@
-"""A trained detector on images, folders, arrays and videos.
+"""A trained detector on images of all kinds.
 
 mmdet's own ``DetInferencer`` unpickles checkpoints, asks for the data set, holds all images and all
 pictures in memory and knows no video: here its parts are put together anew.
@@ -6,7 +6,7 @@ pictures in memory and knows no video: here its parts are put together anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,15 @@ from ..errors import ConfigError
 from ..runtime.exported_detector import Objects
 from ..utils.images import load_image
 from ..visualization.pictures import draw_objects
-from .batches import check_batch_size, in_batches, open_images
-from .detectors import Detector, FileDetector, TrainedDetector
-from .inputs import Image, Input, OnFault
+from .detectors import SCORE_THRESHOLD, FileDetector, TrainedDetector
+from .inferencer import Inferencer
+from .inputs import Input
 from .models import check_model
+from .results import Detection
+from .videos import Image
 
-Result = dict[str, Any]
-SCORE_THRESHOLD = 0.3
 
-
-class DetInferencer:
+class Detector(Inferencer[Detection]):
     """Objects in images, by a trained detector; the data set need not be there.
 
     Args:
@@ -53,10 +52,13 @@ class DetInferencer:
 
     Example::
 
-        detector = effvit_mm.DetInferencer('config.py', 'epoch_12.pth')
+        detector = effvit_mm.Detector('config.py', 'epoch_12.pth')
         for result in detector(['a.jpg', 'b.jpg'], batch_size=2):
-            print(result['image'], result['names'], result['boxes'])
+            print(result.image, result.names, result.boxes)
     """
+
+    batch_size = 1
+    doing = 'detecting'
 
     def __init__(
         self,
@@ -72,110 +74,86 @@ class DetInferencer:
         runtime_options: Mapping[str, Any] | None = None,
     ) -> None:
         running = runtime, precision, runtime_options
-        self.detector: Detector
         if check_model(config, checkpoint, cfg_options, device):
-            self.detector = FileDetector(config, *running)
+            self.network = FileDetector(config, *running)
         else:
             options = device, deploy, cfg_options, trust_checkpoint
-            self.detector = TrainedDetector(config, checkpoint, *options, *running)
-        self.classes = self.detector.classes
+            self.network = TrainedDetector(config, checkpoint, *options, *running)
+        self.classes = self.network.classes
 
     def __call__(
         self,
         inputs: Input,
-        batch_size: int = 1,
+        batch_size: int | None = None,
         score_thr: float = SCORE_THRESHOLD,
         masks: bool = False,
         progress: bool = False,
-    ) -> list[Result]:
-        """Find objects.
+        *,
+        rgb: bool = False,
+        subfolders: bool = False,
+        on_error: str = 'raise',
+    ) -> list[Detection]:
+        """Find objects: :meth:`Inferencer.__call__`, and two arguments more.
 
         Args:
-            inputs: An image file, a folder of images (not its subfolders), a video, an array, or a
-                list of these. Arrays are uint8 in OpenCV's order, blue first: ``(H, W, 3)``, with
-                alpha ``(H, W, 4)``, or grey ``(H, W)``.
-            batch_size: Images that go through the network together.
+            inputs, batch_size, progress, rgb, subfolders, on_error: As there.
             score_thr: Objects below this score are left out.
-            masks: Give masks too, where the detector finds some: ``(N, H, W)`` bool.
-            progress: Show a bar on the terminal.
-
-        Returns:
-            A dict for each image or frame: ``image`` (the file; None of an array), ``frame`` (its
-            number in the video, from 0; else None), ``size`` (height, width), ``boxes`` ``(N, 4)``
-            float32 (left, top, right, bottom in pixels of the image as given), ``scores`` ``(N,)``,
-            best first, ``labels`` ``(N,)`` int64, ``names`` of the N classes and, if asked for,
-            ``masks``.
-
-        Raises:
-            DataError: An input is missing, unreadable or of another kind; before the first image is
-                looked at where it can be known by then.
+            masks: Give masks too, where the detector finds some.
         """
-        results = []
-        for _, result in self.stream(inputs, batch_size, score_thr, progress):
-            if not masks:
-                result.pop('masks', None)
-            results.append(result)
-        return results
+        options = {'rgb': rgb, 'subfolders': subfolders, 'on_error': on_error}
+        return list(self.stream(inputs, batch_size, score_thr, masks, progress, **options))
 
     def stream(
         self,
         inputs: Input,
-        batch_size: int = 1,
+        batch_size: int | None = None,
         score_thr: float = SCORE_THRESHOLD,
+        masks: bool = False,
         progress: bool = False,
-        on_fault: OnFault | None = None,
-    ) -> Iterator[tuple[Image, Result]]:
-        """Find objects and give results one by one, with their images: for any number of inputs.
+        *,
+        rgb: bool = False,
+        subfolders: bool = False,
+        on_error: str = 'raise',
+    ) -> Iterator[Detection]:
+        """The same one by one, as they are asked for: for any number of inputs."""
+        options = {'rgb': rgb, 'subfolders': subfolders, 'on_error': on_error}
+        options.update(score_thr=score_thr, masks=masks)
+        pairs = self.stream_with_images(inputs, batch_size, progress, **options)
+        return (result for _, result in pairs)
 
-        Arguments are those of a call. Results have masks where the detector finds some. Images
-        share a batch only where the network gets them in one size, so that no result depends on
-        what else is in the batch. With ``on_fault`` an image that cannot be used is left out, and
-        its DataError handed over; without it the error ends all.
-        """
-        check_batch_size(batch_size)
+    def check(self, score_thr: float = SCORE_THRESHOLD, masks: bool = False) -> None:
+        """Raise where the threshold is none."""
         if not 0 <= score_thr <= 1:
             raise ConfigError(f'score_thr={score_thr}: a number from 0 to 1 is needed')
-        images = open_images(inputs, progress, 'detecting')
-        return self._run(images, batch_size, score_thr, on_fault)
 
-    def _run(
-        self,
-        images: Iterable[Image],
-        batch_size: int,
-        score_thr: float,
-        on_fault: OnFault | None,
-    ) -> Iterator[tuple[Image, Result]]:
-        detector = self.detector
-        for batch in in_batches(images, detector.load, detector.shape, batch_size, on_fault):
-            found = detector.find([loaded for _, loaded in batch], score_thr)
-            for (image, _), objects in zip(batch, found, strict=True):
-                yield image, self._result(image, objects)
+    def result(self, image: Image, found: Objects) -> Detection:
+        """Of the objects of an image."""
+        names = [self.classes[label] for label in found.labels.tolist()]
+        size, boxes, scores, labels, masks = found
+        return Detection(image.name, image.frame, size, boxes, scores, labels, names, masks)
 
-    def _result(self, image: Image, objects: Objects) -> Result:
-        result = {
-            'image': None if image.path is None else str(image.path),
-            'frame': image.frame,
-            **objects._asdict(),
-            'names': [self.classes[label] for label in objects.labels.tolist()],
-        }
-        if objects.masks is None:
-            del result['masks']
-        return result
+    def draw(self, image: Image | str | Path | np.ndarray, result: Detection) -> np.ndarray:
+        """The image with its objects drawn: ``(H, W, 3)`` uint8, BGR.
 
-    def draw(self, image: Image | str | Path | np.ndarray, result: Result) -> np.ndarray:
-        """The image with its objects drawn: ``(H, W, 3)`` uint8, BGR."""
+        Args:
+            image: Its file, an array in BGR, or what ``stream_with_images`` gave.
+            result: What was found in it.
+        """
         if isinstance(image, Image):
             image = image.path if image.array is None else image.array
         array = image if isinstance(image, np.ndarray) else load_image(image)
-        palette = self.detector.palette
+        palette = self.network.palette
         picture = draw_objects(
             np.ascontiguousarray(array[..., ::-1]),
-            result['boxes'],
-            result['labels'],
-            result['scores'],
-            result.get('masks'),
+            result.boxes,
+            result.labels,
+            result.scores,
+            result.masks,
             self.classes,
             palette if isinstance(palette, list | tuple) else None,
             min_side=1,
         )
         return np.ascontiguousarray(picture[..., ::-1])
+
+
+DetInferencer = Detector  # its name in earlier versions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,33 +16,14 @@ from ..openmm.trained import build_detector
 from ..runtime import ExportedDetector
 from ..runtime.exported_detector import Objects, Placed
 from ..utils.images import load_image
-from .inputs import Image
 from .trained_network import TrainedNetwork
+from .videos import Image
 
-
-class Detector(Protocol):
-    """Images, one by one, and then the objects of several that the network takes in one size.
-
-    Attributes:
-        classes: Names of the classes.
-        palette: Their colours; None where they are not known.
-    """
-
-    classes: tuple[str, ...]
-    palette: Any
-
-    def load(self, image: Image) -> Any:
-        """An image as the network takes it; a DataError for one that cannot be read."""
-
-    def shape(self, loaded: Any) -> Sequence[int]:
-        """Of what was loaded: those of one shape can be looked at together."""
-
-    def find(self, loaded: Sequence[Any], score_thr: float) -> list[Objects]:
-        """The objects of each that score this much or more."""
+SCORE_THRESHOLD = 0.3
 
 
 class TrainedDetector(TrainedNetwork):
-    """A detector of a config and a checkpoint; arguments are those of ``DetInferencer``."""
+    """A detector of a config and a checkpoint; arguments are those of ``Detector``."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(build_detector, *args)
@@ -62,16 +43,19 @@ class TrainedDetector(TrainedNetwork):
         return LoadImageFromNDArray(to_float32=self._read.to_float32)({'img': array})
 
     @torch.no_grad()
-    def find(self, loaded: Sequence[dict], score_thr: float) -> list[Objects]:
+    def compute(
+        self, loaded: Sequence[dict], score_thr: float = SCORE_THRESHOLD, masks: bool = False
+    ) -> list[Objects]:
+        """The objects of each that score this much or more."""
         samples = self.model.test_step(pseudo_collate(loaded))
-        return [_of_sample(sample, score_thr) for sample in samples]
+        return [_of_sample(sample, score_thr, masks) for sample in samples]
 
 
-def _of_sample(sample: Any, score_thr: float) -> Objects:
+def _of_sample(sample: Any, score_thr: float, masks: bool) -> Objects:
     """The objects of one of mmdet's samples."""
     objects = sample.pred_instances
     objects = objects[objects.scores >= score_thr].cpu()
-    masks = np.asarray(objects.masks, dtype=bool) if 'masks' in objects else None
+    masks = np.asarray(objects.masks, dtype=bool) if masks and 'masks' in objects else None
     arrays = (objects[name].numpy() for name in ('bboxes', 'scores', 'labels'))
     return Objects(tuple(map(int, sample.ori_shape)), *arrays, masks)
 
@@ -101,5 +85,8 @@ class FileDetector:
     def shape(self, loaded: Placed) -> Sequence[int]:
         return loaded.image.shape
 
-    def find(self, loaded: Sequence[Placed], score_thr: float) -> list[Objects]:
-        return self.detector.find(loaded, score_thr)
+    def compute(
+        self, loaded: Sequence[Placed], score_thr: float = SCORE_THRESHOLD, masks: bool = False
+    ) -> list[Objects]:
+        found = self.detector.find(loaded, score_thr)
+        return found if masks else [objects._replace(masks=None) for objects in found]

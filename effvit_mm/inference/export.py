@@ -27,7 +27,8 @@ from ..openmm.trained import (
 )
 from ..runtime import DeployedNetwork, Preprocessing
 from ..runtime.exported_detector import METADATA_KEY, AboutDetector
-from ..runtime.network import CLASSES_KEY
+from ..runtime.network import CLASSES_KEY, FEATURES_KEY
+from .extractors import describe_features
 from .preprocessing import find_placing, find_preprocessing
 
 PARTS = ('whole', 'backbone', 'neck', 'detector')
@@ -148,6 +149,8 @@ def _configured(
         about[METADATA_KEY] = AboutDetector(classes, placing).to_json()
     elif (part, whole) == ('whole', 'logits'):
         about[CLASSES_KEY] = json.dumps(find_labels(cfg, meta, model).classes)
+    elif (part, whole) == ('whole', 'feature'):
+        about[FEATURES_KEY] = describe_features(model, cfg)
     if preprocess:
         detects = whole is None
         preprocessing = (

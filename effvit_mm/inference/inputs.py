@@ -1,140 +1,123 @@
-"""What an inferencer takes: image files, folders of them, arrays, videos, lists of all these.
+"""What an inferencer takes: files, folders, patterns, arrays, videos, cameras, streams, lists.
 
-Images come one after the other and none is kept, so that a folder or a video can be of any length.
+Images come one after the other and none is kept, so that a folder, a video or a stream can be of
+any length.
 """
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from glob import glob, has_magic
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-import cv2
 import numpy as np
+import torch
+from PIL import Image as Pillow
 
 from ..errors import DataError
-from ..openmm.console import quiet_standard_error
 from ..utils.image_files import EXTENSIONS, VIDEO_EXTENSIONS, list_images
-from ..utils.images import to_bgr
+from ..utils.images import from_pillow, to_bgr
+from ..utils.text import shorten
+from .videos import ADDRESS, Image, Live, Video
 
-Input: TypeAlias = 'str | Path | np.ndarray | Sequence[str | Path | np.ndarray]'
-
-
-class Image(NamedTuple):
-    """One image to look at.
-
-    Attributes:
-        path: Its file, or the video's; None of an array.
-        frame: Its number in the video, from 0; None where it is no frame.
-        array: ``(H, W, 3)`` uint8, BGR; None of a file, which the test pipeline reads itself.
-    """
-
-    path: Path | None
-    frame: int | None = None
-    array: np.ndarray | None = None
-
-    def __str__(self) -> str:
-        if self.path is None:
-            return 'array'
-        frame = '' if self.frame is None else f', frame {self.frame}'
-        return f'{"image" if self.frame is None else "video"} {self.path}{frame}'
-
-
+Item: TypeAlias = 'str | Path | int | np.ndarray | Pillow.Image'
+Input: TypeAlias = 'Item | Iterable[Item]'
 # Told of an image that cannot be used, in the place of an error that ends all.
 OnFault: TypeAlias = Callable[[DataError], None]
+NO_ITEMS = (bytes, bytearray, Mapping, Set, torch.Tensor)
 
 
-class Video:
-    """Frames of a video file, read one by one.
+class Stream(NamedTuple):
+    """Items that come one by one, looked at as they come; arrays are numbered as its frames."""
+
+    items: Iterable[Item]
+    options: Options
+
+
+class Options(NamedTuple):
+    """How inputs are meant.
 
     Attributes:
-        fps: Frames a second.
-        frames: Their number as the file says it; 0 where it does not.
-        size: Height and width.
-
-    Raises:
-        DataError: The file is missing, or OpenCV cannot read a frame of it.
+        subfolders: Of folders those in them are looked into, too.
+        rgb: Arrays have red first; else blue, as OpenCV's. Other inputs know it themselves.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        capture = self._open()
-        fps = float(capture.get(cv2.CAP_PROP_FPS))
-        self.fps = fps if 0 < fps < math.inf else 25.0
-        self.frames = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
-        read, first = capture.read()
-        capture.release()
-        if not read:
-            raise DataError(f'video {path}: not a single frame can be read of it')
-        self.size = first.shape[:2]
-
-    def _open(self) -> cv2.VideoCapture:
-        if not self.path.is_file():
-            raise DataError(f'video {self.path}: no such file')
-        with quiet_standard_error():  # FFmpeg says on standard error what is an error of ours here
-            capture = cv2.VideoCapture(str(self.path))
-        if not capture.isOpened():
-            raise DataError(
-                f'video {self.path} cannot be opened: it is broken, no video, or of a codec that '
-                'this OpenCV lacks'
-            )
-        return capture
-
-    def __iter__(self) -> Iterator[Image]:
-        capture = self._open()
-        try:
-            number = 0
-            while True:
-                read, frame = capture.read()
-                if not read:
-                    break
-                yield Image(self.path, number, frame)
-                number += 1
-        finally:
-            capture.release()
-        if number < 0.99 * self.frames - 1:  # counts of some formats are estimates
-            warnings.warn(
-                f'video {self.path}: {number} of the {self.frames} frames that it announces can be '
-                'read; it seems to be cut short',
-                stacklevel=2,
-            )
+    subfolders: bool = False
+    rgb: bool = False
 
 
-def find_images(inputs: Input) -> list[Image | Video]:
+Found: TypeAlias = 'Image | Video | Live | Stream'
+
+
+def find_images(
+    inputs: Input,
+    subfolders: bool = False,
+    rgb: bool = False,
+    on_fault: OnFault | None = None,
+) -> list[Found]:
     """Everything that was given, in order: folders opened, arrays checked, files there.
 
-    Of a folder its images are taken, those of its subfolders are not; what else is in it, videos
-    too, is counted and named by a warning.
+    What a folder or a pattern has beside images is counted and named by a warning.
+
+    Args:
+        inputs: As of :class:`~effvit_mm.Classifier`.
+        subfolders: Look into the folders in folders.
+        rgb: Arrays have red first.
+        on_fault: Gets the errors of those that cannot be used, while there are others.
 
     Raises:
         DataError: A file or folder is missing, a folder has no image, a file is neither an image
-            nor a video by its name, an array is no image.
+            nor a video by its name, an array is no image; without ``on_fault``, or of the last of
+            inputs none of which can be used.
     """
+    options = Options(subfolders, rgb)
     items = inputs if isinstance(inputs, list | tuple) else [inputs]
     if not items:
         raise DataError('inputs: the list is empty')
-    return [file for item in items for file in _find(item)]
+    found: list[Found] = []
+    errors: list[DataError] = []
+    for item in items:
+        try:
+            found += _find(item, options)
+        except DataError as error:
+            if on_fault is None:
+                raise
+            errors.append(error)
+    for error in errors if found else errors[:-1]:
+        on_fault(error)
+    if not found:
+        raise errors[-1]
+    return found
 
 
-def _find(item: str | Path | np.ndarray) -> list[Image | Video]:
+def _find(item: Any, options: Options) -> Sequence[Found]:
+    """Of one item; a list in the list is one, too."""
     if isinstance(item, np.ndarray):
-        return [Image(None, array=to_bgr(item))]
-    if not isinstance(item, str | Path):
-        raise DataError(
-            f'inputs: {type(item).__name__}: a file, a folder, an array or a list of them is needed'
-        )
+        return [Image(None, array=to_bgr(item, options.rgb))]
+    if isinstance(item, Pillow.Image):  # read when its turn comes: many share memory with nobody
+        return [Stream([item], options)]
+    if isinstance(item, int | np.integer) and not isinstance(item, bool):
+        return [Live(int(item))]
+    if isinstance(item, str | Path):
+        return _find_files(item, options)
+    if isinstance(item, Iterable) and not isinstance(item, NO_ITEMS):
+        return [Stream(item, options)]
+    raise DataError(
+        f'inputs: {type(item).__name__}: a file, a folder, an array, an image of Pillow, the '
+        'number of a camera or a list of them is needed'
+    )
+
+
+def _find_files(item: str | Path, options: Options) -> Sequence[Found]:
+    if isinstance(item, str) and ADDRESS.match(item):
+        return [Live(item)]
     path = Path(item)
     if path.is_dir():
-        found = list_images(path, subfolders=False)
-        left_out = found.left_out(path)
-        if not found.images:
-            more = f'; {left_out}' if left_out else ''
-            raise DataError(f'folder {path} has no image ({", ".join(EXTENSIONS)}){more}')
-        if left_out:
-            warnings.warn(left_out, stacklevel=1)
-        return [Image(Path(file)) for file in found.images]
+        return _in_folder(path, options.subfolders)
+    if not path.exists() and has_magic(str(item)):
+        return _matching(str(item))
     if path.suffix.lower() in VIDEO_EXTENSIONS:
         return [Video(path)]
     if not path.is_file():
@@ -143,3 +126,78 @@ def _find(item: str | Path | np.ndarray) -> list[Image | Video]:
         suffixes = ', '.join([*EXTENSIONS, *VIDEO_EXTENSIONS])
         raise DataError(f'{path}: neither an image nor a video by its name ({suffixes})')
     return [Image(path)]
+
+
+def _in_folder(folder: Path, subfolders: bool) -> list[Image]:
+    found = list_images(folder, subfolders)
+    left_out = found.left_out(folder)
+    if not found.images:
+        more = f'; {left_out}' if left_out else ''
+        raise DataError(f'folder {folder} has no image ({", ".join(EXTENSIONS)}){more}')
+    if left_out:
+        warnings.warn(left_out, stacklevel=1)
+    return [Image(Path(file)) for file in found.images]
+
+
+def _matching(pattern: str) -> list[Image | Video]:
+    """Images and videos that a pattern names, sorted; folders are not opened."""
+    paths = [
+        path for name in sorted(glob(pattern, recursive=True)) if (path := Path(name)).is_file()
+    ]
+    kinds = {Image: EXTENSIONS, Video: VIDEO_EXTENSIONS}
+    found, others = [], []
+    for path in paths:
+        kind = next((kind for kind, ends in kinds.items() if path.suffix.lower() in ends), None)
+        if kind is None:
+            others.append(path)
+        else:
+            found.append(kind(path))
+    told = f'{len(others)} files that are no images by their names ({shorten(others)})'
+    if not found:
+        more = f'; passed over: {told}' if others else ''
+        raise DataError(f'pattern {pattern}: no image or video has such a name{more}')
+    if others:
+        warnings.warn(f'pattern {pattern}: passed over: {told}', stacklevel=1)
+    return found
+
+
+def images_of(found: Iterable[Found], on_fault: OnFault | None = None) -> Iterator[Image]:
+    """All images and frames of what was found, one by one.
+
+    Raises:
+        DataError: What a stream gives cannot be used, without ``on_fault``.
+    """
+    for one in found:
+        if isinstance(one, Image):
+            yield one
+        elif isinstance(one, Stream):
+            yield from _streamed(one, on_fault)
+        else:
+            yield from one
+
+
+def _streamed(stream: Stream, on_fault: OnFault | None) -> Iterator[Image]:
+    alone = isinstance(stream.items, list)  # an image of Pillow
+    for number, item in enumerate(stream.items):
+        try:
+            if isinstance(item, Pillow.Image):
+                found: Sequence[Found] = [Image(None, array=_of_pillow(item))]
+            else:
+                found = _find(item, stream.options)
+        except DataError as error:
+            if on_fault is None:
+                raise
+            on_fault(error)
+            continue
+        for image in images_of(found, on_fault):
+            given = image.path is None and not alone
+            yield image._replace(frame=number) if given else image
+
+
+def _of_pillow(image: Pillow.Image) -> np.ndarray:
+    try:
+        return from_pillow(image)
+    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
+        name = getattr(image, 'filename', '')
+        called = f'image {name}' if name else f'image of Pillow ({image.mode}, {image.size})'
+        raise DataError(f'{called} cannot be read: {error}') from error

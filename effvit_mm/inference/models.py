@@ -32,17 +32,23 @@ def check_model(
     return True
 
 
-def split_model(model: str, inputs: Sequence[str]) -> tuple[str | None, list[str]]:
+def split_model(model: str, inputs: Sequence[str]) -> tuple[str | None, list[str | int]]:
     """A command line's checkpoint and inputs: an exported file needs no checkpoint.
+
+    A number is that of a camera, where there is no such file.
 
     Raises:
         ConfigError: Behind a config and its checkpoint there is no input.
     """
     if is_exported(model):
-        return None, list(inputs)
+        return None, [_numbered(name) for name in inputs]
     checkpoint, *rest = inputs
     if not rest:
         raise ConfigError(
             f'{checkpoint}: after the weights of {model} images, folders or videos are needed'
         )
-    return checkpoint, rest
+    return checkpoint, [_numbered(name) for name in rest]
+
+
+def _numbered(name: str) -> str | int:
+    return int(name) if name.isdecimal() and not Path(name).exists() else name

@@ -1,128 +1,117 @@
-"""What an inferencer leaves on the disk: detections as JSON lines, pictures, videos."""
+"""What a detector leaves on the disk beside its results: pictures and videos."""
 
 from __future__ import annotations
 
-import json
-import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from ..errors import DataError
-from ..openmm.cli import EXIT_USER_ERROR
 from ..openmm.console import quiet_standard_error
-from ..openmm.engine.predictions import encode_masks
 from ..utils.files import check_writable, written_atomically
 from ..visualization.pictures import save_png
-from .detector import DetInferencer, Result
-from .inputs import Image, OnFault, Video
+from .batches import Done
+from .detector import Detector
+from .inputs import Found, OnFault
+from .results import Detection
+from .videos import Image, Video
 
-FRAME = re.compile(r', frame \d+')  # as `inputs.Image` calls one
 MPEG4_CLOCK = 65535  # the most ticks a second
 
 
 def detect_into(
     folder: Path,
-    detector: DetInferencer,
-    inputs: Sequence[Image | Video],
-    on_fault: OnFault,
-    pictures: bool = True,
-    **options,
-) -> Iterator[Result]:
+    detector: Detector,
+    found: Sequence[Found],
+    on_fault: OnFault | None,
+    done: Done,
+    **options: Any,
+) -> Iterator[Detection]:
     """Results of all inputs; what is drawn goes to ``folder/pictures`` and ``folder/videos``.
 
-    ``inputs`` are as ``find_images`` gives them, ``options`` those of :meth:`DetInferencer.stream`.
-    An image that cannot be used is left out, a video that cannot be written is not drawn:
-    ``on_fault`` gets the error.
+    Images come first, then videos. An image that cannot be used is left out, a video that cannot
+    be written is not drawn.
+
+    Args:
+        folder: Where to draw.
+        detector: What looks for objects.
+        found: Images and videos, as ``find_images`` gives them.
+        on_fault: Gets errors; None: they end all.
+        done: Whether an image has its result and picture already. A video that is not there whole
+            is drawn from its beginning.
+        **options: Of :meth:`Detector.run`.
     """
-    images = [item.path for item in inputs if isinstance(item, Image)]
-    videos = [item for item in inputs if isinstance(item, Video)]
+    images = [one for one in found if isinstance(one, Image)]
+    videos = [one for one in found if isinstance(one, Video)]
     for name, kind in (('pictures', images), ('videos', videos)):
-        if kind and pictures:
+        if kind:
             check_writable(folder / name, f'folder {folder}')
     options['on_fault'] = on_fault
-    found = detector.stream(images, **options) if images else iter(())
-    streams = [(video, detector.stream(video.path, **options)) for video in videos]
-    paths = [item.path for item in inputs]
-    if not pictures:
-        return (result for part in (found, *(s for _, s in streams)) for _, result in part)
-    return chain(
-        _draw_images(found, detector, Names(folder / 'pictures', paths)),
-        _draw_videos(streams, detector, Names(folder / 'videos', paths), on_fault),
-    )
+    paths = [one.path for one in (*images, *videos)]
+    if images:
+        yield from _draw_images(detector, images, Names(folder / 'pictures', paths), done, options)
+    names = Names(folder / 'videos', paths)
+    for video in videos:
+        yield from _draw_video(detector, video, names.take(video.path, '.mp4'), done, options)
 
 
 def _draw_images(
-    found: Iterator[tuple[Image, Result]], detector: DetInferencer, names: Names
-) -> Iterator[Result]:
-    for image, result in found:
+    detector: Detector,
+    images: Sequence[Image],
+    names: Names,
+    done: Done,
+    options: dict[str, Any],
+) -> Iterator[Detection]:
+    def drawn(image: Image) -> bool:
+        """Whether it is; its picture has its name then."""
+        there = done(image)
+        if there:
+            names.take(image.path, '.png')
+        return there
+
+    for image, result in detector.run(images, done=drawn, **options):
         save_png(detector.draw(image, result)[..., ::-1], names.take(image.path, '.png'))
         yield result
 
 
-def _draw_videos(
-    streams: Sequence[tuple[Video, Iterator[tuple[Image, Result]]]],
-    detector: DetInferencer,
-    names: Names,
-    on_fault: OnFault,
-) -> Iterator[Result]:
-    for video, found in streams:
-        first = next(found, None)
-        if first is None:  # not a frame could be used: a video without one is none
-            continue
-        found = chain([first], found)
-        try:
-            with written_video(names.take(video.path, '.mp4'), video) as write:
-                for image, result in found:
-                    write(detector.draw(image, result))
-                    yield result
-        except DataError as error:
-            on_fault(error)
-            yield from (result for _, result in found)  # of those that were not asked for yet
+def _draw_video(
+    detector: Detector, video: Video, path: Path, done: Done, options: dict[str, Any]
+) -> Iterator[Detection]:
+    """Results of the frames that have none yet.
 
-
-class Faults:
-    """Takes errors of images that are left out: names each on standard error, counts them.
-
-    Of frames of a video with one fault the first is named.
+    A video appears when it is complete: one that is not there is drawn from its first frame on.
     """
+    began = done(Image(video.path, 0))
 
-    def __init__(self) -> None:
-        self.count = 0
-        self._told: set[str] = set()
+    def known(image: Image) -> bool:
+        return began if image.frame == 0 else done(image)
 
-    def __call__(self, error: DataError) -> None:
-        self.count += 1
-        text = str(error)
-        alike = FRAME.sub('', text)
-        if alike == text or alike not in self._told:
-            print(f'error: {text}', file=sys.stderr, flush=True)
-        self._told.add(alike)
-
-    def __str__(self) -> str:
-        """What to say at the end: nothing where there were none."""
-        return f'; {self.count} left out, named above' if self.count else ''
-
-    @property
-    def exit_code(self) -> int:
-        return EXIT_USER_ERROR if self.count else 0
-
-
-def to_json(result: Result) -> str:
-    """A result as one line; masks are COCO's compressed run lengths."""
-    plain = {
-        key: value.tolist() if isinstance(value, np.ndarray) else value
-        for key, value in result.items()
-        if key != 'masks'
-    }
-    if 'masks' in result:
-        plain['masks'] = encode_masks(result['masks'])
-    return json.dumps(plain)
+    if began and path.is_file():
+        yield from (result for _, result in detector.run([video], done=known, **options))
+        return
+    path.unlink(missing_ok=True)  # of an older run: it would pass for this one's
+    found = ((image, result, known(image)) for image, result in detector.run([video], **options))
+    first = next(found, None)
+    if first is None:  # not a frame could be used: a video without one is none
+        return
+    found = chain([first], found)
+    try:
+        with written_video(path, video) as write:
+            for image, result, there in found:
+                write(detector.draw(image, result))
+                if not there:
+                    yield result
+    except DataError as error:
+        if options['on_fault'] is None:
+            raise
+        options['on_fault'](error)
+        # Of those that were not asked for yet.
+        yield from (result for _, result, there in found if not there)
 
 
 class Names:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.config import Config
 from torch import nn
 
 from ..deploy import switch_modules
@@ -15,13 +16,14 @@ from ..errors import DataError
 from ..openmm.compiling import compile_model
 from ..openmm.config.building import one_line
 from ..openmm.config.loading import load_config
+from ..openmm.datasets.transforms import LoadImage
 from ..openmm.trained import build_pipeline, find_device, find_labels, load_trained
 from ..runtime import check_runtime
-from .inputs import Image
+from .videos import Image
 
 
 class TrainedNetwork(ABC):
-    """Set-up and reading of images, which classifiers and detectors share.
+    """Set-up and reading of images, which classifiers, detectors and extractors share.
 
     Args:
         build: Makes the model of a config, its name, the checkpoint and ``trust_checkpoint``.
@@ -30,6 +32,7 @@ class TrainedNetwork(ABC):
 
     Attributes:
         model: In evaluation, on its device.
+        device: That device.
         classes, palette: Of the checkpoint, else of the config.
     """
 
@@ -53,14 +56,23 @@ class TrainedNetwork(ABC):
         cfg = load_config(str(config), cfg_options)
         self.model = build(cfg, str(config), checkpoint, trust_checkpoint)
         meta = load_trained(self.model, checkpoint, trust_checkpoint)
-        self.classes, self.palette = find_labels(cfg, meta, self.model)
+        self.describe(cfg, meta)
         self._read, self._prepare = build_pipeline(cfg)
         self.model.eval()
         if runtime is not None:
             compile_model(self.model, runtime, precision, runtime_options)
         elif deploy:
-            switch_modules(self.model)
+            self.deploy()
+        self.device = device
         self.model.to(device)
+
+    def describe(self, cfg: Config, meta: Mapping) -> None:
+        """Keep what is known of the loaded model, by its config and its checkpoint."""
+        self.classes, self.palette = find_labels(cfg, meta, self.model)
+
+    def deploy(self) -> None:
+        """Bring the model into its deployed form."""
+        switch_modules(self.model)
 
     def read(self, image: Image) -> dict:
         """An image as the pipeline's reader gives it; a DataError for one that cannot be read."""
@@ -73,9 +85,13 @@ class TrainedNetwork(ABC):
         except Exception as error:  # loaders of others raise what their backends do
             raise DataError(f'{image} cannot be read: {one_line(error)}') from error
 
-    @abstractmethod
     def read_array(self, array: np.ndarray) -> dict:
         """The same of an array."""
+        return LoadImage(self._read.to_float32)({'img': array})
+
+    @abstractmethod
+    def load(self, image: Image) -> Any:
+        """An image as the network takes it."""
 
     def shape(self, loaded: dict) -> Sequence[int]:
         """Of what was loaded: those of one shape can be looked at together."""

@@ -80,8 +80,34 @@ def add_trust_checkpoint(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_inference(parser: argparse.ArgumentParser) -> None:
-    """The flags of tools that run a trained network on a user's own images."""
+def add_inference(
+    parser: argparse.ArgumentParser, batch_size: int, subfolders: bool = True
+) -> None:
+    """The flags of tools that run a trained network on a user's own images.
+
+    Args:
+        parser: Gets them.
+        batch_size: The default, for the help.
+        subfolders: The tool looks into folders in folders if it is asked to.
+    """
+    text = f'images of a batch ({batch_size}; of cameras and addresses 1)'
+    parser.add_argument('--batch-size', type=int, metavar='N', help=text)
+    parser.add_argument(
+        '--on-error',
+        choices=('skip', 'stop'),
+        default='skip',
+        help='inputs that cannot be used are named, counted and left out; or the first one ends '
+        'all (skip)',
+    )
+    parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='go on with what --out has of an interrupted run of the same command',
+    )
+    if subfolders:
+        parser.add_argument(
+            '--subfolders', action='store_true', help='look into folders in a folder, too'
+        )
     parser.add_argument('--device', help='cpu, cuda:0; default: CUDA where there is one')
     add_runtime(parser)
     add_trust_checkpoint(parser)
@@ -101,15 +127,13 @@ def add_inputs(parser: argparse.ArgumentParser, kind: str, file: str, batch_size
         'inputs',
         nargs='+',
         metavar='INPUT',
-        help='images, folders, videos; in front of them the weights of a config: .pth or '
-        '.safetensors',
+        help="images, folders, patterns ('*/*.jpg'), videos, the number of a camera, addresses "
+        '(rtsp://...); in front of them the weights of a config: .pth or .safetensors',
     )
-    text = f'images of a batch ({batch_size})'
-    parser.add_argument('--batch-size', type=int, default=batch_size, help=text)
     parser.add_argument(
         '--no-deploy', action='store_true', help='run the form of training: slower, same results'
     )
-    add_inference(parser)
+    add_inference(parser, batch_size)
 
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:

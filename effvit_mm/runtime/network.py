@@ -15,6 +15,7 @@ from .pixels import METADATA_KEY, Normalise, Preprocessing
 from .token_budgets import token_budgets
 
 CLASSES_KEY = 'classes'  # of a classifier's metadata: their names, as JSON
+FEATURES_KEY = 'features'  # of a re-ID model's: identity and preparation, as JSON
 IMAGENET = {'mean': (123.675, 116.28, 103.53), 'std': (58.395, 57.12, 57.375), 'order': 'RGB'}
 
 

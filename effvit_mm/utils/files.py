@@ -69,25 +69,36 @@ def write_text(path: str | Path, text: str) -> None:
 class LineFile:
     """A text file that grows by lines as they come: what is there counts, whatever comes after.
 
-    It takes the place of an older one with its first line. To be used as a context manager.
+    It takes the place of an older one with its first line. To be used as a context manager. Names
+    of files that are no UTF-8 are written as they are.
+
+    Args:
+        path: The file.
+        kept: Bytes of one that is there, which stay; lines are added behind them.
 
     Raises:
         UserError: The disk is full or the folder cannot be written.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, kept: int = 0) -> None:
+        self.path, self.kept = Path(path), kept
         self._file: IO[str] | None = None
 
     def write(self, line: str) -> None:
         """Add a line and hand it to the system."""
         try:
             if self._file is None:
-                self._file = self.path.open('w', encoding='utf-8')
+                self._file = self._open()
             self._file.write(line + '\n')
             self._file.flush()
         except OSError as error:
             raise UserError(f'{self.path} cannot be written: {error.strerror or error}') from error
+
+    def _open(self) -> IO[str]:
+        if self.kept:
+            os.truncate(self.path, self.kept)
+        mode = 'a' if self.kept else 'w'
+        return self.path.open(mode, encoding='utf-8', errors='surrogateescape', newline='')
 
     def __enter__(self) -> LineFile:
         return self

@@ -119,15 +119,23 @@ def _decode_with_pillow(data: bytes) -> np.ndarray:
     """For the formats that this build of OpenCV lacks."""
     try:
         with Image.open(io.BytesIO(data)) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.mode[0] in 'IF':  # 16 or 32 bits, or floats
-                return _three_channels(_as_bytes(np.asarray(image)))
-            rgb = np.asarray(image.convert('RGB'))
+            return from_pillow(opened)
     except Image.UnidentifiedImageError as error:
         raise ValueError('not an image, or of an unknown format') from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(str(error) or type(error).__name__) from error
-    return np.ascontiguousarray(rgb[..., ::-1])
+
+
+def from_pillow(image: Image.Image) -> np.ndarray:
+    """An image of Pillow as :func:`decode_image` gives one: (H, W, 3) uint8, BGR, turned.
+
+    Raises:
+        OSError, ValueError, ...: Its file is cut short, or its values have no known range.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode[0] in 'IF':  # 16 or 32 bits, or floats
+        return _three_channels(_as_bytes(np.asarray(image)))
+    return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
 
 
 def load_image(path: str | Path) -> np.ndarray:
@@ -146,8 +154,12 @@ def load_image(path: str | Path) -> np.ndarray:
         raise DataError(f'corrupt image {path}: {error}') from error
 
 
-def to_bgr(array: np.ndarray) -> np.ndarray:
+def to_bgr(array: np.ndarray, rgb: bool = False) -> np.ndarray:
     """An array, grey, BGR or BGR with alpha (dropped, as from files), as ``(H, W, 3)`` uint8, BGR.
+
+    Args:
+        array: ``(H, W)``, ``(H, W, 1)``, ``(H, W, 3)`` or ``(H, W, 4)``.
+        rgb: Its colours are in this order, red first.
 
     Raises:
         DataError: Another shape or type.
@@ -162,4 +174,5 @@ def to_bgr(array: np.ndarray) -> np.ndarray:
         raise DataError(f'array of {array.dtype}: uint8 from 0 to 255 is needed')
     if channels == 1:
         return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
-    return np.ascontiguousarray(array[..., :3])
+    array = array[..., :3]
+    return np.ascontiguousarray(array[..., ::-1] if rgb else array)

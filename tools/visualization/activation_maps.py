@@ -33,8 +33,10 @@ def work(args: argparse.Namespace, session) -> int:
 
     import_quietly('mmpretrain')
     from effvit_mm.errors import DataError
-    from effvit_mm.inference.output import Faults, Names
-    from effvit_mm.inference.reid import ReIDExtractor, find_people
+    from effvit_mm.inference import ReIDExtractor
+    from effvit_mm.inference.faults import Faults
+    from effvit_mm.inference.output import Names
+    from effvit_mm.inference.reid import find_people
     from effvit_mm.utils.files import check_writable
     from effvit_mm.visualization.activations import activation_maps, overlay
     from effvit_mm.visualization.pictures import read_rgb, save_png

@@ -34,7 +34,12 @@ def describe_preparation(cfg: Config, flip: bool = False) -> str:
     model = cfg.model.get('module', cfg.model)
     preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     steps.append(f'normalised with {_arguments(preprocessor, FOR_TRAINING)}')
-    return ', '.join(steps + [FLIP] * flip)
+    return with_flip(', '.join(steps), flip)
+
+
+def with_flip(preparation: str, flip: bool) -> str:
+    """The same of features that are averaged with those of the mirror image."""
+    return f'{preparation}, {FLIP}' if flip else preparation
 
 
 def _is_flip(step: Mapping[str, Any]) -> bool:

@@ -1,0 +1,95 @@
+"""What the command lines of classifiers, detectors and extractors share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import ConfigError
+from ..openmm.cli import runtime_arguments
+from ..utils.files import check_writable
+from .batches import check_batch_size
+from .faults import Faults
+from .inputs import Found, OnFault, find_images
+from .models import split_model
+from .result_files import ResultFile, check_suffix
+from .results import Result
+from .videos import Live
+
+
+class Command(NamedTuple):
+    """A command of ``add_inputs``, looked at before the model is built: a wrong name ends at once.
+
+    Attributes:
+        found: What is to be looked at.
+        model: Arguments of the inferencer.
+        faults: Of inputs that were left out.
+        on_fault: What takes further ones; None: they end all.
+    """
+
+    found: Sequence[Found]
+    model: dict[str, Any]
+    faults: Faults
+    on_fault: OnFault | None
+
+
+def prepare(args: argparse.Namespace) -> Command:
+    """Find a command's inputs, and check its flags.
+
+    Raises:
+        UserError: No input can be used, or a flag cannot.
+    """
+    faults, on_fault = fault_handling(args)
+    model = model_arguments(args)
+    model['checkpoint'], names = split_model(args.model, args.inputs)
+    model['deploy'] = not args.no_deploy
+    found = find_images(names, args.subfolders, on_fault=on_fault)
+    live = next((one.name for one in found if isinstance(one, Live)), None)
+    if live and args.resume:
+        raise ConfigError(f'--resume: what {live} showed does not come again')
+    return Command(found, model, faults, on_fault)
+
+
+def fault_handling(args: argparse.Namespace) -> tuple[Faults, OnFault | None]:
+    """What counts the inputs that are left out, and what takes them, by ``--on-error``."""
+    faults = Faults()
+    return faults, faults if args.on_error == 'skip' else None
+
+
+def model_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of an inferencer, but for config and checkpoint, of ``add_inference``'s flags.
+
+    Raises:
+        ConfigError, ExportError: One cannot be used.
+    """
+    if args.batch_size is not None:
+        check_batch_size(args.batch_size)
+    return {
+        **runtime_arguments(args),
+        'device': args.device,
+        'cfg_options': args.cfg_options,
+        'trust_checkpoint': args.trust_checkpoint,
+    }
+
+
+def open_results(
+    args: argparse.Namespace,
+    out: str | Path | None,
+    kind: type[Result],
+    to_line: Callable[[Any], str] | None = None,
+) -> ResultFile | None:
+    """The file that results go into; None where they are not written.
+
+    Raises:
+        ConfigError: It cannot be written, or be gone on with.
+    """
+    if out is None:
+        if args.resume:
+            raise ConfigError('--resume goes with --out: it goes on with that file')
+        return None
+    out = Path(out)
+    check_suffix(out)
+    check_writable(out.parent, '--out')
+    return ResultFile(out, kind, args.resume, to_line)

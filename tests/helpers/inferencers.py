@@ -13,6 +13,7 @@ from people import write_people_config
 from small_detectors import CLASSES as OBJECTS
 from small_detectors import EXTRA, save_checkpoint
 from students import DIGITS, VIT
+from trainer import forget_runs
 
 import effvit_mm
 from effvit_mm.openmm.config.loading import load_config
@@ -70,6 +71,16 @@ TASKS = {
     'detection': (make_detector, effvit_mm.Detector, {'score_thr': 0.0}),
     're-identification': (make_reid, effvit_mm.ReIDExtractor, {}),
 }
+
+
+def make_models(root: Path) -> dict[str, Model]:
+    """One of each task."""
+    made = {}
+    for task, (make, _, _) in TASKS.items():
+        (root / task).mkdir()
+        made[task] = make(root / task)
+    forget_runs()
+    return made
 
 
 def photographs(count: int, size: tuple[int, int] = (36, 48), seed: int = 0) -> list[np.ndarray]:

@@ -14,6 +14,7 @@ from programs import load_tool
 
 import effvit_mm
 from benchmarks import odd_folder
+from benchmarks.measure import odd_images
 from benchmarks.measure.odd_images import NAMED, ODD, count_lines, make_folder, run_tool
 
 COUNT = 200
@@ -260,10 +261,28 @@ def test_the_first_error_ends_all_where_that_is_asked_for(models, folder, tmp_pa
 
 
 def test_the_program_that_does_it_with_any_number(models, monkeypatch, capsys):
-    """``python -m benchmarks.odd_folder --images 2000``: here as many as show that it runs."""
-    arguments = ['--images', '30', '--batch-size', '2', '--classifier', *models['classification']]
-    assert odd_folder.main(arguments) == 0
-    row = capsys.readouterr().out.splitlines()[-1].strip('|').split('|')
-    assert [cell.strip() for cell in row[:5]] == ['classify', '30', '3', '27', '3']
-    assert row[-1].strip() == 'yes'
-    assert odd_folder.main(['--images', '30']) == 2
+    """``python -m benchmarks.odd_folder --images 2000``: its table, here without processes."""
+
+    def run(tool, arguments, killed_at=0, watched=''):
+        code, path = load_tool(tool).main(list(map(str, arguments))), Path(watched)
+        errors = capsys.readouterr().err
+        if killed_at:
+            code, data = -9, path.read_bytes()
+            path.write_bytes(data[: len(data) // 2])
+        return odd_images.Outcome(code, NAMED.findall(errors), 1.0, errors)
+
+    monkeypatch.setattr(odd_images, 'run_tool', run)
+    rows, compare = [], odd_folder.compare
+    monkeypatch.setattr(
+        odd_folder, 'compare', lambda *given: (rows.append(row) or row for row in compare(*given))
+    )
+    arguments = ['--images', '60', '--batch-size', '2']
+    chosen = ['--classifier', *models['classification'], '--detector', *models['detection']]
+    assert odd_folder.main([*arguments, *chosen]) == 0
+    assert [row[:5] for row in rows] == [
+        ['classify', '60', '6', '57', '3'],
+        ['detect', '60', '6', '57', '3'],
+    ]
+    assert [row[-1] for row in rows] == ['yes', 'yes']
+    assert odd_folder.main(arguments) == 2
+    assert '--classifier, --detector or --reid is needed' in capsys.readouterr().err

@@ -132,9 +132,9 @@ class ResultFile:
 
 def csv_line(cells: Sequence[Any]) -> str:
     """A line of a table, without its end."""
-    text = StringIO()
-    csv.writer(text, lineterminator='').writerow(cells)
-    return text.getvalue()
+    text, end = StringIO(), '\r\n'  # a name with one of these in it is quoted
+    csv.writer(text, lineterminator=end).writerow(cells)
+    return text.getvalue().removesuffix(end)
 
 
 class _WholeLines:

@@ -210,12 +210,13 @@ class Gallery:
             **{name: getattr(self, name) for name in HEADER},
         }
         with written_atomically(path) as temporary, zipfile.ZipFile(temporary, 'w') as archive:
-            archive.writestr('header.json', json.dumps(header))
-            archive.writestr('paths.json', json.dumps(self.paths))
+            # ZipInfo has no clock: the same gallery is the same file.
+            archive.writestr(zipfile.ZipInfo('header.json'), json.dumps(header))
+            archive.writestr(zipfile.ZipInfo('paths.json'), json.dumps(self.paths))
             for name, values in (('labels.npy', self._joined_labels()), ('rows.npy', self._rows)):
-                with archive.open(name, 'w', force_zip64=True) as file:
+                with archive.open(zipfile.ZipInfo(name), 'w', force_zip64=True) as file:
                     np.save(file, values)
-            with archive.open(self._vectors.PART, 'w', force_zip64=True) as file:
+            with archive.open(zipfile.ZipInfo(self._vectors.PART), 'w', force_zip64=True) as file:
                 self._vectors.write(file)
 
     @classmethod

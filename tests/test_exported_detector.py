@@ -291,7 +291,7 @@ def test_steps_that_are_not_known(trained, tmp_path):
     assert AboutDetector.from_json(network.about['detector']) == AboutDetector(CLASSES, None)
     runtime.export_openvino(network, tmp_path / 'flip.xml', SIZE)
     with pytest.raises(ConfigError, match=r'cannot be taken over; use effvit_mm\.open_compiled'):
-        effvit_mm.DetInferencer(tmp_path / 'flip.xml')
+        effvit_mm.Detector(tmp_path / 'flip.xml')
     boxes, scores, labels = effvit_mm.open_compiled(tmp_path / 'flip.xml')(
         torch.zeros(1, 3, *SIZE), torch.tensor([SIZE]).float()
     )

@@ -75,7 +75,7 @@ def test_classes(folder, device):
 def test_objects_with_masks(folder, device):
     want, got = (
         one(folder / 'images', batch_size=2, score_thr=0.0, masks=True)
-        for one in both(folder, effvit_mm.DetInferencer, 'detector', device)
+        for one in both(folder, effvit_mm.Detector, 'detector', device)
     )
     assert sum(len(one['boxes']) for one in want) > 5
     for one, other in zip(got, want, strict=True):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from inferencers import TASKS, make_models, photographs
 from PIL import Image
+from remedies import tries
 
 from effvit_mm.errors import ConfigError, DataError
 
@@ -205,6 +206,7 @@ def test_what_is_no_input_is_named(task, given, message, inferencers, capfd):
     assert capfd.readouterr().err == ''
 
 
+@tries('on_error={}: choose from {}')
 @pytest.mark.parametrize('task', TASKS)
 def test_inputs_that_cannot_be_used_end_all_or_are_left_out(task, data, inferencers, tmp_path):
     inferencer, options = inferencers(task), TASKS[task][2]

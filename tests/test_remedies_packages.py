@@ -138,7 +138,7 @@ def run(code: str) -> subprocess.CompletedProcess:
 def test_mmengine_is_missing():
     asks = (
         'import sys\n{}import effvit_mm\n'
-        "for work in ('effvit_mm.DetInferencer', '__import__(\"effvit_mm.registry\")'):\n"
+        "for work in ('effvit_mm.Detector', '__import__(\"effvit_mm.registry\")'):\n"
         '    try:\n        eval(work)\n'
         '    except ModuleNotFoundError as error:\n        print(error)\n'
     )

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from inferencers import TASKS, make_models, photographs
+from remedies import tries
 
 import effvit_mm
 from effvit_mm import runtime
@@ -106,10 +107,15 @@ def test_detections_for_supervision(masks, monkeypatch):
     assert np.array_equal(given.mask, found.masks) if masks else given.mask is None
 
 
+@tries('needs the package supervision: `pip install supervision`')
 def test_supervision_that_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, 'supervision', None)
     with pytest.raises(ConfigError, match=r'needs .*: `pip install supervision`$'):
         detection().to_supervision()
+    installed = types.ModuleType('supervision')
+    installed.Detections = Detections
+    monkeypatch.setitem(sys.modules, 'supervision', installed)
+    assert len(detection().to_supervision().xyxy) == 2
 
 
 def test_rows_of_an_image_without_objects_and_without_matches():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from inferencers import make_models, photographs
 from programs import load_tool
+from remedies import tries
 
 import effvit_mm
 from benchmarks import odd_folder
@@ -152,7 +153,7 @@ def test_names_with_line_ends_and_of_no_encoding(models, tmp_path):
         command = [*models['classification'], str(place), '--out', str(out), '--batch-size', '2']
         assert classify.main(command) == 0
         whole = out.read_bytes()
-        for size in range(0, len(whole), 37):
+        for size in range(0, len(whole), 61):
             out.write_bytes(whole[:size])
             assert classify.main([*command, '--resume']) == 0
             assert out.read_bytes() == whole, size
@@ -212,6 +213,7 @@ def test_a_ranking_is_gone_on_with(models, tmp_path, capsys):
     assert out.read_bytes() == whole and '0.png' not in capsys.readouterr().out.splitlines()[0]
 
 
+@tries('take the same model and options, or begin anew')
 def test_what_cannot_be_gone_on_with_is_named(models, folder, tmp_path, capsys, monkeypatch):
     place, _ = folder
     table, lines = tmp_path / 'a.csv', tmp_path / 'a.jsonl'
@@ -249,6 +251,32 @@ def test_what_cannot_be_gone_on_with_is_named(models, folder, tmp_path, capsys, 
         assert tool.main([*map(str, arguments), '--resume']) == 2
         (error,) = capsys.readouterr().err.splitlines()
         assert error.startswith('error: ') and message in error, error
+    assert reid.main([*map(str, arguments)]) == 2  # begun anew: broken images alone are named
+    again = tmp_path / 'again.partial.jsonl'
+    again.write_text('')  # of the same model
+    assert reid.main([*map(str, arguments[:-1]), str(tmp_path / 'again'), '--resume']) == 2
+    galleries = [effvit_mm.Gallery.load(tmp_path / name).paths for name in ('g', 'again')]
+    assert len(galleries[0]) > 150 and galleries[0] == galleries[1]
+
+
+@tries('are not written: add --no-pictures, or give a name ending in {}')
+def test_what_a_camera_shows_is_written_without_pictures(models, tmp_path, capsys, monkeypatch):
+    """A file stands in for the camera, behind ``cv2.VideoCapture``."""
+    file, capture = tmp_path / 'c.avi', cv2.VideoCapture
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*'MJPG'), 5, (48, 36))
+    for array in photographs(3):
+        writer.write(array)
+    writer.release()
+    monkeypatch.setattr(cv2, 'VideoCapture', lambda source: capture(str(file)))
+    detect, out = load_tool('detect'), tmp_path / 'out'
+    command = [*models['detection'], '0', '--score-thr', '0', '--out']
+    assert detect.main([*command, str(out)]) == 2
+    assert 'pictures of camera 0 are not written: add --no-pictures' in capsys.readouterr().err
+    assert detect.main([*command, str(out), '--no-pictures']) == 0
+    assert detect.main([*command, f'{out}.jsonl']) == 0
+    assert Path(f'{out}.jsonl').read_bytes() == (out / 'detections.jsonl').read_bytes()
+    lines = [json.loads(line) for line in Path(f'{out}.jsonl').read_text().splitlines()]
+    assert [(one['image'], one['frame']) for one in lines] == [('camera 0', n) for n in range(3)]
 
 
 def test_the_first_error_ends_all_where_that_is_asked_for(models, folder, tmp_path, capsys):

@@ -10,7 +10,7 @@ import pytest
 from videos import make_video
 
 from effvit_mm.inference import output
-from effvit_mm.inference.inputs import Video
+from effvit_mm.inference.videos import Video
 
 
 def test_a_video_that_is_cut_short_is_named(tmp_path):

@@ -184,6 +184,21 @@ def test_streams_are_asked_for_one_batch_at_a_time(data, inferencers, cameras):
     assert np.array_equal(image.array, data.frames[0])
 
 
+def test_a_video_that_is_gone_when_its_turn_comes(data, inferencers, tmp_path):
+    classifier, file = inferencers('classification'), tmp_path / 'clip.avi'
+    for on_error in ('raise', 'skip'):
+        file.write_bytes((data.root / 'clip.avi').read_bytes())
+        stream = classifier.stream([data.arrays[0], file, shot(data, 1)], 1, on_error=on_error)
+        next(stream)
+        file.unlink()
+        if on_error == 'raise':
+            with pytest.raises(DataError, match=r'video .*clip\.avi: no such file'):
+                next(stream)
+        else:
+            with pytest.warns(UserWarning, match='no such file|1 left out'):
+                assert [one.image for one in stream] == [str(shot(data, 1))]
+
+
 @pytest.mark.parametrize('task', TASKS)
 @pytest.mark.parametrize(
     ('given', 'message'),

@@ -119,6 +119,11 @@ def test_a_file_cut_anywhere_becomes_the_same_again(suffix, models, folder, tmp_
     out.unlink()
     assert detect.main([*command, '--resume']) == 2
     assert out.read_bytes() == whole
+    for path in small.iterdir():  # no result comes any more, and yet no half of a line stays
+        path.write_bytes(b'')
+    out.write_bytes(whole[: ends[0] + 20])
+    assert detect.main([*command, '--resume']) == 2
+    assert out.read_bytes() == whole[: ends[0] + 1]
 
 
 def test_of_images_that_came_since_only_these_are_looked_at(models, tmp_path, capsys):

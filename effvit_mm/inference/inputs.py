@@ -173,7 +173,17 @@ def images_of(found: Iterable[Found], on_fault: OnFault | None = None) -> Iterat
         elif isinstance(one, Stream):
             yield from _streamed(one, on_fault)
         else:
-            yield from one
+            yield from _played(one, on_fault)
+
+
+def _played(video: Video | Live, on_fault: OnFault | None) -> Iterator[Image]:
+    """Frames; a file that is gone when its turn comes is an input that cannot be used."""
+    try:
+        yield from video
+    except DataError as error:
+        if on_fault is None:
+            raise
+        on_fault(error)
 
 
 def _streamed(stream: Stream, on_fault: OnFault | None) -> Iterator[Image]:

@@ -72,10 +72,10 @@ class ResultFile:
         self.to_line = to_line or kind.to_json
         self._there: Counter = Counter()
         self.rows: list[dict[str, Any]] = []
-        size = self._read(keep_rows) if resume and self.path.is_file() else 0
+        size = self._read(keep_rows) if resume and self.path.is_file() else None
         self.kept = sum(self._there.values())
         self._lines = LineFile(self.path, size)
-        self._begun = size > 0
+        self._begun = bool(size)
 
     def _read(self, keep_rows: bool) -> int:
         """Count the results that are there whole; gives how many bytes of the file they take."""

@@ -74,33 +74,40 @@ class LineFile:
 
     Args:
         path: The file.
-        kept: Bytes of one that is there, which stay; lines are added behind them.
+        kept: Bytes of one that is there, which stay: what is behind them goes at once, and lines
+            are added in its place. None: it begins anew.
 
     Raises:
         UserError: The disk is full or the folder cannot be written.
     """
 
-    def __init__(self, path: str | Path, kept: int = 0) -> None:
+    def __init__(self, path: str | Path, kept: int | None = None) -> None:
         self.path, self.kept = Path(path), kept
         self._file: IO[str] | None = None
 
     def write(self, line: str) -> None:
         """Add a line and hand it to the system."""
-        try:
+        with self._told():
             if self._file is None:
-                self._file = self._open()
+                self._file = self._open('w')
             self._file.write(line + '\n')
             self._file.flush()
+
+    def _open(self, mode: str) -> IO[str]:
+        return self.path.open(mode, encoding='utf-8', errors='surrogateescape', newline='')
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise UserError(f'{self.path} cannot be written: {error.strerror or error}') from error
 
-    def _open(self) -> IO[str]:
-        if self.kept:
-            os.truncate(self.path, self.kept)
-        mode = 'a' if self.kept else 'w'
-        return self.path.open(mode, encoding='utf-8', errors='surrogateescape', newline='')
-
     def __enter__(self) -> LineFile:
+        if self.kept is not None:
+            with self._told():
+                self._file = self._open('a')
+                self._file.truncate(self.kept)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -7,7 +7,6 @@ import atexit
 import multiprocessing
 import os
 import re
-import shlex
 import signal
 import sys
 import threading
@@ -15,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import ConfigError
@@ -193,6 +191,18 @@ def train_parser() -> Parser:
     )
     parser.add_argument('--seed', type=int, help='random seed; without one it is drawn and logged')
     parser.add_argument('--no-validate', action='store_true', help='train without validation')
+    parser.add_argument(
+        '--early-stopping',
+        type=int,
+        metavar='PATIENCE',
+        help='end after so many validations without a better main figure',
+    )
+    parser.add_argument(
+        '--tensorboard',
+        action='store_true',
+        help="write TensorBoard's files into the work dir, too",
+    )
+    parser.add_argument('--wandb', action='store_true', help='log to Weights & Biases, too')
     add_common_arguments(parser)
     return parser
 
@@ -449,41 +459,8 @@ def _shared_store() -> Store | None:
 
 def _interrupted(session: Session, what: str, code: int) -> int:
     """One line: where the last checkpoint is and how to go on."""
-    if _rank() != 0:
-        return code
-    work_dir = session.cfg.get('work_dir') if session.cfg is not None else None
-    if work_dir is not None and hasattr(session.args, 'resume'):
-        last = _last_checkpoint(session)
-        if last is None:
-            what += f'; no checkpoint in {work_dir} yet'
-        else:
-            what += f'; last checkpoint: {last}; go on with: {_resume_command(session)}'
-    print(what, file=sys.stderr, flush=True)
+    from .interruption import how_to_go_on
+
+    if _rank() == 0:
+        print(what + how_to_go_on(session), file=sys.stderr, flush=True)
     return code
-
-
-def _last_checkpoint(session: Session) -> str | None:
-    """The file that ``--resume`` would go on with."""
-    from .engine.resuming import files_to_resume
-
-    hooks = session.runner.hooks if session.runner is not None else ()
-    written = next(filter(None, (getattr(hook, 'last_ckpt', None) for hook in hooks)), None)
-    if written is not None:
-        return written
-    hook = (session.cfg.get('default_hooks') or {}).get('checkpoint')
-    by_epoch = 'max_iters' not in (session.cfg.get('train_cfg') or {})
-    files, _ = files_to_resume(session.cfg.work_dir, hook, by_epoch)
-    return str(files[0]) if files else None
-
-
-def _resume_command(session: Session) -> str:
-    """The command that goes on with an interrupted training, with the flags that it had."""
-    args = session.args
-    script = sys.argv[0] if Path(sys.argv[0]).name == 'train.py' else 'tools/train.py'
-    words = ['python', script, args.config, '--work-dir', session.cfg.work_dir, '--resume']
-    for flag in ('amp', 'auto_scale_lr', 'no_validate', 'trust_checkpoint'):
-        if getattr(args, flag):
-            words.append(f'--{flag.replace("_", "-")}')
-    if args.cfg_options:
-        words += ['--cfg-options', *args.cfg_options]
-    return shlex.join(words)

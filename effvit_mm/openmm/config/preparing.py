@@ -16,6 +16,7 @@ from ...errors import ConfigError
 from ...utils.files import check_writable
 from .arguments import find_class, has_type, mappings_of, type_path
 from .checks import check_config
+from .extras import add_loggers, stop_early
 from .loading import load_config
 from .options import split_option
 
@@ -49,6 +50,9 @@ def prepare_training(args: argparse.Namespace) -> Config:
     if pairs := cfg.train_cfg.get('dynamic_intervals'):  # lists, in JSON and as overrides
         cfg.train_cfg.dynamic_intervals = [tuple(pair) for pair in pairs]
     _choose_precision(cfg, args.amp)
+    add_loggers(cfg, args)
+    if args.early_stopping is not None:
+        stop_early(cfg, args.early_stopping)
     return cfg
 
 

@@ -15,7 +15,12 @@ from effvit_mm.openmm import cli
 from effvit_mm.openmm.config import extras
 from effvit_mm.openmm.config.preparing import prepare_training
 
-STILL = ('optim_wrapper.optimizer.lr=0.0', 'custom_hooks=[]', 'train_cfg.max_epochs=6')
+STILL = (
+    'optim_wrapper.optimizer.lr=1e-30',
+    'model.backbone.norm_eval=True',
+    'custom_hooks=[]',
+    'train_cfg.max_epochs=6',
+)
 METRIC = """
 val_evaluator = dict(type='SingleLabelMetric', items=('precision',))
 test_evaluator = val_evaluator

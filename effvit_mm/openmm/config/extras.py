@@ -15,6 +15,7 @@ LOGGERS = (
     ('tensorboard', 'TensorboardVisBackend', 'tensorboard'),
     ('wandb', 'WandbVisBackend', 'wandb'),
 )
+LEAST_GAIN = 1e-6  # without one, mmengine takes an equal figure for a better one
 # Of an evaluator: the figure by which trainings are compared.
 FIGURES = {
     'Accuracy': 'accuracy/top1',
@@ -63,7 +64,7 @@ def stop_early(cfg: Config, patience: int) -> None:
     monitor = best if isinstance(best, str) and best != 'auto' else _main_figure(cfg)
     hook = {'type': 'EarlyStoppingHook', 'monitor': monitor, 'rule': 'greater'}
     hooks = [one for one in cfg.get('custom_hooks') or [] if not has_type(one, hook['type'])]
-    cfg.custom_hooks = [*hooks, {**hook, 'min_delta': 0.0, 'patience': patience}]
+    cfg.custom_hooks = [*hooks, {**hook, 'min_delta': LEAST_GAIN, 'patience': patience}]
 
 
 def _main_figure(cfg: Config) -> str:

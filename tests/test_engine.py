@@ -395,7 +395,7 @@ def test_test_writes_predictions_and_pictures(trained, tmp_path, capfd, monkeypa
     for sample in predictions:
         named = Path(sample['img_path']).parent.name, CLASSES[sample['pred_label'][0]]
         assert (sample['gt_class'], sample['pred_class']) == named
-    assert len(list(Path('shown').glob('*.png'))) == 12
+    assert len(list(Path('shown').glob('*_*_*.png'))) == 12
     right = sum(p['pred_label'] == p['gt_label'] for p in predictions)
     assert len(list(Path('shown').glob('right_*.png'))) == right
 

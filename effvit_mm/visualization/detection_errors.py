@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from ..evaluation.detection_errors import CAUSES, RECALLS, ErrorAnalysis
 from ..utils.files import written_atomically
+from .confusion import draw_confusion
+from .names import plain
 
 MAX_LINES, MAX_NUMBERS = 10, 20  # classes that get a line, or numbers, of their own
 MAX_TICKS = 40
@@ -30,34 +32,16 @@ def draw_analysis(analysis: ErrorAnalysis, classes: Sequence[str], folder: Path)
 
 
 def _confusion(analysis: ErrorAnalysis, classes: Sequence[str]) -> Figure:
-    """Counts as numbers, shares of a row as colours: classes differ in how often they occur."""
     matrix = analysis.confusion
-    side = min(3.5 + 0.35 * len(matrix), 16)
-    figure = Figure(figsize=(side + 1, side), layout='constrained')
-    axis = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    image = axis.imshow(shares, cmap='Blues', vmin=0, vmax=1)
-    if len(classes) <= MAX_NUMBERS:
-        for (row, column), count in np.ndenumerate(matrix):
-            if count:
-                color = 'white' if shares[row, column] > 0.5 else 'black'
-                axis.text(column, row, count, ha='center', va='center', color=color, fontsize=8)
-    if len(classes) <= MAX_TICKS:
-        places = range(len(matrix))
-        axis.set_xticks(places, [*map(_plain, classes), 'not found'], rotation=90, fontsize=8)
-        axis.set_yticks(places, [*map(_plain, classes), 'no object'], fontsize=8)
-    axis.set(
-        xlabel='predicted',
-        ylabel='true',
-        title=f'IoU 0.5, score {analysis.min_score:g} or more',
+    names = [plain(name) for name in classes] if len(classes) <= MAX_TICKS else None
+    return draw_confusion(
+        shares,
+        matrix if len(classes) <= MAX_NUMBERS else None,
+        () if names is None else [*names, 'not found'],
+        () if names is None else [*names, 'no object'],
+        f'IoU 0.5, score {analysis.min_score:g} or more',
     )
-    figure.colorbar(image, ax=axis, label='share of the row', shrink=0.8)
-    return figure
-
-
-def _plain(name: str) -> str:
-    """Matplotlib would set what stands between two dollars as a formula."""
-    return name.replace('$', r'\$')
 
 
 def _curves(analysis: ErrorAnalysis, classes: Sequence[str]) -> Figure:
@@ -68,7 +52,7 @@ def _curves(analysis: ErrorAnalysis, classes: Sequence[str]) -> Figure:
         values = analysis.average_precision(iou)
         for label in seen:
             if len(seen) <= MAX_LINES:
-                text = f'{_plain(classes[label])}, {values[label]:.3f}'
+                text = f'{plain(classes[label])}, {values[label]:.3f}'
                 axis.plot(RECALLS, curves[label], lw=1.2, label=text)
             else:
                 axis.plot(RECALLS, curves[label], lw=0.5, color='0.75')

@@ -57,6 +57,15 @@ def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
     return np.ascontiguousarray(image.repeat(factor, 0).repeat(factor, 1))
 
 
+def shrink(image: np.ndarray, longest: int) -> np.ndarray:
+    """The image with no side of more than ``longest`` pixels."""
+    factor = longest / max(image.shape[:2])
+    if factor >= 1:
+        return image
+    size = max(round(image.shape[1] * factor), 1), max(round(image.shape[0] * factor), 1)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
 def text_band(lines: Sequence[str], rows: int, width: int, color: Sequence[int]) -> np.ndarray:
     """Lines of text on white, with room for ``rows`` of them; long ones are written smaller."""
     band = np.full((LINE_HEIGHT * rows + GAP, width, 3), 255, np.uint8)

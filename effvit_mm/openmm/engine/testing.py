@@ -23,6 +23,7 @@ from ..compiling import compile_model
 from ..config.preparing import FEATURE_SUFFIXES, is_reid
 from ..pictures import draw_detection, draw_prediction, load_truth, read_image
 from ..registry import HOOKS
+from .class_report import ClassFiguresHook, ClassReport, class_table, has_single_labels
 from .predictions import PredictionWriter
 from .reid_testing import FIGURES, keep_features, report_reid
 from .report import coco_table, format_duration, format_metrics, format_table, voc_table
@@ -37,6 +38,11 @@ def run_test(runner, args: argparse.Namespace, compiled: Mapping[str, Any]) -> d
     writer = PredictionWriter(args.out, classes) if args.out is not None and not reid else None
     if writer is not None:
         evaluator.metrics.append(writer)
+    report = None
+    if not reid and has_single_labels(runner.bare_model, evaluator.metrics):
+        report = ClassReport(classes, args.show_dir is not None)
+        evaluator.metrics.append(report)
+        runner.register_hook(ClassFiguresHook(report))
     if args.deploy or compiled:
         runner.register_hook(DeployHook(compiled))
     timer = ForwardTimer()
@@ -52,12 +58,16 @@ def run_test(runner, args: argparse.Namespace, compiled: Mapping[str, Any]) -> d
         tables = [coco_table(read_figures(evaluation)) for evaluation in coco]
         tables += [voc_table(figures, classes) for figures in voc]
         in_tables = tuple(f'{evaluation.params.iouType}_mAP' for evaluation in coco)
+        if report is not None and report.figures is not None:
+            tables.append(class_table(report.figures, report.names))
         if reid:
             tables.append(report_reid(runner, args))
             in_tables += FIGURES
         shown = {k: v for k, v in metrics.items() if not k.split('/')[-1].startswith(in_tables)}
         rows = _rows(shown, timer, len(runner.test_dataloader.dataset), args)
         runner.logger.info(''.join([*tables, format_table(f'test of {args.checkpoint}', rows)]))
+        if args.show_dir is not None and report is not None and report.figures is not None:
+            report.save_pictures(args.show_dir)
     return metrics
 
 

@@ -29,6 +29,7 @@ _LATER = {
     'ReIDExtractor': '.inference',
     'compile': '.runtime',
     'open_compiled': '.runtime',
+    'register_timm': '.timm',
     'register_torchreid': '.torchreid',
 }
 
@@ -49,6 +50,7 @@ __all__ = [
     'open_compiled',
     'ops',
     'register_mechanism',
+    'register_timm',
     'register_torchreid',
     'registry',
 ]
@@ -61,6 +63,10 @@ def __getattr__(name: str):
     try:
         return getattr(import_module(_LATER[name], __name__), name)
     except ModuleNotFoundError as error:
+        if error.name == 'timm':
+            raise ModuleNotFoundError(
+                f'effvit_mm.{name} needs timm: `pip install timm` brings it', name='timm'
+            ) from error
         if error.name not in ('mmengine', 'mmcv', 'mmdet', 'mmpretrain'):
             raise
         raise ModuleNotFoundError(

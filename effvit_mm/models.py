@@ -145,14 +145,19 @@ def create_model(
         chosen = family.classifier
     model: nn.Module = family.backbone(**{**preset, **chosen, **kwargs})
     if not features_only:
-        by_token = issubclass(family.head, TokenHeads)
-        widths = model.token_widths if by_token else model.out_channels[-1]
-        model = Classifier(model, family.head(widths, num_classes) if num_classes else None)
+        model = Classifier(model, build_head(family, model, num_classes))
     if content is not None:
         report = load_checkpoint(model, content, source=str(checkpoint), use_ema=use_ema)
         partial = report.missing or report.mismatched
         logger.log(logging.WARNING if partial else logging.INFO, '%s: %s', name, report)
     return model
+
+
+def build_head(family: Family, backbone: Backbone, num_classes: int) -> Head | None:
+    """The head of a family's classifier, new; None for no classes: pooled features."""
+    by_token = issubclass(family.head, TokenHeads)
+    widths = backbone.token_widths if by_token else backbone.out_channels[-1]
+    return family.head(widths, num_classes) if num_classes else None
 
 
 def convert_state_dict(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

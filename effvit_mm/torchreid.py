@@ -10,7 +10,6 @@ registered and with checkpoints that can be read.
 from __future__ import annotations
 
 import inspect
-import runpy
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -38,6 +37,7 @@ from .reid.network import PersonClassifier, ReIDNetwork
 from .reid.pooling import AveragePooling, TokenPooling, build_pooling
 from .sample_data.walkers import make_walkers
 from .utils.distributed import is_distributed, on_main_process
+from .utils.scripts import run_as_main, script_main
 from .weights import load_checkpoint, safe_unpickling
 
 PACKAGES = ('torchreid', 'torchreid.reid', 'pyppbox_torchreid')
@@ -424,13 +424,9 @@ def run_script(script: str, arguments: Sequence[str]) -> None:
     Since torch 2.6 its ``resume_from_checkpoint`` cannot read what its ``save_checkpoint`` wrote, a
     NumPy number stands in it: here such files are read, and still as data alone.
     """
-    if not Path(script).is_file():
-        raise UserError(f'{script}: no such script')
     register_torchreid()
-    sys.argv = [script, *arguments]
-    sys.path.insert(0, str(Path(script).resolve().parent))
     with safe_unpickling():
-        runpy.run_path(script, run_name='__main__')
+        run_as_main(script, arguments)
 
 
 __all__ = [
@@ -448,9 +444,4 @@ __all__ = [
 if __name__ == '__main__':
     from . import torchreid as canonical
 
-    if len(sys.argv) < 2 or sys.argv[1] in ('-h', '--help'):
-        sys.exit('usage: python -m effvit_mm.torchreid SCRIPT [ARGUMENT ...]')
-    try:
-        canonical.run_script(sys.argv[1], sys.argv[2:])
-    except UserError as error:
-        sys.exit(f'error: {error}')
+    script_main('effvit_mm.torchreid', canonical.run_script)

@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).parents[1] / 'effvit_mm'
 # docs/architecture.md says what is in each.
 ROOMS = (
     'errors', 'version', 'utils', 'ops', 'attention', 'backbones', 'heads', 'weights', 'models',
-    'deploy', 'flops', 'runtime', 'sample_data', 'evaluation', 'reid', 'visualization', 'torchreid',
-    'openmm', 'registry', 'inference', '__init__',
+    'deploy', 'flops', 'runtime', 'sample_data', 'evaluation', 'reid', 'visualization', 'timm',
+    'torchreid', 'openmm', 'registry', 'inference', '__init__',
 )  # fmt: skip
 # Rooms that need torch, torchvision and NumPy alone (and, of runtime, reid, what a function names).
 CORE = ROOMS[: ROOMS.index('visualization') + 1]
@@ -98,7 +98,7 @@ sys.meta_path.insert(0, Blocked())
 import torch
 import effvit_mm
 """
-ALL = (*FRAMEWORKS, 'torchreid', 'pyppbox_torchreid')
+ALL = (*FRAMEWORKS, 'timm', 'torchreid', 'pyppbox_torchreid')
 
 
 def run_without(blocked: tuple[str, ...], code: str) -> subprocess.CompletedProcess:
@@ -162,7 +162,10 @@ def test_core_needs_no_framework():
 
 def test_what_needs_a_missing_package_names_it_and_the_pip_line():
     code = """
-needed = dict(Detector='mmengine', ReIDExtractor='mmengine', register_torchreid='torchreid')
+needed = dict(
+    Detector='mmengine', ReIDExtractor='mmengine',
+    register_torchreid='torchreid', register_timm='timm',
+)
 for name, package in needed.items():
     try:
         found = getattr(effvit_mm, name)

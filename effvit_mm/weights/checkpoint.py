@@ -69,6 +69,11 @@ def safe_unpickling() -> Iterator[None]:
         yield
 
 
+def allow_training_logs() -> None:
+    """The same for the whole process, for other libraries' readers: nothing that could run code."""
+    torch.serialization.add_safe_globals(_mmengine_globals())
+
+
 def read_checkpoint(
     source: str | Path, *, trust: bool = False, map_location: str | torch.device = 'cpu'
 ) -> dict:

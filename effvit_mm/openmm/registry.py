@@ -68,7 +68,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
 DATASETS = _DetectionRegistry(
     'dataset',
     'effvit_mm.openmm.datasets.detection',
-    ('CocoDataset', 'CocoFolder', 'DigitScenes', 'VOCDataset', 'XMLDataset'),
+    ('CocoDataset', 'CocoFolder', 'DigitScenes', 'VOCDataset', 'XMLDataset', 'YoloFolder'),
     parent=root.DATASETS,
     locations=['effvit_mm.openmm.datasets', 'effvit_mm.openmm.reid.datasets'],
 )

@@ -8,7 +8,8 @@ Exit code 0: nothing that breaks a training or an evaluation; 1: something that 
 cannot be run.
 
 Examples: ``python tools/analysis_tools/check_dataset.py CONFIG --read-images --out report.md``,
-``python tools/analysis_tools/check_dataset.py annotations/train.json --images images --masks``
+``python tools/analysis_tools/check_dataset.py annotations/train.json --images images --masks``,
+``python tools/analysis_tools/check_dataset.py 'yolo/data.yaml#train'``
 """
 
 import argparse
@@ -23,7 +24,11 @@ def make_parser() -> argparse.ArgumentParser:
     from effvit_mm.openmm.cli import Parser, add_cfg_options
 
     parser = Parser(prog='check_dataset.py', description=__doc__.split('\n')[0])
-    parser.add_argument('source', metavar='CONFIG|JSON', help='a config, or an annotation file')
+    parser.add_argument(
+        'source',
+        metavar='CONFIG|JSON|YAML',
+        help='a config, an annotation file, or data.yaml#train of YOLO',
+    )
     parser.add_argument('--images', help='with JSON: folder of the images')
     parser.add_argument('--classes', nargs='+', help='with JSON: classes; default: all of it')
     parser.add_argument('--masks', action='store_true', help='with JSON: masks are needed too')
@@ -45,9 +50,13 @@ def find_sources(args: argparse.Namespace) -> tuple[dict, dict, dict]:
     """COCO-style sets by name; reports of others by loader; the config."""
     from effvit_mm.errors import ConfigError, DataError
     from effvit_mm.openmm.datasets.coco_check import CocoSource
+    from effvit_mm.openmm.datasets.yolo_format import yolo_split
 
-    if args.source.endswith('.json'):
+    yolo = yolo_split(args.source)
+    if yolo or args.source.endswith('.json'):
         images = Path(args.images) if args.images else None
+        if yolo and images is None:
+            images = Path(yolo[0]).parent
         if images is not None and not images.is_dir():
             raise DataError(f'--images {images}: no such folder')
         if args.read_images and images is None:

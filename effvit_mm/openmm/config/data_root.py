@@ -23,13 +23,14 @@ NAMES = {
     'val_images': {'val_dataloader': ('data_prefix.img',), 'test_dataloader': ('data_prefix.img',)},
 }
 
-# Where a COCO-style set of one's own has its files: as configs name them, and as Roboflow exports
-# them, with the annotations of a split beside its images.
+# Where a set of one's own has its files: as configs name them; as Roboflow exports them, with the
+# annotations of a split beside its images; and in YOLO's layout, where data.yaml says it.
 LAYOUTS = tuple(
     dict(zip(NAMES, files, strict=True))
     for files in (
         ('annotations/train.json', 'annotations/val.json', 'images', 'images'),
         ('train/_annotations.coco.json', 'valid/_annotations.coco.json', 'train', 'valid'),
+        ('data.yaml#train', 'data.yaml#val', '', ''),
     )
 )
 
@@ -82,7 +83,7 @@ def follow_layout(cfg: Mapping) -> None:
     if not root or any(before.get(name) != file for name, file in usual.items()):
         return
     for layout in (usual, *others):
-        if os.path.isfile(os.path.join(root, layout['train_annotations'])):
+        if os.path.isfile(os.path.join(root, layout['train_annotations'].partition('#')[0])):
             cfg.update(layout)
             spread_names(cfg, before)
             follow_annotation_files(cfg, before)

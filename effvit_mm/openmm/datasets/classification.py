@@ -27,7 +27,7 @@ from ...sample_data.folders import make_once
 from ...utils.image_files import EXTENSIONS, Listing, list_folders, list_images, merged
 from ...utils.text import shorten
 from ..registry import DATASETS
-from .coco_format import read_text
+from .annotation_files import read_text
 from .scan import SkipCorrupt, check_split, tell_once
 
 IDX_UINT8 = 8

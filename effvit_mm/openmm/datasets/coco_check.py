@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from ...utils.image_size import image_size, size_fault
 from ...utils.text import shorten
-from .coco_format import NO_POLYGON, compare_classes, compare_order, parse_coco, tidy_coco
+from .coco_format import NO_POLYGON, compare_classes, compare_order, parse_records, tidy_coco
 from .coco_gaps import Tell, fill_gaps, rotation
 from .fault_kinds import KINDS
 from .scan import decoded_size, map_files
@@ -65,7 +65,7 @@ class CocoSource:
 
     def read(self, tell: Tell) -> dict:
         """The set's records in COCO's form; ``tell`` is called for those that are at fault."""
-        data = tidy_coco(parse_coco(self.ann_file), self.ann_file, tell)
+        data = tidy_coco(parse_records(self.ann_file, tell), self.ann_file, tell)
         folder = self.image_folder if self.size_folder is None else self.size_folder
         return fill_gaps(data, self.ann_file, folder, tell)
 

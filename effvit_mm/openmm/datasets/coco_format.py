@@ -9,7 +9,6 @@ from 1. What cannot be brought into this form is refused.
 from __future__ import annotations
 
 import ast
-import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,9 +17,10 @@ from pathlib import Path
 from ...errors import DataError
 from ...utils.text import shorten
 from ..config.arguments import is_number
+from .annotation_files import parse_coco
 from .coco_gaps import SIDES, Tell, fill_gaps
+from .yolo_format import read_yolo, yolo_classes, yolo_split
 
-LISTS = ('images', 'annotations', 'categories')
 # What tools write for iscrowd, ignore and difficult.
 FLAGS = {None: 0, '': 0, '0': 0, '1': 1, 'false': 0, 'true': 1}
 MAX_COORDINATE = 1e6  # pixels
@@ -50,7 +50,7 @@ def read_coco(path: str | Path, folder: str | Path | None = None) -> dict:
             where = '' if file == str(path) else f'{file}, '
             raise DataError(f'annotation file {path}: {where}{detail}')
 
-    data = tidy_coco(parse_coco(path), path, refuse)
+    data = tidy_coco(parse_records(path, refuse), path, refuse)
     return data if folder is None else fill_gaps(data, path, folder, refuse)
 
 
@@ -60,53 +60,16 @@ def read_classes(path: str | Path) -> tuple[str, ...]:
     Raises:
         DataError: The file cannot be read, or a category lacks its id or name.
     """
+    yolo = yolo_split(path)
+    if yolo is not None:
+        return yolo_classes(yolo[0])
     return category_names(tidy_coco(parse_coco(path), path, lambda *_: None), path)
 
 
-def read_text(path: str | Path) -> str:
-    """Text in UTF-8, or in UTF-16 or UTF-32, with or without a byte-order mark.
-
-    Raises:
-        DataError: The file is missing, or in another encoding.
-    """
-    try:
-        raw = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f'annotation file {path}: {error.strerror or error}') from error
-    try:
-        return raw.decode(json.detect_encoding(raw))
-    except UnicodeDecodeError as error:
-        wrong = f'byte 0x{raw[error.start]:02x} at {error.start}'
-        raise DataError(
-            f'annotation file {path}: not text in UTF-8 ({wrong}); if it is text, save it in UTF-8'
-        ) from error
-
-
-def parse_coco(path: str | Path) -> dict:
-    """The content of a file as it stands there, its records not looked at.
-
-    Raises:
-        DataError: It is missing, cut short, no JSON, or lacks a list.
-    """
-    text = read_text(path)
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        at_end = isinstance(error, json.JSONDecodeError) and not text[error.pos :].strip('"\n ')
-        # A string that was cut is reported where it begins.
-        cut = at_end or 'Unterminated' in str(error) or not text.rstrip().endswith('}')
-        what = 'is cut short' if cut else 'is no JSON'
-        raise DataError(f'annotation file {path} {what}: {error}') from error
-    if not isinstance(data, dict):
-        raise DataError(f'annotation file {path} is not COCO-style: a {type(data).__name__}')
-    keys = shorten(list(data)) or 'nothing'
-    data.setdefault('annotations', [])
-    for key in LISTS:
-        if not isinstance(data.get(key), list):
-            other = f'{key!r} is a {type(data[key]).__name__}, no list' if key in data else ''
-            fault = other or f'it has no list {key!r}, but {keys}'
-            raise DataError(f'annotation file {path} is not COCO-style: {fault}')
-    return data
+def parse_records(path: str | Path, tell: Tell) -> dict:
+    """The lists of a COCO-style file, or of ``data.yaml#train`` of YOLO's, as they stand there."""
+    yolo = yolo_split(path)
+    return parse_coco(path) if yolo is None else read_yolo(*yolo, tell)
 
 
 # One form -----------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from .coco_check import box_faults
 from .coco_format import read_classes
 from .scan import SkipCorrupt, check_split
 from .voc_format import VocSource, read_voc, voc_samples
+from .yolo_format import yolo_split
 
 with redirect_stdout(StringIO()):  # it prints that OneDL's platform is not installed
     import mmdet.datasets as mmdet
@@ -73,6 +74,25 @@ class CocoFolder(SkipCorrupt, ReadsCoco):
                 source = os.path.join(self.data_root or '', self.classes_from)
             self._metainfo['classes'] = read_classes(source)
         return super().load_data_list()
+
+
+@DATASETS.register_module()
+class YoloFolder(CocoFolder):
+    """A set in YOLO's layout, read as a COCO-style one: see :mod:`~.yolo_format`.
+
+    Args:
+        ann_file: ``'data.yaml#train'``, ``#val`` or ``#test``, below ``data_root`` unless absolute.
+        **kwargs: Of :class:`CocoFolder`.
+
+    Raises:
+        ConfigError: ``ann_file`` is of another form.
+        DataError: ``data.yaml``, its folders or label files are missing or cannot be used.
+    """
+
+    def __init__(self, *args, ann_file: str = 'data.yaml#train', **kwargs) -> None:
+        if yolo_split(ann_file) is None:
+            raise ConfigError(f"YoloFolder: ann_file={ann_file!r}: 'data.yaml#train' is needed")
+        super().__init__(*args, ann_file=ann_file, **kwargs)
 
 
 class ReadsVoc:

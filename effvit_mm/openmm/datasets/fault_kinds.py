@@ -131,6 +131,9 @@ KINDS = {
         'are trained on twice, each time with a part of the boxes',
         'are tested twice, each time with a part of the objects',
     ),
+    'unused_label': _lost(
+        'label files without an image', _LEFT_OUT, remedy='bring the images back, or delete them'
+    ),
     'duplicate_name': _lost('names listed twice', 'are read once'),
     'rotated_box': Kind(
         'rotated boxes', 'are learned upright, as if they were not turned',

@@ -16,8 +16,9 @@ from xml.etree import ElementTree
 from ...errors import DataError
 from ...utils.image_files import EXTENSIONS
 from ...utils.text import shorten
+from .annotation_files import read_text
 from .coco_check import CocoSource
-from .coco_format import BROKEN, UNSEEN, flag, read_text
+from .coco_format import BROKEN, UNSEEN, flag
 from .coco_gaps import Tell, true_size
 
 SIDES = ('xmin', 'ymin', 'xmax', 'ymax')

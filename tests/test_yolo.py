@@ -112,7 +112,10 @@ def test_images_without_labels_are_background_and_quirks_of_text_are_read():
     assert item['own_id'] == 'train/labels/2.txt:1'
     assert len(YoloFolder(data_root='set', ann_file='data.yaml#train',
                           filter_cfg={'filter_empty_gt': False})) == 3  # fmt: skip
-    assert len(YoloFolder(data_root='set', filter_cfg={'filter_empty_gt': True})) == 1
+    assert (
+        len(YoloFolder('data.yaml#train', data_root='set', filter_cfg={'filter_empty_gt': True}))
+        == 1
+    )
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,7 @@ class YoloFolder(CocoFolder):
 
     Args:
         ann_file: ``'data.yaml#train'``, ``#val`` or ``#test``, below ``data_root`` unless absolute.
+        data_prefix: Not needed: ``data.yaml`` says where the images are.
         **kwargs: Of :class:`CocoFolder`.
 
     Raises:
@@ -89,10 +90,10 @@ class YoloFolder(CocoFolder):
         DataError: ``data.yaml``, its folders or label files are missing or cannot be used.
     """
 
-    def __init__(self, *args, ann_file: str = 'data.yaml#train', **kwargs) -> None:
+    def __init__(self, ann_file: str, *args, data_prefix: dict | None = None, **kwargs) -> None:
         if yolo_split(ann_file) is None:
             raise ConfigError(f"YoloFolder: ann_file={ann_file!r}: 'data.yaml#train' is needed")
-        super().__init__(*args, ann_file=ann_file, **kwargs)
+        super().__init__(ann_file, *args, data_prefix=data_prefix or {'img': ''}, **kwargs)
 
 
 class ReadsVoc:

@@ -108,7 +108,7 @@ def _entrypoint(name: str, registered: str) -> Callable[..., nn.Module]:
         return _build(name, registered, pretrained, **kwargs)
 
     build.__name__ = build.__qualname__ = registered
-    build.__doc__ = f"effvit_mm's {name}; see effvit_mm.timm."
+    build.__doc__ = f"effvit_mm's {name}, with timm's methods."
     return build
 
 

@@ -129,6 +129,16 @@ ROWS = {
     'VOC: boxes below `bbox_min_size`': [
         'test_annotation_rules::test_what_passes_of_voc_is_trained_on_and_evaluated',
     ],
+    'YOLO: a label file missing or empty': [
+        'test_yolo::test_images_without_labels_are_background_and_quirks_of_text_are_read',
+    ],
+    'YOLO: a label file without an image': [
+        'test_yolo::test_shared_faults_are_found_by_label_file_and_line',
+    ],
+    'YOLO: a class without a name, other than 5 or an odd number of values from 7 on, no number, '
+    'values outside of 0 to 1': [
+        'test_yolo::test_a_row_that_cannot_be_used_is_named_by_file_line_and_value',
+    ],
 }
 
 

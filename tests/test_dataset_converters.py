@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +13,7 @@ from coco_sets import make_coco, write
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from programs import load_tool
+from remedies import tries
 
 pytest.importorskip('mmdet')
 from effvit_mm.openmm.datasets.coco_format import read_coco
@@ -31,16 +31,16 @@ convert = load_tool('dataset_converters/convert').main
 
 
 @st.composite
-def sets(draw, whole: bool) -> dict:
-    """A set of three images; boxes within them, of whole pixels or not."""
+def sets(draw, whole: bool, fewest: int = 0) -> dict:
+    """Three images with boxes within them, of whole pixels or not; ``fewest`` of the first."""
     number = (lambda low, high: st.integers(low, high)) if whole else (
-        lambda low, high: st.floats(low, high, allow_nan=False, width=32)
+        lambda low, high: st.floats(low, high, allow_nan=False)
     )  # fmt: skip
     images, annotations = [], []
     for i, file in enumerate(FILES):
         width, height = SIZES[i % 2]
         images.append({'id': i + 7, 'file_name': file, 'width': width, 'height': height})
-        for _ in range(draw(st.integers(0, 3))):
+        for _ in range(draw(st.integers(0 if i else fewest, 3))):
             left, top = draw(number(0, width - 4)), draw(number(0, height - 4))
             box = [left, top, draw(number(1, width - left)), draw(number(1, height - top))]
             x, y, w, h = box
@@ -67,13 +67,13 @@ def write_set(root: Path, data: dict) -> str:
 
 
 def objects(data: dict, crowds: bool = True, masks: bool = False) -> dict:
-    """``{file: its objects}``, in their order."""
+    """``{file: its objects}``, in their order: name, crowd flag, numbers of box and outline."""
     files = {image['id']: image['file_name'] for image in data['images']}
     found: dict = {name: [] for name in files.values()}
     for item in data['annotations']:
-        crowd = (item['iscrowd'],) if crowds else ()
-        mask = (json.dumps(item.get('segmentation') or None),) if masks else ()
-        found[files[item['image_id']]].append((item['name'], item['bbox'], *crowd, *mask))
+        (outline,) = item.get('segmentation') or [[]] if masks else [[]]
+        crowd = item['iscrowd'] if crowds else None
+        found[files[item['image_id']]].append((item['name'], crowd, [*item['bbox'], *outline]))
     return found
 
 
@@ -82,8 +82,8 @@ def assert_same(got: dict, want: dict, tolerance: float = 1e-9) -> None:
     for name, items in want.items():
         assert len(got[name]) == len(items)
         for ours, theirs in zip(got[name], items, strict=True):
-            assert (ours[0], *ours[2:]) == (theirs[0], *theirs[2:])
-            assert ours[1] == pytest.approx(theirs[1], abs=tolerance)
+            assert ours[:2] == theirs[:2]
+            assert ours[2] == pytest.approx(theirs[2], abs=tolerance)
 
 
 def through(root: Path, data: dict, kind: str, masks: bool = False) -> tuple[dict, dict, dict]:
@@ -98,7 +98,7 @@ def through(root: Path, data: dict, kind: str, masks: bool = False) -> tuple[dic
 
 
 @seed(0)
-@settings(max_examples=25, deadline=None, database=None)
+@settings(max_examples=15, deadline=None, database=None)
 @given(data=sets(whole=False))
 def test_through_yolo_every_box_and_name_comes_back(data):
     with TemporaryDirectory() as folder:
@@ -115,18 +115,13 @@ def test_through_yolo_every_box_and_name_comes_back(data):
 def test_outlines_come_back_through_yolo(data):
     with TemporaryDirectory() as folder:
         source, last, lost = through(Path(folder), data, 'yolo', masks=True)
-    assert_same(objects(last, crowds=False), objects(source, crowds=False))
+    assert_same(objects(last, crowds=False, masks=True), objects(source, crowds=False, masks=True))
     assert not lost['masks'] and not lost['masks of several parts, or of run lengths']
-    for ours, theirs in zip(last['annotations'], source['annotations'], strict=True):
-        mask = theirs.get('segmentation')
-        assert bool(ours.get('segmentation')) == bool(mask)
-        if mask:
-            assert ours['segmentation'][0] == pytest.approx(mask[0], abs=1e-9)
 
 
 @seed(0)
-@settings(max_examples=25, deadline=None, database=None)
-@given(data=sets(whole=True))
+@settings(max_examples=15, deadline=None, database=None)
+@given(data=sets(whole=True, fewest=1))
 def test_through_voc_whole_boxes_and_crowds_come_back(data):
     with TemporaryDirectory() as folder:
         source, last, lost = through(Path(folder), data, 'voc')
@@ -138,14 +133,26 @@ def test_through_voc_whole_boxes_and_crowds_come_back(data):
 
 
 @seed(0)
-@settings(max_examples=15, deadline=None, database=None)
-@given(data=sets(whole=False))
+@settings(max_examples=10, deadline=None, database=None)
+@given(data=sets(whole=False, fewest=1))
 def test_voc_rounds_boxes_by_half_a_pixel_and_drops_none(data):
     with TemporaryDirectory() as folder:
         source, last, lost = through(Path(folder), data, 'voc')
     assert_same(objects(last), objects(source), tolerance=1.001)
     broken = [a for a in source['annotations'] if any(v != round(v) for v in a['bbox'])]
     assert lost['boxes rounded to whole pixels'] == len(broken)
+
+
+def test_a_voc_set_without_objects_has_no_classes_to_hand_on(tmp_path, capsys):
+    write(tmp_path / 'a', {**make_coco(tmp_path / 'a', images=1), 'annotations': []})
+    arguments = [str(tmp_path / 'a/train.json'), str(tmp_path / 'voc'), '--to', 'voc']
+    assert convert([*arguments, '--images', str(tmp_path / 'a/images')]) == 0
+    assert 'not held by voc: 3 names of classes without a box' in capsys.readouterr().out
+    for kind in ('coco', 'yolo'):
+        source = str(tmp_path / 'voc' / SOURCES['voc'])
+        assert convert([source, str(tmp_path / kind), '--to', kind]) == 2
+        assert 'train.txt: it has no object, and in VOC nothing else' in capsys.readouterr().err
+        assert not (tmp_path / kind).exists()
 
 
 def test_masks_that_yolo_cannot_hold_keep_their_boxes(tmp_path):
@@ -162,6 +169,7 @@ def test_masks_that_yolo_cannot_hold_keep_their_boxes(tmp_path):
     ]
 
 
+@tries('give --overwrite or another target')
 def test_the_program_tells_what_is_lost_and_overwrites_nothing_unasked(tmp_path, capsys):
     data = make_coco(tmp_path / 'a', images=2, splits=())
     data['annotations'][0]['iscrowd'] = 1
@@ -178,6 +186,9 @@ def test_the_program_tells_what_is_lost_and_overwrites_nothing_unasked(tmp_path,
     assert convert(arguments) == 2
     assert 'would be overwritten: give --overwrite' in capsys.readouterr().err
     assert label.read_text() == 'changed'
+    assert convert([arguments[0], str(tmp_path / 'c'), *arguments[2:]]) == 0
+    assert (tmp_path / 'c/labels/train/0.txt').read_text() == before
+    assert label.read_text() == 'changed'
     assert convert([*arguments, '--overwrite']) == 0
     assert label.read_text() == before
     assert not list((tmp_path / 'b').rglob('.*'))
@@ -186,6 +197,19 @@ def test_the_program_tells_what_is_lost_and_overwrites_nothing_unasked(tmp_path,
     assert (tmp_path / 'b/images/val/0.png').is_symlink()
     for split in ('train', 'val'):
         assert len(read_coco(tmp_path / f'b/data.yaml#{split}')['annotations']) == 4
+
+
+@tries('has other names of classes; give another target')
+def test_a_split_of_other_classes_does_not_join(tmp_path, capsys):
+    data = make_coco(tmp_path / 'a', images=1)
+    images = ['--images', str(tmp_path / 'a/images'), '--to', 'yolo']
+    assert convert([str(tmp_path / 'a/train.json'), str(tmp_path / 'b'), *images]) == 0
+    data['categories'][0]['name'] = 'other'
+    val = str(write(tmp_path / 'a', data, 'val'))
+    assert convert([val, str(tmp_path / 'b'), *images]) == 2
+    assert 'b/data.yaml has other names of classes; give another' in capsys.readouterr().err
+    assert convert([val, str(tmp_path / 'c'), *images]) == 0
+    assert read_coco(tmp_path / 'c/data.yaml#val')['categories'][0]['name'] == 'other'
 
 
 @pytest.mark.parametrize('first', SOURCES)

@@ -13,6 +13,7 @@ import pytest
 from remedies import said, tries
 from torch import nn
 
+import effvit_mm
 from effvit_mm import runtime
 from effvit_mm import torchreid as adapter
 from effvit_mm.errors import UserError
@@ -118,6 +119,20 @@ def test_torchreid_is_missing(monkeypatch):
     text = str(error.value)
     assert said('torchreid is not installed: pip install', text) and brings(text, 'torchreid')
     assert adapter.installed_package()
+
+
+@tries('effvit_mm.{} needs timm: `pip install timm` brings it')
+def test_timm_is_missing_where_networks_are_to_enter_it(monkeypatch):
+    pytest.importorskip('timm')
+    with monkeypatch.context() as patch:
+        for name in [n for n in sys.modules if n.split('.')[0] == 'timm' or n == 'effvit_mm.timm']:
+            patch.delitem(sys.modules, name)
+        patch.setitem(sys.modules, 'timm', None)
+        with pytest.raises(ModuleNotFoundError) as error:
+            effvit_mm.register_timm()
+    assert str(error.value) == 'effvit_mm.register_timm needs timm: `pip install timm` brings it'
+    assert brings(str(error.value), 'timm')
+    assert effvit_mm.register_timm()['pslt_tiny'] == 'pslt_tiny'
 
 
 # OpenMMLab ----------------------------------------------------------------------------------------

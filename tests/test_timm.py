@@ -14,6 +14,7 @@ from coco_sets import make_config
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from networks import images, randomise_norms, tensors
+from remedies import tries
 from timm.data import resolve_model_data_config
 from timm.models import group_parameters, load_checkpoint, save_for_hf
 from timm.optim import create_optimizer_v2
@@ -294,8 +295,24 @@ def test_what_cannot_be_is_said_in_a_line(arguments, message):
     with pytest.raises(ValueError) as error:
         timm.create_model('pslt_tiny', **arguments)
     assert str(error.value).startswith(message) and '\n' not in str(error.value)
-    if message.startswith('pretrained'):
-        assert isinstance(error.value, ConfigError)
+
+
+@tries(
+    "Give pretrained=False to start from noise, checkpoint_path='FILE', or pretrained=True with "
+    "pretrained_cfg_overlay=dict(file='FILE')"
+)
+def test_ways_to_weights_where_none_can_be_downloaded(tmp_path):
+    with pytest.raises(ConfigError, match=r'Give pretrained=False .* with pretrained_cfg_ov'):
+        timm.create_model('pslt_tiny', pretrained=True)
+    noise = timm.create_model('pslt_tiny', pretrained=False)
+    file = str(tmp_path / 'weights.pth')
+    torch.save(noise.state_dict(), file)
+    for arguments in (
+        {'checkpoint_path': file},
+        {'pretrained': True, 'pretrained_cfg_overlay': {'file': file}},
+    ):
+        state = timm.create_model('pslt_tiny', **arguments).state_dict()
+        assert all(torch.equal(value, state[name]) for name, value in noise.state_dict().items())
 
 
 def test_scripts_run_unchanged(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from coco_sets import NAMES, SIZE
 from programs import load_tool
+from remedies import tries
 from trainer import forget_runs
 from yolo_sets import make_both, make_yolo, write_yaml
 
@@ -21,6 +22,7 @@ from effvit_mm.openmm.config.loading import load_config
 from effvit_mm.openmm.datasets.coco_check import CocoSource, check_coco
 from effvit_mm.openmm.datasets.coco_format import read_classes, read_coco
 from effvit_mm.openmm.datasets.detection import CocoFolder, YoloFolder
+from effvit_mm.openmm.datasets.fault_kinds import KINDS
 from effvit_mm.openmm.datasets.yolo_format import label_path, yolo_split
 from effvit_mm.weights.checkpoint import read_checkpoint
 
@@ -28,6 +30,9 @@ CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / 'pslt'
 QUICK = [f'{split}_dataloader.num_workers=0' for split in ('train', 'val', 'test')]
 QUICK += ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'param_scheduler=None']
 QUICK += ['train_dataloader.batch_size=1', 'model.test_cfg.score_thr=0.0']
+QUICK += ['model.neck.out_channels=16', 'model.bbox_head.stacked_convs=1']
+QUICK += ['model.bbox_head.in_channels=16', 'model.bbox_head.feat_channels=16']
+QUICK += ['default_hooks.checkpoint.save_optimizer=False']
 QUICK += ['train_dataloader.dataset.pipeline.2.scale=(96,72)']
 QUICK += [f'{split}_dataloader.dataset.pipeline.1.scale=(96,72)' for split in ('val', 'test')]
 
@@ -164,6 +169,50 @@ def test_shared_faults_are_found_by_label_file_and_line():
     assert not report.fatal()
 
 
+@tries('bring the images back, or delete the files')
+@pytest.mark.parametrize('back', [True, False])
+def test_a_label_file_without_an_image_gets_one_or_goes(back):
+    make_yolo(Path('set'))
+    source = CocoSource(Path('set/data.yaml#train'), Path('set'))
+    picture = Path('set/train/images/1.png').rename('1.png')
+    ((kind, found),) = check_coco(source).by_kind().items()
+    assert kind == 'unused_label' and 'or delete the files' in KINDS[kind].remedy
+    if back:
+        picture.rename('set/train/images/1.png')
+    else:
+        Path(found[0].file).unlink()
+    assert not check_coco(source).findings
+
+
+@tries('correct it, or add its name')
+def test_a_class_without_a_name_is_corrected_or_gets_one():
+    make_yolo(Path('set'))
+    label = rows(Path('set'))
+    label.write_text('3 0.5 0.5 0.1 0.1')
+    with pytest.raises(DataError, match='correct it, or add its name'):
+        read_coco('set/data.yaml#train')
+    write_yaml(Path('set'), train='train/images', names=[*NAMES, 'fourth'])
+    assert read_coco('set/data.yaml#train')['annotations'][0]['name'] == 'fourth'
+    write_yaml(Path('set'), train='train/images', names=list(NAMES))
+    label.write_text('2 0.5 0.5 0.1 0.1')
+    assert read_coco('set/data.yaml#train')['annotations'][0]['name'] == NAMES[2]
+
+
+@tries('no text to YAML; put it in quotes', 'give the folder of images from that of {} on')
+def test_names_in_quotes_and_the_folder_of_images():
+    make_yolo(Path('set'))
+    file, text = Path('set/data.yaml'), 'train: pictures\nnames: [yes, b, c]\n'
+    file.write_text(text)
+    with pytest.raises(DataError, match='names has True, no text to YAML; put it in quotes'):
+        read_classes('set/data.yaml#train')
+    file.write_text(text.replace('yes', "'yes'"))
+    assert read_classes('set/data.yaml#train') == ('yes', 'b', 'c')
+    with pytest.raises(DataError, match=r'give the folder of images from that of data\.yaml on'):
+        read_coco('set/data.yaml#train')
+    file.write_text(file.read_text().replace('pictures', 'train/images'))
+    assert len(read_coco('set/data.yaml#train')['images']) == 3
+
+
 def test_unreadable_images_are_named():
     make_yolo(Path('set'))
     Path('set/train/images/1.png').write_bytes(b'')
@@ -215,12 +264,15 @@ def test_other_faults_of_names():
         YoloFolder(ann_file='train.json')
 
 
+@tries('give one of them another name')
 def test_two_images_of_one_label_file_are_an_error():
     make_yolo(Path('set'))
     picture = Path('set/train/images/0.png')
     picture.with_suffix('.bmp').write_bytes(picture.read_bytes())
     with pytest.raises(DataError, match=r'labels/0\.txt, it is of .*0\.bmp and of .*0\.png; give'):
         read_coco('set/data.yaml#train')
+    picture.with_suffix('.bmp').rename(picture.with_name('9.bmp'))
+    assert len(read_coco('set/data.yaml#train')['images']) == 4
 
 
 def test_valid_stands_for_val():

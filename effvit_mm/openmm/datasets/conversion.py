@@ -61,12 +61,16 @@ def read_set(source: str, kind: str, images: str | Path | None) -> dict:
             folder of a ``.json``, and what lies above ``ImageSets/Main``.
 
     Raises:
-        DataError: The set cannot be read, or an image is missing.
+        DataError: The set cannot be read, an image is missing, or no object tells its classes.
     """
     own = Path(os.path.abspath(source.rpartition('#')[0] if kind == 'yolo' else source)).parent
     if kind == 'voc':
         folder = Path(images or own.parents[1])
         data = read_voc(source, folder)
+        if not data['categories']:
+            raise DataError(
+                f'{source}: it has no object, and in VOC nothing else names the classes'
+            )
     else:
         folder = Path(images or own)
         data = read_coco(source, folder)

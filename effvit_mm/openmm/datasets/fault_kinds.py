@@ -132,7 +132,8 @@ KINDS = {
         'are tested twice, each time with a part of the objects',
     ),
     'unused_label': _lost(
-        'label files without an image', _LEFT_OUT, remedy='bring the images back, or delete them'
+        'label files without an image', _LEFT_OUT,
+        remedy='bring the images back, or delete the files',
     ),
     'duplicate_name': _lost('names listed twice', 'are read once'),
     'rotated_box': Kind(

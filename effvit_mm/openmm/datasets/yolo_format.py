@@ -55,7 +55,7 @@ def read_yolo(file: str | Path, split: str, tell: Tell) -> dict:
     places = list(_places(content, file, split))
     paths = list(dict.fromkeys(path for place in places for path in _image_paths(place)))
     if not paths:
-        raise DataError(f'{file}: {split}: there is no image in {shorten(map(str, places))}')
+        raise DataError(f'{file}: {split}: there is no image in {shorten(places)}')
     sizes = map_files(_size, paths)
     images, annotations, labels = [], [], {}
     for number, (path, size) in enumerate(zip(paths, sizes, strict=True), 1):
@@ -113,7 +113,7 @@ def read_names(content: Mapping, file: str | Path) -> list[str]:
     if isinstance(names, dict):
         if sorted(names, key=str) != sorted(range(len(names)), key=str):
             raise DataError(
-                f'{file}: names has the numbers {shorten(names)}; those from 0 to '
+                f'{file}: names has the numbers {shorten(list(names))}; those from 0 to '
                 f'{len(names) - 1} are needed'
             )
         names = [names[number] for number in range(len(names))]

@@ -121,13 +121,21 @@ def test_torchreid_is_missing(monkeypatch):
     assert adapter.installed_package()
 
 
+class _WithoutTimm:
+    """Finds no timm, as where it is not installed."""
+
+    def find_spec(self, name, *_):
+        if name == 'timm':
+            raise ModuleNotFoundError(name, name=name)
+
+
 @tries('effvit_mm.{} needs timm: `pip install timm` brings it')
 def test_timm_is_missing_where_networks_are_to_enter_it(monkeypatch):
     pytest.importorskip('timm')
     with monkeypatch.context() as patch:
         for name in [n for n in sys.modules if n.split('.')[0] == 'timm' or n == 'effvit_mm.timm']:
             patch.delitem(sys.modules, name)
-        patch.setitem(sys.modules, 'timm', None)
+        patch.setattr(sys, 'meta_path', [_WithoutTimm(), *sys.meta_path])
         with pytest.raises(ModuleNotFoundError) as error:
             effvit_mm.register_timm()
     assert str(error.value) == 'effvit_mm.register_timm needs timm: `pip install timm` brings it'

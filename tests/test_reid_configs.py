@@ -14,7 +14,7 @@ from effvit_mm.openmm.config.data_root import spread_data_root
 
 ROOT = Path(__file__).resolve().parents[1] / 'configs'
 CONFIGS = {path.stem: path for path in sorted(ROOT.glob('*/reid_*.py'))}
-WALKERS = [name for name in CONFIGS if name.endswith('_walkers')]
+WALKERS = [name for name in CONFIGS if name.endswith(('_walkers', '_walker-scenes'))]
 WARD = [name for name in CONFIGS if name.endswith('_ward')]
 REAL = [name for name in CONFIGS if name not in (*WALKERS, *WARD)]
 # What stands behind a name's data set: source of training and test, and the test's options.
@@ -31,13 +31,16 @@ SETS = {
     'msmt17-v2': ('msmt17', 'msmt17', {'version': 'V2'}),
     'folder': ('folder', 'folder', {}),
     'walkers': ('walkers', 'walkers', {}),
+    'walker-scenes': ('walker_scenes', 'walker_scenes', {}),
     'ward': ('folder', 'folder', {}),
     'market1501-to-dukemtmc': ('market1501', 'dukemtmcreid', {}),
     'market1501-msmt17': (('market1501', 'msmt17'), 'market1501', {}),
 }
+MINI = {'embed_dims': 12, 'depths': (2, 2, 4, 2), 'num_heads': (4, 8)}
 ARCHS = {
     'pslt-tiny': ('effvit_mm.PSLT', 'tiny', None),
     'pslt-base': ('effvit_mm.PSLT', 'base', None),
+    'pslt-mini': ('effvit_mm.PSLT', MINI, None),
     'crossvit-tiny': ('effvit_mm.CrossViT', 'tiny', None),
     'castling-levit-128s': ('effvit_mm.LeViT', '128s', 'effvit_mm.LinearAngularAttention'),
     'castling-deit-tiny': (
@@ -74,9 +77,9 @@ def test_all_promised_configs_are_there():
     )
     families = ('pslt-tiny', 'pslt-base', 'crossvit-tiny', 'castling-levit-128s')
     wanted = {f'reid_{m}_{s}' for m in (*families, 'lightweight-vit-tiny') for s in sets}
-    own = [model for model in ARCHS if model != 'pslt-base']
+    own = [model for model in ARCHS if model not in ('pslt-base', 'pslt-mini')]
     wanted |= {f'reid_{m}_{s}' for m in own for s in ('walkers', 'ward')}
-    wanted |= {'reid_osnet-x0-25_ward', 'reid_osnet-x1-0_ward'}
+    wanted |= {'reid_osnet-x0-25_ward', 'reid_osnet-x1-0_ward', 'reid_pslt-mini_walker-scenes'}
     assert wanted - set(CONFIGS) == set()
 
 
@@ -112,7 +115,8 @@ def test_a_batch_is_of_persons_and_sizes_are_the_same_everywhere(name):
     width, height = step_of(dataset.pipeline, 'Resize').scale
     assert tuple(step_of(dataset.pipeline, 'RandomCrop').crop_size) == (height, width)
     assert step_of(config.test_dataloader.dataset.pipeline, 'Resize').scale == (width, height)
-    expected = {'walkers': [(128, 64), (112, 56)], 'ward': [(160, 80)]}
+    sizes = [(128, 64), (112, 56)]
+    expected = {'walkers': sizes, 'walker-scenes': sizes, 'ward': [(160, 80)]}
     assert (height, width) in expected.get(name.split('_')[-1], [(256, 128)])
     for pipeline in (dataset.pipeline, config.test_dataloader.dataset.pipeline):
         needed = {'img_path', 'pid', 'camid', 'subset', 'sample_idx'}

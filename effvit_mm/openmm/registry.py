@@ -68,7 +68,10 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
 DATASETS = _DetectionRegistry(
     'dataset',
     'effvit_mm.openmm.datasets.detection',
-    ('CocoDataset', 'CocoFolder', 'DigitScenes', 'VOCDataset', 'XMLDataset', 'YoloFolder'),
+    (
+        'CocoDataset', 'CocoFolder', 'DigitScenes', 'VOCDataset', 'WalkerScenes', 'XMLDataset',
+        'YoloFolder',
+    ),  # fmt: skip
     parent=root.DATASETS,
     locations=['effvit_mm.openmm.datasets', 'effvit_mm.openmm.reid.datasets'],
 )

@@ -332,6 +332,10 @@ class Figure:
         mixed = (picture * (SCALE**2 - cover) + color) // SCALE**2
         picture[...] = np.clip(mixed, 0, 255).astype(np.uint8)
 
+    def mask(self) -> np.ndarray:
+        """The pixels of the picture that the person fills by half or more: (H, W) bool."""
+        return _block_sums(self.cover) >= SCALE**2 // 2
+
 
 def _block_sums(values: np.ndarray) -> np.ndarray:
     """Sums over squares of ``SCALE``: (H * SCALE, W * SCALE, ...) uint8 to (H, W, ...) int32."""

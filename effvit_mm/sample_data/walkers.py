@@ -52,7 +52,7 @@ class Camera:
         lift: Added to all, of 255: haze.
         gamma: In percent; above 100 the middle tones become darker.
         blur: Width of the averaging window in pixels; 1 for none.
-        rows: Rows of the sensor that a picture has; enlarged to ``HEIGHT`` afterwards.
+        rows: Rows of the sensor for each ``HEIGHT`` rows of a picture, to which they are enlarged.
         noise: Largest deviation of a pixel.
         views: How probable each of ``VIEWS`` is, in percent.
     """
@@ -130,15 +130,19 @@ def contrast(first: Sequence[int], second: Sequence[int]) -> int:
 
 def draw_surroundings(camera: int) -> np.ndarray:
     """What a camera looks at, (H, W, 3) uint8: a wall with posts and windows, and the ground."""
-    generator = RandomState(SEED + 100 + camera)
-    height, width = HEIGHT + 24, 12 * WIDTH
+    height = HEIGHT + 24
+    horizon = height * 6 // 10 + camera * 3
+    return draw_place(RandomState(SEED + 100 + camera), height, 12 * WIDTH, horizon)
+
+
+def draw_place(generator: RandomState, height: int, width: int, horizon: int) -> np.ndarray:
+    """A wall with posts and windows above the row ``horizon``, and the ground: (H, W, 3) uint8."""
     scene = draw_texture(generator, height, width)
     for _ in range(14):
         left, top = int(generator.randint(width)), int(generator.randint(height // 2))
         right = left + int(generator.randint(6, 40))
         bottom = top + int(generator.randint(12, 60))
         scene[top:bottom, left:right] = generator.randint(30, 226, 3)
-    horizon = height * 6 // 10 + camera * 3
     scene[horizon:] = draw_texture(generator, height - horizon, width)
     # Walls and streets are greyer than clothes.
     grey = scene.sum(2, dtype=np.int32, keepdims=True) // 3
@@ -196,9 +200,16 @@ def occlude(generator: RandomState, picture: np.ndarray) -> None:
     part[...] = draw_texture(generator, *part.shape[:2])
 
 
-def expose(generator: RandomState, picture: np.ndarray, camera: Camera) -> np.ndarray:
-    """What a camera makes of the light that falls on it."""
-    exposure = int(generator.randint(86, 115))
+def expose(
+    generator: RandomState, picture: np.ndarray, camera: Camera, exposure: int | None = None
+) -> np.ndarray:
+    """What a camera makes of the light that falls on it.
+
+    ``exposure``: how bright, in percent; random by default.
+    """
+    if exposure is None:
+        exposure = int(generator.randint(86, 115))
+    height, width = picture.shape[:2]
     light = picture.astype(np.int32) @ np.array(camera.mix, np.int32).T
     light = np.clip(light * exposure // 10000 + camera.lift, 0, 255)
     tones = np.round(255 * (np.arange(256) / 255) ** (camera.gamma / 100)).astype(np.int32)
@@ -208,11 +219,12 @@ def expose(generator: RandomState, picture: np.ndarray, camera: Camera) -> np.nd
         sums = cv2.boxFilter(light, cv2.CV_32S, size, None, (-1, -1), False, cv2.BORDER_REPLICATE)
         light = sums // camera.blur**2
     if camera.rows < HEIGHT:
-        small = (camera.rows * WIDTH // HEIGHT, camera.rows)
+        rows = camera.rows * height // HEIGHT
+        small = (rows * width // height, rows)
         light = cv2.resize(light.astype(np.uint8), small, interpolation=cv2.INTER_LINEAR_EXACT)
-        light = cv2.resize(light, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR_EXACT)
-    noise = generator.randint(-camera.noise, camera.noise + 1, (HEIGHT // 2 + 1, WIDTH // 2 + 1))
-    light = light.astype(np.int32) + enlarge(noise, 2, HEIGHT, WIDTH)[..., None]
+        light = cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
+    noise = generator.randint(-camera.noise, camera.noise + 1, (height // 2 + 1, width // 2 + 1))
+    light = light.astype(np.int32) + enlarge(noise, 2, height, width)[..., None]
     return np.clip(light, 0, 255).astype(np.uint8)
 
 

@@ -8,6 +8,7 @@ fault, or trains on the grey half. Here every fault is a :class:`DataError`.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -176,3 +177,15 @@ def to_bgr(array: np.ndarray, rgb: bool = False) -> np.ndarray:
         return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
     array = array[..., :3]
     return np.ascontiguousarray(array[..., ::-1] if rgb else array)
+
+
+def cut_out(image: np.ndarray, box: Sequence[float]) -> np.ndarray:
+    """The part of an image (H, W, ...) that a box (left, top, right, bottom) holds, copied.
+
+    What lies beyond the image is left off; of a box that is no pixel wide or high one is given.
+    """
+    height, width = image.shape[:2]
+    left, top, right, bottom = (round(float(value)) for value in box)
+    left, top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
+    right, bottom = min(max(right, left + 1), width), min(max(bottom, top + 1), height)
+    return image[top:bottom, left:right].copy()

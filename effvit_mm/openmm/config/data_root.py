@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from .arguments import dataset_nodes, has_type, mappings_of
 
 EVALUATORS = ('val_evaluator', 'test_evaluator')
+SAMPLE_SCENES = ('DigitScenes', 'WalkerScenes')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 # Further names that a config may define at its top level, and what they stand for.
@@ -110,6 +111,6 @@ def _annotation_file(cfg: dict, evaluator: str) -> str | None:
     if not isinstance(dataset, Mapping):
         return None
     file, split = dataset.get('ann_file'), dataset.get('split')
-    if not file and split and has_type(dataset, 'DigitScenes'):
+    if not file and split and any(has_type(dataset, name) for name in SAMPLE_SCENES):
         file = f'annotations/{split}.json'
     return os.path.normpath(os.path.join(dataset.get('data_root') or '', file)) if file else None

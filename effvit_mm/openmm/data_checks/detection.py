@@ -213,8 +213,8 @@ def _source(node: Mapping, training: bool) -> CocoSource | None:
     from ..datasets.detection import DigitScenes
 
     if issubclass(cls, DigitScenes):
-        DigitScenes.make(node.get('data_root'))
-        node = {**DigitScenes.place(node.get('data_root'), node.get('split')), **node}
+        cls.make(node.get('data_root'))
+        node = {**cls.place(node.get('data_root'), node.get('split')), **node}
     where, file = node.get('data_root') or '', node.get('ann_file') or ''
     prefix = node.get('data_prefix') or {}
     folder = prefix.get('sub_data_root' if kind is VocSource else 'img', '')

@@ -11,6 +11,7 @@ from ...errors import ConfigError
 from ...sample_data.digit_images import CLASSES
 from ...sample_data.folders import make_once
 from ...sample_data.scenes import build_digit_scenes
+from ...sample_data.walker_scenes import CATEGORY, DATA_ROOT, make_walker_scenes
 from ..registry import DATASETS
 from .coco_api import CocoFile
 from .coco_check import box_faults
@@ -173,29 +174,45 @@ class DigitScenes(ReadsCoco):
     """
 
     METAINFO = {'classes': CLASSES}
+    PLACE = 'data/digit_scenes'
 
-    def __init__(
-        self, data_root: str = 'data/digit_scenes', split: str = 'train', **kwargs
-    ) -> None:
+    def __init__(self, data_root: str | None = None, split: str = 'train', **kwargs) -> None:
         super().__init__(**{**self.place(data_root, split), **kwargs})
 
-    @staticmethod
-    def place(data_root: str | None, split: str | None) -> dict:
+    @classmethod
+    def place(cls, data_root: str | None, split: str | None) -> dict:
         """Where annotations and images are: arguments of ``CocoDataset``; None: the default."""
         split = split or 'train'
-        check_split('DigitScenes', split)
+        check_split(cls.__name__, split)
         return {
-            'data_root': data_root or 'data/digit_scenes',
+            'data_root': data_root or cls.PLACE,
             'ann_file': f'annotations/{split}.json',
             'data_prefix': {'img': f'images/{split}'},
         }
 
-    @staticmethod
-    def make(data_root: str | None) -> None:
+    @classmethod
+    def make(cls, data_root: str | None) -> None:
         """Make the files if they are not there yet."""
-        make_once(DigitScenes.place(data_root, None)['data_root'], build_digit_scenes)
+        make_once(data_root or cls.PLACE, build_digit_scenes)
 
     def load_data_list(self) -> list[dict]:
         """The samples; makes the files if they are not there yet."""
         self.make(self.data_root)
         return super().load_data_list()
+
+
+@DATASETS.register_module()
+class WalkerScenes(DigitScenes):
+    """Drawn pedestrians as four cameras see them: 433 frames, and 77 with other people to test.
+
+    A part of the sample set that :mod:`effvit_mm.sample_data.walker_scenes` makes under
+    ``data_root`` on first use. Arguments are those of :class:`DigitScenes`.
+    """
+
+    METAINFO = {'classes': (CATEGORY,)}
+    PLACE = DATA_ROOT
+
+    @classmethod
+    def make(cls, data_root: str | None) -> None:
+        """Make the files if they are not there yet."""
+        make_walker_scenes(data_root)

@@ -12,10 +12,13 @@ from mmengine.registry import DATASETS as ROOT_DATASETS
 
 from ...errors import ConfigError, DataError
 from ...reid.names import ReIDSplits, check_cameras, read_folders, some
+from ...sample_data.walker_scenes import make_walker_scenes
 from ...sample_data.walkers import make_walkers
 from ..datasets.scan import SkipCorrupt, find_corrupt, tell_once
 from ..registry import DATASETS
 
+# Sets that are made on first use, and the folder below theirs where the pictures are.
+SAMPLES = {'walkers': (make_walkers, ''), 'walker_scenes': (make_walker_scenes, 'reid')}
 SPLITS = {'train': ('train',), 'test': ('query', 'gallery')}
 
 
@@ -31,7 +34,7 @@ def read_splits(source: str, data_root: str, needed: Sequence[str], **options) -
     """The pictures of a data set.
 
     Args:
-        source: ``'folder'``, ``'walkers'`` or the name of one of torchreid's image data sets.
+        source: ``'folder'``, one of ``SAMPLES`` or the name of one of torchreid's image data sets.
         data_root: Where it is.
         needed: Subsets that must be there.
         **options: ``pattern``, ``folders``, ``allow_shared_ids`` and ``min_cameras`` of
@@ -42,11 +45,12 @@ def read_splits(source: str, data_root: str, needed: Sequence[str], **options) -
         DataError: The pictures cannot be used.
     """
     source_args = options.pop('source_args', None)
-    if source in ('folder', 'walkers'):
+    if source == 'folder' or source in SAMPLES:
         if source_args:
             raise ConfigError(f'source_args={source_args!r} is for data sets of torchreid')
-        if source == 'walkers':
-            make_walkers(data_root)
+        if source in SAMPLES:
+            make, below = SAMPLES[source]
+            data_root = os.path.join(make(data_root), below)
         return read_folders(data_root, needed=needed, **options)
     from ...torchreid import read_dataset
 
@@ -131,9 +135,9 @@ class ReIDDataset(SkipCorrupt, _Pictures):
         data_root: The folder of the data set. For torchreid's, the folder that torchreid calls so,
             or the data set's own.
         source: ``'folder'`` for pictures in folders whose names tell person and camera,
-            ``'walkers'`` for the sample set, which is made on first use, or the name of one of
-            torchreid's image data sets: ``'market1501'``, ``'dukemtmcreid'``, ``'cuhk03'``,
-            ``'msmt17'`` ...
+            ``'walkers'`` or ``'walker_scenes'`` for the sample sets, which are made on first use,
+            or the name of one of torchreid's image data sets: ``'market1501'``,
+            ``'dukemtmcreid'``, ``'cuhk03'``, ``'msmt17'`` ...
         split: ``'train'`` or ``'test'``.
         pattern: For ``'folder'``: a regular expression with the groups ``pid`` and ``cam``, to be
             found in paths below the folders; Market-1501's by default.

@@ -1,0 +1,9 @@
+# The people of walker_scenes.py, cut out: 120 to train, 16 to test, four cameras. Made on first use.
+# Where they are put: `--cfg-options data_root=/path`, or WALKER_SCENES_ROOT.
+_base_ = './walkers.py'
+
+data_root = '{{$WALKER_SCENES_ROOT:data/walker_scenes}}'
+
+train_dataloader = dict(dataset=dict(source='walker_scenes', data_root=data_root))
+val_dataloader = dict(dataset=dict(source='walker_scenes', data_root=data_root))
+test_dataloader = val_dataloader

@@ -39,8 +39,11 @@ ONNX = ['onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.5.6']
 OPENVINO = ['openvino>=2025.0', 'nncf>=3.4']
 # What a file with its preprocessing says of photographs is done by OpenCV or Pillow.
 EXPORT = [*ONNX, *OPENVINO, 'torch>=2.9', 'opencv-python', 'pillow']
+# ByteTrack and HOTA: 0.2 MB; supervision, which it brings, has 0.5 MB and asks for PyAV, 36 MB.
+TRACK = ['trackers>=2.6', 'opencv-python', 'scipy']
 DEV = [
     *REID,
+    *TRACK,
     *ONNX,
     *OPENVINO,
     'hypothesis>=6.100',
@@ -103,6 +106,7 @@ setup(
         'openmm': OPENMM,
         'reid': REID,
         'export': EXPORT,
+        'track': TRACK,
         'dev': DEV,
         'all': OPENMM + DEV + EXPORT,
     },

@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).parents[1] / 'effvit_mm'
 # docs/architecture.md says what is in each.
 ROOMS = (
     'errors', 'version', 'utils', 'ops', 'attention', 'backbones', 'heads', 'weights', 'models',
-    'deploy', 'flops', 'runtime', 'sample_data', 'evaluation', 'reid', 'visualization', 'timm',
+    'deploy', 'flops', 'runtime', 'sample_data', 'evaluation', 'reid', 'tracking', 'visualization',
+    'timm',
     'torchreid', 'openmm', 'registry', 'inference', '__init__',
 )  # fmt: skip
 # Rooms that need torch, torchvision and NumPy alone (and, of runtime, reid, what a function names).

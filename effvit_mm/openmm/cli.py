@@ -106,6 +106,11 @@ def add_inference(
         parser.add_argument(
             '--subfolders', action='store_true', help='look into folders in a folder, too'
         )
+    add_model_flags(parser)
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags by which a trained network is opened: device, runtime, trust, config keys."""
     parser.add_argument('--device', help='cpu, cuda:0; default: CUDA where there is one')
     add_runtime(parser)
     add_trust_checkpoint(parser)

@@ -1,0 +1,76 @@
+"""What is tracked in: video files, and folders of numbered images as the MOT Challenge has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import DataError
+from ..tracking.mot import SEQUENCE_FILE, SequenceInfo, read_sequence
+from ..utils.images import load_image
+from .videos import Image, Video
+
+
+class Footage(Protocol):
+    """Frames in their order.
+
+    Attributes:
+        path: File or folder.
+        fps: Frames a second.
+        frames: Their number as far as it is known; else 0.
+        size: Height and width.
+    """
+
+    path: Path
+    fps: float
+    frames: int
+    size: tuple[int, int]
+
+    def __iter__(self) -> Iterator[Image]:
+        """Frames with their arrays, ``(H, W, 3)`` uint8, BGR."""
+
+
+class ImageSequence:
+    """A folder in the MOT Challenge's layout, as a video.
+
+    Raises:
+        DataError: An image is missing or broken.
+    """
+
+    def __init__(self, info: SequenceInfo) -> None:
+        self.info, self.path = info, info.folder
+        self.fps, self.frames = info.fps, info.frames
+        if self.frames < 1:
+            raise DataError(f'{info.folder / SEQUENCE_FILE}: seqLength={info.frames}: 1 or more')
+        self.size = load_image(info.image(0)).shape[:2]
+
+    def __iter__(self) -> Iterator[Image]:
+        for frame in range(self.frames):
+            yield Image(self.path, frame, load_image(self.info.image(frame)))
+
+
+def open_footage(path: str | Path) -> Footage:
+    """A video file, or a folder with ``seqinfo.ini``.
+
+    Raises:
+        DataError: Neither, missing, or without a readable frame.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return Video(path)
+    info = read_sequence(path)
+    return ImageSequence(info) if info.video is None else Video(info.video)
+
+
+def footage_names(paths: Sequence[str | Path]) -> list[str]:
+    """A name for each, of its file or folder; equal ones get a number: ``clip``, ``clip_2``."""
+    names: list[str] = []
+    for path in map(Path, paths):
+        stem = path.resolve().name if path.is_dir() else path.stem
+        name, number = stem, 1
+        while name in names:
+            number += 1
+            name = f'{stem}_{number}'
+        names.append(name)
+    return names

@@ -1,0 +1,275 @@
+"""People followed through videos: detected, tracked, described by features, joined."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from ..errors import ConfigError
+from ..tracking.joining import MAX_DISTANCE, MAX_GAP, join_tracklets
+from ..tracking.mot import NO_BOXES, FrameBoxes
+from ..tracking.tracker import CERTAIN, LOST_SECONDS, MIN_IOU, NO_TRACK, Tracker
+from ..tracking.tracklets import Tracklet
+from .detector import DetInferencer
+from .footage import Footage
+from .people import People
+from .reid import ReIDExtractor
+from .track_files import TrackFiles
+from .videos import Image
+
+PERSON_NAMES = ('person', 'pedestrian', 'people', 'human')
+
+
+@dataclass(frozen=True)
+class TrackOptions:
+    """How people are followed.
+
+    Attributes:
+        score_thr: Boxes below this score are left out.
+        certain: Boxes from this score on begin tracks; the others only continue them.
+        lost: Seconds after which a tracklet that was not seen has ended.
+        min_iou: Overlap of a box with where a tracklet is expected.
+        period: Seconds; of each the best picture of a person gives a feature.
+        min_frames: Tracklets of fewer are left out.
+        max_gap: Seconds between tracklets that are joined by their features.
+        max_distance: Cosine distance up to which they are.
+
+    Raises:
+        ConfigError: A value is out of its range.
+    """
+
+    score_thr: float = 0.3
+    certain: float = CERTAIN
+    lost: float = LOST_SECONDS
+    min_iou: float = MIN_IOU
+    period: float = 0.5
+    min_frames: int = 3
+    max_gap: float = MAX_GAP
+    max_distance: float = MAX_DISTANCE
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.score_thr <= 1:
+            raise ConfigError(f'score_thr={self.score_thr}: a number from 0 to 1 is needed')
+        if not self.period > 0:
+            raise ConfigError(f'period={self.period}: seconds, above 0, are needed')
+        if self.min_frames < 1:
+            raise ConfigError(f'min_frames={self.min_frames}: 1 or more is needed')
+        self.tracker(1.0)
+        join_tracklets([], 1.0, max_gap=self.max_gap, max_distance=self.max_distance)
+
+    def tracker(self, fps: float) -> Tracker:
+        """One of these options."""
+        return Tracker(fps, certain=self.certain, lost=self.lost, min_iou=self.min_iou)
+
+
+class VideoTracker:
+    """Follows people through videos of any length; memory is that of the tracks.
+
+    Args:
+        detector: Finds people; None where boxes come from files.
+        extractor: Describes them: tracklets that look alike are joined. None: none are.
+        options: See :class:`TrackOptions`.
+        classes: Names of the detector's classes that are followed; default: those that mean
+            people, or all where there is none.
+        pictures: Keep the best picture of each tracklet.
+        batch_size: Frames that go through the detector together.
+
+    Attributes:
+        seconds: Time spent by kind of work: reading, detecting, tracking, describing.
+        frames: How many were looked at.
+
+    Raises:
+        ConfigError: A class that the detector does not have.
+    """
+
+    def __init__(
+        self,
+        detector: DetInferencer | None = None,
+        extractor: ReIDExtractor | None = None,
+        options: TrackOptions | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        pictures: bool = False,
+        batch_size: int = 4,
+    ) -> None:
+        self.detector, self.extractor = detector, extractor
+        self.options = options or TrackOptions()
+        self.labels = None if detector is None else chosen_labels(detector.classes, classes)
+        self.pictures, self.batch_size = pictures, batch_size
+        self.seconds: Counter[str] = Counter()
+        self.frames = 0
+
+    def __call__(
+        self,
+        footage: Footage,
+        folder: str | Path,
+        *,
+        boxes: Mapping[int, FrameBoxes] | None = None,
+        resume: bool = False,
+        progress: bool = False,
+    ) -> list[Tracklet]:
+        """Follow the people of a video.
+
+        Args:
+            footage: The video.
+            folder: Where boxes, tracklets and pictures are written as they come.
+            boxes: In the place of the detector's, by frames from 0.
+            resume: Go on with what an interrupted call left in ``folder``; results are the same.
+            progress: Show a bar on the terminal.
+
+        Returns:
+            Tracks, numbered from 1 by their first frames.
+
+        Raises:
+            ConfigError: ``folder`` has the results of another video.
+            DataError: An image cannot be read.
+        """
+        options = self.options
+        tracker = options.tracker(footage.fps)
+        with TrackFiles(Path(folder), footage, resume) as files:
+            people = People(
+                None if self.extractor is None else self._describe,
+                max(1, round(options.period * footage.fps)),
+                tracker.patience,
+                files.picture if self.pictures else None,
+            )
+            self._follow(footage, tracker, people, files, boxes, progress)
+            tracklets = [t for t in files.ended.values() if len(t) >= options.min_frames]
+        if self.extractor is None:
+            tracklets.sort(key=lambda tracklet: (tracklet.first, tracklet.number))
+            return [replace(t, number=number) for number, t in enumerate(tracklets, start=1)]
+        return join_tracklets(
+            tracklets, footage.fps, max_gap=options.max_gap, max_distance=options.max_distance
+        )
+
+    def _follow(
+        self,
+        footage: Footage,
+        tracker: Tracker,
+        people: People,
+        files: TrackFiles,
+        boxes: Mapping[int, FrameBoxes] | None,
+        progress: bool,
+    ) -> None:
+        """Bring all tracklets into ``files``."""
+        known = [(found, tracker.update(*found)) for found in files.known]
+        begins: dict[int, int] = {}
+        for frame, (_, numbers) in enumerate(known):
+            for number in numbers[numbers != NO_TRACK].tolist():
+                begins.setdefault(number, frame)
+        unfinished = [frame for number, frame in begins.items() if number not in files.ended]
+        needed = min(unfinished, default=len(known))
+        console = Console(stderr=True)
+        images = self._timed('reading', footage)
+        if progress:
+            images = track(
+                images,
+                f'tracking {footage.path.name}',
+                footage.frames or None,
+                console=console,
+                disable=not console.is_terminal,
+            )
+        fresh = self._found(images, len(known), boxes)
+        for image, found in fresh:
+            frame = image.frame
+            if frame < needed:
+                continue
+            if found is None:
+                found, numbers = known[frame]
+                numbers = np.where(np.isin(numbers, list(files.ended)), NO_TRACK, numbers)
+            else:
+                files.add_boxes(found)
+                with self._clock('tracking'):
+                    numbers = tracker.update(*found)
+            people.add(frame, image.array, found, numbers)
+            for tracklet in people.ended(frame):
+                files.add_tracklet(tracklet)
+        for tracklet in people.ended():
+            files.add_tracklet(tracklet)
+
+    def _found(
+        self, images: Iterable[Image], known: int, boxes: Mapping[int, FrameBoxes] | None
+    ) -> Iterator[tuple[Image, FrameBoxes | None]]:
+        """Images with their boxes; None for the first, whose boxes are known."""
+        batch: list[Image] = []
+        for image in images:
+            self.frames += 1
+            if image.frame < known:
+                yield image, None
+            elif boxes is not None:
+                yield image, self._certain_enough(boxes.get(image.frame, NO_BOXES))
+            else:
+                batch.append(image)
+                if len(batch) == self.batch_size:
+                    yield from zip(batch, self._detect(batch), strict=True)
+                    batch = []
+        if batch:
+            yield from zip(batch, self._detect(batch), strict=True)
+
+    def _certain_enough(self, found: FrameBoxes) -> FrameBoxes:
+        kept = found.scores >= self.options.score_thr
+        return FrameBoxes(found.boxes[kept], found.scores[kept])
+
+    def _detect(self, batch: Sequence[Image]) -> list[FrameBoxes]:
+        if self.detector is None:
+            raise ConfigError('a detector is needed, or boxes of a file')
+        with self._clock('detecting'):
+            results = self.detector(
+                [image.array for image in batch], len(batch), self.options.score_thr
+            )
+        found = []
+        for result in results:
+            kept = np.isin(result['labels'], self.labels)
+            found.append(FrameBoxes(result['boxes'][kept], result['scores'][kept]))
+        return found
+
+    def _describe(self, crops: list[np.ndarray]) -> np.ndarray:
+        with self._clock('describing'):
+            return self.extractor(crops, len(crops)).features
+
+    @contextmanager
+    def _clock(self, kind: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[kind] += time.perf_counter() - start
+
+    def _timed(self, kind: str, items: Iterable[Image]) -> Iterator[Image]:
+        """The items; the time that they take to come is counted."""
+        iterator = iter(items)
+        while True:
+            with self._clock(kind):
+                item = next(iterator, None)
+            if item is None:
+                return
+            yield item
+
+    def report(self) -> str:
+        """Frames a second, and where the time went."""
+        total = sum(self.seconds.values())
+        if not total:
+            return 'nothing was left to do'
+        shares = ', '.join(f'{kind} {100 * s / total:.0f} %' for kind, s in self.seconds.items())
+        return f'{self.frames} frames, {self.frames / total:.1f} a second: {shares}'
+
+
+def chosen_labels(known: Sequence[str], wanted: Sequence[str] | None) -> list[int]:
+    """Numbers of the classes that are followed.
+
+    Raises:
+        ConfigError: A class that there is not.
+    """
+    if wanted is None:
+        people = [label for label, name in enumerate(known) if name.lower() in PERSON_NAMES]
+        return people or list(range(len(known)))
+    for name in wanted:
+        if name not in known:
+            raise ConfigError(f'classes: {name!r}: the detector has {", ".join(known)}')
+    return [known.index(name) for name in wanted]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.random import RandomState
 
-from effvit_mm.inference.inputs import Video
+from effvit_mm.inference.videos import Video
 from effvit_mm.openmm.reid.datasets import ReIDDataset
 from effvit_mm.reid.names import read_folders
 from effvit_mm.sample_data import walker_films, walker_scenes

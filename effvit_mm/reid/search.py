@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Gallery:
         paths: File names of the images, in the order in which they were added.
         pids: (N,) int64, their people; -1 where not known.
         camids: (N,) int64, their cameras; -1 where not known.
+        columns: What else is known of them: lists of N plain values by name.
 
     Raises:
         ConfigError: An argument that cannot be, or FAISS is missing, which ``'approximate'`` needs.
@@ -66,6 +67,7 @@ class Gallery:
         self.width, self.model, self.index, self.distance = width, model, index, distance
         self.preparation = preparation
         self.paths: list[str] = []
+        self.columns: dict[str, list[Any]] = {}
         self._labels: list[np.ndarray] = []  # (2, n): people and cameras
         self._vectors = INDICES[index](width, distance)
         self._rows = np.empty(0, np.int64)  # (N,): the vector of each image
@@ -83,20 +85,40 @@ class Gallery:
     def camids(self) -> np.ndarray:
         return self._joined_labels()[1]
 
-    def add(self, features: ReIDFeatures) -> None:
+    def add(
+        self, features: ReIDFeatures, columns: Mapping[str, Sequence[Any]] | None = None
+    ) -> None:
         """Add images at the end; nothing is added where one of them cannot be.
 
+        Args:
+            features: Of the images.
+            columns: What else is known of each, as plain values: the same names each time.
+
         Raises:
-            DataError: Another model or width, or a feature that is not a finite number.
+            DataError: Another model or width, a feature that is not a finite number, or columns of
+                other names or lengths.
         """
         self._check(features)
+        columns = {name: list(values) for name, values in (columns or {}).items()}
+        self._check_columns(columns, len(features))
         self.preparation = self.preparation or features.preparation
         rows = [self._rows]
         for start in range(0, len(features), ROWS_AT_ONCE):
             rows.append(self._add_vectors(features.features[start : start + ROWS_AT_ONCE]))
         self._rows, self._grouped = np.concatenate(rows), None
         self.paths += list(features.paths) or [''] * len(features)
+        for name, values in columns.items():
+            self.columns.setdefault(name, []).extend(values)
         self._labels.append(np.stack([features.pids, features.camids]))
+
+    def _check_columns(self, columns: Mapping[str, list[Any]], count: int) -> None:
+        if len(self) and set(columns) != set(self.columns):
+            raise DataError(
+                f'columns {sorted(columns)}: the gallery has {sorted(self.columns) or "none"}'
+            )
+        for name, values in columns.items():
+            if len(values) != count:
+                raise DataError(f'column {name!r}: {len(values)} values for {count} features')
 
     def _add_vectors(self, features: np.ndarray) -> np.ndarray:
         """The numbers of their vectors; those that are not there yet are added."""
@@ -115,7 +137,12 @@ class Gallery:
         return np.array(rows, np.int64)
 
     def search(
-        self, features: ReIDFeatures, top: int = 10, *, other_cameras: bool = False
+        self,
+        features: ReIDFeatures,
+        top: int = 10,
+        *,
+        other_cameras: bool = False,
+        among: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The nearest images of the gallery; of two as near the first in the gallery comes first.
 
@@ -124,6 +151,7 @@ class Gallery:
             top: How many images are wanted.
             other_cameras: Leave out what the evaluation leaves out: images of the query's person by
                 the query's camera. Of a query whose person is not known: all by its camera.
+            among: (N,) bool, which images may be found; all by default.
 
         Returns:
             (Q, top) int64 indices into :attr:`paths`, nearest first, and (Q, top) float32
@@ -140,6 +168,8 @@ class Gallery:
             raise DataError('the gallery is empty: there is nothing to search')
         self._check(features)
         hidden = self._own_cameras(features) if other_cameras else None
+        if among is not None:
+            hidden = self._all_but(among, hidden or [np.empty(0, np.int64)] * len(features))
         ready = FeatureSpace(features.features, self.distance).features.numpy()
         indices = np.full((len(features), top), -1)
         distances = np.full((len(features), top), np.inf, np.float32)
@@ -189,6 +219,14 @@ class Gallery:
             for person, camera in zip(features.pids, features.camids, strict=True)
         ]
 
+    def _all_but(self, among: np.ndarray, hidden: list[np.ndarray]) -> list[np.ndarray]:
+        """Images that are hidden, or not among those that may be found."""
+        among = np.asarray(among, bool)
+        if among.shape != (len(self),):
+            raise DataError(f'among has shape {among.shape} for {len(self)} images of the gallery')
+        others = np.flatnonzero(~among)
+        return [np.union1d(own, others) for own in hidden]
+
     def label(self, pids: np.ndarray, camids: np.ndarray) -> None:
         """Say who the images show and which cameras took them: (N,) each."""
         labels = np.stack([pids, camids]).astype(np.int64)
@@ -211,8 +249,12 @@ class Gallery:
         }
         with written_atomically(path) as temporary, zipfile.ZipFile(temporary, 'w') as archive:
             # ZipInfo has no clock: the same gallery is the same file.
-            archive.writestr(zipfile.ZipInfo('header.json'), json.dumps(header))
-            archive.writestr(zipfile.ZipInfo('paths.json'), json.dumps(self.paths))
+            for part, plain in (
+                ('header.json', header),
+                ('paths.json', self.paths),
+                ('columns.json', self.columns),
+            ):
+                archive.writestr(zipfile.ZipInfo(part), json.dumps(plain))
             for name, values in (('labels.npy', self._joined_labels()), ('rows.npy', self._rows)):
                 with archive.open(zipfile.ZipInfo(name), 'w', force_zip64=True) as file:
                     np.save(file, values)
@@ -256,6 +298,8 @@ class Gallery:
         known = {name: header[name] for name in HEADER[:-1]}
         gallery = cls(**known, preparation=header.get('preparation', ''))
         gallery.paths = json.loads(archive.read('paths.json'))
+        if 'columns.json' in archive.namelist():  # galleries of earlier versions have none
+            gallery.columns = json.loads(archive.read('columns.json'))
         with archive.open('labels.npy') as file:
             gallery._labels = [np.load(file, allow_pickle=False)]
         gallery._read_vectors(archive)
@@ -263,6 +307,7 @@ class Gallery:
             'images': len(gallery._rows),
             'names': len(gallery.paths),
             'labels': gallery._joined_labels().shape[1],
+            **{f'values of {name}': len(values) for name, values in gallery.columns.items()},
         }
         if set(counts.values()) != {header['count']} or not gallery._has_vectors():
             parts = ', '.join(f'{number} {name}' for name, number in counts.items())

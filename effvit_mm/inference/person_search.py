@@ -1,0 +1,311 @@
+"""Finding a person in videos: tracks of people in a gallery that knows where and when they were."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError, DataError
+from ..reid.features import ReIDFeatures
+from ..reid.search import Gallery
+from ..tracking.mot import FrameBoxes, write_mot
+from ..tracking.tracklets import Tracklet
+from ..utils.files import check_writable
+from .footage import Footage, footage_names, open_footage
+from .inputs import Input
+from .reid import ReIDExtractor
+from .tracking import VideoTracker
+
+GALLERY, WORK, TRACKS = 'gallery', 'work', 'tracks'
+CLOCK = re.compile(r'(\d+):(\d\d)(?::(\d\d(?:\.\d+)?))?')
+
+
+@dataclass(frozen=True)
+class FoundTrack:
+    """A passage of somebody who looks like the person asked for.
+
+    Attributes:
+        rank: From 1.
+        distance: Of the features.
+        video: The file.
+        camera: Its number.
+        track: The number in the video's tracks.
+        first, last: Frames, from 0.
+        begin, end: Seconds after midnight, or after the video's beginning where no clock was given.
+        best: The frame of the picture.
+        box: Where in it, left, top, right, bottom in pixels.
+        picture: File of the best picture.
+    """
+
+    rank: int
+    distance: float
+    video: str
+    camera: int
+    track: int
+    first: int
+    last: int
+    begin: float
+    end: float
+    best: int
+    box: tuple[float, float, float, float]
+    picture: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return (
+            f'{self.rank:3d}  {self.distance:.4f}  camera {self.camera}  '
+            f'{clock(self.begin)}-{clock(self.end)}  {self.video}  track {self.track}, frames '
+            f'{self.first}-{self.last}'
+        )
+
+
+class PersonSearch:
+    """A folder of tracks that :meth:`index` filled, to be searched by pictures of people.
+
+    Args:
+        folder: The folder.
+        extractor: The model that made the features; needed to search by pictures.
+
+    Attributes:
+        gallery: The tracks; None where none were indexed yet.
+
+    Raises:
+        DataError: The gallery cannot be read, or is one of images.
+
+    Example::
+
+        extractor = effvit_mm.ReIDExtractor('reid.py', 'epoch_14.pth')
+        detector = effvit_mm.DetInferencer('detector.py', 'epoch_8.pth')
+        people = effvit_mm.PersonSearch('found', extractor)
+        people.index(
+            ['hall.mp4', 'yard.mp4'], effvit_mm.VideoTracker(detector, extractor, pictures=True)
+        )
+        for track in people.search('somebody.jpg', camera=2)[0]:
+            print(track)
+    """
+
+    def __init__(self, folder: str | Path, extractor: ReIDExtractor | None = None) -> None:
+        self.folder, self.extractor = Path(folder), extractor
+        path = self.folder / GALLERY
+        self.gallery = Gallery.load(path) if path.is_file() else None
+        if self.gallery is not None and 'track' not in self.gallery.columns:
+            raise DataError(f'gallery {path} is one of images, not of tracks')
+
+    # Indexing ----------------------------------------------------------------------------------
+
+    def index(
+        self,
+        videos: Sequence[str | Path],
+        tracker: VideoTracker,
+        *,
+        cameras: Sequence[int] | None = None,
+        starts: Sequence[float] | None = None,
+        boxes: Sequence[Mapping[int, FrameBoxes] | None] | None = None,
+        progress: bool = False,
+    ) -> None:
+        """Follow the people of videos and keep their tracks; videos that were done are passed over.
+
+        What is found is written as it comes: an interrupted call goes on where it was, and the
+        gallery is the same as without the interruption.
+
+        Args:
+            videos: Video files, or folders with ``seqinfo.ini``.
+            tracker: With an extractor, and ``pictures=True``.
+            cameras: A number for each video; default: 1, 2, ...
+            starts: Seconds after midnight at which each begins; default: 0.
+            boxes: For each video, in the place of the tracker's detector.
+            progress: Show a bar on the terminal.
+
+        Raises:
+            ConfigError: The tracker has no extractor or keeps no pictures; not a camera or start
+                for each video; the folder cannot be written.
+            DataError: A video cannot be read.
+        """
+        if tracker.extractor is None or not tracker.pictures:
+            raise ConfigError('tracker: one with an extractor and pictures=True is needed')
+        count = len(videos)
+        cameras = list(range(1, count + 1)) if cameras is None else list(cameras)
+        starts = [0.0] * count if starts is None else list(starts)
+        known = [None] * count if boxes is None else list(boxes)
+        for name, values in (('cameras', cameras), ('starts', starts), ('boxes', known)):
+            if len(values) != count:
+                raise ConfigError(f'{name}: {len(values)} for {count} videos')
+        check_writable(self.folder / TRACKS, f'folder {self.folder}')
+        footage = [open_footage(video) for video in videos]
+        for name, video, camera, start, found in zip(
+            footage_names(videos), footage, cameras, starts, known, strict=True
+        ):
+            done = self.folder / TRACKS / f'{name}.txt'
+            if done.is_file():
+                continue
+            work = self.folder / WORK / name
+            tracks = tracker(video, work, boxes=found, resume=True, progress=progress)
+            if tracks and (self.gallery is None or name not in self.gallery.columns['name']):
+                self._add(name, video, camera, start, tracks, tracker.extractor)
+            write_mot(done, tracks)
+
+    def _add(
+        self,
+        name: str,
+        footage: Footage,
+        camera: int,
+        start: float,
+        tracks: Sequence[Tracklet],
+        extractor: ReIDExtractor,
+    ) -> None:
+        """The tracks of a video as rows of the gallery, which is then written."""
+        count = len(tracks)
+        features = ReIDFeatures(
+            np.stack([track.feature for track in tracks]),
+            pids=np.full(count, -1),
+            camids=np.full(count, camera),
+            paths=[str(Path(WORK) / name / 'pictures' / track.picture) for track in tracks],
+            model=extractor.identity,
+            source=f'tracks of {footage.path}',
+            preparation=extractor.preparation,
+        )
+        columns = {
+            'name': [name] * count,
+            'video': [str(footage.path.resolve())] * count,
+            'camera': [camera] * count,
+            'track': [track.number for track in tracks],
+            'first': [track.first for track in tracks],
+            'last': [track.last for track in tracks],
+            'begin': [start + track.first / footage.fps for track in tracks],
+            'end': [start + (track.last + 1) / footage.fps for track in tracks],
+            'best': [track.best for track in tracks],
+            'box': [track.best_box for track in tracks],
+        }
+        gallery = self.gallery
+        if gallery is None:
+            gallery = Gallery(features.width, features.model)
+        gallery.add(features, columns)
+        gallery.save(self.folder / GALLERY)
+        self.gallery = gallery
+
+    # Searching ---------------------------------------------------------------------------------
+
+    def search(
+        self,
+        pictures: Input,
+        top: int = 10,
+        *,
+        camera: int | Sequence[int] | None = None,
+        not_camera: int | None = None,
+        begin: float | None = None,
+        end: float | None = None,
+    ) -> list[list[FoundTrack]]:
+        """Tracks of people who look like those of pictures, nearest first.
+
+        Args:
+            pictures: Files, a folder, arrays (BGR): each shows one person, cut out.
+            top: How many are found.
+            camera: Tracks of this one alone, or of these.
+            not_camera: None of this one.
+            begin, end: Tracks that were there between these seconds after midnight (after the
+                video's beginning where no clock was given).
+
+        Returns:
+            A list for each picture.
+
+        Raises:
+            ConfigError: There is no extractor, or ``top`` is below 1.
+            DataError: The folder has no tracks, or none of such cameras and times; a picture cannot
+                be read; the extractor is another model's.
+        """
+        if self.extractor is None:
+            raise ConfigError('extractor: it is needed to search by pictures')
+        among = self.mask(camera, not_camera, begin, end)
+        return self.search_features(self.extractor(pictures), top, among)
+
+    def mask(
+        self,
+        camera: int | Sequence[int] | None = None,
+        not_camera: int | None = None,
+        begin: float | None = None,
+        end: float | None = None,
+    ) -> np.ndarray:
+        """Which tracks are of such cameras and times: (N,) bool; arguments are those of a search.
+
+        Raises:
+            DataError: None is.
+        """
+        columns = self._tracks().columns
+        cameras = np.array(columns['camera'])
+        chosen = np.ones(len(cameras), bool)
+        if camera is not None:
+            chosen &= np.isin(cameras, camera)
+        if not_camera is not None:
+            chosen &= cameras != not_camera
+        begin, end = -math.inf if begin is None else begin, math.inf if end is None else end
+        chosen &= (np.array(columns['end']) > begin) & (np.array(columns['begin']) < end)
+        if not chosen.any():
+            there = ', '.join(map(str, np.unique(cameras)))
+            times = f'{clock(min(columns["begin"]))}-{clock(max(columns["end"]))}'
+            raise DataError(
+                f'{self.folder}: no track of such a camera and time: there are cameras {there}, '
+                f'from {times}'
+            )
+        return chosen
+
+    def search_features(
+        self, features: ReIDFeatures, top: int, among: np.ndarray | None = None
+    ) -> list[list[FoundTrack]]:
+        """The same by features; ``among`` (N,) bool are the tracks that may be found."""
+        rows, distances = self._tracks().search(features, top, among=among)
+        return [
+            [
+                self._found(rank, int(row), float(distance))
+                for rank, (row, distance) in enumerate(zip(*pair, strict=True), start=1)
+                if row >= 0
+            ]
+            for pair in zip(rows, distances, strict=True)
+        ]
+
+    def name_of(self, found: FoundTrack) -> str:
+        """How the files of a track's video are called in the folder."""
+        columns = self._tracks().columns
+        return next(
+            name
+            for name, video in zip(columns['name'], columns['video'], strict=True)
+            if video == found.video
+        )
+
+    def _tracks(self) -> Gallery:
+        if self.gallery is None:
+            raise DataError(f'{self.folder}: no track was indexed there')
+        return self.gallery
+
+    def _found(self, rank: int, row: int, distance: float) -> FoundTrack:
+        columns = {name: values[row] for name, values in self.gallery.columns.items()}
+        del columns['name']
+        box = tuple(columns.pop('box'))
+        picture = str(self.folder / self.gallery.paths[row])
+        return FoundTrack(rank, distance, **columns, box=box, picture=picture)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as ``9:58:03``."""
+    whole = int(seconds)
+    return f'{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}'
+
+
+def read_clock(text: str) -> float:
+    """Seconds of ``9:58`` (hours and minutes), ``9:58:03`` or ``9:58:03.5``.
+
+    Raises:
+        ConfigError: The text is no such time.
+    """
+    found = CLOCK.fullmatch(text.strip())
+    if found is None or int(found[2]) > 59 or float(found[3] or 0) >= 60:
+        raise ConfigError(f'{text!r} is no time: 9:58 or 9:58:03 is needed')
+    return 3600 * int(found[1]) + 60 * int(found[2]) + float(found[3] or 0)

@@ -1,0 +1,279 @@
+"""A person is found in videos, where and when; galleries know more of images than their names."""
+
+from __future__ import annotations
+
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+from films import Colors, make_films
+from people import make_people, write_people_config
+from programs import load_tool
+
+import effvit_mm
+from effvit_mm.errors import ConfigError, DataError
+from effvit_mm.inference.passages import cut_passages
+from effvit_mm.inference.person_search import PersonSearch, clock, read_clock
+from effvit_mm.inference.search_evaluation import draw_queries, evaluate_search
+from effvit_mm.inference.tracking import VideoTracker
+from effvit_mm.inference.videos import Video
+from effvit_mm.reid.features import ReIDFeatures
+from effvit_mm.reid.search import Gallery
+from effvit_mm.reid.vector_index import INDICES
+from effvit_mm.tracking.mot import read_boxes, read_mot
+from effvit_mm.tracking.search_metrics import name_tracks
+
+NAMES = ('WS-01', 'WS-02', 'WS-03')
+
+
+@pytest.fixture(scope='module')
+def films(tmp_path_factory):
+    return make_films(tmp_path_factory.mktemp('data') / 'walker_scenes')
+
+
+def index(films, folder, names=NAMES, extractor=None, **options):
+    """The videos followed by their true boxes."""
+    extractor = extractor or Colors()
+    people = PersonSearch(folder, extractor)
+    boxes = [read_boxes(films / name / 'gt' / 'gt.txt') for name in names]
+    tracker = VideoTracker(None, extractor, pictures=True)
+    people.index([films / name for name in names], tracker, boxes=boxes, **options)
+    return people
+
+
+@pytest.fixture(scope='module')
+def found(films, tmp_path_factory):
+    starts = [read_clock('9:58'), read_clock('10:00'), read_clock('12:00')]
+    return index(films, tmp_path_factory.mktemp('found') / 'found', starts=starts)
+
+
+def query(films, camera):
+    """A picture of somebody, and who it is."""
+    path = sorted((films / 'queries').glob(f'*_c{camera}s1_*.jpg'))[1]
+    return str(path), int(path.name[:4])
+
+
+def test_the_passage_that_a_picture_is_of_comes_first(films, found):
+    for camera, name in enumerate(NAMES, start=1):
+        named = name_tracks(
+            read_mot(found.folder / 'tracks' / f'{name}.txt'),
+            read_mot(films / name / 'gt' / 'gt.txt'),
+        )
+        picture, person = query(films, camera)
+        [tracks] = found.search(picture, 3)
+        first = tracks[0]
+        assert (first.rank, first.camera, first.video[-9:]) == (1, camera, f'{name}.avi')
+        assert named[first.track] == person
+        assert tracks[0].distance <= tracks[1].distance
+        [track] = [
+            t for t in read_mot(found.folder / 'tracks' / f'{name}.txt') if t.number == first.track
+        ]
+        assert (first.first, first.last) == (track.first, track.last)
+        assert first.best in track.frames
+        box = track.boxes[track.frames.index(first.best)]
+        np.testing.assert_allclose(first.box, box, atol=0.01)
+        shown = cv2.imread(first.picture)
+        assert abs(shown.shape[0] - (min(box[3], 240) - max(box[1], 0))) <= 1
+
+
+def test_only_cameras_and_times_that_were_asked_for(films, found):
+    picture, _ = query(films, 1)
+
+    def cameras(**asked):
+        return {track.camera for track in found.search(picture, 100, **asked)[0]}
+
+    assert cameras() == {1, 2, 3}
+    assert cameras(camera=2) == {2}
+    assert cameras(camera=[1, 3]) == {1, 3}
+    assert cameras(not_camera=2) == {1, 3}
+    assert cameras(begin=read_clock('10:00')) == {2, 3}
+    assert cameras(begin=read_clock('9:59'), end=read_clock('11:00')) == {2}
+    [all_tracks] = found.search(picture, 100, camera=2)
+    begin = min(track.end for track in all_tracks)
+    [tracks] = found.search(picture, 100, camera=2, begin=begin, end=begin + 1)
+    expected = [t.track for t in all_tracks if t.end > begin and t.begin < begin + 1]
+    assert [track.track for track in tracks] == expected
+    assert 0 < len(expected) < len(all_tracks)
+    with pytest.raises(DataError, match=r'cameras 1, 2, 3, from 9:58:\d\d-12:00:\d\d'):
+        found.search(picture, camera=7)
+    with pytest.raises(ConfigError, match='top=0'):
+        found.search(picture, 0)
+
+
+def test_times_are_read_and_written():
+    assert read_clock('9:58') == 35880 and read_clock('09:58:03.5') == 35883.5
+    assert clock(35883.5) == '9:58:03'
+    for wrong in ('9', '9:60', '9:58:60', 'noon', '-1:00'):
+        with pytest.raises(ConfigError, match='is no time'):
+            read_clock(wrong)
+
+
+def test_passages_are_cut_out(films, found, tmp_path):
+    [tracks] = found.search(query(films, 2)[0], 2)
+    files = cut_passages(found, tracks, tmp_path)
+    assert len(files) == 2 and files[0].name.startswith('01_')
+    for track, file in zip(tracks, files, strict=True):
+        video = Video(track.video)
+        begin, end = max(track.first - 10, 0), min(track.last + 10, video.frames - 1)
+        cut = Video(file)
+        assert (cut.size, cut.fps) == (video.size, video.fps)
+        assert cut.frames == end - begin + 1
+
+
+@pytest.mark.parametrize('killed', [1, 2])
+def test_an_interrupted_index_ends_as_an_undisturbed_one(films, found, tmp_path, killed):
+    class Killed(Colors):
+        def __call__(self, crops, *more):
+            if len(self.sizes) == 2 * killed:
+                raise KeyboardInterrupt
+            return super().__call__(crops, *more)
+
+    starts = [read_clock('9:58'), read_clock('10:00'), read_clock('12:00')]
+    with pytest.raises(KeyboardInterrupt):
+        index(films, tmp_path, extractor=Killed(), starts=starts)
+    again = index(films, tmp_path, starts=starts)
+    assert again.gallery.columns == found.gallery.columns
+    assert again.gallery.paths == found.gallery.paths
+    searched = [people.search(query(films, 3)[0], 50)[0] for people in (again, found)]
+    assert [t.track for t in searched[0]] == [t.track for t in searched[1]]
+    np.testing.assert_allclose(*([t.distance for t in s] for s in searched), atol=1e-5)
+
+
+def test_videos_can_be_added(films, found, tmp_path):
+    index(films, tmp_path, NAMES[:1])
+    count = len(PersonSearch(tmp_path).gallery)
+    people = index(films, tmp_path, NAMES)
+    (tmp_path / 'tracks' / 'WS-02.txt').unlink()  # killed between gallery and text
+    people = index(films, tmp_path, NAMES)
+    assert len(people.gallery) == len(found.gallery) > count
+    assert people.gallery.columns['track'] == found.gallery.columns['track']
+
+
+def test_what_an_index_needs_is_said(films, tmp_path):
+    people = PersonSearch(tmp_path)
+    with pytest.raises(ConfigError, match='pictures=True is needed'):
+        people.index([films / 'WS-01'], VideoTracker(None, Colors()))
+    with pytest.raises(ConfigError, match='cameras: 2 for 1 videos'):
+        people.index([films / 'WS-01'], VideoTracker(None, Colors(), pictures=True), cameras=[1, 2])
+    with pytest.raises(ConfigError, match='extractor: it is needed'):
+        people.search('a.jpg')
+    with pytest.raises(DataError, match='no track was indexed there'):
+        PersonSearch(tmp_path, Colors()).search(np.zeros((9, 9, 3), np.uint8))
+    assert effvit_mm.PersonSearch is PersonSearch
+
+
+def test_the_truth_judges_a_search(films, found):
+    results = evaluate_search(found, films / 'queries', films)
+    assert len(results) == 12  # four people by three cameras
+    for result in results:
+        assert all(track.camera != int(result.picture.split('_c')[-1][0]) for track in result.found)
+        assert result.first == result.right[0]
+    assert np.mean([result.precision for result in results]) > 0.3
+    assert draw_queries(results, 3).ndim == 3
+    with pytest.raises(DataError, match='no sequence with gt'):
+        evaluate_search(found, films / 'queries', films / 'queries')
+
+
+# Galleries ---------------------------------------------------------------------------------------
+
+
+def features(count, seed=0):
+    values = np.random.default_rng(seed).standard_normal((count, 8))
+    return ReIDFeatures(
+        values, np.full(count, -1), np.arange(count), [f'{i}' for i in range(count)]
+    )
+
+
+@pytest.mark.parametrize('kind', INDICES)
+def test_a_gallery_finds_among_some_of_its_images(kind, tmp_path):
+    images, gallery = features(60), Gallery(8, index=kind)
+    gallery.add(images[:40], {'when': list(range(40)), 'where': ['a', 'b'] * 20})
+    gallery.add(images[40:], {'when': list(range(40, 60)), 'where': ['c'] * 20})
+    gallery.save(tmp_path / 'gallery')
+    for one in (gallery, Gallery.load(tmp_path / 'gallery')):
+        assert one.columns['when'] == list(range(60))
+        allowed = np.array(one.columns['where']) == 'c'
+        rows, distances = one.search(images[:5], 20, among=allowed)
+        assert np.sort(rows, 1).tolist() == [list(range(40, 60))] * 5
+        alone = Gallery(8, index=kind)
+        alone.add(images[40:])
+        expected, values = alone.search(images[:5], 20)
+        np.testing.assert_array_equal(rows, expected + 40)
+        np.testing.assert_allclose(distances, values, atol=1e-5)
+    rows, _ = gallery.search(images[:1], 3, among=np.zeros(60, bool))
+    assert (rows == -1).all()
+    with pytest.raises(DataError, match=r'among has shape \(3,\) for 60 images'):
+        gallery.search(images[:1], among=np.ones(3, bool))
+
+
+def test_columns_are_the_same_for_all_images(tmp_path):
+    gallery = Gallery(8)
+    gallery.add(features(2), {'when': [1, 2]})
+    with pytest.raises(DataError, match=r"columns \[\]: the gallery has \['when'\]"):
+        gallery.add(features(2, 1))
+    with pytest.raises(DataError, match="'when': 1 values for 2 features"):
+        gallery.add(features(2, 1), {'when': [1]})
+    assert len(gallery) == 2
+    plain = Gallery(8)
+    plain.add(features(2))
+    plain.save(tmp_path / 'old')
+    parts = {}
+    with zipfile.ZipFile(tmp_path / 'old') as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(tmp_path / 'old', 'w') as archive:  # as earlier versions wrote it
+        for name, data in parts.items():
+            if name != 'columns.json':
+                archive.writestr(name, data)
+    assert Gallery.load(tmp_path / 'old').columns == {}
+
+
+# The tool ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+    """Config and weights of a small network that was not trained."""
+    import torch
+
+    from effvit_mm.openmm.config.loading import load_config
+    from effvit_mm.openmm.trained import build_reid
+
+    folder = tmp_path_factory.mktemp('model')
+    config = write_people_config(folder / 'config.py', make_people(folder / 'people'))
+    torch.manual_seed(0)
+    network = build_reid(load_config(str(config), []), str(config))
+    torch.save({'state_dict': network.state_dict()}, folder / 'weights.pth')
+    return str(config), str(folder / 'weights.pth')
+
+
+def test_the_tool_indexes_searches_draws_and_judges(films, model, tmp_path, capsys):
+    tool, out = load_tool('person_search'), str(tmp_path / 'found')
+    videos = [str(films / name) for name in NAMES[:2]]
+    boxes = [str(films / name / 'gt' / 'gt.txt') for name in NAMES[:2]]
+    arguments = ['index', *videos, '--boxes', *boxes, '--reid', *model, '--out', out]
+    assert tool.main([*arguments, '--start', '10:00', '11:00']) == 0
+    assert 'tracks in' in capsys.readouterr().out
+    picture, _ = query(films, 2)
+    clips, sheet = tmp_path / 'clips', tmp_path / 'found.png'
+    search = ['search', out, picture, '--camera', '2', '--from', '11:00', '--top', '2']
+    assert tool.main([*search, '--show', str(sheet), '--clip', str(clips)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith('  1  ') and 'camera 2  11:00:' in lines[0]
+    assert cv2.imread(str(sheet)) is not None
+    assert len(list(clips.glob('*.mp4'))) == 2
+    truth = ['evaluate', out, '--truth', str(films), '--queries', str(films / 'queries')]
+    assert tool.main([*truth, '--show', str(sheet)]) == 0
+    assert 'person-search mAP' in capsys.readouterr().out
+    for wrong, message in (
+        ([*arguments, '--resume', '--period', '0.7'], 'was made with period=0.5, not 0.7'),
+        ([*arguments, '--detector', 'x.py'], '--detector: it or --boxes'),
+        ([*arguments, '--start', 'noon'], "'noon' is no time"),
+        ([*search, '--to', '10'], "'10' is no time"),
+        (['search', str(tmp_path), picture], 'was not made by index'),
+        ([*search, '--show', 'a.jpg'], 'ending in .png'),
+        (['search', out, picture, '--camera', '5'], 'there are cameras 1, 2'),
+    ):
+        assert tool.main(wrong) == 2
+        error = capsys.readouterr().err
+        assert message in error and len(error.strip().splitlines()) == 1, error

@@ -1,0 +1,205 @@
+#!/usr/bin/env python
+"""Find a person in videos: where else was somebody, and when.
+
+``person_search.py index VIDEOS... --detector CONFIG WEIGHTS --reid CONFIG WEIGHTS --out found``
+follows all people and keeps their tracks; with ``--resume`` it goes on where it was interrupted, or
+adds videos. ``person_search.py search found PERSON.jpg --camera 2 --from 10:00 --show found.png``
+lists and draws the passages of those who look most like the person; ``--clip DIR`` cuts them out.
+``person_search.py evaluate found --truth SEQUENCES --queries DIR`` judges it by a known truth.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
+
+
+def make_parser() -> argparse.ArgumentParser:
+    from effvit_mm.inference.tracking_options import add_tracking
+    from effvit_mm.openmm.cli import Parser, add_model_flags
+
+    parser = Parser(prog='person_search.py', description=__doc__.split('\n')[0])
+    commands = parser.add_subparsers(
+        dest='command', required=True, metavar='{index,search,evaluate}'
+    )
+    index = commands.add_parser('index', help='follow the people of videos and keep their tracks')
+    index.add_argument('videos', nargs='+', metavar='VIDEO', help='or a folder as in MOT17')
+    index.add_argument(
+        '--detector', nargs='+', metavar='FILE', help='config and weights, or an exported file'
+    )
+    index.add_argument('--reid', nargs=2, required=True, metavar=('CONFIG', 'CHECKPOINT'))
+    index.add_argument('--out', required=True, metavar='FOLDER', help='of the tracks')
+    index.add_argument('--cameras', nargs='+', type=int, metavar='N', help='of each video (1, 2..)')
+    index.add_argument(
+        '--start', nargs='+', metavar='TIME', help='when each video, or all, begin: 9:58:00 (0:00)'
+    )
+    add_tracking(index)
+    search = commands.add_parser('search', help='search by pictures of a person')
+    search.add_argument('folder', help='that index wrote')
+    search.add_argument('picture', help='image of the person, cut out, or a folder of such')
+    search.add_argument('--camera', nargs='+', type=int, metavar='N', help='by these alone')
+    search.add_argument('--from', dest='begin', metavar='TIME', help='there after: 10:00, 10:00:30')
+    search.add_argument('--to', dest='end', metavar='TIME', help='there before')
+    search.add_argument('--clip', metavar='DIR', help='cut the passages out of the videos')
+    search.add_argument('--show', metavar='PNG', help='draw what was found')
+    evaluate = commands.add_parser('evaluate', help='judge it, the truth being known')
+    evaluate.add_argument('folder', help='that index wrote')
+    evaluate.add_argument('--truth', required=True, help='folder of sequences with gt/gt.txt')
+    evaluate.add_argument(
+        '--queries', required=True, help="folder of people, named as Market-1501's: 0137_c1..."
+    )
+    evaluate.add_argument('--show', metavar='PNG', help='draw 8 rank lists on a sheet')
+    for command in (search, evaluate):
+        command.add_argument('--top', type=int, default=10, help='how many are shown (10)')
+        command.add_argument(
+            '--reid', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help='where the model is now'
+        )
+    for command in (index, search, evaluate):
+        add_model_flags(command)
+    return parser
+
+
+def work(args: argparse.Namespace, session) -> None:
+    """Run one of the commands."""
+    {'index': index_videos, 'search': search_person, 'evaluate': evaluate}[args.command](args)
+
+
+def index_videos(args: argparse.Namespace) -> None:
+    """Track all videos into the folder."""
+    from effvit_mm.errors import ConfigError
+    from effvit_mm.inference.person_search import PersonSearch, read_clock
+    from effvit_mm.inference.track_files import settle
+    from effvit_mm.inference.tracking_options import check_boxes, open_tracker, read_all_boxes
+
+    if (args.detector is None) == (args.boxes is None):
+        raise ConfigError('--detector: it or --boxes is needed, and not both')
+    check_boxes(args.boxes, args.videos)
+    model = None
+    if args.detector is not None:
+        if len(args.detector) > 2:
+            raise ConfigError(f'--detector: {len(args.detector)} files: a config and weights')
+        model = args.detector[0], args.detector[1] if len(args.detector) > 1 else None
+    starts = [read_clock(text) for text in args.start or ['0:00']]
+    if len(starts) == 1:
+        starts *= len(args.videos)
+    boxes = read_all_boxes(args.boxes)
+    tracker, settings = open_tracker(args, model, args.reid, pictures=True)
+    settings['boxes'] = args.boxes is not None  # further videos have further files
+    stale = [Path(args.out) / name for name in ('gallery', 'tracks', 'work')]
+    settle(Path(args.out), settings, args.resume, f'--out {args.out}', stale)
+    people = PersonSearch(args.out)
+    people.index(
+        args.videos,
+        tracker,
+        cameras=args.cameras,
+        starts=starts,
+        boxes=boxes,
+        progress=True,
+    )
+    count = 0 if people.gallery is None else len(people.gallery)
+    print(f'{count} tracks in {args.out}; {tracker.report()}')
+
+
+def open_search(args: argparse.Namespace):
+    """The folder with the model that it was made with, or with one that was given."""
+    import json
+
+    from effvit_mm.errors import ConfigError, DataError
+    from effvit_mm.inference.person_search import PersonSearch
+    from effvit_mm.inference.reid import ReIDExtractor
+    from effvit_mm.inference.track_files import SETTINGS
+    from effvit_mm.openmm.cli import runtime_arguments
+
+    if args.top < 1:
+        raise ConfigError(f'--top {args.top}: 1 or more is needed')
+    path = Path(args.folder) / SETTINGS
+    if not path.is_file():
+        raise DataError(f'{path}: no such file: {args.folder} was not made by index')
+    try:
+        model = args.reid or json.loads(path.read_text(encoding='utf-8'))['reid']
+    except (ValueError, KeyError) as error:
+        raise DataError(f'{path} cannot be read: {error!r}') from error
+    extractor = ReIDExtractor(
+        *model,
+        **runtime_arguments(args),
+        device=args.device,
+        trust_checkpoint=args.trust_checkpoint,
+    )
+    return PersonSearch(args.folder, extractor)
+
+
+def search_person(args: argparse.Namespace) -> None:
+    """Print, draw and cut out what is found for each picture."""
+    from effvit_mm.errors import ConfigError
+    from effvit_mm.inference.passages import as_shown, cut_passages
+    from effvit_mm.inference.person_search import read_clock
+    from effvit_mm.inference.reid import find_people
+    from effvit_mm.utils.files import check_writable
+    from effvit_mm.visualization.pictures import contact_sheet, save_png
+    from effvit_mm.visualization.rank_lists import Shown, draw_rank_list
+
+    times = {
+        name: None if text is None else read_clock(text)
+        for name, text in (('begin', args.begin), ('end', args.end))
+    }
+    if args.show is not None:
+        if not args.show.endswith('.png'):
+            raise ConfigError(f'--show {args.show}: a name ending in .png is needed')
+        check_writable(Path(args.show).parent, f'--show {args.show}')
+    if args.clip is not None:
+        check_writable(args.clip, f'--clip {args.clip}')
+    pictures = [str(image.path) for image in find_people(args.picture)]
+    people = open_search(args)
+    drawn = []
+    for picture, found in zip(
+        pictures, people.search(pictures, args.top, camera=args.camera, **times), strict=True
+    ):
+        if len(pictures) > 1:
+            print(picture)
+        for track in found:
+            print(track)
+        if args.show is not None:
+            shown = [as_shown(track) for track in found]
+            drawn.append(draw_rank_list(Shown(picture, [Path(picture).name]), shown))
+        if args.clip is not None:
+            place = Path(args.clip)
+            place = place / Path(picture).stem if len(pictures) > 1 else place
+            check_writable(place, f'--clip {args.clip}')
+            for path in cut_passages(people, found, place):
+                print(f'wrote {path}')
+    if drawn:
+        save_png(drawn[0] if len(drawn) == 1 else contact_sheet(drawn), args.show)
+        print(f'wrote {args.show}')
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Print how often the right person comes first, and mAP; draw some rank lists."""
+    from effvit_mm.inference.search_evaluation import draw_queries, evaluate_search
+    from effvit_mm.visualization.pictures import save_png
+
+    people = open_search(args)
+    results = evaluate_search(people, args.queries, args.truth)
+    right = sum(result.first for result in results)
+    mean = sum(result.precision for result in results) / len(results)
+    print(
+        f'{right} of {len(results)} queries find the right person first, by another camera '
+        f'({100 * right / len(results):.1f} %); person-search mAP {100 * mean:.1f} %'
+    )
+    if args.show is not None:
+        save_png(draw_queries(results, min(args.top, 6)), args.show)
+        print(f'wrote {args.show}')
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the tool; returns the exit code."""
+    from effvit_mm.openmm.cli import run_guarded
+
+    return run_guarded(work, make_parser, argv)
+
+
+if __name__ == '__main__':
+    sys.path[:1] = []
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    sys.exit(main())

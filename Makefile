@@ -1,6 +1,6 @@
-# Two commands: `make demo` and `make test`; `make demo-det` and `make demo-reid` are the
-# demonstrations of detection and re-identification. Each makes the virtual environment where it is
-# missing.
+# Two commands: `make demo` and `make test`; `make demo-det`, `make demo-reid` and `make demo-search`
+# are the demonstrations of detection, re-identification and of finding people in videos. Each makes
+# the virtual environment where it is missing.
 #   VENV=path          where the virtual environment is (default .venv)
 #   PYTHON=python3.12  with which Python it is made (default python3)
 #   PIP_FLAGS="..."    for pip, e.g. "--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -11,10 +11,14 @@ PIP_FLAGS ?=
 DEMO_DIR ?= work_dirs/demo
 DEMO_DET_DIR ?= work_dirs/demo-det
 DEMO_REID_DIR ?= work_dirs/demo-reid
+DEMO_SEARCH_DIR ?= work_dirs/demo-search
 
 BIN := $(VENV)/bin
 DEMO_CONFIG := configs/pslt/pslt-tiny_digits.py
 DEMO_REID_CONFIG := configs/pslt/reid_pslt-tiny_walkers.py
+SEARCH_REID := configs/pslt/reid_pslt-mini_walker-scenes.py
+SEARCH_DET := configs/pslt/retinanet_pslt-mini_walker-scenes.py
+SCENES := $(or $(WALKER_SCENES_ROOT),data/walker_scenes)/search
 DEMO_DET_CONFIG ?= configs/pslt/retinanet_pslt-tiny_digit-scenes.py
 # The detector starts from a classifier of digits on textures, which a second call finds again.
 CLASSIFIER_CONFIG := configs/pslt/pslt-tiny_textured-digits.py
@@ -26,7 +30,7 @@ FROM_CLASSIFIER = model.backbone.init_cfg.type=Pretrained \
 # Two processes of half the cores are faster than one of all: most maps are small.
 PROCESSES := $(shell [ "$$(getconf _NPROCESSORS_ONLN)" -gt 1 ] && echo 2 || echo 1)
 
-.PHONY: demo demo-det demo-reid test lint format clean help
+.PHONY: demo demo-det demo-reid demo-search test lint format clean help
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -49,6 +53,24 @@ demo-reid: $(VENV)/.ready-openmm  ## train PSLT-tiny on drawn pedestrians, searc
 	    train_dataloader.sampler.num_persons=$$((8 / $(PROCESSES)))
 	$(BIN)/python tools/test.py $(DEMO_REID_CONFIG) "$$(cat $(DEMO_REID_DIR)/last_checkpoint)" \
 	    --work-dir $(DEMO_REID_DIR)/test --show-dir $(DEMO_REID_DIR)/rank_lists
+
+# The detector starts from the backbone that tells people apart; a second call trains nothing again.
+demo-search: $(VENV)/.ready-search  ## train a detector and re-ID on drawn pedestrians, find others in videos
+	PYTHON=$(BIN)/python tools/dist_train.sh $(SEARCH_REID) $(PROCESSES) \
+	    --seed 0 --work-dir $(DEMO_SEARCH_DIR)/reid --resume --cfg-options \
+	    train_dataloader.batch_size=$$((32 / $(PROCESSES))) \
+	    train_dataloader.sampler.num_persons=$$((8 / $(PROCESSES)))
+	PYTHON=$(BIN)/python tools/dist_train.sh $(SEARCH_DET) $(PROCESSES) \
+	    --seed 0 --work-dir $(DEMO_SEARCH_DIR)/detector --resume --cfg-options \
+	    train_dataloader.batch_size=$$((4 / $(PROCESSES))) \
+	    model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.prefix=backbone. \
+	    model.backbone.init_cfg.checkpoint="$$(cat $(DEMO_SEARCH_DIR)/reid/last_checkpoint)"
+	$(BIN)/python tools/person_search.py index $(addprefix $(SCENES)/,WS-01 WS-02 WS-03) \
+	    --detector $(SEARCH_DET) "$$(cat $(DEMO_SEARCH_DIR)/detector/last_checkpoint)" \
+	    --reid $(SEARCH_REID) "$$(cat $(DEMO_SEARCH_DIR)/reid/last_checkpoint)" \
+	    --out $(DEMO_SEARCH_DIR)/found
+	$(BIN)/python tools/person_search.py evaluate $(DEMO_SEARCH_DIR)/found --truth $(SCENES) \
+	    --queries $(SCENES)/queries --show $(DEMO_SEARCH_DIR)/found.png
 
 $(CLASSIFIER): | $(VENV)/.ready-openmm
 	PYTHON=$(BIN)/python tools/dist_train.sh $(CLASSIFIER_CONFIG) $(PROCESSES) \
@@ -74,9 +96,13 @@ $(VENV)/.ready-openmm: setup.py $(BIN)/python
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm]'
 	@touch $@
 
+$(VENV)/.ready-search: setup.py $(BIN)/python
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm,track]'
+	@touch $@ $(VENV)/.ready-openmm
+
 $(VENV)/.ready-dev: setup.py $(BIN)/python
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm,dev]'
-	@touch $@ $(VENV)/.ready-openmm
+	@touch $@ $(VENV)/.ready-openmm $(VENV)/.ready-search
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

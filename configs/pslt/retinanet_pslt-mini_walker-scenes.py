@@ -26,5 +26,9 @@ model = dict(
         feat_channels=64,
         anchor_generator=dict(octave_base_scale=3, ratios=[2.7], strides=[8, 16, 32]),
         norm_cfg=norm_cfg,
+        reg_decoded_bbox=True,
+        loss_bbox=dict(_delete_=True, type='GIoULoss', loss_weight=2.0),
     ),
 )
+
+train_cfg = dict(max_epochs=5, val_interval=5)

@@ -8,14 +8,14 @@ data_root = '{{$WALKER_SCENES_ROOT:data/walker_scenes}}'
 train_pipeline = [
     dict(type='effvit_mm.LoadImage'),
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='RandomResize', scale=(256, 192), ratio_range=(0.8, 1.1), keep_ratio=True),
+    dict(type='RandomResize', scale=(320, 240), ratio_range=(0.7, 1.0), keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PhotoMetricDistortion', brightness_delta=24, contrast_range=(0.8, 1.2)),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='effvit_mm.LoadImage'),
-    dict(type='Resize', scale=(256, 192), keep_ratio=True),
+    dict(type='Resize', scale=(320, 240), keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',

@@ -69,9 +69,14 @@ DATASETS = _DetectionRegistry(
     'dataset',
     'effvit_mm.openmm.datasets.detection',
     (
-        'CocoDataset', 'CocoFolder', 'DigitScenes', 'VOCDataset', 'WalkerScenes', 'XMLDataset',
+        'CocoDataset',
+        'CocoFolder',
+        'DigitScenes',
+        'VOCDataset',
+        'WalkerScenes',
+        'XMLDataset',
         'YoloFolder',
-    ),  # fmt: skip
+    ),
     parent=root.DATASETS,
     locations=['effvit_mm.openmm.datasets', 'effvit_mm.openmm.reid.datasets'],
 )

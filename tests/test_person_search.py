@@ -267,7 +267,7 @@ def test_the_tool_indexes_searches_draws_and_judges(films, model, tmp_path, caps
     assert 'person-search mAP' in capsys.readouterr().out
     for wrong, message in (
         ([*arguments, '--resume', '--period', '0.7'], 'was made with period=0.5, not 0.7'),
-        ([*arguments, '--detector', 'x.py'], '--detector: it or --boxes'),
+        ([*arguments, '--detector', 'x.py'], '--detector, --boxes: exactly one of them'),
         ([*arguments, '--start', 'noon'], "'noon' is no time"),
         ([*search, '--to', '10'], "'10' is no time"),
         (['search', str(tmp_path), picture], 'was not made by index'),

@@ -21,6 +21,7 @@ from effvit_mm.openmm.classifiers.teacher import Normalisation, TeacherSettings,
 from effvit_mm.reid.features import ReIDFeatures, load_features, save_features
 from effvit_mm.reid.search import Gallery
 from effvit_mm.runtime import DeployedNetwork
+from effvit_mm.tracking.tracker import import_trackers
 
 
 def features(path):
@@ -60,6 +61,9 @@ def onnx_file(path):
 # Words -> the module that is missing, what needs it, and what works without it, if anything.
 Needs = tuple[str, Callable, Callable | None]
 MISSING: dict[str, Needs] = {
+    "tracking needs the package {}: `pip install 'effvit-mm[track]'` or `pip install trackers`": (
+        'trackers', lambda _: import_trackers(), None,
+    ),
     'timm is not installed: pip install timm': ('timm', lambda _: timm_network(), None),
     '{} needs the package {}: pip install pytorch-metric-learning': (
         'pytorch_metric_learning', lambda _: circle_loss(), None,

@@ -74,7 +74,7 @@ def index_videos(args: argparse.Namespace) -> None:
     from effvit_mm.inference.tracking_options import check_boxes, open_tracker, read_all_boxes
 
     if (args.detector is None) == (args.boxes is None):
-        raise ConfigError('--detector: it or --boxes is needed, and not both')
+        raise ConfigError('--detector, --boxes: exactly one of them gives the boxes')
     check_boxes(args.boxes, args.videos)
     model = None
     if args.detector is not None:

@@ -51,7 +51,7 @@ def settle(
             if old.get(key) != settings.get(key):
                 raise ConfigError(
                     f'{flag}: {folder} was made with {key}={old.get(key)!r}, not '
-                    f'{settings.get(key)!r}: give it again, another folder, or no --resume'
+                    f'{settings.get(key)!r}, and a folder holds what one setting makes'
                 )
     if not resume:
         for result in stale:

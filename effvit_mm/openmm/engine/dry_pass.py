@@ -275,7 +275,7 @@ def try_evaluation(runner, split: str) -> dict[str, float]:
     with _silent(runner.logger), TemporaryDirectory() as folder:
         trial = Trial(batch, predicted, Path(folder))
         for index, metric in enumerate(metrics):
-            named = key if len(metrics) == 1 else f'{key}[{index}]'
+            named = key if len(nodes) <= 1 and not index else f'{key}[{index}]'
             node = nodes[index] if index < len(nodes) and 'type' in nodes[index] else {}
             check_files(metric, named)
             found = trial.judge_or_explain(metric, node, named)

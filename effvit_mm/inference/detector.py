@@ -140,7 +140,7 @@ class Detector(Inferencer[Detection]):
             result: What was found in it.
         """
         if isinstance(image, Image):
-            image = image.path if image.array is None else image.array
+            image = image.pixels()
         array = image if isinstance(image, np.ndarray) else load_image(image)
         palette = self.network.palette
         picture = draw_objects(

@@ -15,7 +15,6 @@ from ..openmm.data_checks.image_sizes import pipeline_scales, scaled_to_nothing
 from ..openmm.trained import build_detector
 from ..runtime import ExportedDetector
 from ..runtime.exported_detector import Objects, Placed
-from ..utils.images import load_image
 from .trained_network import TrainedNetwork
 from .videos import Image
 
@@ -76,7 +75,7 @@ class FileDetector:
         self.classes = self.detector.classes
 
     def load(self, image: Image) -> Placed:
-        array = load_image(image.path) if image.array is None else image.array
+        array = image.pixels()
         try:
             return self.detector.place(array)
         except ConfigError as error:

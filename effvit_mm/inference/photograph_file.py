@@ -13,7 +13,6 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..runtime import Preprocessing, open_compiled
 from ..runtime.pixels import METADATA_KEY
-from ..utils.images import load_image
 from .videos import Image
 
 
@@ -52,7 +51,7 @@ class PhotographFile:
 
     def load(self, image: Image) -> np.ndarray:
         """(H, W, 3) uint8, BGR, as the network takes it."""
-        return self.place(load_image(image.path) if image.array is None else image.array)
+        return self.place(image.pixels())
 
     def shape(self, loaded: np.ndarray) -> Sequence[int]:
         return loaded.shape

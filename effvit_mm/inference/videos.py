@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..openmm.console import quiet_standard_error
+from ..utils.images import load_image
 
 ADDRESS = re.compile(r'(rtsp|rtsps|rtmp|rtmps|http|https|udp|tcp|srt)://', re.IGNORECASE)
 LOGIN = re.compile(r'(?<=://)[^/@]*@')
@@ -39,6 +40,10 @@ class Image(NamedTuple):
         if isinstance(self.path, str):
             return f'{self.path}{frame}'
         return f'{"image" if self.frame is None else "video"} {self.path}{frame}'
+
+    def pixels(self) -> np.ndarray:
+        """``(H, W, 3)`` uint8, BGR; a DataError where its file cannot be read."""
+        return load_image(self.path) if self.array is None else self.array
 
     @property
     def name(self) -> str | None:

@@ -23,6 +23,7 @@ from .windows import crop, pad_to_windows, whole_windows, window_partition, wind
 # stays free of NaN. The published -100 leaves weights of e^-100, which float32 holds as a denormal
 # number: products with it take the processor a hundred times as long. e^-1000 is zero.
 MASKED = -1000.0
+Cut = tuple[Size, Size, int]  # how maps are cut: their grid, window and shift
 
 
 @cached_by_size
@@ -36,6 +37,19 @@ def relative_position_index(size: int, window: Size, device: torch.device) -> Te
     position = torch.stack(torch.meshgrid(*axes, indexing='ij')).flatten(1)  # 2, L
     offset = position[:, :, None] - position[:, None, :] + size - 1
     return (offset[0] * (2 * size - 1) + offset[1]).to(device)
+
+
+def rolled_parts(grid: Size, window: Size, shift: int) -> Tensor:
+    """Which part of a rolled map each token of each window is from: ``(windows, L)``, 0 to 3.
+
+    Positions that went round the end of an axis were no neighbours of those that did not: tokens
+    see each other only within a part. ``grid``, ``window``, ``shift``: of :func:`window_mask`.
+    """
+    padded = whole_windows(grid, window)
+    sources = [torch.arange(length) - shift for length in padded]
+    rows, columns = ((s < 0) | (s >= n) for s, n in zip(sources, padded, strict=True))
+    label = rows[:, None] * 2 + columns.long()
+    return window_partition(label[None, :, :, None], window)[0, :, :, 0]
 
 
 @cached_by_size
@@ -54,11 +68,7 @@ def window_mask(
     that are padding only with ``mask_padding``.
     """
     (height, width), padded = grid, whole_windows(grid, window)
-    # Positions that went round the end of an axis were no neighbours of those that did not.
-    sources = [torch.arange(length) - shift for length in padded]
-    rows, columns = ((s < 0) | (s >= n) for s, n in zip(sources, padded, strict=True))
-    label = rows[:, None] * 2 + columns.long()
-    label = window_partition(label[None, :, :, None], window)[0, :, :, 0]  # windows, L
+    label = rolled_parts(grid, window, shift)
     hidden = label[:, :, None] != label[:, None, :]
     if mask_padding:
         padding = torch.ones(padded, dtype=torch.bool)
@@ -142,8 +152,7 @@ class ShiftedWindowAttention(nn.Module):
             (v,) = self._split_heads(self._cut(value, window, shift).to(q.dtype), 1)
         else:
             q, k, v = self._split_heads(self.qkv(t), 3)
-        bias = self._bias(grid, window, shift, x.shape[0])
-        out = self.mechanism(q, k, v, Layout(window, window), bias)
+        out = self.attend(q, k, v, (grid, window, shift), x.shape[0])
         out = self.proj(out.transpose(1, 2).flatten(2))
         return self._paste(out + t if self.takes_value else out, grid, window, shift)
 
@@ -169,6 +178,10 @@ class ShiftedWindowAttention(nn.Module):
     def _split_heads(self, x: Tensor, count: int) -> tuple[Tensor, ...]:
         """``(B * windows, L, count * C)`` to so many ``(B * windows, heads, L, C / heads)``."""
         return x.unflatten(-1, (count, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, cut: Cut, batch: int) -> Tensor:
+        """Attention within windows, ``(batch * windows, heads, L, C / heads)`` each, cut so."""
+        return self.mechanism(q, k, v, Layout(cut[1], cut[1]), self._bias(*cut, batch))
 
     def _bias(self, grid: Size, window: Size, shift: int, batch: int) -> Tensor | None:
         """Relative positions and mask: ``(B * windows or 1, heads, L, L)``; None for a mechanism

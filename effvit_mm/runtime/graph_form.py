@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ..deploy import ShiftedConv2d
-from ..deploy.modules import PixelLinearGELU, ShiftedConvGELU
+from ..deploy.modules import GatheredWindowAttention, PixelLinearGELU, ShiftedConvGELU
+from .masked_windows import mask_in_channels
 
 Rules = Mapping[type[nn.Module], Callable[[Any], nn.Module]]
 NO_RULES: Rules = MappingProxyType({})
@@ -82,6 +83,7 @@ RULES: Rules = {
     ShiftedConv2d: with_shift,
     ShiftedConvGELU: shifted_and_gelu,
     PixelLinearGELU: pixel_convolution,
+    GatheredWindowAttention: mask_in_channels,
 }
 
 

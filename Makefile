@@ -9,6 +9,8 @@ VENV ?= .venv
 PYTHON ?= python3
 PIP_FLAGS ?=
 DEMO_DIR ?= work_dirs/demo
+# The config's own 20 epochs take four minutes for the same accuracy within half a point.
+DEMO_EPOCHS ?= 8
 DEMO_DET_DIR ?= work_dirs/demo-det
 DEMO_REID_DIR ?= work_dirs/demo-reid
 DEMO_SEARCH_DIR ?= work_dirs/demo-search
@@ -36,7 +38,8 @@ help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 demo: $(VENV)/.ready-openmm  ## train PSLT-tiny on handwritten digits and evaluate it
-	$(BIN)/python tools/train.py $(DEMO_CONFIG) --seed 0 --work-dir $(DEMO_DIR)
+	$(BIN)/python tools/train.py $(DEMO_CONFIG) --seed 0 --work-dir $(DEMO_DIR) \
+	    --cfg-options train_cfg.max_epochs=$(DEMO_EPOCHS)
 	$(BIN)/python tools/test.py $(DEMO_CONFIG) "$$(cat $(DEMO_DIR)/last_checkpoint)" \
 	    --work-dir $(DEMO_DIR)/test --show-dir $(DEMO_DIR)/pictures
 

@@ -40,6 +40,9 @@ class VectorIndex(Protocol):
     def blocks(self) -> Iterator[np.ndarray]:
         """All vectors in order, (n, D) at a time."""
 
+    def take(self, numbers: np.ndarray) -> np.ndarray:
+        """Some vectors, (n, D), for n numbers."""
+
     def nearest(
         self, queries: np.ndarray, count: int, left_out: Sequence[np.ndarray] | None
     ) -> Iterator[Found]:
@@ -77,6 +80,9 @@ class ExactIndex:
 
     def blocks(self) -> Iterator[np.ndarray]:
         yield from self._parts
+
+    def take(self, numbers: np.ndarray) -> np.ndarray:
+        return self._joined().features.numpy()[numbers]
 
     def nearest(
         self, queries: np.ndarray, count: int, left_out: Sequence[np.ndarray] | None
@@ -132,6 +138,9 @@ class ApproximateIndex:
     def blocks(self) -> Iterator[np.ndarray]:
         for start in range(0, len(self), ROWS_AT_ONCE):
             yield self._faiss.reconstruct_n(start, min(ROWS_AT_ONCE, len(self) - start))
+
+    def take(self, numbers: np.ndarray) -> np.ndarray:
+        return self._faiss.reconstruct_batch(numbers)
 
     def nearest(
         self, queries: np.ndarray, count: int, left_out: Sequence[np.ndarray] | None

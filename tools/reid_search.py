@@ -10,6 +10,7 @@ what an interrupted run has written.
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -30,16 +31,22 @@ def make_parser() -> argparse.ArgumentParser:
         '--config', required=True, help='config of the model; or a file of export.py --preprocess'
     )
     index.add_argument('--checkpoint', help='weights of a config: .pth or .safetensors')
-    index.add_argument('--out', required=True, metavar='GALLERY', help='file of the gallery')
+    index.add_argument(
+        '--out',
+        required=True,
+        metavar='GALLERY',
+        help='file of the gallery; a folder with --index large; NAME.db or an address, as in '
+        'http://localhost:19530, for one in Milvus',
+    )
     index.add_argument(
         '--index',
-        choices=('exact', 'approximate'),
+        choices=('exact', 'approximate', 'large'),
         default='exact',
-        help='approximate: faster in galleries of millions (exact)',
+        help='approximate: faster in galleries of a million; large: ten millions, on disk (exact)',
     )
     index.add_argument('--distance', choices=('cosine', 'euclidean'), default='cosine')
     search = commands.add_parser('search', help='search a gallery with pictures')
-    search.add_argument('gallery', help='file that index wrote')
+    search.add_argument('gallery', help='that index wrote')
     search.add_argument('picture', help="image of the person, a folder or a pattern ('*.jpg')")
     search.add_argument('--out', metavar='FILE', help='write what is found, too: .csv or .jsonl')
     search.add_argument('--top', type=int, default=10, help='how many are found (10)')
@@ -79,15 +86,12 @@ def make_gallery(args: argparse.Namespace) -> int:
     from effvit_mm.inference import ReIDExtractor
     from effvit_mm.inference.commands import fault_handling, model_arguments
     from effvit_mm.inference.inputs import find_images
-    from effvit_mm.inference.partial_features import PartialFeatures
-    from effvit_mm.reid.vector_index import import_faiss
     from effvit_mm.utils.files import check_writable
     from effvit_mm.utils.image_files import list_images
 
-    if args.index == 'approximate':
-        import_faiss()  # before an hour of extraction
+    check_kind(args)
     arguments = model_arguments(args)
-    out, folder = Path(args.out), Path(args.folder).resolve()
+    folder = Path(args.folder).resolve()
     if not folder.is_dir():
         raise DataError(f'folder {args.folder}: no such folder')
     found = list_images(folder)
@@ -96,7 +100,7 @@ def make_gallery(args: argparse.Namespace) -> int:
         raise DataError(f'folder {args.folder} has no images{left_out and "; "}{left_out}')
     if left_out:
         print(left_out)
-    check_writable(out.parent, f'--out {out}')
+    check_writable(beside(args.out, MADE_WITH).parent, f'--out {args.out}')
     model = {
         'config': str(Path(args.config).resolve()),
         'checkpoint': args.checkpoint and str(Path(args.checkpoint).resolve()),
@@ -105,34 +109,67 @@ def make_gallery(args: argparse.Namespace) -> int:
     }
     faults, on_fault = fault_handling(args)
     extractor = ReIDExtractor(**{**arguments, **model})
-    partial = PartialFeatures(out.with_name(out.name + PARTIAL), extractor, args.resume)
-    results = extractor.run(find_images(files), args.batch_size, True, on_fault, partial.done)
+    written = open_writer(args, extractor)
+    results = extractor.run(find_images(files), args.batch_size, True, on_fault, written.done)
     try:
-        with partial:
+        with written:
             # One by one, so that no signal comes between a feature and its name.
             for _, result in results:
-                partial.write(result)
+                written.write(result)
     finally:  # also where it is cut short
-        if partial.results:
-            save_gallery(partial.results, args, model)
-            print(f'{len(partial.results)} of {len(files)} images in {out}{faults}')
-    partial.path.unlink(missing_ok=True)
+        if written.count:
+            finish_gallery(written, args, model)
+            print(f'{written.count} of {len(files)} images in {args.out}{faults}')
+    beside(args.out, PARTIAL).unlink(missing_ok=True)
     return faults.exit_code
 
 
-def save_gallery(results: list, args: argparse.Namespace, model: dict) -> None:
-    """Write features as a gallery, and beside it with what they were made."""
+def check_kind(args: argparse.Namespace) -> None:
+    """Raise what the gallery's kind lacks, before an hour of extraction."""
+    from effvit_mm.errors import ConfigError
+    from effvit_mm.reid.database_gallery import import_milvus
+    from effvit_mm.reid.galleries import LARGE, is_database
+    from effvit_mm.reid.vector_index import import_faiss
+
+    if is_database(args.out):
+        if args.index == LARGE:
+            raise ConfigError(f'--index {LARGE}: it is a folder, not a database like {args.out}')
+        import_milvus(args.out)
+    elif args.index != 'exact':
+        import_faiss()
+
+
+def open_writer(args: argparse.Namespace, extractor):
+    """Where features go: a file that makes a gallery in memory, or a gallery on disk."""
+    from effvit_mm.inference.gallery_writer import GalleryWriter
+    from effvit_mm.inference.partial_features import PartialFeatures
+
+    if in_memory(args):
+        return PartialFeatures(beside(args.out, PARTIAL), extractor, args.resume)
+    return GalleryWriter(args.out, extractor, args.index, args.distance, args.resume)
+
+
+def in_memory(args: argparse.Namespace) -> bool:
+    """Whether the gallery is made in memory, and then written to a file."""
+    from effvit_mm.reid.galleries import LARGE, is_database
+
+    return args.index != LARGE and not is_database(args.out)
+
+
+def finish_gallery(written, args: argparse.Namespace, model: dict) -> None:
+    """Write a gallery that was made in memory, and beside any with what it was made."""
     import json
 
     from effvit_mm.inference import PersonFeatures
     from effvit_mm.reid.search import Gallery
     from effvit_mm.utils.files import write_text
 
-    features, out = PersonFeatures(results), Path(args.out)
-    gallery = Gallery(features.width, features.model, index=args.index, distance=args.distance)
-    gallery.add(features)
-    gallery.save(out)
-    write_text(made_with(out), json.dumps(model, indent=1))
+    if in_memory(args):
+        features = PersonFeatures(written.results)
+        gallery = Gallery(features.width, features.model, index=args.index, distance=args.distance)
+        gallery.add(features)
+        gallery.save(args.out)
+    write_text(beside(args.out, MADE_WITH), json.dumps(model, indent=1))
 
 
 def search_gallery(args: argparse.Namespace) -> int:
@@ -144,7 +181,7 @@ def search_gallery(args: argparse.Namespace) -> int:
     from effvit_mm.inference.commands import fault_handling, model_arguments, open_results
     from effvit_mm.inference.reid import find_people
     from effvit_mm.inference.results import Matches
-    from effvit_mm.reid.search import Gallery
+    from effvit_mm.reid.galleries import open_gallery
 
     if args.top < 1:
         raise ConfigError(f'--top {args.top}: 1 or more is needed')
@@ -156,7 +193,7 @@ def search_gallery(args: argparse.Namespace) -> int:
     if args.pattern is not None and not args.other_cameras:
         raise ConfigError(f'--pattern {args.pattern}: it goes with --other-cameras')
     file = open_results(args, args.out, Matches)
-    gallery = Gallery.load(args.gallery)
+    gallery = open_gallery(args.gallery)
     known = label(gallery, [str(path) for path in pictures], args) if args.other_cameras else {}
     extractor = ReIDExtractor(**{**arguments, **read_model(args)})
     given = (lambda image: False) if file is None else file.done
@@ -179,8 +216,8 @@ def search_gallery(args: argparse.Namespace) -> int:
                 show = names.take(image.path, '.png')
             print_ranking(gallery, picture, indices, distances, show)
             if file is not None:
-                paths = [gallery.paths[index] for index in indices]
-                file.write(Matches(result.image, None, paths, distances))
+                paths = gallery.take(indices)[0].paths
+                file.write(Matches(result.image, None, list(paths), distances))
     if file is not None:
         print(f'wrote {args.out}{faults}')
     return faults.exit_code
@@ -221,11 +258,11 @@ def print_ranking(gallery, picture: str, indices, distances, show: Path | None) 
     """A line for each image found, nearest first; drawn into ``show``."""
     from effvit_mm.visualization.rank_lists import Shown, caption, save_rank_list
 
-    ranked = []
-    for place, (index, distance) in enumerate(zip(indices, distances, strict=True), start=1):
-        path = gallery.paths[index]
+    ranked, images = [], gallery.take(indices)[0]
+    found = zip(images.paths, images.pids, images.camids, distances, strict=True)
+    for place, (path, person, camera, distance) in enumerate(found, start=1):
         print(f'{place:3d}  {distance:.4f}  {path}')
-        names = caption(gallery.pids[index], gallery.camids[index])
+        names = caption(person, camera)
         ranked.append(Shown(path, [Path(path).name, *names, f'{distance:.3f}']))
     if show is not None:
         save_rank_list(show, Shown(picture, [Path(picture).name]), ranked)
@@ -234,8 +271,15 @@ def print_ranking(gallery, picture: str, indices, distances, show: Path | None) 
 
 def label(gallery, pictures: list[str], args: argparse.Namespace) -> dict[str, tuple[int, int]]:
     """Tell the gallery persons and cameras by its file names; gives those of the pictures."""
+    from effvit_mm.errors import ConfigError
     from effvit_mm.reid.names import label_files
+    from effvit_mm.reid.search import Gallery
 
+    if not isinstance(gallery, Gallery):
+        raise ConfigError(
+            f'--other-cameras: names tell the cameras of a gallery in memory, which {args.gallery} '
+            'is not'
+        )
     labels = label_files([*gallery.paths, *pictures], args.pattern)
     count = len(gallery)
     gallery.label(*(values[:count] for values in labels))
@@ -243,9 +287,11 @@ def label(gallery, pictures: list[str], args: argparse.Namespace) -> dict[str, t
     return dict(zip(pictures, asked, strict=True))
 
 
-def made_with(gallery: Path) -> Path:
-    """The file that says with which model a gallery was made."""
-    return gallery.with_name(gallery.name + MADE_WITH)
+def beside(gallery: str, suffix: str) -> Path:
+    """A file beside a gallery; of an address, in the current folder."""
+    if '://' in gallery:
+        return Path(re.sub(r'\W+', '_', gallery.partition('://')[2]) + suffix)
+    return Path(gallery).with_name(Path(gallery).name + suffix)
 
 
 def read_model(args: argparse.Namespace) -> dict:
@@ -256,7 +302,7 @@ def read_model(args: argparse.Namespace) -> dict:
     from effvit_mm.runtime.exported_detector import is_exported
 
     names = ('config', 'checkpoint', 'cfg_options', 'flip')
-    path = made_with(Path(args.gallery))
+    path = beside(args.gallery, MADE_WITH)
     model = {'config': None, 'checkpoint': None}
     if path.is_file():
         try:

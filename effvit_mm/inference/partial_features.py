@@ -24,6 +24,7 @@ class PartialFeatures(ResultFile):
 
     Attributes:
         results: All features, those that were there first.
+        count: How many these are.
 
     Raises:
         ConfigError: Features that are there are of another model, or of images that were prepared
@@ -43,6 +44,10 @@ class PartialFeatures(ResultFile):
             feature = np.frombuffer(base64.b64decode(row['feature']), '<f4')
             self.results.append(PersonFeature(row['image'], row['frame'], feature, *made_by))
         self.rows = []
+
+    @property
+    def count(self) -> int:
+        return len(self.results)
 
     def write(self, result: PersonFeature) -> None:
         super().write(result)

@@ -341,9 +341,10 @@ class DatabaseGallery:
         if where.end is not None:
             parts.append(f'{begin} > {NEVER} and {begin} < {float(where.end)}')
         for name, values in where.columns.items():
-            # Not "in": Milvus Lite has it for whole fields alone.
-            known = f'known[{json.dumps(name)}]'
-            parts.append(f'({" or ".join(f"{known} == {json.dumps(v)}" for v in values)})')
+            # Not "in", which Milvus Lite has for whole fields alone, and text as it is.
+            known = f'known[{json.dumps(name, ensure_ascii=False)}]'
+            equal = (f'{known} == {json.dumps(v, ensure_ascii=False)}' for v in values)
+            parts.append(f'({" or ".join(equal) or "id < 0"})')
         return ' and '.join(parts) or 'id >= 0'
 
     # Searching ---------------------------------------------------------------------------------

@@ -158,4 +158,5 @@ class LargeIndex:
 def make_index(width: int, lists: int) -> Any:
     """An index of FAISS that has learnt nothing yet."""
     faiss = import_faiss()
-    return faiss.IndexIVFPQ(faiss.IndexFlatL2(width), width, lists, 64, 8)
+    kind = faiss.ScalarQuantizer.QT_4bit
+    return faiss.IndexIVFScalarQuantizer(faiss.IndexFlatL2(width), width, lists, kind)

@@ -30,7 +30,7 @@ REID = [
     'six',
     'tensorboard',
     # Search in large galleries, further losses, tables of features.
-    'faiss-cpu>=1.9',
+    'faiss-cpu>=1.11',
     'pytorch-metric-learning>=2.8',
     'pyarrow>=17',
 ]

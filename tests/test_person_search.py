@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 
 import cv2
@@ -32,10 +33,10 @@ def films(tmp_path_factory):
     return make_films(tmp_path_factory.mktemp('data') / 'walker_scenes')
 
 
-def index(films, folder, names=NAMES, extractor=None, **options):
+def index(films, folder, names=NAMES, extractor=None, kind='exact', **options):
     """The videos followed by their true boxes."""
     extractor = extractor or Colors()
-    people = PersonSearch(folder, extractor)
+    people = PersonSearch(folder, extractor, kind=kind)
     boxes = [read_boxes(films / name / 'gt' / 'gt.txt') for name in names]
     tracker = VideoTracker(None, extractor, pictures=True)
     people.index([films / name for name in names], tracker, boxes=boxes, **options)
@@ -75,6 +76,27 @@ def test_the_passage_that_a_picture_is_of_comes_first(films, found):
         np.testing.assert_allclose(first.box, box, atol=0.01)
         shown = cv2.imread(first.picture)
         assert abs(shown.shape[0] - (min(box[3], 240) - max(box[1], 0))) <= 1
+
+
+def test_a_gallery_in_a_folder_gives_the_same_tracks(films, found, tmp_path):
+    copy = tmp_path / 'found'
+    shutil.copytree(found.folder, copy)
+    (copy / 'gallery').unlink()
+    for path in (copy / 'tracks').iterdir():
+        path.unlink()
+    starts = [read_clock('9:58'), read_clock('10:00'), read_clock('12:00')]
+    people = index(films, copy, starts=starts, kind='large')
+    assert (copy / 'gallery' / 'gallery.json').is_file() and len(people.gallery) > 4
+    for again in (people, PersonSearch(copy, Colors())):
+        for choice in ({}, {'camera': [1, 3]}, {'not_camera': 1, 'begin': read_clock('11:00')}):
+            picture, _ = query(films, 1)
+            [expected], [tracks] = (p.search(picture, 5, **choice) for p in (found, again))
+            assert [(t.video, t.track, t.box, t.begin) for t in tracks] == [
+                (t.video, t.track, t.box, t.begin) for t in expected
+            ]
+            assert again.name_of(tracks[0]) == found.name_of(expected[0])
+        with pytest.raises(DataError, match='there are cameras 1, 2, 3, from 9:58:00-12:00'):
+            again.search(picture, camera=4)
 
 
 def test_only_cameras_and_times_that_were_asked_for(films, found):

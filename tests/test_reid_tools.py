@@ -1,5 +1,6 @@
 """Re-ID for people: training and testing by the tools, search, pictures."""
 
+import importlib.util
 import re
 import shutil
 from pathlib import Path
@@ -25,6 +26,15 @@ from effvit_mm.visualization.rank_lists import (
     WIDTH,
 )
 from effvit_mm.weights.checkpoint import read_checkpoint
+
+DATABASE = pytest.param(
+    'people.db',
+    [],
+    marks=pytest.mark.skipif(
+        None in map(importlib.util.find_spec, ('pymilvus', 'milvus_lite')),
+        reason="pymilvus and milvus-lite are not installed: pip install 'effvit-mm[gallery]'",
+    ),
+)
 
 # --- Training and testing ---------------------------------------------------------------------
 
@@ -258,6 +268,51 @@ def test_a_picture_of_the_gallery_finds_itself(trained, gallery, tmp_path, monke
     distances = [float(line.split()[1]) for line in lines[:5]]
     assert distances == sorted(distances) and distances[0] < 1e-4
     assert read_rgb('found.png').shape[1] > 6 * WIDTH
+
+
+@tries(': there is a gallery already; to add to it, take --resume')
+@pytest.mark.parametrize('name, options', [('large', ['--index', 'large']), DATABASE])
+def test_a_gallery_on_disk_finds_what_one_in_memory_does(
+    name, options, trained, gallery, tmp_path, capsys
+):
+    config, checkpoint, root, _ = trained
+    folder, out = root / 'bounding_box_test', tmp_path / name
+    some = tmp_path / 'some'  # the same, of which one is not there at first
+    some.mkdir()
+    for path in folder.iterdir():
+        (some / path.name).symlink_to(path)
+    last = sorted(some.iterdir())[7]
+    kept = last.rename(tmp_path / last.name)
+    index = ['index', some, '--config', config, '--checkpoint', checkpoint, '--out', out, *options]
+    assert run_tool('reid_search.py', *index) == 0
+    kept.rename(last)
+    assert run_tool('reid_search.py', *index) == 2
+    assert f'--out {out}: there is a gallery already; to add to it, ta' in capsys.readouterr().err
+    assert run_tool('reid_search.py', *index, '--resume', '--distance', 'euclidean') == 2
+    assert f'--distance euclidean: gallery {out} has cosine' in capsys.readouterr().err
+    for _ in range(2):
+        assert run_tool('reid_search.py', *index, '--resume') == 0
+        assert f'12 of 12 images in {out}' in capsys.readouterr().out
+    found = []
+    for place in (gallery, out):
+        table = ['--out', tmp_path / 'found.csv', '--show', tmp_path / 'found.png']
+        search = ['search', place, sorted((root / 'query').iterdir())[1], '--top', 5, *table]
+        assert run_tool('reid_search.py', *search) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()[:5]]
+        found.append([(Path(path).name, float(distance)) for _, distance, path in lines])
+        rows = (tmp_path / 'found.csv').read_text().splitlines()[1:]
+        assert all(name in row for (name, _), row in zip(found[-1], rows, strict=True))
+    assert [name for name, _ in found[0]] == [name for name, _ in found[1]]
+    np.testing.assert_allclose(*([d for _, d in one] for one in found), atol=2e-3)
+    assert run_tool('reid_search.py', *search, '--other-cameras') == 2
+    assert 'names tell the cameras of a gallery in memory' in capsys.readouterr().err
+
+
+def test_a_database_is_no_folder(trained, tmp_path, capsys):
+    index = ['index', trained[2] / 'query', '--config', trained[0], '--checkpoint', trained[1]]
+    arguments = [*index, '--index', 'large', '--out', tmp_path / 'x.db']
+    assert run_tool('reid_search.py', *arguments) == 2
+    assert '--index large: it is a folder, not a database like' in capsys.readouterr().err
 
 
 @tries(': give the model by --config and --checkpoint')

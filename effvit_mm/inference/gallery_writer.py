@@ -70,13 +70,12 @@ class GalleryWriter:
     def _add(self) -> None:
         if not self._block:
             return
-        features = PersonFeatures(self._block)
+        features, self._block = PersonFeatures(self._block), []
         if self.gallery is None:
             self.gallery = create_gallery(
                 self.place, features.width, features.model, **self.settings
             )
         self.gallery.add(features)
-        self._block = []
 
     def __enter__(self) -> GalleryWriter:
         return self

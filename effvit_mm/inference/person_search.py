@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +12,8 @@ import numpy as np
 
 from ..errors import ConfigError, DataError
 from ..reid.features import ReIDFeatures
-from ..reid.search import Gallery
+from ..reid.galleries import AnyGallery, create_gallery, finish, is_there, open_gallery
+from ..reid.where import Where
 from ..tracking.mot import FrameBoxes, write_mot
 from ..tracking.tracklets import Tracklet
 from ..utils.files import check_writable
@@ -74,6 +74,8 @@ class PersonSearch:
     Args:
         folder: The folder.
         extractor: The model that made the features; needed to search by pictures.
+        gallery: Where the gallery is: an address or file of a database; default: in the folder.
+        kind: Of a new gallery: one of :data:`effvit_mm.reid.galleries.KINDS`.
 
     Attributes:
         gallery: The tracks; None where none were indexed yet.
@@ -93,12 +95,19 @@ class PersonSearch:
             print(track)
     """
 
-    def __init__(self, folder: str | Path, extractor: ReIDExtractor | None = None) -> None:
-        self.folder, self.extractor = Path(folder), extractor
-        path = self.folder / GALLERY
-        self.gallery = Gallery.load(path) if path.is_file() else None
+    def __init__(
+        self,
+        folder: str | Path,
+        extractor: ReIDExtractor | None = None,
+        *,
+        gallery: str | Path | None = None,
+        kind: str = 'exact',
+    ) -> None:
+        self.folder, self.extractor, self.kind = Path(folder), extractor, kind
+        self.place = self.folder / GALLERY if gallery is None else gallery
+        self.gallery = open_gallery(self.place) if is_there(self.place) else None
         if self.gallery is not None and 'track' not in self.gallery.columns:
-            raise DataError(f'gallery {path} is one of images, not of tracks')
+            raise DataError(f'gallery {self.place} is one of images, not of tracks')
 
     # Indexing ----------------------------------------------------------------------------------
 
@@ -149,9 +158,14 @@ class PersonSearch:
                 continue
             work = self.folder / WORK / name
             tracks = tracker(video, work, boxes=found, resume=True, progress=progress)
-            if tracks and (self.gallery is None or name not in self.gallery.columns['name']):
+            if tracks and not self._has(name):
                 self._add(name, video, camera, start, tracks, tracker.extractor)
             write_mot(done, tracks)
+
+    def _has(self, name: str) -> bool:
+        """Whether the gallery has tracks of a video."""
+        wanted = Where(columns={'name': name})
+        return self.gallery is not None and len(self.gallery.find(wanted)) > 0
 
     def _add(
         self,
@@ -187,9 +201,9 @@ class PersonSearch:
         }
         gallery = self.gallery
         if gallery is None:
-            gallery = Gallery(features.width, features.model)
+            gallery = create_gallery(self.place, features.width, features.model, index=self.kind)
         gallery.add(features, columns)
-        gallery.save(self.folder / GALLERY)
+        finish(gallery, self.place)
         self.gallery = gallery
 
     # Searching ---------------------------------------------------------------------------------
@@ -224,73 +238,65 @@ class PersonSearch:
         """
         if self.extractor is None:
             raise ConfigError('extractor: it is needed to search by pictures')
-        among = self.mask(camera, not_camera, begin, end)
-        return self.search_features(self.extractor(pictures), top, among)
+        where = self.where(camera, not_camera, begin, end)
+        return self.search_features(self.extractor(pictures), top, where)
 
-    def mask(
+    def where(
         self,
         camera: int | Sequence[int] | None = None,
         not_camera: int | None = None,
         begin: float | None = None,
         end: float | None = None,
-    ) -> np.ndarray:
-        """Which tracks are of such cameras and times: (N,) bool; arguments are those of a search.
+    ) -> Where:
+        """A choice of tracks by cameras and times; arguments are those of a search.
 
         Raises:
-            DataError: None is.
+            DataError: No track is there.
         """
-        columns = self._tracks().columns
-        cameras = np.array(columns['camera'])
-        chosen = np.ones(len(cameras), bool)
-        if camera is not None:
-            chosen &= np.isin(cameras, camera)
-        if not_camera is not None:
-            chosen &= cameras != not_camera
-        begin, end = -math.inf if begin is None else begin, math.inf if end is None else end
-        chosen &= (np.array(columns['end']) > begin) & (np.array(columns['begin']) < end)
-        if not chosen.any():
-            there = ', '.join(map(str, np.unique(cameras)))
+        gallery = self._tracks()
+        where = Where(camera, () if not_camera is None else not_camera, begin, end)
+        if not len(gallery.find(where)):
+            tracks, columns = gallery.take(gallery.find())
+            there = ', '.join(map(str, np.unique(tracks.camids)))
             times = f'{clock(min(columns["begin"]))}-{clock(max(columns["end"]))}'
             raise DataError(
                 f'{self.folder}: no track of such a camera and time: there are cameras {there}, '
                 f'from {times}'
             )
-        return chosen
+        return where
 
     def search_features(
-        self, features: ReIDFeatures, top: int, among: np.ndarray | None = None
+        self, features: ReIDFeatures, top: int, where: Where | None = None
     ) -> list[list[FoundTrack]]:
-        """The same by features; ``among`` (N,) bool are the tracks that may be found."""
-        rows, distances = self._tracks().search(features, top, among=among)
+        """The same by features; ``where``: which tracks may be found."""
+        rows, distances = self._tracks().search(features, top, where=where)
         return [
-            [
-                self._found(rank, int(row), float(distance))
-                for rank, (row, distance) in enumerate(zip(*pair, strict=True), start=1)
-                if row >= 0
-            ]
-            for pair in zip(rows, distances, strict=True)
+            self._found(*(values[numbers >= 0] for values in (numbers, row_distances)))
+            for numbers, row_distances in zip(rows, distances, strict=True)
         ]
 
     def name_of(self, found: FoundTrack) -> str:
         """How the files of a track's video are called in the folder."""
-        columns = self._tracks().columns
-        return next(
-            name
-            for name, video in zip(columns['name'], columns['video'], strict=True)
-            if video == found.video
-        )
+        gallery = self._tracks()
+        first = gallery.find(Where(columns={'video': found.video}))[:1]
+        return gallery.take(first)[1]['name'][0]
 
-    def _tracks(self) -> Gallery:
+    def _tracks(self) -> AnyGallery:
         if self.gallery is None:
             raise DataError(f'{self.folder}: no track was indexed there')
         return self.gallery
 
-    def _found(self, rank: int, row: int, distance: float) -> FoundTrack:
-        columns = {name: values[row] for name, values in self.gallery.columns.items()}
-        del columns['name']
-        box = tuple(columns.pop('box'))
-        picture = str(self.folder / self.gallery.paths[row])
-        return FoundTrack(rank, distance, **columns, box=box, picture=picture)
+    def _found(self, numbers: np.ndarray, distances: np.ndarray) -> list[FoundTrack]:
+        features, columns = self.gallery.take(numbers)
+        found = []
+        for place, (path, distance) in enumerate(
+            zip(features.paths, distances.tolist(), strict=True)
+        ):
+            known = {name: values[place] for name, values in columns.items() if name != 'name'}
+            known['box'] = tuple(known['box'])
+            picture = str(self.folder / path)
+            found.append(FoundTrack(place + 1, distance, **known, picture=picture))
+        return found
 
 
 def clock(seconds: float) -> str:

@@ -63,7 +63,8 @@ def evaluate_search(
     if gallery is None:
         raise DataError(f'{people.folder}: no track was indexed there')
     truths = find_truths(truth)
-    cameras = dict(zip(gallery.columns['name'], gallery.columns['camera'], strict=True))
+    columns = gallery.take(gallery.find())[1]
+    cameras = dict(zip(columns['name'], columns['camera'], strict=True))
     if missing := sorted(set(cameras) - set(truths)):
         raise DataError(f'{truth}: no truth of {", ".join(missing)}')
     shows: dict[tuple[str, int], int] = {}

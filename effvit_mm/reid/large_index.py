@@ -1,8 +1,9 @@
 """Candidates for the nearest of millions of vectors: inverted lists of short codes, by FAISS.
 
-Jégou, Douze and Schmid, 2011: vectors are put into lists by the nearest of a few thousand centres,
-and kept as codes of what they differ from it. A query's nearest are looked for in the lists of the
-centres that are nearest to it. Codes give candidates only: whoever asks compares these exactly.
+Vectors are put into lists by the nearest of a few thousand centres (Jégou, Douze and Schmid, 2011),
+and kept as the signs of what they differ from it, after a random rotation: RaBitQ, a bit for each
+number (Gao and Long, 2024). A query's nearest are looked for in the lists of the centres that are
+nearest to it. Codes give candidates only: whoever asks compares these exactly.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class LargeIndex:
         chosen = np.random.default_rng(0).choice(count, min(count, SAMPLE * lists), replace=False)
         sample = vectors.take(np.sort(chosen)).astype(np.float32)
         index = make_index(self.width, lists)
-        index.cp.niter, index.cp.seed = ROUNDS, 1
+        faiss.extract_index_ivf(index).cp.niter = ROUNDS
         index.train(sample)
         self._write(0, 0)
         with written_atomically(self.folder / TRAINED) as temporary:
@@ -108,18 +109,19 @@ class LargeIndex:
         """
         faiss = import_faiss()
         index = self._loaded()
-        how = faiss.SearchParametersIVF(nprobe=min(lists, index.nlist))
+        chosen = None
         if allowed is not None:
             bits = np.packbits(allowed, bitorder='little')
             chosen = faiss.IDSelectorBitmap(bits)
-            how = faiss.SearchParametersIVF(nprobe=min(lists, index.nlist), sel=chosen)
+        inner = faiss.SearchParametersIVF(nprobe=min(lists, self.lists), sel=chosen)
+        how = faiss.SearchParametersPreTransform(index_params=inner)
         numbers = index.search(query[None], min(count, self.coded), params=how)[1][0]
         return numbers[numbers >= 0]
 
     @property
     def lists(self) -> int:
         """How many there are."""
-        return self._trained().nlist
+        return self._lists().nlist
 
     def _loaded(self) -> Any:
         """FAISS's index with all codes."""
@@ -129,7 +131,7 @@ class LargeIndex:
         while self._in_memory < self.coded:
             stop = min(self._in_memory + ROWS_AT_ONCE, self.coded)
             numbers = np.arange(self._in_memory, stop)
-            index.add_sa_codes(codes.read(self._in_memory, stop), numbers)
+            self._lists().add_sa_codes(codes.read(self._in_memory, stop), numbers)
             self._in_memory = stop
         return index
 
@@ -146,6 +148,10 @@ class LargeIndex:
                 raise DataError(f'{path} is of width {self._index.d}, not {self.width}')
         return self._index
 
+    def _lists(self) -> Any:
+        """The part of the index behind the rotation."""
+        return import_faiss().extract_index_ivf(self._trained())
+
     def _codes(self) -> FlatFile:
         return FlatFile(self.folder / CODES, np.uint8, self._trained().sa_code_size())
 
@@ -158,5 +164,7 @@ class LargeIndex:
 def make_index(width: int, lists: int) -> Any:
     """An index of FAISS that has learnt nothing yet."""
     faiss = import_faiss()
-    kind = faiss.ScalarQuantizer.QT_4bit
-    return faiss.IndexIVFScalarQuantizer(faiss.IndexFlatL2(width), width, lists, kind)
+    rotation = faiss.RandomRotationMatrix(width, width)
+    rotation.init(1)
+    inner = faiss.IndexIVFRaBitQ(faiss.IndexFlatL2(width), width, lists, faiss.METRIC_L2)
+    return faiss.IndexPreTransform(rotation, inner)

@@ -15,11 +15,11 @@ import pytest
 from remedies import tries
 
 from effvit_mm.errors import ConfigError, DataError
-from effvit_mm.reid import large_gallery, large_index
+from effvit_mm.reid import database_gallery, large_gallery, large_index
 from effvit_mm.reid.database_gallery import DatabaseGallery
 from effvit_mm.reid.distances import DISTANCES
 from effvit_mm.reid.features import ReIDFeatures
-from effvit_mm.reid.galleries import KINDS, create_gallery, finish, open_gallery
+from effvit_mm.reid.galleries import KINDS, create_gallery, finish, is_there, open_gallery
 from effvit_mm.reid.large_gallery import LargeGallery
 from effvit_mm.reid.search import Gallery
 from effvit_mm.reid.where import Where
@@ -309,6 +309,8 @@ def test_what_cannot_be_asked_for():
         Where(cameras='2')
     with pytest.raises(ConfigError, match=r"where.columns\['box'\]=\[0.5\]: only text, whole"):
         Where(columns={'box': [0.5]})
+    with pytest.raises(ConfigError, match=r"where.columns: 'end' is no column of values, but of t"):
+        Where(columns={'end': 5})
     gallery = Gallery(WIDTH)
     gallery.add(images(2, 1))
     with pytest.raises(DataError, match="no column 'begin'; it has none"):
@@ -533,7 +535,7 @@ def test_values_that_are_not_plain(make):
 
 
 @database
-def test_databases_that_cannot_be_opened(tmp_path, server):
+def test_databases_that_cannot_be_opened(tmp_path, server, monkeypatch):
     with pytest.raises(DataError, match=r'x.db: no such file'):
         open_gallery(tmp_path / 'x.db')
     with pytest.raises(
@@ -551,6 +553,10 @@ def test_databases_that_cannot_be_opened(tmp_path, server):
         create_gallery(server, WIDTH, MODEL)
     with pytest.raises(DataError, match=f'gallery {server} has features of .*, not of L-1'):
         open_gallery(server, model='L-1')
+    monkeypatch.setattr(database_gallery, 'WAIT', 0.5)
+    for action in (open_gallery, is_there, lambda place: create_gallery(place, WIDTH)):
+        with pytest.raises(DataError, match=r'gallery http://127.0.0.1:9: .*connect'):
+            action('http://127.0.0.1:9')
     (tmp_path / 'y.db').write_text('not a database')
     with pytest.raises(DataError, match=r'gallery .*y.db.*'):
         open_gallery(tmp_path / 'y.db')

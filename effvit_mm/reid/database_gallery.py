@@ -144,6 +144,16 @@ class DatabaseGallery:
         check_identity(place, (header['width'], header['model']), width, model)
         return cls(place, client, collection, header)
 
+    @classmethod
+    def exists(cls, place: str | Path, collection: str = COLLECTION, token: str = '') -> bool:
+        """Whether a database has such a gallery; errors are those of ``open``."""
+        place = check_place(place)
+        if is_file(place) and not Path(place).exists():
+            return False
+        client = connect(place, token)
+        with told(place):
+            return client.has_collection(collection)
+
     def close(self) -> None:
         """Close the connection, and give the file free for other processes."""
         self._client.close()

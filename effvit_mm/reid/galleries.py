@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from .database_gallery import DatabaseGallery, is_file
 from .features import ReIDFeatures
 from .large_gallery import LargeGallery
@@ -114,14 +114,8 @@ def finish(gallery: AnyGallery, place: str | Path) -> None:
 
 
 def is_there(place: str | Path) -> bool:
-    """Whether a place has a gallery, or something else in its place."""
-    if not is_database(place) or is_file(str(place)):
-        return Path(place).exists()
-    try:
-        open_gallery(place)
-    except DataError:
-        return False
-    return True
+    """Whether a place has a gallery, or another file; errors are those of :func:`open_gallery`."""
+    return DatabaseGallery.exists(place) if is_database(place) else Path(place).exists()
 
 
 def is_database(place: str | Path) -> bool:

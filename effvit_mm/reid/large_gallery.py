@@ -153,9 +153,14 @@ class LargeGallery:
             raise DataError(f'gallery {self.folder} was changed by another process: open it again')
 
     @property
+    def _keyed(self) -> list[str]:
+        """Columns that can be asked for by their values."""
+        return [name for name in self._columns or () if name not in (BEGIN, END)]
+
+    @property
     def _rows(self) -> FlatFile:
         """What is known of each slot, as numbers; of text the key by which it is asked for."""
-        names = ['number', 'pid', 'camid', 'text', *map(key_name, self._columns or ())]
+        names = ['number', 'pid', 'camid', 'text', *map(key_name, self._keyed)]
         kinds = [(name, '<i8') for name in names] + [(BEGIN, '<f8'), (END, '<f8')]
         return FlatFile(self.folder / 'rows.bin', np.dtype(kinds))
 
@@ -254,8 +259,8 @@ class LargeGallery:
         rows['text'] = self._text_end + np.cumsum([len(line) for line in lines], dtype=np.int64)
         for name in (BEGIN, END):
             rows[name] = [np.nan if v is None else v for v in columns.get(name, [np.nan])]
-        for name, values in columns.items():
-            rows[key_name(name)] = [key_of(value) for value in values]
+        for name in self._keyed:
+            rows[key_name(name)] = [key_of(value) for value in columns[name]]
         return rows, np.frombuffer(b''.join(lines), np.uint8)
 
     def build(self, tell: Tell | None = None) -> None:

@@ -164,7 +164,9 @@ class LargeIndex:
 def make_index(width: int, lists: int) -> Any:
     """An index of FAISS that has learnt nothing yet."""
     faiss = import_faiss()
-    rotation = faiss.RandomRotationMatrix(width, width)
+    centres, rotation = faiss.IndexFlatL2(width), faiss.RandomRotationMatrix(width, width)
     rotation.init(1)
-    inner = faiss.IndexIVFRaBitQ(faiss.IndexFlatL2(width), width, lists, faiss.METRIC_L2)
+    inner = faiss.IndexIVFRaBitQ(centres, width, lists, faiss.METRIC_L2)
+    inner.own_fields = True  # FAISS up to 1.12 does not keep the centres by itself
+    centres.this.disown()
     return faiss.IndexPreTransform(rotation, inner)

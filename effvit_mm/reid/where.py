@@ -50,6 +50,8 @@ class Where:
                 object.__setattr__(self, name, tuple(map(int, numbers)))
         wanted = {}
         for name, given in self.columns.items():
+            if name in (BEGIN, END):
+                raise ConfigError(f'where.columns: {name!r} is no column of values, but of times')
             wanted[name] = several(given)
             if not all(is_plain(value) for value in wanted[name]):
                 raise ConfigError(

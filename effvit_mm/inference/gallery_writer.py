@@ -42,7 +42,7 @@ class GalleryWriter:
             return
         if not resume:
             raise ConfigError(
-                f'--out {place}: there is a gallery already; --resume goes on with it'
+                f'--out {place}: there is a gallery already; to add to it, take --resume'
             )
         self.gallery = open_gallery(place, model=extractor.identity)
         for name, value in self.settings.items():

@@ -65,6 +65,7 @@ def make(request, tmp_path, monkeypatch):
     def create(kind, distance='cosine'):
         index = kind.partition('.')[0].partition(' ')[0]
         if kind == 'large index':
+            monkeypatch.setattr(large_gallery, 'SMALL', 20)
             monkeypatch.setattr(large_gallery, 'FEW', 20)
         place = request.getfixturevalue('server') if kind == 'server' else tmp_path / kind
         index = index if index in KINDS else 'exact'

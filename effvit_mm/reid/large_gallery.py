@@ -36,9 +36,10 @@ FILE_KIND = 'effvit_mm large re-ID gallery'
 STATE = 'gallery.json'
 HEADER = ('width', 'model', 'distance', 'preparation')
 COUNTS = ('count', 'slots', 'dead', 'text')
-FEW = 20_000  # images that are left to be found: so many are compared without an index
-CANDIDATES = 200  # compared exactly, at least four times what is asked for
-LISTS = 24  # looked through for a query; more where few images may be found
+SMALL = 20_000  # images of a gallery that needs no index
+FEW = 4096  # images that are left to be found: so many are compared one by one
+CANDIDATES = 400  # compared exactly, at least four times what is asked for
+LISTS = 32  # looked through for a query; more where few images may be found
 LARGEST = float(np.finfo(np.float16).max)
 ROUNDING = 1e-5  # of distances in large products, of the features' squared lengths
 
@@ -272,7 +273,7 @@ class LargeGallery:
         Raises:
             ConfigError: FAISS is missing.
         """
-        if self._slots > FEW:
+        if self._slots > SMALL:
             self._index.build(self._vectors, self._slots, tell)
 
     # Reading -----------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ OPENVINO = ['openvino>=2025.0', 'nncf>=3.4']
 EXPORT = [*ONNX, *OPENVINO, 'torch>=2.9', 'opencv-python', 'pillow']
 # ByteTrack and HOTA: 0.2 MB; supervision, which it brings, has 0.5 MB and asks for PyAV, 36 MB.
 TRACK = ['trackers>=2.6', 'opencv-python', 'scipy']
-# Galleries in Milvus: 11 MB, and pandas, which the client brings, with 84 MB.
+# Galleries in Milvus: 8 MB; pandas, which the client brings, has 84 MB.
 GALLERY = ['pymilvus>=2.6', 'milvus-lite>=3.2']
 DEV = [
     *REID,

@@ -422,7 +422,6 @@ def test_what_was_not_confirmed_is_not_there(after, make, monkeypatch):
         compare(again, plain, images(3, 5))
 
 
-@tries('; --resume goes on with it')
 def test_a_gallery_that_another_process_changed(make):
     gallery = make('large')
     gallery.add(images(5, 1))

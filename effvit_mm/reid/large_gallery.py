@@ -71,6 +71,7 @@ class LargeGallery:
         self._gone = FlatFile(self.folder / 'deleted.i64', np.int64)
         self._index = LargeIndex(self.folder, self.width)
         self._loaded: dict[str, list[np.ndarray]] = {}
+        self._last_choice: tuple[Where | None, int, np.ndarray] = None, 0, np.empty(0, bool)
         for file, rows in (
             (self._vectors, self._slots),
             (self._rows, self._slots),
@@ -312,11 +313,15 @@ class LargeGallery:
         if where is None:
             return self._alive
         where.check_columns(self.columns)
-        return self._alive & where.mask(
-            self._field('camid'),
-            self._field,
-            lambda name, values: np.isin(self._field(key_name(name)), list(map(key_of, values))),
-        )
+        kept, slots, chosen = self._last_choice
+        if (kept, slots) != (where, self._slots):
+            chosen = where.mask(
+                self._field('camid'),
+                self._field,
+                lambda name, values: np.isin(self._field(key_name(name)), [*map(key_of, values)]),
+            )
+            self._last_choice = where, self._slots, chosen
+        return self._alive & chosen
 
     def _there(self, numbers: Sequence[int], once: bool = True) -> np.ndarray:
         return check_numbers(numbers, self._has, once)

@@ -181,7 +181,7 @@ def search_gallery(args: argparse.Namespace) -> int:
     from effvit_mm.inference.commands import fault_handling, model_arguments, open_results
     from effvit_mm.inference.reid import find_people
     from effvit_mm.inference.results import Matches
-    from effvit_mm.reid.galleries import open_gallery
+    from effvit_mm.reid.galleries import closing, open_gallery
 
     if args.top < 1:
         raise ConfigError(f'--top {args.top}: 1 or more is needed')
@@ -205,7 +205,7 @@ def search_gallery(args: argparse.Namespace) -> int:
             names.take(image.path, '.png')
         return there
 
-    with file or nullcontext():
+    with closing(gallery), file or nullcontext():
         for image, result in extractor.run(found, args.batch_size, False, on_fault, done):
             picture = str(image.path)
             indices, distances = nearest(gallery, result, known.get(picture), args)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import ConfigError
-from ..reid.galleries import AnyGallery, create_gallery, finish, is_there, open_gallery
+from ..reid.galleries import AnyGallery, closing, create_gallery, finish, is_there, open_gallery
 from .reid import ReIDExtractor
 from .results import PersonFeature, PersonFeatures
 from .videos import Image
@@ -38,6 +38,7 @@ class GalleryWriter:
         self.gallery: AnyGallery | None = None
         self._block: list[PersonFeature] = []
         self._done: set[str] = set()
+        self._count = 0
         if not is_there(place):
             return
         if not resume:
@@ -50,12 +51,13 @@ class GalleryWriter:
                 there = getattr(self.gallery, name)
                 raise ConfigError(f'--{name} {value}: gallery {place} has {there}')
         numbers = self.gallery.find()
+        self._count = len(numbers)
         for start in range(0, len(numbers), BLOCK):
             self._done.update(self.gallery.take(numbers[start : start + BLOCK])[0].paths)
 
     @property
     def count(self) -> int:
-        return (0 if self.gallery is None else len(self.gallery)) + len(self._block)
+        return self._count + len(self._block)
 
     def done(self, image: Image) -> bool:
         """Whether the gallery has an image."""
@@ -76,12 +78,15 @@ class GalleryWriter:
                 self.place, features.width, features.model, **self.settings
             )
         self.gallery.add(features)
+        self._count += len(features)
 
     def __enter__(self) -> GalleryWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Add what is left, also where the run is cut short."""
+        """Add what is left, also where the run is cut short; the gallery is closed then."""
         self._add()
         if self.gallery is not None:
-            finish(self.gallery, self.place)
+            with closing(self.gallery):
+                finish(self.gallery, self.place)
+                self._count = len(self.gallery)

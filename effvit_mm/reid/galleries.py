@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -111,6 +112,16 @@ def finish(gallery: AnyGallery, place: str | Path) -> None:
         gallery.save(place)
     else:
         gallery.build()
+
+
+@contextmanager
+def closing(gallery: AnyGallery) -> Iterator[AnyGallery]:
+    """Give a gallery; a database is closed when the block ends, and free for other processes."""
+    try:
+        yield gallery
+    finally:
+        if isinstance(gallery, DatabaseGallery):
+            gallery.close()
 
 
 def is_there(place: str | Path) -> bool:

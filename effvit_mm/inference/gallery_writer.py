@@ -89,4 +89,3 @@ class GalleryWriter:
         if self.gallery is not None:
             with closing(self.gallery):
                 finish(self.gallery, self.place)
-                self._count = len(self.gallery)

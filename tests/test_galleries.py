@@ -585,3 +585,18 @@ def test_without_the_client_databases_alone_are_missing(tmp_path, monkeypatch):
                 create_gallery(place, WIDTH)
     extras = (Path(__file__).parents[1] / 'setup.py').read_text()
     assert "'gallery': GALLERY" in extras and "'pymilvus" in extras and "'milvus-lite" in extras
+
+
+def test_a_database_leaves_the_handlers_of_others_open(tmp_path):
+    """pymilvus configures logging at its import, which closes a training's log file."""
+    pytest.importorskip('pymilvus')
+    code = """
+import logging, sys
+handler = logging.FileHandler('run.log')
+logging.getLogger('mine').addHandler(handler)
+from effvit_mm.reid.database_gallery import import_milvus
+import_milvus('http://localhost:19530')
+assert 'pymilvus' in sys.modules and handler.stream is not None
+logging.config.dictConfig({'version': 1, 'incremental': True})  # itself again
+"""
+    subprocess.run([sys.executable, '-c', code], cwd=tmp_path, check=True)

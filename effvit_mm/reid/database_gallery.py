@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging.config
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -444,7 +445,8 @@ def connect(place: str, token: str) -> Any:
 def import_milvus(place: str) -> ModuleType:
     """pymilvus, or :class:`ConfigError` that says how to get it."""
     try:
-        import pymilvus
+        with logging_left_alone():
+            import pymilvus
 
         if is_file(place):
             import milvus_lite  # noqa: F401
@@ -453,6 +455,20 @@ def import_milvus(place: str) -> ModuleType:
             f"gallery {place}: a database needs {error.name}: `pip install 'effvit-mm[gallery]'`"
         ) from error
     return pymilvus
+
+
+@contextmanager
+def logging_left_alone() -> Iterator[None]:
+    """Have no configuration take place: pymilvus's, at its import, closes all handlers there are.
+
+    A training's log file would be closed with them, and standard error with absl's handler
+    (pymilvus 3.0.2; ``findings/pymilvus_import_closes_handlers.sh``).
+    """
+    configure, logging.config.dictConfig = logging.config.dictConfig, lambda config: None
+    try:
+        yield
+    finally:
+        logging.config.dictConfig = configure
 
 
 @contextmanager

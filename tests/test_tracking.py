@@ -14,6 +14,7 @@ from effvit_mm.tracking.metrics import as_table, evaluate_tracks, find_truths
 from effvit_mm.tracking.mot import read_boxes, read_mot, read_sequence, write_mot
 from effvit_mm.tracking.quality import crop_qualities, visible_area
 from effvit_mm.tracking.search_metrics import average_precision, box_ious, name_tracks
+from effvit_mm.tracking.tracklets import filled
 
 FPS = 10
 
@@ -368,6 +369,49 @@ def test_a_track_is_whose_boxes_it_has(tmp_path):
     nobody = piece(3, range(10), None)
     nobody.boxes = walk(0, y=400.0, frames=10).tolist()
     assert name_tracks([mixed, halves, nobody], truth) == {1: 31, 2: -1, 3: -1}
+
+
+def test_boxes_between_those_that_were_looked_at():
+    track = piece(1, [0, 3, 6, 12, 13], None)
+    track.boxes = [[float(frame)] * 4 for frame in (0, 30, 60, 90, 93)]
+    track.scores = [0.3, 0.9, 0.6, 0.5, 0.7]
+    found = filled(track, 3)
+    assert found.frames == [0, 1, 2, 3, 4, 5, 6, 12, 13]  # six frames without a box stay empty
+    expected = [0, 10, 20, 30, 40, 50, 60, 90, 93]
+    np.testing.assert_allclose(found.boxes, np.repeat(np.array([expected]).T, 4, 1), atol=1e-9)
+    np.testing.assert_allclose(found.scores[:4], [0.3, 0.5, 0.7, 0.9], atol=1e-9)
+    assert found.boxes[3] == track.boxes[1]  # to the last bit
+    assert filled(track, 1) is track
+
+
+def test_joining_compares_only_what_is_near_in_time(monkeypatch):
+    from effvit_mm.tracking import joining
+
+    generator = np.random.default_rng(0)
+    compared = []
+    measure = joining.cosine_distance
+    monkeypatch.setattr(
+        joining, 'cosine_distance', lambda a, b: compared.append(None) or measure(a, b)
+    )
+    pieces = [
+        piece(n, range(12 * n, 12 * n + 10), generator.standard_normal(3)) for n in range(300)
+    ]
+    tracks = join_tracklets(pieces, FPS, max_gap=1.0, max_distance=0.3)
+    assert len(compared) < 5 * len(pieces)
+    # The nearest pair of all first, by trying all pairs each time.
+    clusters = [[p] for p in pieces]
+    while True:
+        pairs = [
+            (measure(*(sum(p.feature * p.weight for p in c) for c in pair)), *pair)
+            for pair in itertools.pairwise(sorted(clusters, key=lambda c: c[0].first))
+        ]
+        distance, first, second = min(pairs, key=lambda pair: pair[0])
+        if distance > 0.3:
+            break
+        clusters.remove(second)
+        first += second
+    expected = sorted(sorted(f for p in c for f in p.frames) for c in clusters)
+    assert sorted(track.frames for track in tracks) == expected and len(tracks) < 250
 
 
 def test_average_precision_of_places():

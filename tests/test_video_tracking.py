@@ -65,9 +65,9 @@ class Broken:
             footage.path, footage.fps, footage.frames, footage.size,
         )  # fmt: skip
 
-    def __iter__(self):
-        for image in self.footage:
-            if image.frame == self.after:
+    def read(self, first=0, every=1):
+        for image in self.footage.read(first, every):
+            if image.frame >= self.after:
                 raise KeyboardInterrupt
             yield image
 
@@ -143,6 +143,28 @@ def test_what_was_interrupted_ends_as_what_was_not(films, boxes, tmp_path):
     assert sum(detector.calls) - before == footage.frames
 
 
+def test_frames_that_are_passed_over_are_filled_in(films, boxes, tmp_path):
+    footage = open_footage(films / 'WS-01')
+    assert [image.frame for image in footage.read(4, 3)] == list(range(4, footage.frames, 3))
+    for image, other in zip(footage.read(4, 7), list(footage)[4::7], strict=True):
+        np.testing.assert_array_equal(image.array, other.array)
+    detector = Detector(films / 'WS-01', boxes)
+
+    def run(video, folder):
+        tracker = VideoTracker(detector, Colors(), TrackOptions(every=2), batch_size=3)
+        return tracker(video, tmp_path / folder, resume=True)
+
+    tracks = run(footage, 'whole')
+    assert sum(detector.calls) == -(-footage.frames // 2)
+    write_mot(tmp_path / 'WS-01.txt', tracks)
+    figures = evaluate_tracks({'WS-01': find_truths(films)['WS-01']}, tmp_path)['all']
+    assert figures.MOTA > 85 and figures.IDF1 > 80
+    for after in (footage.frames // 3, 2 * footage.frames // 3):
+        with pytest.raises(KeyboardInterrupt):
+            run(Broken(footage, after), 'parts')
+    assert_same(run(footage, 'parts'), tracks)
+
+
 def test_a_folder_has_one_video(films, boxes, tmp_path):
     tracker = VideoTracker()
     tracker(open_footage(films / 'WS-01'), tmp_path, boxes=boxes)
@@ -194,7 +216,12 @@ def test_people_are_followed_where_a_detector_knows_more():
 
 @pytest.mark.parametrize(
     'wrong, message',
-    [({'period': 0}, 'period=0'), ({'score_thr': 2}, 'score_thr=2'), ({'min_frames': 0}, 'min_fr')],
+    [
+        ({'period': 0}, 'period=0'),
+        ({'score_thr': 2}, 'score_thr=2'),
+        ({'min_frames': 0}, 'min_fr'),
+        ({'every': 0}, 'every=0: 1 or'),
+    ],
 )
 def test_options_are_checked(wrong, message):
     with pytest.raises(ConfigError, match=message):

@@ -23,7 +23,7 @@ from effvit_mm.sample_data.walkers import draw_people
 # Of the frames that `test_they_are_the_same_on_every_machine` draws.
 DIGEST = '7d2ded10e5e196e2'
 PLAIN = walker_films.Place(5, TRAIN_PLACES[0].camera, 112, (70, 124))
-AMOUNT = Amount(train=8, test=4, search=4)
+AMOUNT = Amount(train=8, test=4, search=4, train_every=12, test_every=12)
 
 
 def build(folder):
@@ -32,7 +32,9 @@ def build(folder):
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-    return make_once(tmp_path_factory.mktemp('data') / 'walker_scenes', build)
+    return make_once(
+        tmp_path_factory.mktemp('data') / 'walker_scenes', build, walker_scenes.VERSION
+    )
 
 
 def film(*walks, place=PLAIN):

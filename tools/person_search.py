@@ -5,7 +5,9 @@
 follows all people and keeps their tracks; with ``--resume`` it goes on where it was interrupted, or
 adds videos. ``person_search.py search found PERSON.jpg --camera 2 --from 10:00 --show found.png``
 lists and draws the passages of those who look most like the person; ``--clip DIR`` cuts them out.
-``person_search.py evaluate found --truth SEQUENCES --queries DIR`` judges it by a known truth.
+``person_search.py evaluate found --truth SEQUENCES --queries DIR`` judges it by a known truth;
+``person_search.py evaluate-set prw DATA --detector CONFIG WEIGHTS --reid CONFIG WEIGHTS --out DIR``
+judges a detector and re-ID on PRW, or on ``cuhk-sysu``, in their published layouts.
 """
 
 import argparse
@@ -22,7 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     parser = Parser(prog='person_search.py', description=__doc__.split('\n')[0])
     commands = parser.add_subparsers(
-        dest='command', required=True, metavar='{index,search,evaluate}'
+        dest='command', required=True, metavar='{index,search,evaluate,evaluate-set}'
     )
     index = commands.add_parser('index', help='follow the people of videos and keep their tracks')
     index.add_argument('videos', nargs='+', metavar='VIDEO', help='or a folder as in MOT17')
@@ -51,19 +53,56 @@ def make_parser() -> argparse.ArgumentParser:
         '--queries', required=True, help="folder of people, named as Market-1501's: 0137_c1..."
     )
     evaluate.add_argument('--show', metavar='PNG', help='draw 8 rank lists on a sheet')
+    data_set = commands.add_parser('evaluate-set', help='judge the models on PRW or CUHK-SYSU')
+    add_data_set(data_set)
     for command in (search, evaluate):
         command.add_argument('--top', type=int, default=10, help='how many are shown (10)')
         command.add_argument(
             '--reid', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help='where the model is now'
         )
-    for command in (index, search, evaluate):
+    for command in (index, search, evaluate, data_set):
         add_model_flags(command)
     return parser
 
 
+def add_data_set(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``evaluate-set``."""
+    parser.add_argument('name', choices=('prw', 'cuhk-sysu'))
+    parser.add_argument('data', metavar='DIR', help='folder of the data set')
+    for flag, files in (('--detector', '+'), ('--reid', 2)):
+        parser.add_argument(
+            flag, nargs=files, required=True, metavar='FILE', help='config and weights'
+        )
+    parser.add_argument('--out', required=True, metavar='FOLDER', help='of who is found')
+    parser.add_argument('--resume', action='store_true', help='go on where a run was interrupted')
+    parser.add_argument('--classes', nargs='+', metavar='NAME', help='what counts (people)')
+    parser.add_argument('--batch-size', type=int, default=4, help='pictures of a batch (4)')
+    parser.add_argument('--score-thr', type=float, default=0.5, help='least score of a box (0.5)')
+    parser.add_argument(
+        '--gallery-sizes', nargs='+', type=int, metavar='N', help="CUHK-SYSU's, 50 to 4000 (100)"
+    )
+    parser.add_argument(
+        '--other-cameras', action='store_true', help="PRW: search in other cameras' frames alone"
+    )
+
+
 def work(args: argparse.Namespace, session) -> None:
     """Run one of the commands."""
-    {'index': index_videos, 'search': search_person, 'evaluate': evaluate}[args.command](args)
+    {
+        'index': index_videos,
+        'search': search_person,
+        'evaluate': evaluate,
+        'evaluate-set': evaluate_data_set,
+    }[args.command](args)
+
+
+def detector_files(files: list[str]) -> tuple[str, str | None]:
+    """Config and weights, or an exported file and None."""
+    from effvit_mm.errors import ConfigError
+
+    if len(files) > 2:
+        raise ConfigError(f'--detector: {len(files)} files: a config and weights')
+    return files[0], files[1] if len(files) > 1 else None
 
 
 def index_videos(args: argparse.Namespace) -> None:
@@ -76,11 +115,7 @@ def index_videos(args: argparse.Namespace) -> None:
     if (args.detector is None) == (args.boxes is None):
         raise ConfigError('--detector, --boxes: exactly one of them gives the boxes')
     check_boxes(args.boxes, args.videos)
-    model = None
-    if args.detector is not None:
-        if len(args.detector) > 2:
-            raise ConfigError(f'--detector: {len(args.detector)} files: a config and weights')
-        model = args.detector[0], args.detector[1] if len(args.detector) > 1 else None
+    model = None if args.detector is None else detector_files(args.detector)
     starts = [read_clock(text) for text in args.start or ['0:00']]
     if len(starts) == 1:
         starts *= len(args.videos)
@@ -190,6 +225,44 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.show is not None:
         save_png(draw_queries(results, min(args.top, 6)), args.show)
         print(f'wrote {args.show}')
+
+
+def evaluate_data_set(args: argparse.Namespace) -> None:
+    """Print mAP and top-1, top-5, top-10 of PRW, or of CUHK-SYSU with each size of gallery."""
+    from effvit_mm.errors import ConfigError
+    from effvit_mm.inference.frame_people import FramePeople, evaluate_sets
+    from effvit_mm.inference.tracking_options import absolute, open_models
+    from effvit_mm.tracking.search_sets import read_cuhk_sysu, read_prw
+
+    prw = args.name == 'prw'
+    if prw and args.gallery_sizes:
+        raise ConfigError("--gallery-sizes are CUHK-SYSU's, not PRW's")
+    if not prw and args.other_cameras:
+        raise ConfigError("--other-cameras is of PRW: CUHK-SYSU's cameras are not known")
+    sizes = args.gallery_sizes or [100]
+    if prw:
+        named = {'other cameras' if args.other_cameras else 'all frames':
+                 read_prw(args.data, args.other_cameras)}  # fmt: skip
+    else:
+        named = {f'gallery of {size}': read_cuhk_sysu(args.data, size) for size in sizes}
+    model = detector_files(args.detector)
+    people = FramePeople(
+        *open_models(args, model, args.reid),
+        args.out,
+        {'detector': list(map(absolute, model)), 'cfg_options': list(args.cfg_options)},
+        classes=args.classes,
+        batch_size=args.batch_size,
+    )
+    figures = evaluate_sets(
+        people, list(named.values()), args.score_thr, resume=args.resume, progress=True
+    )
+    for kind, found in zip(named, figures, strict=True):
+        tops = ', '.join(
+            f'top-{top} {100 * share:.2f} %'
+            for top, share in ((1, found.top1), (5, found.top5), (10, found.top10))
+        )
+        left_out = f', {found.left_out} left out' if found.left_out else ''
+        print(f'{kind}: mAP {100 * found.mAP:.2f} %, {tops} ({found.queries} queries{left_out})')
 
 
 def main(argv: list[str] | None = None) -> int:

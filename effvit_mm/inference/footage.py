@@ -30,6 +30,9 @@ class Footage(Protocol):
     def __iter__(self) -> Iterator[Image]:
         """Frames with their arrays, ``(H, W, 3)`` uint8, BGR."""
 
+    def read(self, first: int = 0, every: int = 1) -> Iterator[Image]:
+        """Those from ``first`` on, of which each ``every``-th."""
+
 
 class ImageSequence:
     """A folder in the MOT Challenge's layout, as a video.
@@ -46,7 +49,10 @@ class ImageSequence:
         self.size = load_image(info.image(0)).shape[:2]
 
     def __iter__(self) -> Iterator[Image]:
-        for frame in range(self.frames):
+        return self.read()
+
+    def read(self, first: int = 0, every: int = 1) -> Iterator[Image]:
+        for frame in range(first, self.frames, every):
             yield Image(self.path, frame, load_image(self.info.image(frame)))
 
 

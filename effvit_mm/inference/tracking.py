@@ -17,7 +17,7 @@ from ..errors import ConfigError
 from ..tracking.joining import MAX_DISTANCE, MAX_GAP, join_tracklets
 from ..tracking.mot import NO_BOXES, FrameBoxes
 from ..tracking.tracker import CERTAIN, LOST_SECONDS, MIN_IOU, NO_TRACK, Tracker
-from ..tracking.tracklets import Tracklet
+from ..tracking.tracklets import Tracklet, filled
 from .detector import DetInferencer
 from .footage import Footage
 from .people import People
@@ -38,9 +38,10 @@ class TrackOptions:
         lost: Seconds after which a tracklet that was not seen has ended.
         min_iou: Overlap of a box with where a tracklet is expected.
         period: Seconds; of each the best picture of a person gives a feature.
-        min_frames: Tracklets of fewer are left out.
+        min_frames: Tracklets of fewer, of those that were looked at, are left out.
         max_gap: Seconds between tracklets that are joined by their features.
         max_distance: Cosine distance up to which they are.
+        every: Of so many frames one is looked at; boxes of those between two are taken from theirs.
 
     Raises:
         ConfigError: A value is out of its range.
@@ -54,19 +55,22 @@ class TrackOptions:
     min_frames: int = 3
     max_gap: float = MAX_GAP
     max_distance: float = MAX_DISTANCE
+    every: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.score_thr <= 1:
             raise ConfigError(f'score_thr={self.score_thr}: a number from 0 to 1 is needed')
         if not self.period > 0:
             raise ConfigError(f'period={self.period}: seconds, above 0, are needed')
-        if self.min_frames < 1:
-            raise ConfigError(f'min_frames={self.min_frames}: 1 or more is needed')
+        for name in ('min_frames', 'every'):
+            if getattr(self, name) < 1:
+                raise ConfigError(f'{name}={getattr(self, name)}: 1 or more is needed')
         self.tracker(1.0)
         join_tracklets([], 1.0, max_gap=self.max_gap, max_distance=self.max_distance)
 
     def tracker(self, fps: float) -> Tracker:
-        """One of these options."""
+        """One of these options, for a video of so many frames a second."""
+        fps /= self.every
         return Tracker(fps, certain=self.certain, lost=self.lost, min_iou=self.min_iou)
 
 
@@ -84,7 +88,7 @@ class VideoTracker:
 
     Attributes:
         seconds: Time spent by kind of work: reading, detecting, tracking, describing.
-        frames: How many were looked at.
+        frames: How many went by.
 
     Raises:
         ConfigError: A class that the detector does not have.
@@ -138,17 +142,19 @@ class VideoTracker:
             people = People(
                 None if self.extractor is None else self._describe,
                 max(1, round(options.period * footage.fps)),
-                tracker.patience,
+                (tracker.patience + 1) * options.every - 1,
                 files.picture if self.pictures else None,
             )
             self._follow(footage, tracker, people, files, boxes, progress)
             tracklets = [t for t in files.ended.values() if len(t) >= options.min_frames]
         if self.extractor is None:
             tracklets.sort(key=lambda tracklet: (tracklet.first, tracklet.number))
-            return [replace(t, number=number) for number, t in enumerate(tracklets, start=1)]
-        return join_tracklets(
-            tracklets, footage.fps, max_gap=options.max_gap, max_distance=options.max_distance
-        )
+            tracks = [replace(t, number=number) for number, t in enumerate(tracklets, start=1)]
+        else:
+            tracks = join_tracklets(
+                tracklets, footage.fps, max_gap=options.max_gap, max_distance=options.max_distance
+            )
+        return [filled(track, options.every) for track in tracks]
 
     def _follow(
         self,
@@ -160,28 +166,29 @@ class VideoTracker:
         progress: bool,
     ) -> None:
         """Bring all tracklets into ``files``."""
-        known = [(found, tracker.update(*found)) for found in files.known]
+        every = self.options.every
+        known = {
+            every * place: (found, tracker.update(*found))
+            for place, found in enumerate(files.known)
+        }
         begins: dict[int, int] = {}
-        for frame, (_, numbers) in enumerate(known):
+        for frame, (_, numbers) in known.items():
             for number in numbers[numbers != NO_TRACK].tolist():
                 begins.setdefault(number, frame)
         unfinished = [frame for number, frame in begins.items() if number not in files.ended]
-        needed = min(unfinished, default=len(known))
+        needed = min(unfinished, default=every * len(known))
         console = Console(stderr=True)
-        images = self._timed('reading', footage)
+        images = self._timed('reading', footage.read(needed, every))
         if progress:
             images = track(
                 images,
                 f'tracking {footage.path.name}',
-                footage.frames or None,
+                max(footage.frames - needed, 0) // every or None,
                 console=console,
                 disable=not console.is_terminal,
             )
-        fresh = self._found(images, len(known), boxes)
-        for image, found in fresh:
+        for image, found in self._found(images, every * len(known), boxes):
             frame = image.frame
-            if frame < needed:
-                continue
             if found is None:
                 found, numbers = known[frame]
                 numbers = np.where(np.isin(numbers, list(files.ended)), NO_TRACK, numbers)
@@ -201,7 +208,7 @@ class VideoTracker:
         """Images with their boxes; None for the first, whose boxes are known."""
         batch: list[Image] = []
         for image in images:
-            self.frames += 1
+            self.frames += self.options.every
             if image.frame < known:
                 yield image, None
             elif boxes is not None:

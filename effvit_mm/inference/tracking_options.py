@@ -12,7 +12,7 @@ from ..errors import ConfigError, DataError
 from ..openmm.cli import runtime_arguments
 from ..runtime.exported_detector import is_exported
 from ..tracking.mot import FrameBoxes, read_boxes
-from .detector import DetInferencer
+from .detector import Detector
 from .models import split_model
 from .reid import ReIDExtractor
 from .tracking import TrackOptions, VideoTracker
@@ -23,9 +23,10 @@ HELP = {
     'lost': 'seconds without a box after which a piece of a way has ended',
     'min_iou': 'overlap of a box with where a piece is expected, from which on it may continue it',
     'period': 'seconds, of each of which the best picture of a person gives a feature',
-    'min_frames': 'pieces of fewer frames are left out',
+    'min_frames': 'pieces of fewer frames that were looked at are left out',
     'max_gap': 'seconds between pieces that are joined by what they look like',
     'max_distance': 'cosine distance up to which they are',
+    'every': 'of so many frames one is looked at, and the others are filled in',
 }
 
 
@@ -98,23 +99,17 @@ def open_tracker(
         raise ConfigError(f'--batch-size {args.batch_size}: 1 or more is needed')
     if args.boxes is not None and args.classes is not None:
         raise ConfigError('--classes goes with a detector, not with --boxes')
-    running = runtime_arguments(args)
-    common = {
-        **running, 'device': args.device, 'trust_checkpoint': args.trust_checkpoint,
-        'cfg_options': args.cfg_options,
-    }  # fmt: skip
-    detector = extractor = None
-    if model is not None:
-        detector = DetInferencer(*model, **common)
-    if reid is not None:
-        extractor = ReIDExtractor(*reid, **{**common, 'cfg_options': []})
     tracker = VideoTracker(
-        detector, extractor, options, classes=args.classes, batch_size=args.batch_size, **more
+        *open_models(args, model, reid),
+        options,
+        classes=args.classes,
+        batch_size=args.batch_size,
+        **more,
     )
     settings = {
-        'detector': None if model is None else [_absolute(path) for path in model],
-        'boxes': None if args.boxes is None else [_absolute(path) for path in args.boxes],
-        'reid': None if reid is None else [_absolute(path) for path in reid],
+        'detector': None if model is None else [absolute(path) for path in model],
+        'boxes': None if args.boxes is None else [absolute(path) for path in args.boxes],
+        'reid': None if reid is None else [absolute(path) for path in reid],
         'classes': args.classes,
         'cfg_options': list(args.cfg_options),
         **asdict(options),
@@ -122,5 +117,20 @@ def open_tracker(
     return tracker, settings
 
 
-def _absolute(path: str | None) -> str | None:
+def open_models(
+    args: argparse.Namespace, model: tuple[str, str | None] | None, reid: Sequence[str] | None
+) -> tuple[Detector | None, ReIDExtractor | None]:
+    """Detector and extractor of the flags; None where there is none."""
+    common = {
+        **runtime_arguments(args),
+        'device': args.device,
+        'trust_checkpoint': args.trust_checkpoint,
+    }
+    detector = None if model is None else Detector(*model, **common, cfg_options=args.cfg_options)
+    extractor = None if reid is None else ReIDExtractor(*reid, **common)
+    return detector, extractor
+
+
+def absolute(path: str | None) -> str | None:
+    """A path wherever one stands."""
     return None if path is None else str(Path(path).resolve())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import warnings
@@ -87,9 +88,14 @@ class Video:
         return capture
 
     def __iter__(self) -> Iterator[Image]:
-        number = 0
-        for number, array in enumerate(frames_of(self._open()), start=1):
-            yield Image(self.path, number - 1, array)
+        return self.read()
+
+    def read(self, first: int = 0, every: int = 1) -> Iterator[Image]:
+        """Frames from ``first`` on, of which each ``every``-th; the others are decoded alone."""
+        number = first - every
+        for number, array in frames_of(self._open(), first, every):
+            yield Image(self.path, number, array)
+        number += every
         if number < 0.99 * self.frames - 1:  # counts of some formats are estimates
             warnings.warn(
                 f'video {self.path}: {number} of the {self.frames} frames that it announces can be '
@@ -133,8 +139,9 @@ class Live:
         # Opened once: a camera takes a second, and others do not answer twice.
         capture, self._opened = self._opened or self._open(), None
         number = 0
-        for number, array in enumerate(frames_of(capture), start=1):
-            yield Image(self.name, number - 1, array)
+        for number, array in frames_of(capture):
+            yield Image(self.name, number, array)
+            number += 1
         if self.frames == 0 or number < self.frames:  # a camera or a stream ends by a fault
             warnings.warn(f'{self.name}: no frame comes after {number}', stacklevel=2)
 
@@ -146,13 +153,21 @@ def open_capture(source: int | str) -> cv2.VideoCapture | None:
     return capture if capture.isOpened() else None
 
 
-def frames_of(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
-    """All frames, ``(H, W, 3)`` uint8, BGR; the capture is closed at the end."""
+def frames_of(
+    capture: cv2.VideoCapture, first: int = 0, every: int = 1
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Frames from ``first`` on, of which each ``every``-th: number and ``(H, W, 3)`` uint8, BGR.
+
+    The capture is closed at the end.
+    """
     try:
-        while True:
-            read, frame = capture.read()
-            if not read:
+        for number in itertools.count():
+            if not capture.grab():
                 return
-            yield frame
+            if number >= first and (number - first) % every == 0:
+                read, frame = capture.retrieve()
+                if not read:
+                    return
+                yield number, frame
     finally:
         capture.release()

@@ -31,10 +31,9 @@ from .walker_films import FPS, HEIGHT, WIDTH, Film, Place, Seen, Stand, plan_wal
 from .walkers import Camera, draw_people
 
 DATA_ROOT = 'data/walker_scenes'
-SEED = 20263
+SEED, VERSION = 20263, '2'
 JPEG_QUALITY = 92
 GAP = 10  # frames from one person's first step to the next one's
-TRAIN_EVERY = 12  # frames of which one is kept
 # Percent of a body that must be seen: to be an object, to be cut out, to count in tracking.
 OBJECT, CUT, TRACKED = 30, 55, 15
 CATEGORY = 'person'
@@ -42,11 +41,14 @@ CATEGORY = 'person'
 
 @dataclass(frozen=True)
 class Amount:
-    """How much there is: people in the three parts."""
+    """How much there is: people in the three parts, and of how many frames of the cameras to train
+    on one is kept."""
 
-    train: int = 120
+    train: int = 240
     test: int = 16
     search: int = 20
+    train_every: int = 96
+    test_every: int = 24
 
 
 def _camera(
@@ -55,16 +57,32 @@ def _camera(
     return Camera((blue, green, red), lift, gamma, blur, rows, 3, (25, 25, 25, 25))
 
 
-TRAIN_PLACES = (
-    Place(11, _camera((90, 6, 0), (4, 95, 4), (0, 6, 100), 4, 94, 1, 128), 112, (70, 124),
-          (Stand(130, 178, 30, 48), Stand(244, 258, 50, 80))),
-    Place(12, _camera((94, 10, 4), (8, 76, 4), (4, 10, 68), 14, 106, 1, 112), 120, (64, 132),
-          (Stand(40, 70, 36, 60),)),
-    Place(13, _camera((88, 8, 0), (4, 108, 4), (0, 10, 96), -6, 90, 1, 128), 104, (72, 116),
-          (Stand(210, 262, 24, 45), Stand(90, 104, 60, 75))),
-    Place(14, _camera((72, 8, 8), (8, 78, 8), (4, 10, 94), 18, 100, 1, 104), 116, (60, 128),
-          (Stand(150, 170, 40, 90),)),
-)  # fmt: skip
+def invent_place(seed: int) -> Place:
+    """A camera and what it looks at, some of it in front of people."""
+    generator = RandomState(seed)
+
+    def between(low: int, high: int) -> int:
+        return int(generator.randint(low, high + 1))
+
+    camera = _camera(
+        (between(70, 98), between(4, 10), between(0, 8)),
+        (between(2, 10), between(74, 108), between(2, 10)),
+        (between(0, 6), between(4, 10), between(68, 106)),
+        between(-6, 18),
+        between(88, 106),
+        1,
+        between(104, 128),
+    )
+    wide, narrow = between(10, 260), between(10, 290)
+    stands = (
+        Stand(wide, wide + between(36, 56), between(24, 40), between(40, 65)),
+        Stand(narrow, narrow + between(12, 20), between(36, 60), between(40, 90)),
+    )
+    sizes = between(60, 74), between(112, 134)
+    return Place(seed, camera, between(100, 124), sizes, stands[: between(1, 2)])
+
+
+TRAIN_PLACES = tuple(invent_place(seed) for seed in range(101, 117))
 SEARCH_PLACES = (
     Place(21, _camera((96, 4, 2), (4, 88, 6), (2, 6, 88), 8, 98, 1, 120), 110, (68, 126),
           (Stand(96, 148, 26, 55), Stand(250, 266, 40, 85))),
@@ -86,7 +104,7 @@ def build_walker_scenes(folder: Path, amount: Amount | None = None) -> None:
                                            len(people), GAP))
             for place in TRAIN_PLACES
         ]  # fmt: skip
-        _write_stills(folder, split, films, first)
+        _write_stills(folder, split, films, first, getattr(amount, f'{split}_every'))
         first += len(people)
     people = draw_people(RandomState(SEED + 2), amount.search)
     for number, place in enumerate(SEARCH_PLACES, start=1):
@@ -94,8 +112,8 @@ def build_walker_scenes(folder: Path, amount: Amount | None = None) -> None:
         _write_film(folder / 'search', number, Film(place, people, walks), first)
 
 
-def _write_stills(folder: Path, split: str, films: list[Film], first: int) -> None:
-    """Frames with boxes for a detector, and the people in them cut out."""
+def _write_stills(folder: Path, split: str, films: list[Film], first: int, every: int) -> None:
+    """Each ``every``-th frame with boxes for a detector, and the people in them cut out."""
     place = folder / 'images' / split
     place.mkdir(parents=True)
     coco = {
@@ -107,7 +125,7 @@ def _write_stills(folder: Path, split: str, films: list[Film], first: int) -> No
     generator = RandomState(SEED + 50 + first)
     for camera, film in enumerate(films, start=1):
         shots: dict[int, int] = defaultdict(int)
-        for frame in range(TRAIN_EVERY, film.length, TRAIN_EVERY):
+        for frame in range(every, film.length, every):
             picture, seen = film.draw(frame)
             name = f'c{camera}_{frame:06d}.jpg'
             write_image(place / name, picture)
@@ -214,4 +232,4 @@ def write_image(path: Path, picture: np.ndarray) -> None:
 
 def make_walker_scenes(data_root: str | Path | None = None) -> Path:
     """Make the files if they are not there yet; returns their folder."""
-    return make_once(data_root or DATA_ROOT, build_walker_scenes)
+    return make_once(data_root or DATA_ROOT, build_walker_scenes, VERSION)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -60,19 +60,19 @@ def _cluster(
     """Lists of tracklets that belong together."""
     clusters = {number: [tracklet] for number, tracklet in enumerate(tracklets)}
     sums = {n: t.feature * t.weight for n, t in enumerate(tracklets) if t.feature is not None}
-    spans = {n: (t.first, t.last) for n, t in enumerate(tracklets)}
+    spans = {n: (tracklets[n].first, tracklets[n].last) for n in sums}
     fresh = itertools.count(len(tracklets))
     queue: list[tuple[float, int, int]] = []
 
     def propose(first: int, second: int) -> None:
-        if max(spans[first][0] - spans[second][1], spans[second][0] - spans[first][1]) - 1 > gap:
-            return
         distance = cosine_distance(sums[first], sums[second])
         if distance <= max_distance and _may_join(clusters[first], clusters[second], gap):
             heapq.heappush(queue, (distance, first, second))
 
-    for first, second in itertools.combinations(sums, 2):
-        propose(first, second)
+    near = _neighbours(spans, gap)
+    for first, others in near.items():
+        for second in sorted(other for other in others if other > first):
+            propose(first, second)
     while queue:
         _, first, second = heapq.heappop(queue)
         if first not in clusters or second not in clusters:
@@ -80,11 +80,25 @@ def _cluster(
         number = next(fresh)
         clusters[number] = clusters.pop(first) + clusters.pop(second)
         sums[number] = sums.pop(first) + sums.pop(second)
-        begins, ends = zip(spans.pop(first), spans.pop(second), strict=True)
-        spans[number] = min(begins), max(ends)
-        for other in [n for n in sums if n != number]:
+        # Whatever is near to the two together is near to one of them.
+        near[number] = (near.pop(first) | near.pop(second)) - {first, second}
+        for other in sorted(near[number]):
+            near[other] = near[other] - {first, second} | {number}
             propose(other, number)
     return list(clusters.values())
+
+
+def _neighbours(spans: Mapping[int, tuple[int, int]], gap: float) -> dict[int, set[int]]:
+    """For each span, those with at most so many frames between; spans come by their beginnings."""
+    near: dict[int, set[int]] = {number: set() for number in spans}
+    going: list[int] = []  # those that a later one may be near to
+    for number, (begin, _) in spans.items():
+        going = [other for other in going if begin - spans[other][1] - 1 <= gap]
+        for other in going:
+            near[other].add(number)
+            near[number].add(other)
+        going.append(number)
+    return near
 
 
 def _may_join(first: Sequence[Tracklet], second: Sequence[Tracklet], gap: float) -> bool:

@@ -1,4 +1,4 @@
-"""How well a person is found among tracks: who they show, and average precision."""
+"""How well a person is found, among tracks or in pictures: who they show, and average precision."""
 
 from __future__ import annotations
 
@@ -61,14 +61,22 @@ def average_precision(
     Returns:
         The mean, over these places, of the precision at the rank of the first track there.
     """
-    open_places, total, hits, rank = set(places), 0.0, 0, 0
-    count, found = len(open_places), set()
+    open_places = set(places)
+    count, found, hits = len(open_places), set(), []
     for who, place in ranked:
-        if who == person and place in found:
+        right = who == person and place in open_places
+        if right and place in found:
             continue
-        rank += 1
-        if who == person and place in open_places:
-            hits += 1
-            total += hits / rank
+        hits.append(right)
+        if right:
             found.add(place)
-    return total / count if count else float('nan')
+    return precision_of(hits, count)
+
+
+def precision_of(hits: Sequence[bool] | np.ndarray, count: int) -> float:
+    """Average precision of a ranking: the mean, over all ``count`` that should have been found, of
+    the precision at the rank of each that was; NaN where there is nothing to find."""
+    if not count:
+        return float('nan')
+    ranks = np.flatnonzero(np.asarray(hits, bool)) + 1
+    return float((np.arange(1, len(ranks) + 1) / ranks).sum() / count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -84,4 +84,33 @@ def joined(parts: Sequence[Tracklet], number: int) -> Tracklet:
         best.best_box,
         best.quality,
         best.picture,
+    )
+
+
+def filled(track: Tracklet, step: int) -> Tracklet:
+    """The same with boxes of the frames between those that lie ``step`` apart, on straight ways."""
+    places = np.arange(len(track))
+    gaps = np.diff(track.frames, prepend=track.first)
+    if not ((gaps > 1) & (gaps <= step)).any():
+        return track
+    frames = [
+        frame
+        for end, gap in zip(track.frames, gaps.tolist(), strict=True)
+        for frame in (range(end - gap + 1, end + 1) if 1 < gap <= step else [end])
+    ]
+    at = np.interp(frames, track.frames, places)
+    before, rest = np.floor(at).astype(int), at % 1
+    after = np.minimum(before + 1, len(track) - 1)
+
+    def between(values: np.ndarray) -> list:
+        part = rest.reshape(-1, *[1] * (values.ndim - 1))
+        return np.where(
+            part == 0, values[before], (1 - part) * values[before] + part * values[after]
+        ).tolist()
+
+    return replace(
+        track,
+        frames=frames,
+        boxes=between(np.array(track.boxes)),
+        scores=between(np.array(track.scores)),
     )

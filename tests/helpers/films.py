@@ -9,14 +9,14 @@ import numpy as np
 
 from effvit_mm.reid.features import ReIDFeatures
 from effvit_mm.sample_data.folders import make_once
-from effvit_mm.sample_data.walker_scenes import Amount, build_walker_scenes
+from effvit_mm.sample_data.walker_scenes import VERSION, Amount, build_walker_scenes
 
-AMOUNT = Amount(train=4, test=4, search=4)
+AMOUNT = Amount(train=4, test=4, search=4, train_every=48, test_every=48)
 
 
 def make_films(folder: Path) -> Path:
     """``walker_scenes`` with four people in each part; gives the folder of the videos."""
-    return make_once(folder, lambda place: build_walker_scenes(place, AMOUNT)) / 'search'
+    return make_once(folder, lambda place: build_walker_scenes(place, AMOUNT), VERSION) / 'search'
 
 
 class Colors:

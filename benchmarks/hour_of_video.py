@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -49,8 +51,16 @@ def repeated(parts: Iterable[Video]) -> Iterator[np.ndarray]:
                 due -= 1
 
 
-def index(video: Path, out: Path, flags: Sequence[str], kill_at: int | None) -> tuple[float, int]:
-    """Seconds and peak memory in bytes of a run that ends, or is killed with so many lines."""
+class Run(NamedTuple):
+    """What one call took: seconds, seconds of processor time, and bytes at its peak."""
+
+    seconds: float
+    processor: float
+    peak: int
+
+
+def index(video: Path, out: Path, flags: Sequence[str], kill_at: int | None) -> Run:
+    """Index until it ends, or kill it as soon as it has written so many lines."""
     command = [
         sys.executable,
         str(TOOL),
@@ -62,7 +72,7 @@ def index(video: Path, out: Path, flags: Sequence[str], kill_at: int | None) -> 
         *flags,
     ]
     lines = out / 'work' / video.stem / 'detections.jsonl'
-    start, peak = time.perf_counter(), 0
+    start, used, peak = time.perf_counter(), processor_time(), 0
     process = subprocess.Popen(command)
     while process.poll() is None:
         peak = max(peak, peak_memory(process.pid))
@@ -72,7 +82,13 @@ def index(video: Path, out: Path, flags: Sequence[str], kill_at: int | None) -> 
         time.sleep(1)
     if process.returncode != (0 if kill_at is None else -signal.SIGKILL):
         raise SystemExit(f'{command} ended with {process.returncode}')
-    return time.perf_counter() - start, peak
+    return Run(time.perf_counter() - start, processor_time() - used, peak)
+
+
+def processor_time() -> float:
+    """Seconds that the processes which this one started, and which ended, have computed."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def peak_memory(pid: int) -> int:
@@ -129,10 +145,15 @@ def main() -> None:
             index(video, args.out / run, flags, step and step * frames // (3 * every))
             for step in steps
         ]
-        seconds, peak = sum(s for s, _ in found), max(p for _, p in found)
-        parts = ', '.join(f'{s:.0f} s' for s, _ in found)
-        print(f'{run}: {frames} frames, {frames / seconds:.1f} a second ({parts}), '
-              f'peak memory {peak / 2**20:.0f} MiB')  # fmt: skip
+        seconds = sum(part.seconds for part in found)
+        processor = sum(part.processor for part in found)
+        peak = max(part.peak for part in found)
+        parts = ', '.join(f'{part.seconds:.0f} s' for part in found)
+        print(
+            f'{run}: {frames} frames, {frames / seconds:.1f} a second ({parts}), '
+            f'{frames / processor:.1f} a second of processor time, '
+            f'peak memory {peak / 2**20:.0f} MiB'
+        )
     if all((args.out / run / 'gallery').is_file() for run in ('whole', 'killed')):
         print(compare([args.out / run for run in ('whole', 'killed')], video.stem))
 

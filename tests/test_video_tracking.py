@@ -300,3 +300,28 @@ def test_frames_come_with_their_pixels(films):
     image = next(iter(open_footage(films / 'WS-02')))
     assert isinstance(image, Image) and image.frame == 0
     assert image.array.shape == (240, 320, 3) and image.array.dtype == np.uint8
+
+
+def test_the_benchmark_of_an_hour(films, tmp_path):
+    from benchmarks import hour_of_video
+
+    count = hour_of_video.make_video(films, tmp_path / 'hour.mp4', 0.02)
+    video = Video(tmp_path / 'hour.mp4')
+    assert (count, video.size, video.fps) == (18, (480, 640), 15)
+    assert len(list(video)) == 18
+    first = [image.array for image in open_footage(films / 'WS-01')][:4]
+    for large, frame in zip(
+        hour_of_video.repeated([Video(films / 'WS-01' / 'WS-01.avi')]),
+        (0, 1, 1, 2, 3, 3),
+        strict=False,
+    ):
+        np.testing.assert_array_equal(
+            large, cv2.resize(first[frame], (640, 480), interpolation=cv2.INTER_CUBIC)
+        )
+    for name in ('whole', 'killed'):
+        for part in ('tracks', 'work/hour/pictures'):
+            (tmp_path / name / part).mkdir(parents=True)
+        (tmp_path / name / 'gallery').write_bytes(b'1')
+        (tmp_path / name / 'tracks' / 'hour.txt').write_bytes(name.encode())
+    told = hour_of_video.compare([tmp_path / 'whole', tmp_path / 'killed'], 'hour')
+    assert told == 'gallery (1) equal, tracks (1) NOT EQUAL, pictures (0) equal'

@@ -31,4 +31,4 @@ model = dict(
     ),
 )
 
-train_cfg = dict(max_epochs=5, val_interval=5)
+train_cfg = dict(max_epochs=8, val_interval=8)

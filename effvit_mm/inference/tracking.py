@@ -47,7 +47,7 @@ class TrackOptions:
         ConfigError: A value is out of its range.
     """
 
-    score_thr: float = 0.3
+    score_thr: float = 0.4
     certain: float = CERTAIN
     lost: float = LOST_SECONDS
     min_iou: float = MIN_IOU

@@ -51,7 +51,7 @@ class Amount:
     test_every: int = 24
 
 
-def _camera(
+def make_camera(
     blue: tuple, green: tuple, red: tuple, lift: int, gamma: int, blur: int, rows: int
 ) -> Camera:
     return Camera((blue, green, red), lift, gamma, blur, rows, 3, (25, 25, 25, 25))
@@ -64,7 +64,7 @@ def invent_place(seed: int) -> Place:
     def between(low: int, high: int) -> int:
         return int(generator.randint(low, high + 1))
 
-    camera = _camera(
+    camera = make_camera(
         (between(70, 98), between(4, 10), between(0, 8)),
         (between(2, 10), between(74, 108), between(2, 10)),
         (between(0, 6), between(4, 10), between(68, 106)),
@@ -84,11 +84,11 @@ def invent_place(seed: int) -> Place:
 
 TRAIN_PLACES = tuple(invent_place(seed) for seed in range(101, 117))
 SEARCH_PLACES = (
-    Place(21, _camera((96, 4, 2), (4, 88, 6), (2, 6, 88), 8, 98, 1, 120), 110, (68, 126),
+    Place(21, make_camera((96, 4, 2), (4, 88, 6), (2, 6, 88), 8, 98, 1, 120), 110, (68, 126),
           (Stand(96, 148, 26, 55), Stand(250, 266, 40, 85))),
-    Place(22, _camera((82, 8, 4), (6, 98, 4), (0, 8, 104), 0, 92, 1, 128), 118, (66, 120),
+    Place(22, make_camera((82, 8, 4), (6, 98, 4), (0, 8, 104), 0, 92, 1, 128), 118, (66, 120),
           (Stand(180, 236, 30, 50),)),
-    Place(23, _camera((86, 10, 6), (10, 80, 6), (6, 10, 76), 16, 104, 1, 112), 106, (70, 130),
+    Place(23, make_camera((86, 10, 6), (10, 80, 6), (6, 10, 76), 16, 104, 1, 112), 106, (70, 130),
           (Stand(60, 112, 24, 60), Stand(200, 214, 50, 40))),
 )  # fmt: skip
 
@@ -109,7 +109,7 @@ def build_walker_scenes(folder: Path, amount: Amount | None = None) -> None:
     people = draw_people(RandomState(SEED + 2), amount.search)
     for number, place in enumerate(SEARCH_PLACES, start=1):
         walks = plan_walks(RandomState(SEED + place.seed), place, len(people), GAP)
-        _write_film(folder / 'search', number, Film(place, people, walks), first)
+        write_film(folder / 'search', number, Film(place, people, walks), first)
 
 
 def _write_stills(folder: Path, split: str, films: list[Film], first: int, every: int) -> None:
@@ -176,7 +176,7 @@ def _shaken(generator: RandomState, box: tuple[int, int, int, int]) -> np.ndarra
     ])  # fmt: skip
 
 
-def _write_film(folder: Path, number: int, film: Film, first: int) -> None:
+def write_film(folder: Path, number: int, film: Film, first: int) -> None:
     """A video with its truth, and the best picture of each person in it as a query."""
     name = f'WS-{number:02d}'
     place = folder / name

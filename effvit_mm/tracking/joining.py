@@ -18,7 +18,7 @@ from ..errors import ConfigError
 from .tracklets import Tracklet, joined
 
 MAX_GAP = 4.0  # seconds
-MAX_DISTANCE = 0.3
+MAX_DISTANCE = 0.2
 
 
 def join_tracklets(

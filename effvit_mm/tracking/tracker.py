@@ -16,7 +16,7 @@ from ..errors import ConfigError, DataError
 
 NO_TRACK = -1
 LOST_SECONDS = 1.0  # a track that was not seen for so long has ended
-CERTAIN = 0.5  # scores from here on begin tracks, and are assigned first
+CERTAIN = 0.6  # scores from here on begin tracks, and are assigned first
 MIN_IOU = 0.3  # of a box with where a track is expected
 
 

@@ -1,5 +1,5 @@
-# Drawn pedestrians in front of four cameras, made on first use, in half a minute: 433 frames to
-# train, 77 with other people to test. The same set has people cut out for re-identification
+# Drawn pedestrians in front of 16 cameras, made on first use, in half a minute: 406 frames to
+# train, 152 with other people to test. The same set has people cut out for re-identification
 # (walker_scenes_reid.py) and videos of other cameras to search in.
 # Where they are put: `--cfg-options data_root=/path`, or WALKER_SCENES_ROOT.
 dataset_type = 'effvit_mm.WalkerScenes'

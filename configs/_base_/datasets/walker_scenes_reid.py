@@ -1,4 +1,4 @@
-# The people of walker_scenes.py, cut out: 120 to train, 16 to test, four cameras. Made on first use.
+# The people of walker_scenes.py, cut out: 240 to train, 16 to test, 16 cameras. Made on first use.
 # Where they are put: `--cfg-options data_root=/path`, or WALKER_SCENES_ROOT.
 _base_ = './walkers.py'
 

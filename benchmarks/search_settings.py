@@ -1,0 +1,119 @@
+"""Settings of person search tried on films made for it.
+
+Neither cameras nor people of them are those to train on, nor those that ``make demo-search``
+searches for. A row for each choice, with true boxes and with the detector's: how often the right
+track comes first, mAP, tracking's figures. Example: ``python -m benchmarks.search_settings --out DIR --detector
+CONFIG FILE --reid CONFIG FILE --options score_thr=0.3 score_thr=0.4,certain=0.6``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.random import RandomState
+
+from effvit_mm.inference.detector import Detector
+from effvit_mm.inference.footage import open_footage
+from effvit_mm.inference.person_search import PersonSearch
+from effvit_mm.inference.reid import ReIDExtractor
+from effvit_mm.inference.search_evaluation import evaluate_search
+from effvit_mm.inference.tracking import TrackOptions, VideoTracker
+from effvit_mm.sample_data.folders import make_once
+from effvit_mm.sample_data.walker_films import Film, Place, Stand, plan_walks
+from effvit_mm.sample_data.walker_scenes import GAP, SEED, make_camera, write_film
+from effvit_mm.sample_data.walkers import draw_people
+from effvit_mm.tracking.metrics import evaluate_tracks, find_truths
+from effvit_mm.tracking.mot import FrameBoxes, read_boxes
+
+PLACES = (
+    Place(31, make_camera((92, 6, 2), (6, 90, 4), (2, 8, 92), 6, 96, 1, 124), 114, (68, 122),
+          (Stand(110, 160, 28, 50), Stand(30, 46, 44, 82))),
+    Place(32, make_camera((80, 10, 6), (4, 86, 8), (4, 8, 98), 12, 102, 1, 116), 108, (64, 126),
+          (Stand(220, 262, 26, 55),)),
+    Place(33, make_camera((94, 4, 0), (6, 102, 4), (0, 6, 84), -2, 94, 1, 128), 120, (70, 118),
+          (Stand(70, 118, 30, 60), Stand(170, 184, 52, 44))),
+)  # fmt: skip
+PEOPLE, GROUPS, FIRST = 20, 2, 301
+LEAST_SCORE = 0.05
+
+Boxes = Sequence[Mapping[int, FrameBoxes]]
+
+
+def make_films(folder: Path, group: int) -> Path:
+    """Three films of twenty people, with truth and queries."""
+
+    def build(place: Path) -> None:
+        people = draw_people(RandomState(SEED + 3 + group), PEOPLE)
+        for number, camera in enumerate(PLACES, start=1):
+            generator = RandomState(SEED + camera.seed + 100 * group)
+            walks = plan_walks(generator, camera, PEOPLE, GAP)
+            write_film(place, number, Film(camera, people, walks), FIRST)
+
+    return make_once(folder, build)
+
+
+def detect(detector: Detector, films: Sequence[Path]) -> Boxes:
+    """All boxes of each film."""
+    return [
+        {
+            frame: FrameBoxes(found.boxes, found.scores)
+            for frame, found in enumerate(
+                detector.stream((image.array for image in open_footage(film)), 4, LEAST_SCORE)
+            )
+        }
+        for film in films
+    ]
+
+
+def judge(
+    films: Path, boxes: Boxes, extractor: ReIDExtractor, options: TrackOptions, out: Path
+) -> list[float]:
+    """Percent of queries whose track comes first, mAP, HOTA, MOTA, IDF1."""
+    people = PersonSearch(out, extractor)
+    tracker = VideoTracker(None, extractor, options, pictures=True)
+    people.index(sorted(films.glob('WS-*')), tracker, boxes=boxes)
+    found = evaluate_search(people, films / 'queries', films)
+    tracks = evaluate_tracks(find_truths(films), out / 'tracks')['all']
+    first, mean = np.mean([(one.first, one.precision) for one in found], axis=0)
+    return [100 * first, 100 * mean, tracks.HOTA, tracks.MOTA, tracks.IDF1]
+
+
+def read_options(text: str) -> TrackOptions:
+    """Of ``score_thr=0.4,certain=0.6``; ``default`` for those of the package."""
+    pairs = [] if text == 'default' else [pair.split('=') for pair in text.split(',')]
+    kinds = {name: type(value) for name, value in vars(TrackOptions()).items()}
+    return TrackOptions(**{name: kinds[name](value) for name, value in pairs})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--out', type=Path, required=True, help='a folder that is not there yet')
+    parser.add_argument('--detector', nargs=2, required=True, metavar='FILE')
+    parser.add_argument('--reid', nargs=2, required=True, metavar='FILE')
+    parser.add_argument('--options', nargs='+', default=['default'])
+    args = parser.parse_args()
+    detector, extractor = Detector(*args.detector), ReIDExtractor(*args.reid)
+    rows: dict[tuple[str, str], list[list[float]]] = {}
+    for group in range(GROUPS):
+        films = make_films(args.out / f'films{group}', group)
+        folders = sorted(films.glob('WS-*'))
+        kinds = {
+            'true boxes': [read_boxes(folder / 'gt' / 'gt.txt') for folder in folders],
+            'detector': detect(detector, folders),
+        }
+        for kind, boxes in kinds.items():
+            for number, text in enumerate(args.options):
+                place = args.out / f'{kind.split()[0]}{group}_{number}'
+                found = judge(films, boxes, extractor, read_options(text), place)
+                rows.setdefault((kind, text), []).append(found)
+    print('| boxes | options | first | mAP | HOTA | MOTA | IDF1 |\n| :-- | :-- |' + ' --: |' * 5)
+    for (kind, text), values in rows.items():
+        cells = ' | '.join(f'{value:.1f}' for value in np.mean(values, axis=0))
+        print(f'| {kind} | {text} | {cells} |')
+
+
+if __name__ == '__main__':
+    main()

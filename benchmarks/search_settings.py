@@ -2,8 +2,8 @@
 
 Neither cameras nor people of them are those to train on, nor those that ``make demo-search``
 searches for. A row for each choice, with true boxes and with the detector's: how often the right
-track comes first, mAP, tracking's figures. Example: ``python -m benchmarks.search_settings --out DIR
---detector CONFIG FILE --reid CONFIG FILE --options score_thr=0.3 score_thr=0.4,certain=0.6``.
+track comes first, mAP, tracking's figures. Example: ``python -m benchmarks.search_settings --out
+DIR --detector CONFIG FILE --reid CONFIG FILE --options score_thr=0.3 score_thr=0.4,certain=0.6``.
 """
 
 from __future__ import annotations

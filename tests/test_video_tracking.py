@@ -255,7 +255,7 @@ def test_the_tool_writes_texts_and_drawn_videos(films, tmp_path, track, capsys):
     unchanged = {p: t for p, t in times.items() if p.name != 'settings.json'}
     assert unchanged == {path: path.stat().st_mtime_ns for path in unchanged}
     assert track.main([*arguments, '--resume', '--certain', '0.7']) == 2
-    assert 'was made with certain=0.5, not 0.7' in capsys.readouterr().err
+    assert 'was made with certain=0.6, not 0.7' in capsys.readouterr().err
 
 
 def test_tracks_are_judged_side_by_side(films, tmp_path, track, capsys):

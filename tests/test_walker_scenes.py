@@ -46,7 +46,7 @@ def across(person, depth=5000, start=0, **more):
 
 
 def test_made_twice_they_are_the_same_files(root, tmp_path):
-    again = make_once(tmp_path / 'again', build)
+    again = make_once(tmp_path / 'again', build, walker_scenes.VERSION)
     files, others = (
         {p.relative_to(place): p.read_bytes() for p in place.rglob('*') if p.is_file()}
         for place in (root, again)

@@ -27,6 +27,7 @@ from .graph import (
 from .layout import NORMALISED, PIXELS
 from .network import DeployedNetwork
 from .openvino_core import core
+from .openvino_heads import tell_heads_from_tokens
 from .sessions import check_further, check_images, each_image, reading, reason, writing
 from .winograd import winograd_convolution
 
@@ -92,6 +93,7 @@ def to_openvino(network: DeployedNetwork, shapes: Shapes, winograd: bool = True)
     batch, further = 1 if shapes.single else -1, network.further_inputs(1)
     rests = (list(example.shape[1:]) for example in further.values())
     _reshape(model, network.layout.shape(batch, sides), *([batch, *rest] for rest in rests))
+    tell_heads_from_tokens(model)
     for given, name in zip(model.inputs, ('images', *further), strict=True):
         given.set_names({name})
     for output, name in zip(model.outputs, network.output_names(len(model.outputs)), strict=True):
@@ -129,6 +131,7 @@ class OpenVINOSession:
         self.path = Path(path)
         with reading(path):
             self.model = core().read_model(path)
+            tell_heads_from_tokens(self.model)  # of files of others, and of .onnx
             images, *further = self.model.inputs
         self.further = [one.any_name for one in further]
         self.layout = PIXELS if images.element_type == openvino.Type.u8 else NORMALISED

@@ -1,6 +1,6 @@
 # Two commands: `make demo` and `make test`; `make demo-det`, `make demo-reid` and `make demo-search`
-# are the demonstrations of detection, re-identification and of finding people in videos. Each makes
-# the virtual environment where it is missing.
+# are the demonstrations of detection, re-identification and of finding people in videos; `make app`
+# shows on a web page what they trained. Each makes the virtual environment where it is missing.
 #   VENV=path          where the virtual environment is (default .venv)
 #   PYTHON=python3.12  with which Python it is made (default python3)
 #   PIP_FLAGS="..."    for pip, e.g. "--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -32,7 +32,7 @@ FROM_CLASSIFIER = model.backbone.init_cfg.type=Pretrained \
 # Two processes of half the cores are faster than one of all: most maps are small.
 PROCESSES := $(shell [ "$$(getconf _NPROCESSORS_ONLN)" -gt 1 ] && echo 2 || echo 1)
 
-.PHONY: demo demo-det demo-reid demo-search test lint format clean help
+.PHONY: demo demo-det demo-reid demo-search app test lint format clean help
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -75,6 +75,21 @@ demo-search: $(VENV)/.ready-search  ## train a detector and re-ID on drawn pedes
 	$(BIN)/python tools/person_search.py evaluate $(DEMO_SEARCH_DIR)/found --truth $(SCENES) \
 	    --queries $(SCENES)/queries --show $(DEMO_SEARCH_DIR)/found.png
 
+# A tab for each demonstration that was made.
+DEMO_DONE = $(wildcard $(DEMO_DIR)/last_checkpoint)
+DEMO_DET_DONE = $(wildcard $(DEMO_DET_DIR)/last_checkpoint)
+DEMO_SEARCH_DONE = $(wildcard $(DEMO_SEARCH_DIR)/found/gallery)
+APP_FLAGS = \
+	$(if $(DEMO_DONE),--classifier $(DEMO_CONFIG) "$$(cat $(DEMO_DONE))") \
+	$(if $(DEMO_DET_DONE),--detector $(DEMO_DET_CONFIG) "$$(cat $(DEMO_DET_DONE))") \
+	$(if $(DEMO_SEARCH_DONE),--search $(DEMO_SEARCH_DIR)/found --people $(SCENES)/queries)
+
+app: $(VENV)/.ready-app  ## show on a web page what the demonstrations trained
+	@[ -n "$(strip $(DEMO_DONE)$(DEMO_DET_DONE)$(DEMO_SEARCH_DONE))" ] || { \
+	    echo 'nothing to show yet: run make demo, make demo-det or make demo-search first' >&2; \
+	    exit 2; }
+	$(BIN)/python tools/app.py $(APP_FLAGS)
+
 $(CLASSIFIER): | $(VENV)/.ready-openmm
 	PYTHON=$(BIN)/python tools/dist_train.sh $(CLASSIFIER_CONFIG) $(PROCESSES) \
 	    --seed 0 --work-dir $(CLASSIFIER_DIR) --resume --cfg-options \
@@ -103,9 +118,13 @@ $(VENV)/.ready-search: setup.py $(BIN)/python
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm,track]'
 	@touch $@ $(VENV)/.ready-openmm
 
+$(VENV)/.ready-app: setup.py $(BIN)/python
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm,track,app]'
+	@touch $@ $(VENV)/.ready-openmm $(VENV)/.ready-search
+
 $(VENV)/.ready-dev: setup.py $(BIN)/python
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm,dev]'
-	@touch $@ $(VENV)/.ready-openmm $(VENV)/.ready-search
+	@touch $@ $(VENV)/.ready-openmm $(VENV)/.ready-search $(VENV)/.ready-app
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -43,8 +43,11 @@ EXPORT = [*ONNX, *OPENVINO, 'torch>=2.9', 'opencv-python', 'pillow']
 TRACK = ['trackers>=2.6', 'opencv-python', 'scipy']
 # Galleries in Milvus: 8 MB; pandas, which the client brings, has 84 MB.
 GALLERY = ['pymilvus>=2.6', 'milvus-lite>=3.2']
+# The web page. Before 6.0 its look went into another call, and buttons had other names.
+APP = ['gradio>=6.0']
 DEV = [
     *REID,
+    *APP,
     *TRACK,
     *GALLERY,
     *ONNX,
@@ -111,6 +114,7 @@ setup(
         'export': EXPORT,
         'track': TRACK,
         'gallery': GALLERY,
+        'app': APP,
         'dev': DEV,
         'all': OPENMM + DEV + EXPORT,
     },

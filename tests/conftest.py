@@ -21,6 +21,7 @@ settings.register_profile(
     suppress_health_check=list(HealthCheck),
 )
 settings.load_profile('seeded')
+NO_PAGE = 'the web page was not tested'  # in what test_app.py gives as a reason
 NO_GPU = 'no CUDA device here: the tests marked gpu were left out'
 
 
@@ -43,6 +44,9 @@ def pytest_terminal_summary(terminalreporter, config):
 
         if not has_gpu():
             terminalreporter.write_line(NO_GPU)
+    reasons = {report.longrepr[-1] for report in terminalreporter.stats.get('skipped', [])}
+    for reason in sorted(reason for reason in reasons if NO_PAGE in reason):
+        terminalreporter.write_line(reason)
 
 
 @pytest.fixture(autouse=True, scope='module')

@@ -10,6 +10,7 @@ from importlib.metadata import packages_distributions, requires
 
 import numpy as np
 import pytest
+from programs import load_tool
 from remedies import said, tries
 from torch import nn
 
@@ -63,6 +64,9 @@ Needs = tuple[str, Callable, Callable | None]
 MISSING: dict[str, Needs] = {
     "tracking needs the package {}: `pip install 'effvit-mm[track]'` or `pip install trackers`": (
         'trackers', lambda _: import_trackers(), None,
+    ),
+    "the page needs the package gradio: `pip install 'effvit-mm[app]'` or `pip install gradio`": (
+        'gradio', lambda _: load_tool('app').check_gradio(), None,
     ),
     'timm is not installed: pip install timm': ('timm', lambda _: timm_network(), None),
     '{} needs the package {}: pip install pytorch-metric-learning': (

@@ -96,18 +96,10 @@ def work(args: argparse.Namespace, session) -> None:
     }[args.command](args)
 
 
-def detector_files(files: list[str]) -> tuple[str, str | None]:
-    """Config and weights, or an exported file and None."""
-    from effvit_mm.errors import ConfigError
-
-    if len(files) > 2:
-        raise ConfigError(f'--detector: {len(files)} files: a config and weights')
-    return files[0], files[1] if len(files) > 1 else None
-
-
 def index_videos(args: argparse.Namespace) -> None:
     """Track all videos into the folder."""
     from effvit_mm.errors import ConfigError
+    from effvit_mm.inference.models import named_model
     from effvit_mm.inference.person_search import PersonSearch, read_clock
     from effvit_mm.inference.track_files import settle
     from effvit_mm.inference.tracking_options import check_boxes, open_tracker, read_all_boxes
@@ -115,7 +107,7 @@ def index_videos(args: argparse.Namespace) -> None:
     if (args.detector is None) == (args.boxes is None):
         raise ConfigError('--detector, --boxes: exactly one of them gives the boxes')
     check_boxes(args.boxes, args.videos)
-    model = None if args.detector is None else detector_files(args.detector)
+    model = None if args.detector is None else named_model('--detector', args.detector)
     starts = [read_clock(text) for text in args.start or ['0:00']]
     if len(starts) == 1:
         starts *= len(args.videos)
@@ -137,32 +129,21 @@ def index_videos(args: argparse.Namespace) -> None:
     print(f'{count} tracks in {args.out}; {tracker.report()}')
 
 
-def open_search(args: argparse.Namespace):
+def open_folder(args: argparse.Namespace):
     """The folder with the model that it was made with, or with one that was given."""
-    import json
-
-    from effvit_mm.errors import ConfigError, DataError
-    from effvit_mm.inference.person_search import PersonSearch
-    from effvit_mm.inference.reid import ReIDExtractor
-    from effvit_mm.inference.track_files import SETTINGS
+    from effvit_mm.errors import ConfigError
+    from effvit_mm.inference.person_search import open_search
     from effvit_mm.openmm.cli import runtime_arguments
 
     if args.top < 1:
         raise ConfigError(f'--top {args.top}: 1 or more is needed')
-    path = Path(args.folder) / SETTINGS
-    if not path.is_file():
-        raise DataError(f'{path}: no such file: {args.folder} was not made by index')
-    try:
-        model = args.reid or json.loads(path.read_text(encoding='utf-8'))['reid']
-    except (ValueError, KeyError) as error:
-        raise DataError(f'{path} cannot be read: {error!r}') from error
-    extractor = ReIDExtractor(
-        *model,
+    return open_search(
+        args.folder,
+        args.reid,
         **runtime_arguments(args),
         device=args.device,
         trust_checkpoint=args.trust_checkpoint,
     )
-    return PersonSearch(args.folder, extractor)
 
 
 def search_person(args: argparse.Namespace) -> None:
@@ -186,7 +167,7 @@ def search_person(args: argparse.Namespace) -> None:
     if args.clip is not None:
         check_writable(args.clip, f'--clip {args.clip}')
     pictures = [str(image.path) for image in find_people(args.picture)]
-    people = open_search(args)
+    people = open_folder(args)
     drawn = []
     for picture, found in zip(
         pictures, people.search(pictures, args.top, camera=args.camera, **times), strict=True
@@ -214,7 +195,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from effvit_mm.inference.search_evaluation import draw_queries, evaluate_search
     from effvit_mm.visualization.pictures import save_png
 
-    people = open_search(args)
+    people = open_folder(args)
     results = evaluate_search(people, args.queries, args.truth)
     right = sum(result.first for result in results)
     mean = sum(result.precision for result in results) / len(results)
@@ -231,6 +212,7 @@ def evaluate_data_set(args: argparse.Namespace) -> None:
     """Print mAP and top-1, top-5, top-10 of PRW, or of CUHK-SYSU with each size of gallery."""
     from effvit_mm.errors import ConfigError
     from effvit_mm.inference.frame_people import FramePeople, evaluate_sets
+    from effvit_mm.inference.models import named_model
     from effvit_mm.inference.tracking_options import absolute, open_models
     from effvit_mm.tracking.search_sets import read_cuhk_sysu, read_prw
 
@@ -245,7 +227,7 @@ def evaluate_data_set(args: argparse.Namespace) -> None:
                  read_prw(args.data, args.other_cameras)}  # fmt: skip
     else:
         named = {f'gallery of {size}': read_cuhk_sysu(args.data, size) for size in sizes}
-    model = detector_files(args.detector)
+    model = named_model('--detector', args.detector)
     people = FramePeople(
         *open_models(args, model, args.reid),
         args.out,

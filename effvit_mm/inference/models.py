@@ -50,5 +50,16 @@ def split_model(model: str, inputs: Sequence[str]) -> tuple[str | None, list[str
     return checkpoint, [_numbered(name) for name in rest]
 
 
+def named_model(flag: str, files: Sequence[str]) -> tuple[str, str | None]:
+    """Config and checkpoint, or an exported file and None, of a flag that takes one or two files.
+
+    Raises:
+        ConfigError: There are more.
+    """
+    if len(files) > 2:
+        raise ConfigError(f'{flag}: {len(files)} files: a config and weights')
+    return files[0], files[1] if len(files) > 1 else None
+
+
 def _numbered(name: str) -> str | int:
     return int(name) if name.isdecimal() and not Path(name).exists() else name

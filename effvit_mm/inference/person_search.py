@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ from ..utils.files import check_writable
 from .footage import Footage, footage_names, open_footage
 from .inputs import Input
 from .reid import ReIDExtractor
+from .track_files import SETTINGS
 from .tracking import VideoTracker
 
 GALLERY, WORK, TRACKS = 'gallery', 'work', 'tracks'
@@ -297,6 +299,29 @@ class PersonSearch:
             picture = str(self.folder / path)
             found.append(FoundTrack(place + 1, distance, **known, picture=picture))
         return found
+
+
+def open_search(
+    folder: str | Path, model: Sequence[str] | None = None, **options: Any
+) -> PersonSearch:
+    """A folder that ``tools/person_search.py index`` filled, with an extractor.
+
+    Args:
+        folder: The folder.
+        model: Config and checkpoint; default: those that the folder was made with.
+        **options: Of :class:`ReIDExtractor`.
+
+    Raises:
+        DataError: The folder was not made so, or cannot be read.
+    """
+    path = Path(folder) / SETTINGS
+    if not path.is_file():
+        raise DataError(f'{path}: no such file: {folder} was not made by index')
+    try:
+        model = model or json.loads(path.read_text(encoding='utf-8'))['reid']
+    except (ValueError, KeyError) as error:
+        raise DataError(f'{path} cannot be read: {error!r}') from error
+    return PersonSearch(folder, ReIDExtractor(*model, **options))
 
 
 def clock(seconds: float) -> str:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 import pytest
+import torch
 from browser import NO_PROXY, browser, missing, wait
 from films import make_films
 from inferencers import make_models, photographs
@@ -34,7 +35,14 @@ UNTESTED = 'the web page was not tested'
 
 @pytest.fixture(scope='module')
 def models(tmp_path_factory):
-    return make_models(tmp_path_factory.mktemp('models'))
+    made = make_models(tmp_path_factory.mktemp('models'))
+    _, weights = made['classification']
+    checkpoint = torch.load(weights)
+    for name, value in checkpoint['state_dict'].items():
+        if name.startswith('head.'):
+            value *= 50  # so that no two images have about the same scores
+    torch.save(checkpoint, weights)
+    return made
 
 
 @pytest.fixture(scope='module')
@@ -219,8 +227,8 @@ def answered(window, words: str) -> str:
 def shown_tracks(window, expected: list[int]) -> bool:
     """Whether they come to stand in the last column of the table."""
     cells = (
-        'return [...document.querySelectorAll("table tbody tr")].filter(e => e.checkVisibility())'
-        '.map(e => e.querySelector("td:last-child").textContent.trim())'
+        'return [...document.querySelectorAll(".rows td:last-child")]'
+        '.filter(e => e.checkVisibility()).map(e => e.textContent)'
     )
     wanted = [str(track) for track in expected]
     return wait(lambda: window.run(cells) == wanted, f'a table of {wanted}')
@@ -250,20 +258,20 @@ def test_the_page_reads_files_as_the_inferencers_do(window, models, files):
 
 def test_objects_are_shown_and_the_threshold_asks_anew(window, models, files):
     detector = effvit_mm.Detector(*models['detection'])
-    some, all_ = (len(detector(str(files / 'photo.png'), score_thr=t)[0]) for t in (0.3, 0.0))
-    assert some < all_
+    count = len(detector(str(files / 'photo.png'), score_thr=0.3)[0])
+    assert count > 1
     window.click('button[role=tab]', 'Detect')
     window.upload(files / 'notes.jpg')
     assert 'notes.jpg' in answered(window, 'error: ')
     window.upload(files / 'photo.png')
-    answered(window, f'{some} object')
+    answered(window, f'{count} objects, ')
     picture = (
         'const found = [...document.querySelectorAll(".drawn img")].find(e => e.checkVisibility());'
         'return found && found.naturalWidth && [found.naturalWidth, found.naturalHeight]'
     )
     assert wait(lambda: window.run(picture), 'the picture') == [48, 36]
-    window.type('input[aria-label^="number input"]', '0')
-    assert answered(window, f'{all_} objects, ').endswith(' ms')
+    window.type('input[aria-label^="number input"]', '1')  # nothing is so certain
+    assert answered(window, '0 objects, ').endswith(' ms')
 
 
 def test_a_person_is_found_by_an_upload_and_by_a_choice(window, found, somebody, files):

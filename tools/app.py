@@ -25,6 +25,11 @@ CSS = """
 .scores td:nth-child(2) { width: 50% }
 .scores td:last-child { width: 5em; text-align: right }
 .bar { height: .6em; border-radius: .3em; background: var(--color-accent) }
+.rows { overflow-x: auto }
+.rows table { width: 100% }
+.rows tr, .rows th, .rows td { border: 0 !important; text-align: left; white-space: nowrap }
+.rows tr { border-bottom: 1px solid var(--border-color-primary) !important }
+.rows th, .rows td { padding: .3em .6em }
 .whole img { width: 100%; height: 100%; object-fit: contain }
 .examples .gallery { flex-wrap: nowrap; overflow-x: auto }
 .examples .gallery-item { flex: none }
@@ -184,11 +189,11 @@ def fill_detect(detector, examples: list[str]) -> None:
     line = gradio.HTML()
     least = gradio.Slider(0, 1, SCORE_THRESHOLD, step=0.05, label='least score')
     show_examples(examples, image)
-    table = gradio.Dataframe(headers=list(DETECTION_COLUMNS), interactive=False)
+    table = gradio.HTML()
 
     def run(file, score_thr):
         found = answer(partial(detect, detector), file, score_thr)
-        return as_line(found), found.picture, found.rows
+        return as_line(found), found.picture, as_table(DETECTION_COLUMNS, found.rows)
 
     on_change([image, least], run, [line, picture, table])
 
@@ -199,7 +204,7 @@ def fill_search(people, examples: list[str]) -> None:
 
     from effvit_mm.inference.web_page import SEARCH_COLUMNS, answer, search, tracks_of
 
-    columns = people.gallery.columns
+    columns = people.gallery.take(people.gallery.find())[1]
     with gradio.Row():
         with gradio.Column():
             image = upload()
@@ -216,11 +221,11 @@ def fill_search(people, examples: list[str]) -> None:
         end = gradio.Textbox(label='to', placeholder='10:00:30', min_width=100)
     line = gradio.HTML()
     picture = drawn('rank-list')
-    table = gradio.Dataframe(headers=list(SEARCH_COLUMNS), interactive=False)
+    table = gradio.HTML()
 
     def run(*given):
         found = answer(partial(search, people), *given)
-        return as_line(found), found.picture, found.rows
+        return as_line(found), found.picture, as_table(SEARCH_COLUMNS, found.rows)
 
     def show(name):
         tracks, count = tracks_of(people, name)
@@ -302,6 +307,20 @@ def as_scores(found) -> str:
         for name, score in found.scores.items()
     )
     return f'<table class="scores">{rows}</table>' if rows else ''
+
+
+def as_table(columns: tuple[str, ...], rows: list[list]) -> str:
+    """Rows as HTML; nothing where there are none."""
+    from html import escape
+
+    def row(cells, kind: str) -> str:
+        return f'<tr>{"".join(f"<{kind}>{escape(str(cell))}</{kind}>" for cell in cells)}</tr>'
+
+    if not rows:
+        return ''
+    body = ''.join(row(cells, 'td') for cells in rows)
+    head = row(columns, 'th')
+    return f'<div class="rows"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
 
 
 def start(page, port: int | None, folders: list[str]) -> str:

@@ -19,6 +19,7 @@ from ..errors import DataError, UserError
 from ..openmm.config.building import building
 from ..openmm.config.loading import load_config
 from ..openmm.trained import test_dataset
+from ..reid.where import Where
 from ..runtime.exported_detector import is_exported
 from ..visualization.rank_lists import Shown, draw_rank_list
 from .classifier import Classifier
@@ -132,9 +133,9 @@ def search(
         ConfigError: A time cannot be read.
     """
     times = [read_clock(text) if text and text.strip() else None for text in (begin, end)]
-    among = people.mask(list(cameras) or None, None, *times)
+    where = people.where(list(cameras) or None, None, *times)
     started = time.perf_counter()
-    [found] = people.search_features(people.extractor([str(_image(file).path)]), top, among)
+    [found] = people.search_features(people.extractor([str(_image(file).path)]), top, where)
     taken = _told(time.perf_counter() - started)
     query = Shown(file, [Path(file).name[:NAME_LENGTH]])
     rows = [
@@ -150,7 +151,7 @@ def search(
         for track in found
     ]
     picture = draw_rank_list(query, [as_shown(track) for track in found])
-    line = f'nearest {_counted(len(found), "track")} of {int(among.sum())}, {taken}'
+    line = f'nearest {_counted(len(found), "track")} of {len(people.gallery.find(where))}, {taken}'
     return Answer(line, picture=picture, rows=rows)
 
 
@@ -161,15 +162,16 @@ def tracks_of(people: PersonSearch, name: str) -> tuple[list[Track], int]:
 
     Args:
         people: Its tracks.
-        name: Of the video in ``people.gallery.columns['name']``.
+        name: Of the video in the gallery's column ``name``.
     """
-    columns = people.gallery.columns
-    rows = [row for row, each in enumerate(columns['name']) if each == name]
+    numbers = people.gallery.find(Where(columns={'name': name}))
+    pictures, columns = people.gallery.take(numbers)
+    rows = range(len(numbers))
     longest = sorted(rows, key=lambda row: columns['first'][row] - columns['last'][row])
     chosen = sorted(longest[:MOST_TRACKS], key=lambda row: (columns['first'][row], row))
     tracks = [
         Track(
-            str(people.folder / people.gallery.paths[row]),
+            str(people.folder / pictures.paths[row]),
             f'{clock(columns["begin"][row])}-{clock(columns["end"][row])}',
         )
         for row in chosen

@@ -32,7 +32,7 @@ FROM_CLASSIFIER = model.backbone.init_cfg.type=Pretrained \
 # Two processes of half the cores are faster than one of all: most maps are small.
 PROCESSES := $(shell [ "$$(getconf _NPROCESSORS_ONLN)" -gt 1 ] && echo 2 || echo 1)
 
-.PHONY: demo demo-det demo-reid demo-search app test lint format clean help
+.PHONY: demo demo-det demo-reid demo-search app test lint format audit clean help
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -106,6 +106,12 @@ format: $(VENV)/.ready-dev  ## put the code into our format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Without --strict packages that could not be looked up would end with exit code 0. A build of PyTorch
+# (2.14.1+cpu) is looked up as its version.
+audit: $(VENV)/.ready-audit  ## look all installed packages up in PyPI's list of known vulnerabilities
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+.*//' > $(VENV)/installed.txt
+	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip $(AUDIT_FLAGS) -r $(VENV)/installed.txt
+
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
 
@@ -121,6 +127,16 @@ $(VENV)/.ready-search: setup.py $(BIN)/python
 $(VENV)/.ready-app: setup.py $(BIN)/python
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm,track,app]'
 	@touch $@ $(VENV)/.ready-openmm $(VENV)/.ready-search
+
+# pip-audit brings packages of its own: they are kept apart from what it looks at.
+$(VENV)/.ready-audit: $(VENV)/.ready-all
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install -q $(PIP_FLAGS) pip-audit
+	@touch $@
+
+$(VENV)/.ready-all: setup.py $(BIN)/python
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[all]'
+	@touch $@ $(VENV)/.ready-openmm $(VENV)/.ready-search $(VENV)/.ready-app $(VENV)/.ready-dev
 
 $(VENV)/.ready-dev: setup.py $(BIN)/python
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm,dev]'

@@ -34,8 +34,8 @@ REID = [
     'pytorch-metric-learning>=2.8',
     'pyarrow>=17',
 ]
-# Formats of other runtimes; see docs/export.md.
-ONNX = ['onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.5.6']
+# Formats of other runtimes; see docs/export.md. onnx before 1.21 read files outside a folder.
+ONNX = ['onnx>=1.21', 'onnxruntime>=1.20', 'onnxscript>=0.5.6']
 OPENVINO = ['openvino>=2025.0', 'nncf>=3.4']
 # What a file with its preprocessing says of photographs is done by OpenCV or Pillow.
 EXPORT = [*ONNX, *OPENVINO, 'torch>=2.9', 'opencv-python', 'pillow']

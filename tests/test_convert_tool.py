@@ -4,6 +4,7 @@ import pytest
 import torch
 from programs import load_tool
 from remedies import tries
+from safetensors.torch import load_file
 from weight_files import published_weights
 
 import effvit_mm
@@ -35,7 +36,7 @@ def test_converter_tool(converter, published, tmp_path, suffix, capsys):
     [
         ('pslt_tinny', 'a.pth', "no model 'pslt_tinny'"),
         ('pslt_base', 'a.pth', 'shapes differ'),
-        ('pslt_tiny', 'a.onnx', '.pth or .safetensors'),
+        ('pslt_tiny', 'a.onnx', '.safetensors or .pth'),
         ('pslt_tiny', '/proc/nowhere/a.pth', 'cannot be written'),
     ],
 )
@@ -83,6 +84,25 @@ def test_converter_tool_says_which_weights_it_took(converter, published, tmp_pat
         assert said in capsys.readouterr().out
         bias = get_state_dict(read_checkpoint(tmp_path / 'ours.pth'))['head.fc.bias']
         assert torch.equal(bias, (zeros if option else published)['head.bias'])
+
+
+@tries(': there is such a file; name one to write')
+def test_converter_tool_writes_safetensors_unless_told(
+    converter, published, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    torch.save(published, 'published.pth')
+    assert converter.main(['published.pth', 'pslt_tiny']) == 0
+    assert 'wrote pslt_tiny.safetensors' in capsys.readouterr().out
+    written = load_file('pslt_tiny.safetensors')
+    assert torch.equal(written['head.fc.bias'], published['head.bias'])
+    # What is there already may be the source itself.
+    assert converter.main(['pslt_tiny.safetensors', 'pslt_tiny', '--to', 'timm']) == 2
+    line = capsys.readouterr().err
+    assert 'target pslt_tiny.safetensors: there is such a file; name one to write' in line
+    argv = ['pslt_tiny.safetensors', 'pslt_tiny', 'theirs.safetensors', '--to', 'timm']
+    assert converter.main(argv) == 0
+    assert load_file('theirs.safetensors').keys() == published.keys()
 
 
 def test_converter_tool_cannot_export_other_attention(converter, tmp_path, capsys):

@@ -305,7 +305,10 @@ def run_guarded(
         print_in_any_locale()
         keep_freed_memory()
         try:
-            return until_closed(lambda: work(args, session) or 0)
+            from ..weights import unpickling_nothing
+
+            with unpickling_nothing():
+                return until_closed(lambda: work(args, session) or 0)
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends already
             end_children(kept=earlier)

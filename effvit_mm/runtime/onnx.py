@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from . import suppression
+from .external_data import check_weights_inside
 from .graph import (
     Checked,
     ExportError,
@@ -157,6 +158,7 @@ class ONNXSession:
         self.options, self.path = self.checked(precision, options), Path(path)
         self.threads = self.options['intra_op_num_threads'] or torch.get_num_threads()
         with reading(path):
+            check_weights_inside(path)
             self.session = self._open(self.options)
         images, *further = self.session.get_inputs()
         self.further = [one.name for one in further]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from . import suppression
+from .external_data import check_weights_inside
 from .graph import (
     Checked,
     ExportError,
@@ -130,6 +131,8 @@ class OpenVINOSession:
         openvino = need('openvino')
         self.path = Path(path)
         with reading(path):
+            if self.path.suffix == '.onnx':
+                check_weights_inside(path)
             self.model = core().read_model(path)
             tell_heads_from_tokens(self.model)  # of files of others, and of .onnx
             images, *further = self.model.inputs

@@ -101,6 +101,8 @@ def reading(path: str | Path) -> Iterator[None]:
         raise ExportError(f'{path}: there is no such file')
     try:
         yield
+    except ExportError:
+        raise
     except Exception as error:  # each library has its own kinds
         raise ExportError(
             f'{path} cannot be read, it is cut short or of another kind: {reason(error)}'

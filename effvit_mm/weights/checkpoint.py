@@ -1,15 +1,17 @@
 """Reading checkpoints as data, and the weights inside them.
 
 A plain ``torch.load`` runs whatever code the file carries; here such a file is refused unless its
-reader says that it is trusted.
+reader says that it is trusted. What could not be read safely is never read in another way.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -24,6 +26,15 @@ STATE_DICT_KEYS = ('state_dict', 'model', 'model_state', 'module')
 AVERAGED_KEYS = ('state_dict_ema', 'model_ema', 'ema_state_dict')
 # What DDP and torch.compile put into names, before or within them.
 WRAPPERS = ('module', '_orig_mod')
+# Before it a prepared file could run code in ``torch.load(weights_only=True)`` too: CVE-2025-32434
+# (before 2.6), CVE-2026-24747 (before 2.10).
+SAFE_TORCH = '2.10'
+# Set to 1, it has older ones read such files all the same, as weights alone.
+OWN_FILES = 'EFFVIT_MM_OWN_CHECKPOINTS'
+# PyTorch's own switch: ``torch.load`` reads weights alone, whatever its caller asks for.
+FORCED = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+UNFORCED = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
+_switch = SimpleNamespace(ours=False)
 
 
 class LogHistory:
@@ -74,8 +85,55 @@ def allow_training_logs() -> None:
     torch.serialization.add_safe_globals(_mmengine_globals())
 
 
+@contextmanager
+def unpickling_nothing() -> Iterator[None]:
+    """Let no library of this process or of those it starts unpickle anything by ``torch.load``.
+
+    mmengine's reader, for one, tries again without ``weights_only`` what it could not read with it.
+    Only :func:`read_checkpoint` still does so, for a reader's ``trust``. A user's own setting of
+    PyTorch's switches stays.
+    """
+    if FORCED in os.environ or UNFORCED in os.environ:
+        yield
+        return
+    _switch.ours, os.environ[FORCED] = True, '1'
+    try:
+        yield
+    finally:
+        _switch.ours = False
+        os.environ.pop(FORCED, None)
+
+
+@contextmanager
+def _unpickling() -> Iterator[None]:
+    """Take back what :func:`unpickling_nothing` did, if it did it."""
+    if not _switch.ours:
+        yield
+        return
+    del os.environ[FORCED]
+    try:
+        yield
+    finally:
+        os.environ[FORCED] = '1'
+
+
+def _check_torch(source: str | Path) -> None:
+    """Raise where this torch can be made to run code by a file that it reads as weights alone."""
+    if torch.__version__ < SAFE_TORCH and os.environ.get(OWN_FILES, '0') in ('', '0'):
+        raise CheckpointError(
+            f'checkpoint {source}: torch {torch.__version__} can be made to run code by a prepared '
+            'file even where it reads weights alone, so it was refused; install '
+            f'"torch>={SAFE_TORCH}", or take a .safetensors file, or set {OWN_FILES}=1 where all '
+            'such files are your own'
+        )
+
+
 def read_checkpoint(
-    source: str | Path, *, trust: bool = False, map_location: str | torch.device = 'cpu'
+    source: str | Path,
+    *,
+    trust: bool = False,
+    own: bool = False,
+    map_location: str | torch.device = 'cpu',
 ) -> dict:
     """Read a checkpoint (``.pth``, ``.pt``, ``.bin`` or ``.safetensors``) as data.
 
@@ -83,6 +141,7 @@ def read_checkpoint(
         source: The file, or its http(s) address, which is downloaded once.
         trust: Unpickle whatever the file holds. This can run code: only for files whose origin
             you know.
+        own: The training that asks has written the file: it is read as weights alone by any torch.
         map_location: Where the tensors go.
 
     Returns:
@@ -90,18 +149,25 @@ def read_checkpoint(
 
     Raises:
         CheckpointError: The file is missing, cannot be downloaded, is no checkpoint, is cut short,
-            or holds objects that are refused without ``trust``.
+            holds objects that are refused without ``trust``, or is no ``.safetensors`` file and
+            torch is older than 2.10.
     """
     path = download(str(source)) if is_address(source) else Path(source)
     if not path.is_file():
         raise CheckpointError(f'checkpoint {source}: no such file')
+    if not (trust or own or path.suffix == '.safetensors'):
+        _check_torch(source)
     try:
         if path.suffix == '.safetensors':
             from safetensors.torch import load_file
 
             return {'state_dict': load_file(path, device=str(map_location))}
-        with safe_unpickling():
-            content = torch.load(path, map_location=map_location, weights_only=not trust)
+        if trust:
+            with _unpickling():
+                content = torch.load(path, map_location=map_location, weights_only=False)
+        else:
+            with safe_unpickling():
+                content = torch.load(path, map_location=map_location, weights_only=True)
     except ModuleNotFoundError as error:
         raise CheckpointError(
             f'checkpoint {source} holds objects of the Python module {error.name}, which is not '

@@ -2,7 +2,7 @@
 """Rename published weights to ours and write them as a checkpoint for our configs; or the reverse.
 
 Example: ``python tools/model_converters/convert.py pslt_base.pth pslt_base out.safetensors``, and
-``python tools/model_converters/convert.py epoch_300.pth levit_128s out.pth --to timm``.
+``python tools/model_converters/convert.py epoch_300.pth levit_128s timm.safetensors --to timm``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-SUFFIXES = ('.pth', '.safetensors')
+SUFFIXES = ('.safetensors', '.pth')
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -27,7 +27,12 @@ def make_parser() -> argparse.ArgumentParser:
         help='checkpoint (.pth, .safetensors), or its address: published, or ours for --to timm',
     )
     parser.add_argument('model', help='name of the model, e.g. pslt_base')
-    parser.add_argument('target', type=Path, help='file to write (.pth or .safetensors)')
+    parser.add_argument(
+        'target',
+        type=Path,
+        nargs='?',
+        help='file to write, .safetensors or .pth (MODEL.safetensors here, if there is none yet)',
+    )
     parser.add_argument(
         '--to',
         choices=('ours', 'timm'),
@@ -67,9 +72,12 @@ def work(args: argparse.Namespace, session) -> None:
     from effvit_mm.weights import count_classes, get_state_dict, load_checkpoint, read_checkpoint
     from effvit_mm.weights.checkpoint import choose_weights
 
-    if args.target.suffix not in SUFFIXES:
-        raise ConfigError(f'target {args.target}: write to {" or ".join(SUFFIXES)}')
-    check_writable(args.target.parent, f'target {args.target}')
+    target = args.target or Path(f'{args.model}.safetensors')
+    if target.suffix not in SUFFIXES:
+        raise ConfigError(f'target {target}: write to {" or ".join(SUFFIXES)}')
+    if args.target is None and target.exists():
+        raise ConfigError(f'target {target}: there is such a file; name one to write')
+    check_writable(target.parent, f'target {target}')
     content = read_checkpoint(args.source, trust=args.trust_checkpoint)
     state = get_state_dict(content, str(args.source), args.use_ema)
     _, chosen = choose_weights(content, args.use_ema)
@@ -79,8 +87,8 @@ def work(args: argparse.Namespace, session) -> None:
     model = create_model(args.model, num_classes=count_classes(ours) or 0)
     report = load_checkpoint(model, ours, source=str(args.source))
     print(f'{report}; {chosen}' if chosen else report)
-    write_weights(renamed, args.target)
-    print(f'wrote {args.target}')
+    write_weights(renamed, target)
+    print(f'wrote {target}')
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mmengine.runner import Runner as _Runner
@@ -40,7 +41,7 @@ class ResumableRunner(_Runner):
         self, work_dir: str, path: str | None, hook: Mapping | None, by_epoch: bool
     ) -> str | None:
         if path is not None:
-            self._content = read_checkpoint(path, trust=self._trust)
+            self._content = self._read_own(path, work_dir)
             check_resumable(self._content, path)
             return str(path)
         files, others = files_to_resume(work_dir, hook, by_epoch)
@@ -52,6 +53,12 @@ class ResumableRunner(_Runner):
             return None
         self._content = found[1]
         return str(found[0])
+
+    def _read_own(self, path: str, work_dir: str) -> dict:
+        """A checkpoint to resume; what lies in the work dir is of this training."""
+        folder, file = Path(work_dir).resolve(), Path(path).resolve()
+        own = '://' not in str(path) and file.is_relative_to(folder)
+        return read_checkpoint(path, trust=self._trust, own=own)
 
     def _resumed_randomness(self, randomness: dict | None) -> dict:
         """The seed of the checkpoint: samplers take it before mmengine would have read it."""
@@ -72,7 +79,7 @@ class ResumableRunner(_Runner):
 
     def resume(self, filename: str, **kwargs) -> None:
         """Go on with a checkpoint; what the config says otherwise is followed, told, or refused."""
-        self._content = content = self._content or read_checkpoint(filename, trust=self._trust)
+        self._content = content = self._content or self._read_own(filename, self.work_dir)
         wrapper, kept, was = self.optim_wrapper, '', None
         if optimizer_name(wrapper) is not None:
             check_optimizer(content, wrapper, filename)

@@ -120,7 +120,7 @@ def _written_after(last: Path, newer: list[Path]) -> tuple[list[Path], list[Path
 
 def _run_of(path: Path) -> str | None:
     try:
-        content = read_checkpoint(path)
+        content = read_checkpoint(path, own=True)
     except CheckpointError:
         return None
     return (run_info(content) or {}).get('id')
@@ -145,7 +145,7 @@ def newest_complete_checkpoint(
     """
     for path in files:
         try:
-            content = read_checkpoint(path, trust=trust)
+            content = read_checkpoint(path, trust=trust, own=True)
             check_resumable(content, path)
         except CheckpointError as error:
             if path == files[-1]:

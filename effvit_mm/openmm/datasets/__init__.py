@@ -10,10 +10,19 @@ from io import StringIO
 
 from ...sample_data.folders import make_once
 from ...utils.images import load_image
+from .corruption import CommonCorruption
 from .scan import SkipCorrupt, find_corrupt
 from .transforms import LoadImage, OnTexture
 
-__all__ = ['LoadImage', 'OnTexture', 'SkipCorrupt', 'find_corrupt', 'load_image', 'make_once']
+__all__ = [
+    'CommonCorruption',
+    'LoadImage',
+    'OnTexture',
+    'SkipCorrupt',
+    'find_corrupt',
+    'load_image',
+    'make_once',
+]
 
 # Detection goes without mmpretrain, on whose classes these are built.
 if find_spec('mmpretrain'):

@@ -14,11 +14,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from mmengine.fileio import get_local_path, load
+from mmengine.fileio import get_local_path
 
 from ..errors import ConfigError
 from ..evaluation.coco import MAX_DETECTIONS, read_figures
 from ..evaluation.voc import VocFigures
+from ..utils.collector import collector_paused
 from .datasets.coco_api import CocoFile, complete_truth, load_detections, read_faster
 from .registry import METRICS
 
@@ -31,6 +32,11 @@ KINDS, PROPOSALS = ('bbox', 'segm'), 'proposal'
 # Places in ``COCOeval.stats``, under mmdet's names.
 STATS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'AR@100', 'AR@300', 'AR@1000',
          'AR_s@1000', 'AR_m@1000', 'AR_l@1000')  # fmt: skip
+
+
+def _text(counts: str | bytes) -> str:
+    """Compressed run lengths as JSON has them."""
+    return counts.decode() if isinstance(counts, bytes) else counts
 
 
 @METRICS.register_module()
@@ -65,6 +71,10 @@ class CocoMetric(mmdet.CocoMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """The figures, ``{'bbox_mAP': 0.3, ...}``, of what :meth:`process` collected."""
+        with collector_paused():
+            return self._compute(results)
+
+    def _compute(self, results: list) -> dict[str, float]:
         self.evaluations, figures, kinds = {}, {}, self.metrics
         others = [kind for kind in kinds if kind not in (*KINDS, PROPOSALS)]
         with redirect_stdout(StringIO()):
@@ -90,15 +100,38 @@ class CocoMetric(mmdet.CocoMetric):
             if self.img_ids is None:
                 self.img_ids = self._coco_api.getImgIds()
             complete_truth(self._coco_api, truths, self.img_ids)
-            files = self.results2json(predictions, prefix)
+            if self.outfile_prefix:
+                self.results2json(predictions, prefix)
             for kind in (kind for kind in self.metrics if kind in (*KINDS, PROPOSALS)):
-                if kind not in files:
+                if kind == 'segm' and 'masks' not in predictions[0]:
                     raise KeyError(f'{kind} is not in results')
-                evaluation = self._run(kind, load(files[kind]))
+                evaluation = self._run(kind, self._detections(kind, predictions))
                 figures |= self._figures(kind, evaluation)
                 if kind in KINDS:  # proposals are not shown in tables
                     self.evaluations[kind] = evaluation
         return figures
+
+    def _detections(self, kind: str, predictions: Sequence[Mapping]) -> list[dict]:
+        """COCO results, as they would come from the files that mmdet's writes and reads again."""
+        found = []
+        for result in predictions:
+            boxes = np.asarray(result['bboxes'], np.float64).reshape(-1, 4)
+            boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1).tolist()
+            scores = result['scores']
+            if kind == 'segm':
+                scores = result.get('mask_scores', scores)
+            scores = np.asarray(scores, np.float64).tolist()
+            number = result['img_id']
+            for box, score, label in zip(boxes, scores, result['labels'].tolist(), strict=True):
+                category = self.cat_ids[label]
+                found.append(
+                    {'image_id': number, 'bbox': box, 'score': score, 'category_id': category}
+                )
+            if kind == 'segm':
+                masks = result['masks']
+                for item, mask in zip(found[len(found) - len(masks) :], masks, strict=True):
+                    item['segmentation'] = {**mask, 'counts': _text(mask['counts'])}
+        return found
 
     def _run(self, kind: str, predictions: list[dict]) -> Any:
         if kind == 'segm':  # with a box, its area would count as the mask's

@@ -15,7 +15,12 @@ from ...errors import ConfigError
 
 def is_number(value: object) -> bool:
     """Whether this is a finite number, True and False excepted."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if type(value) is float:  # most are, and of some files there are millions
+        return math.isfinite(value)
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # of a whole number with hundreds of digits
+        return False
 
 
 def node_class(registry: Registry, node: Mapping) -> type | None:

@@ -107,7 +107,7 @@ def _same_file(first: str | Path, second: str | Path) -> bool:
 
 
 def _check_source(source: CocoSource, path: str, options: Mapping) -> None:
-    report = check_coco(source, options=options)
+    report = check_coco(source, options=options, keep=True)
     for kind in report.fatal():
         raise DataError(describe(report, kind, path))
     if told := report.told():

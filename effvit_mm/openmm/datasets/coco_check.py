@@ -11,10 +11,18 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import unquote
 
+from ...utils.collector import collector_paused
 from ...utils.image_size import image_size, size_fault
 from ...utils.text import shorten
-from .coco_format import NO_POLYGON, compare_classes, compare_order, parse_records, tidy_coco
+from .coco_format import (
+    compare_classes,
+    compare_order,
+    keep_for_reader,
+    parse_records,
+    tidy_coco,
+)
 from .coco_gaps import Tell, fill_gaps, rotation
+from .coco_masks import NO_POLYGON
 from .fault_kinds import KINDS
 from .scan import decoded_size, map_files
 
@@ -164,7 +172,10 @@ class CocoReport:
 
 
 def check_coco(
-    source: CocoSource, read_images: bool = False, options: Mapping | None = None
+    source: CocoSource,
+    read_images: bool = False,
+    options: Mapping | None = None,
+    keep: bool = False,
 ) -> CocoReport:
     """Look for faults in the annotation file and, where a folder is given, in the image files.
 
@@ -172,13 +183,23 @@ def check_coco(
         source: The set.
         read_images: Decode every image; else their existence and their sizes are seen.
         options: The config's ``data_checks``: what it allows passes.
+        keep: Keep the records, if nothing is wrong with them, for the loader that reads them next.
 
     Raises:
         DataError: The annotation file as such cannot be used.
     """
     allows = (options or {}).get('allow_unknown_categories')
     report = CocoReport(source, ALLOWABLE if allows else ())
-    data = source.read(report.add)
+    with collector_paused():
+        data = source.read(report.add)
+        _look_into(data, report, read_images)
+    if keep and type(source) is CocoSource and source.size_folder is None and not report.fatal():
+        keep_for_reader(data, source.ann_file, source.image_folder or '')
+    return report
+
+
+def _look_into(data: dict, report: CocoReport, read_images: bool) -> None:
+    source = report.source
     report.num_images, report.num_annotations = len(data['images']), len(data['annotations'])
     labels = _check_categories(data, report)
     images = {image['id']: image for image in data['images']}
@@ -189,7 +210,6 @@ def check_coco(
     _check_corners(data['annotations'], images, report)
     _check_objects(data['annotations'], images, labels, objects, report)
     _check_files(images, report, read_images)
-    return report
 
 
 def _check_categories(data: dict, report: CocoReport) -> dict:
@@ -273,22 +293,25 @@ def box_faults(
     if annotation['ignore']:
         yield 'ignored', 'ignore=1'
     x, y, width, height = annotation['bbox']
-    text = f'box {x:.6g}, {y:.6g}, {width:.6g} x {height:.6g}'
-    size = f'in {image["width"]}x{image["height"]}'
+
+    def text() -> str:
+        return f'box {x:.6g}, {y:.6g}, {width:.6g} x {height:.6g}'
+
+    size = image['width'], image['height']
     if width < 0 or height < 0:
-        yield 'inverted_box', text
+        yield 'inverted_box', text()
     if width < 1 or height < 1:
-        yield 'empty_box', text
+        yield 'empty_box', text()
     if annotation['area'] <= 0:
-        yield 'no_area', f'{text}, area {annotation["area"]:.6g}'
+        yield 'no_area', f'{text()}, area {annotation["area"]:.6g}'
     inner_width = min(x + width, image['width']) - max(x, 0)
     inner_height = min(y + height, image['height']) - max(y, 0)
     if inner_width <= 0 or inner_height <= 0:
-        yield 'outside_box', f'{text} {size}'
+        yield 'outside_box', f'{text()} in {size[0]}x{size[1]}'
     if source.training and min(width, height) < source.bbox_min_size:
-        yield 'small_box', text
+        yield 'small_box', text()
     if inner_width < width - TOLERANCE or inner_height < height - TOLERANCE:
-        yield 'crossing_box', f'{text} {size}'
+        yield 'crossing_box', f'{text()} in {size[0]}x{size[1]}'
 
 
 def _check_corners(annotations: list[dict], images: Mapping, report: CocoReport) -> None:
@@ -317,7 +340,7 @@ def _has_mask(annotation: Mapping, image: Mapping, report: CocoReport) -> bool:
     if not mask:
         report.add('missing_mask', name, where)
         return True
-    fault = annotation['mask_fault']
+    fault = annotation.get('mask_fault', '')
     if isinstance(mask, Mapping) and report.source.polygons_only:
         mask, fault = NO_POLYGON, 'run lengths, but poly2mask=False'
     if fault:

@@ -8,23 +8,22 @@ from 1. What cannot be brought into this form is refused.
 
 from __future__ import annotations
 
-import ast
-import math
+import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ...errors import DataError
+from ...utils.collector import collector_paused
 from ...utils.text import shorten
 from ..config.arguments import is_number
 from .annotation_files import parse_coco
 from .coco_gaps import SIDES, Tell, fill_gaps
+from .coco_masks import is_length, tidy_mask
 from .yolo_format import read_yolo, yolo_classes, yolo_split
 
 # What tools write for iscrowd, ignore and difficult.
 FLAGS = {None: 0, '': 0, '0': 0, '1': 1, 'false': 0, 'true': 1}
-MAX_COORDINATE = 1e6  # pixels
-NO_POLYGON: list = [[]]  # a mask of no use: mmdet ignores its object
 # Kinds of faults with which a file cannot be used, by names of the table `coco_check.KINDS`.
 BROKEN = ('bad_record', 'duplicate_image_id', 'duplicate_category')
 # With which a size that is not said cannot be found.
@@ -45,13 +44,52 @@ def read_coco(path: str | Path, folder: str | Path | None = None) -> dict:
         DataError: It is missing, cut short, no JSON, or not of this form.
     """
 
+    data = _take_kept(path, folder)
+    if data is not None:
+        return data
+
     def refuse(kind: str, file: str, detail: str) -> None:
         if kind in (*BROKEN, *UNSEEN):
             where = '' if file == str(path) else f'{file}, '
             raise DataError(f'annotation file {path}: {where}{detail}')
 
-    data = tidy_coco(parse_records(path, refuse), path, refuse)
-    return data if folder is None else fill_gaps(data, path, folder, refuse)
+    with collector_paused():
+        data = tidy_coco(parse_records(path, refuse), path, refuse)
+        return data if folder is None else fill_gaps(data, path, folder, refuse)
+
+
+# The records that were checked last, for the one who reads the same next.
+_kept: dict[tuple, dict] = {}
+
+
+def keep_for_reader(data: dict, path: str | Path, folder: str | Path) -> None:
+    """Keep records that were found to be sound: the next :func:`read_coco` of them is given these.
+
+    Args:
+        data: As :func:`fill_gaps` gives them; not to be changed by who has them now.
+        path: Their file; one of YOLO's sets is not kept, as its labels are in many.
+        folder: Where the names of images begin.
+    """
+    drop_kept()
+    if yolo_split(path) is None:
+        _kept[_state(path, folder)] = data
+
+
+def drop_kept() -> None:
+    """Free what nobody has asked for."""
+    _kept.clear()
+
+
+def _take_kept(path: str | Path, folder: str | Path | None) -> dict | None:
+    if not _kept or folder is None or not Path(path).is_file():
+        return None
+    return _kept.pop(_state(path, folder), None)
+
+
+def _state(path: str | Path, folder: str | Path) -> tuple:
+    """A file as it is now, and a folder."""
+    told = os.stat(path)
+    return os.path.abspath(path), told.st_mtime_ns, told.st_size, os.path.abspath(folder)
 
 
 def read_classes(path: str | Path) -> tuple[str, ...]:
@@ -100,21 +138,20 @@ def tidy_coco(data: dict, path: str | Path, tell: Tell) -> dict:
         name = image['file_name'].replace('\\', '/')
         images.append({**image, **sizes, 'file_name': name})
     image_ids, category_ids = _by_text(images), _by_text(listed)
-    annotations = []
-    known: Counter = Counter()
+    annotations: list[dict] = []
+    known: set = set()
+    repeated: Counter = Counter()
     numbered = map(_with_id, enumerate(data['annotations'], 1))
-    for item in _sound_records(list(numbered), 'annotation', ANNOTATION_FIELDS, file, tell):
-        known[item['id']] += 1
-        number = len(annotations) + 1
-        item = {**item, 'iscrowd': flag(item.get('iscrowd')), 'ignore': flag(item.get('ignore'))}
-        for key, ids in (('image_id', image_ids), ('category_id', category_ids)):
-            item[key] = ids.get(str(item[key]), item[key])
-        if item.get('segmentation'):
-            item['segmentation'], item['mask_fault'] = _tidy_mask(item['segmentation'])
-        annotations.append({**item, 'id': number, 'own_id': item['id']})
-    for number, count in known.items():
-        if count > 1:
-            tell('duplicate_annotation_id', file, f'annotation {number}: {count} times')
+    for item in _sound_records(numbered, 'annotation', ANNOTATION_FIELDS, file, tell):
+        own = item['id']
+        if own in known:
+            repeated[own] += 1
+        known.add(own)
+        _tidy_annotation(item, image_ids, category_ids)
+        item['own_id'], item['id'] = own, len(annotations) + 1
+        annotations.append(item)
+    for own, count in repeated.items():
+        tell('duplicate_annotation_id', file, f'annotation {own}: {count + 1} times')
     categories = _tidy_categories(listed, annotations, file, tell)
     names = {category['id']: category['name'] for category in categories}
     for item in annotations:
@@ -122,8 +159,25 @@ def tidy_coco(data: dict, path: str | Path, tell: Tell) -> dict:
     return {**data, 'images': images, 'annotations': annotations, 'categories': categories}
 
 
+def _tidy_annotation(item: dict, image_ids: Mapping, category_ids: Mapping) -> None:
+    """Flags, ids of others and masks of a sound record in one form, in place.
+
+    ``mask_fault`` is there for a mask that has one.
+    """
+    for key in ('iscrowd', 'ignore'):
+        item[key] = flag(item.get(key))
+    for key, ids in (('image_id', image_ids), ('category_id', category_ids)):
+        item[key] = ids.get(str(item[key]), item[key])
+    if item.get('segmentation'):
+        item['segmentation'], fault = tidy_mask(item['segmentation'])
+        if fault:
+            item['mask_fault'] = fault
+
+
 def flag(value: object) -> int | None:
     """0 or 1 of what stands for it; None where it is neither."""
+    if type(value) is int:
+        return value if value in (0, 1) else None
     if isinstance(value, str):
         value = value.strip().lower()
     if isinstance(value, str | None):
@@ -132,15 +186,18 @@ def flag(value: object) -> int | None:
 
 
 def _is_id(value: object) -> bool:
+    if type(value) is int:
+        return True
     whole = isinstance(value, float) and value.is_integer()
     return whole or (isinstance(value, int | str) and not isinstance(value, bool))
 
 
 def _with_id(numbered: tuple[int, object]) -> object:
-    """An annotation, its place in the list its id where it has none."""
+    """An annotation, its place in the list its id where it has none, in place."""
     place, item = numbered
-    lacking = isinstance(item, Mapping) and item.get('id') is None
-    return {**item, 'id': place} if lacking else item
+    if isinstance(item, dict) and item.get('id') is None:
+        item['id'] = place
+    return item
 
 
 def _plain_id(value: int | str | float) -> int | str:
@@ -151,10 +208,6 @@ def _plain_id(value: int | str | float) -> int | str:
 def _by_text(records: Sequence[Mapping]) -> dict[str, int | str]:
     """Ids of records by their text: who refers to 3 may write '3'."""
     return {str(record['id']): record['id'] for record in records}
-
-
-def _is_length(value: object) -> bool:
-    return is_number(value) and value >= 1 and value == int(value)
 
 
 def _is_blank(value: object) -> bool:
@@ -191,7 +244,7 @@ class Field:
 
 
 _ID = Field('a whole number or a text', _is_id)
-_LENGTH = Field('a number of pixels', _is_length, needed=False, is_blank=_is_blank)
+_LENGTH = Field('a number of pixels', is_length, needed=False, is_blank=_is_blank)
 _FLAG = Field('0 or 1', _is_flag, needed=False)
 IMAGE_FIELDS = {
     'id': _ID,
@@ -209,16 +262,24 @@ ANNOTATION_FIELDS = {
 
 
 def _sound_records(
-    records: Sequence, what: str, fields: Mapping[str, Field], file: str, tell: Tell
+    records: Iterable, what: str, fields: Mapping[str, Field], file: str, tell: Tell
 ) -> Iterator[dict]:
-    """The records that have all they need; a ``bad_record`` is told of each other."""
+    """The records that have all they need, in one form; a ``bad_record`` is told of each other.
+
+    They are changed in place: copies of a million would take as long as reading them.
+    """
     kind = None
     ids = [key for key, field in fields.items() if field is _ID]
+    optional = {key: field for key, field in fields.items() if not field.needed}
     for position, record in enumerate(records):
-        record = _without_blanks(record, fields)
+        if isinstance(record, dict):
+            for key, field in optional.items():
+                if key in record and field.is_blank(record[key]):
+                    del record[key]
         fault = record_fault(record, fields)
         if not fault:
-            record = {**record, **{key: _plain_id(record[key]) for key in ids}}
+            for key in ids:
+                record[key] = _plain_id(record[key])
         if not fault and kind is not None and type(record['id']) is not kind:
             fault = f'id={record["id"]!r}, those before it are of type {kind.__name__}'
         if fault:
@@ -228,12 +289,6 @@ def _sound_records(
         else:
             kind = type(record['id']) if what == 'image' else None
             yield record
-
-
-def _without_blanks(record: object, fields: Mapping[str, Field]) -> object:
-    if not isinstance(record, Mapping):
-        return record
-    return {k: v for k, v in record.items() if k not in fields or not fields[k].is_blank(v)}
 
 
 def _has_id(record: object) -> bool:
@@ -251,105 +306,6 @@ def record_fault(record: object, fields: Mapping[str, Field]) -> str:
         elif not field.is_sound(record[key]):
             return f'{key}={record[key]!r} is not {field.text}'
     return ''
-
-
-# Masks --------------------------------------------------------------------------------------------
-
-
-def _tidy_mask(mask: object) -> tuple[list | dict, str]:
-    """Flat polygons or run lengths, and what is wrong with them; ``NO_POLYGON`` where all is."""
-    if isinstance(mask, Mapping):
-        mask = _plain_run_lengths(mask)
-        fault = _run_length_fault(mask)
-        return (NO_POLYGON if fault else mask), fault
-    if not isinstance(mask, list):
-        return NO_POLYGON, 'neither polygons nor run lengths'
-    polygons = [mask] if _is_outline(mask) else mask
-    flat = [_flatten(polygon) for polygon in polygons]
-    sound = [polygon for polygon in flat if _is_polygon(polygon)]
-    if not sound:
-        return NO_POLYGON, 'no polygon of 3 points or more'
-    fault = f'{len(flat) - len(sound)} of {len(flat)} polygons left out, not of 3 points or more'
-    return sound, fault if len(sound) < len(flat) else ''
-
-
-def _is_outline(mask: list) -> bool:
-    """Whether this is one polygon, not a list of them: numbers, or three points or more."""
-    return all(map(is_number, mask)) or (len(mask) > 2 and all(map(_is_point, mask)))
-
-
-def _is_point(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
-
-
-def _flatten(polygon: object) -> object:
-    if isinstance(polygon, list) and polygon and all(map(_is_point, polygon)):
-        return [number for point in polygon for number in point]
-    return polygon
-
-
-def _is_polygon(value: object) -> bool:
-    if not isinstance(value, list) or len(value) < 6 or len(value) % 2:
-        return False
-    try:
-        # Much faster than a look at each; pycocotools draws what is far outside, too.
-        return math.isfinite(sum(value)) and max(map(abs, value)) <= MAX_COORDINATE
-    except (TypeError, OverflowError):
-        return False
-
-
-def _plain_run_lengths(mask: Mapping) -> dict:
-    """The same with whole numbers as such, and the text of what Python writes as ``b'...'``."""
-    plain = dict(mask)
-    for key, value in mask.items():
-        if isinstance(value, list) and all(isinstance(n, float) and n.is_integer() for n in value):
-            plain[key] = [int(number) for number in value]
-    if isinstance(mask.get('counts'), str) and mask['counts'].startswith(("b'", 'b"')):
-        try:
-            plain['counts'] = ast.literal_eval(mask['counts']).decode()
-        except (SyntaxError, ValueError):
-            return plain  # no such text, which is said
-    return plain
-
-
-def _run_length_fault(mask: Mapping) -> str:
-    """What is wrong with run lengths in themselves, in words, or nothing."""
-    size, counts = mask.get('size'), mask.get('counts')
-    if not isinstance(size, list) or len(size) != 2 or not all(map(_is_length, size)):
-        return f'run lengths of size={size!r}, which is not height and width'
-    pixels = size[0] * size[1]
-    if isinstance(counts, list):
-        whole = all(type(count) is int and count >= 0 for count in counts)
-        total = sum(counts) if whole else None
-        return '' if total == pixels else f'run lengths of {total} of {pixels} pixels'
-    if not isinstance(counts, str):
-        return f'run lengths of counts={counts!r}, which is neither a list nor a text'
-    return _compressed_fault(size, counts, pixels)
-
-
-def _compressed_fault(size: list, counts: str, pixels: int) -> str:
-    """The same of COCO's compressed text; pycocotools would read beyond its end."""
-    total, runs, position = 0, [], 0
-    codes = [ord(character) - 48 for character in counts]
-    while position < len(codes):
-        value = shift = 0
-        while True:
-            if position == len(codes) or not 0 <= codes[position] < 64:
-                return 'run lengths of a text that is cut short or no such text'
-            code = codes[position]
-            value |= (code & 31) << shift
-            position, shift = position + 1, shift + 5
-            if not code & 32:
-                break
-        if code & 16:
-            value -= 1 << shift
-        if len(runs) > 2:
-            value += runs[-2]
-        runs.append(value)
-        if value < 0:
-            return 'run lengths of a text that is no such text'
-        total += value
-    return '' if total == pixels else f'run lengths of {total} of {pixels} pixels'
 
 
 # Categories ---------------------------------------------------------------------------------------

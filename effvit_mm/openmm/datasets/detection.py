@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
 from io import StringIO
+
+from mmengine.fileio import get_local_path
 
 from ...errors import ConfigError
 from ...sample_data.digit_images import CLASSES
 from ...sample_data.folders import make_once
 from ...sample_data.scenes import build_digit_scenes
 from ...sample_data.walker_scenes import CATEGORY, DATA_ROOT, make_walker_scenes
+from ...utils.collector import collector_paused
 from ..registry import DATASETS
-from .coco_api import CocoFile
 from .coco_check import box_faults
-from .coco_format import read_classes
+from .coco_format import category_ids, read_classes, read_coco
 from .scan import SkipCorrupt, check_split
 from .voc_format import VocSource, read_voc, voc_samples
 from .yolo_format import yolo_split
@@ -24,12 +27,50 @@ with redirect_stdout(StringIO()):  # it prints that OneDL's platform is not inst
     import mmdet.datasets as mmdet
 
 
+def needs_masks(steps: Iterable) -> bool:
+    """Whether one of a pipeline's transforms could look at the masks of annotations."""
+    for step in steps:
+        if isinstance(step, list | tuple):
+            if needs_masks(step):
+                return True
+            continue
+        known = type(step).__module__.partition('.')[0] in ('mmcv', 'mmdet', 'effvit_mm')
+        if not known or getattr(step, 'with_mask', False) or type(step).__name__ == 'InstaBoost':
+            return True
+        if needs_masks(getattr(step, 'transforms', None) or ()):
+            return True
+    return False
+
+
 class ReadsCoco(mmdet.CocoDataset):
     """mmdet's, of files as :func:`~.coco_format.read_coco` gives them; labels go by name."""
 
-    def COCOAPI(self, path: str) -> CocoFile:  # noqa: N802
-        """The annotation file as mmdet's class asks for it."""
-        return CocoFile(path, self.data_prefix['img'])
+    def load_data_list(self) -> list[dict]:
+        """The samples, as mmdet's class gives them, without its index of the file.
+
+        Polygons that a training does not look at are left out: they are most of what its workers
+        would hold.
+        """
+        drop_masks = not self.test_mode and not needs_masks(self.pipeline.transforms)
+        with collector_paused():
+            with get_local_path(self.ann_file, backend_args=self.backend_args) as path:
+                data = read_coco(path, self.data_prefix['img'])
+            self.cat_ids = category_ids(data, self.metainfo['classes'], path)
+            self.cat2label = {number: label for label, number in enumerate(self.cat_ids)}
+            of_image: dict = defaultdict(list)
+            self.cat_img_map = defaultdict(list)
+            for annotation in data.pop('annotations'):
+                if drop_masks:
+                    annotation.pop('segmentation', None)
+                of_image[annotation['image_id']].append(annotation)
+                self.cat_img_map[annotation['category_id']].append(annotation['image_id'])
+            samples = []
+            for image in data['images']:
+                # Taken out: what is not in the sample is freed.
+                raw = {'raw_ann_info': of_image.pop(image['id'], []), 'raw_img_info': image}
+                image['img_id'] = image['id']
+                samples.append(self.parse_data_info(raw))
+            return samples
 
 
 @DATASETS.register_module()

@@ -46,8 +46,10 @@ from ..data_checks.class_names import (
 from ..data_checks.detection import check_detection_sets
 from ..data_checks.labels import check_dataset, class_keys, single_labels
 from ..data_checks.metrics import odd_metrics, wrong_metrics
+from ..datasets.coco_format import drop_kept
 from ..registry import RUNNERS
 from .dry_pass import DryPassHook  # noqa: F401 - registered
+from .foreign_weights import read_foreign_weights
 from .hooks import HISTORY, RecordHook, check_finite_weights
 from .logger_hook import LoggerHook  # noqa: F401 - registered
 from .loops import EpochTrainLoop
@@ -98,6 +100,7 @@ class Runner(ResumableRunner):
     ) -> None:
         cfg = kwargs.get('cfg') or {}
         self._trust = bool(cfg.get('trust_checkpoint', False))
+        read_foreign_weights(self._trust)
         self._use_ema = bool(cfg.get('use_ema', True))
         self._data_checks = dict(cfg.get('data_checks') or {})
         self._notes: list[str] = []
@@ -304,6 +307,7 @@ class Runner(ResumableRunner):
             ranks_differ = self._randomness_cfg.get('diff_rank_seed', False)
             with building(self.cfg, key):
                 loader = self.build_dataloader(loader, self.seed, ranks_differ)
+            drop_kept()
             setattr(self, f'_{key}', loader)
         if isinstance(evaluator, dict | list):
             with building(self.cfg, judge):

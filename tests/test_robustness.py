@@ -14,6 +14,7 @@ from trainer import forget_runs, make_folder, write_config
 
 from effvit_mm.errors import ConfigError, DataError
 from effvit_mm.openmm.config.loading import load_config
+from effvit_mm.openmm.datasets import corruption
 from effvit_mm.openmm.datasets.corruption import COMMON, CommonCorruption
 from effvit_mm.openmm.engine import robustness
 from effvit_mm.openmm.trained import build_classifier, build_detector
@@ -108,11 +109,24 @@ def classifier(tmp_path_factory) -> list[str]:
     return [str(config), str(folder / 'a.pth'), '--work-dir', str(folder / 'w')]
 
 
+@pytest.fixture
+def seen(monkeypatch) -> list:
+    """Name and severity of each image that is corrupted."""
+    found, whole = [], corruption.corrupted
+
+    def watched(image, name, severity, seed):
+        found.append((name, severity))
+        return whole(image, name, severity, seed)
+
+    monkeypatch.setattr(corruption, 'corrupted', watched)
+    return found
+
+
 SMALL = ['--corruptions', 'contrast', 'brightness', '--severities', '5', '1']
 
 
 def test_figures_of_a_classifier_and_what_a_killed_run_has(
-    tool, classifier, tmp_path, monkeypatch, capfd
+    tool, classifier, tmp_path, monkeypatch, capfd, seen
 ):
     out, tested = tmp_path / 'found.json', []
     argv = [*classifier, '--out', str(out), *SMALL]
@@ -130,6 +144,7 @@ def test_figures_of_a_classifier_and_what_a_killed_run_has(
         assert tool.main(argv) == 130
     assert tested == [(None, 1), ('brightness', 1), ('brightness', 5)]
     kept = json.loads(out.read_text())
+    assert seen.count(('brightness', 1)) >= 12 and seen.count(('brightness', 5)) >= 12
     forget_runs()
     capfd.readouterr()
     assert tool.main([*argv, '--resume']) == 0
@@ -172,7 +187,7 @@ def test_a_package_that_is_missing(classifier, monkeypatch):
         robustness.add_corruption(cfg)
 
 
-def test_part_of_a_detectors_images_is_judged_by_that_part(tool, tmp_path, monkeypatch):
+def test_part_of_a_detectors_images_is_judged_by_that_part(tool, tmp_path, monkeypatch, seen):
     config, judged, whole = make_config(tmp_path), [], robustness.CorruptedTests.__call__
 
     def watched(self, *cell):
@@ -191,3 +206,4 @@ def test_part_of_a_detectors_images_is_judged_by_that_part(tool, tmp_path, monke
     assert content['of']['images'] == 2 and content['summary']['figure'] == 'coco/bbox_mAP'
     assert content['corruptions']['contrast']['3'].keys() == content['clean'].keys()
     assert judged == [[0, 4], [0, 4]]
+    assert seen[-2:] == [('contrast', 3)] * 2 and {*seen} == {('contrast', 3)}

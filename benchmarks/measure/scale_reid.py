@@ -80,7 +80,7 @@ def make_folder(root: Path, size: Folder) -> Path:
 def market_name(split: str, person: int, camera: int, number: int) -> tuple[str, str]:
     """A file of Market-1501's layout; it has no lists."""
     folder = {'train': 'bounding_box_train', 'query': 'query'}.get(split, 'bounding_box_test')
-    pid = 2 * person + (2 if split == 'train' else 1)
+    pid = 2 * person + (1 if split == 'train' else 2)  # of 1 to 1501
     return f'{folder}/{pid:04}_c{camera}s1_{number:06}_00.jpg', ''
 
 

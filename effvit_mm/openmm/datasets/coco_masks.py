@@ -54,7 +54,7 @@ def _is_polygon(value: object) -> bool:
         return False
     try:
         # Much faster than a look at each; pycocotools draws what is far outside, too.
-        near = -MAX_COORDINATE <= min(value) and max(value) <= MAX_COORDINATE
+        near = min(value) >= -MAX_COORDINATE and max(value) <= MAX_COORDINATE
         return near and math.isfinite(sum(value))
     except (TypeError, OverflowError):
         return False

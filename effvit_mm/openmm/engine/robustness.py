@@ -74,7 +74,8 @@ class CorruptedTests:
         dataset = self.loop.dataloader.dataset
         if images is not None and images < len(dataset):
             self._take(dataset, images)
-        self.size = len(self.loop.dataloader.dataset)
+            dataset = self.loop.dataloader.dataset  # a copy
+        self.size = len(dataset)
         steps = dataset.pipeline.transforms
         self.corruption = next(step for step in steps if isinstance(step, CommonCorruption))
         runner.call_hook('before_run')

@@ -389,6 +389,39 @@ class TestFiles:
             load_features(path)
 
 
+def test_a_file_of_other_kinds_is_named(tmp_path) -> None:
+    """Nothing becomes another value on the way: no half persons, no real parts."""
+    import pyarrow as pa
+
+    path = tmp_path / 'x.npz'
+    save_features(people(4, 6, 1), path)
+    with np.load(path) as content:
+        parts = dict(content)
+    for name, values, message in (
+        ('pids', parts['pids'] + 0.5, 'has pids of float64'),
+        ('pids', parts['pids'].astype('U'), 'has pids of <U'),
+        ('features', parts['features'].astype(np.complex64), 'has features of complex64'),
+        ('features', parts['features'][None], 'have shape'),
+        ('features', parts['features'].astype('U'), 'has features of <U'),
+        ('paths', np.array('x'), 'cannot be read'),
+    ):
+        np.savez(path, **{**parts, name: values})
+        with pytest.raises(DataError, match=rf'{path}.* {message}'):
+            load_features(path)
+    path = tmp_path / 'x.parquet'
+    save_features(people(4, 6, 1), path)
+    table = pa.parquet.read_table(path)
+    for name, column, message in (
+        ('pid', pa.array([1, None, 2, 3] * 6), 'has pids of float64'),
+        ('camid', pa.array(['a'] * 24), 'has camids of object'),
+        ('feature', pa.array([1.0] * 24), 'cannot be read'),
+    ):
+        place = table.column_names.index(name)
+        pa.parquet.write_table(table.set_column(place, name, column[: table.num_rows]), path)
+        with pytest.raises(DataError, match=rf'{path}.* {message}'):
+            load_features(path)
+
+
 def test_a_file_that_would_run_code_is_not_unpickled(tmp_path) -> None:
     path = tmp_path / 'x.npz'
     names = ('features', 'pids', 'camids', 'paths')

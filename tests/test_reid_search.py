@@ -202,6 +202,31 @@ def test_parts_that_do_not_belong_together(tmp_path: Path) -> None:
             Gallery.load(path)
 
 
+def test_parts_of_other_kinds(tmp_path: Path) -> None:
+    """With right checksums, as a fault of another program leaves them."""
+    path = tmp_path / 'x.gallery'
+    header = {'kind': 'effvit_mm re-ID gallery', 'count': 50, 'width': WIDTH, 'model': MODEL}
+    header |= {'index': 'exact', 'distance': 'cosine'}
+    for name, content, message in (
+        ('paths.json', b'3', 'paths.json is no list'),
+        ('paths.json', json.dumps([1] * 50).encode(), 'paths.json is no list'),
+        ('columns.json', b'[1]', 'columns.json has no lists'),
+        ('columns.json', b'{"time": 3}', 'columns.json has no lists'),
+        ('labels.npy', array(np.zeros((2, 50))), 'labels.npy has float64'),
+        ('labels.npy', array(np.zeros(50, np.int64)), 'labels.npy has int64'),
+        ('rows.npy', array(np.arange(50).astype('U')), 'rows.npy has <U'),
+        ('header.json', json.dumps(header | {'width': 'x'}).encode(), "has width='x'"),
+        ('header.json', json.dumps(header | {'width': -1}).encode(), 'has width=-1'),
+        ('header.json', json.dumps(header | {'index': []}).encode(), r'has index=\[\]'),
+        ('header.json', json.dumps(header | {'distance': 'l2'}).encode(), "has distance='l2'"),
+        ('header.json', json.dumps(header | {'count': []}).encode(), 'cannot be read'),
+    ):
+        filled(people(50, 2)).save(path)
+        rewrite(path, name, content)
+        with pytest.raises(DataError, match=f'gallery {path} .*{message}'):
+            Gallery.load(path)
+
+
 def test_wrong_arguments() -> None:
     with pytest.raises(ConfigError, match="index='ivf': choose from exact, approximate"):
         Gallery(8, index='ivf')

@@ -190,7 +190,7 @@ class Run:
         end = time.monotonic() + seconds
         while time.monotonic() < end and (steps is None or self.steps() < steps):
             watcher.look()
-            if all([child.ended() for child in self.children]):
+            if all(child.ended() for child in self.children):
                 return True
             time.sleep(0.005)
         return False

@@ -124,7 +124,10 @@ def _shrink_model(cfg: Config) -> None:
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         before = returned_maps(model.backbone)
         kind = model.backbone.type.rpartition('.')[2]
-        model.backbone.update(SMALL.get(kind, {}))
+        if isinstance(model.backbone.get('arch'), str):
+            model.backbone.update(SMALL.get(kind, {}))
+        if len(model.backbone.get('sampled_blocks', ())) > 2:
+            model.backbone.sampled_blocks = (1, 3)
         if kind == 'ResNet':
             model.backbone.pop('init_cfg', None)
         after = returned_maps(model.backbone)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, UserError
 from ..utils.files import written_atomically
 
 JUNK = -1  # of `pids`: nobody; never in a ranking
@@ -175,8 +174,18 @@ def load_features(path: str | Path, *, model: str = '', width: int | None = None
     if not path.is_file():
         raise DataError(f'feature file {path}: no such file')
     source = f'feature file {path}'
-    content = (_read_npz if path.suffix == '.npz' else _read_parquet)(path, source)
-    features = ReIDFeatures(**content, source=source)
+    read = _read_npz if path.suffix == '.npz' else _read_parquet
+    try:
+        content = read(path, source)
+        for name, kinds in (('features', 'f'), ('pids', 'iu'), ('camids', 'iu')):
+            if content[name].dtype.kind not in kinds:  # else they would become others
+                raise DataError(f'{source} has {name} of {content[name].dtype}')
+        features = ReIDFeatures(**content, source=source)
+    except UserError:
+        raise
+    except Exception as error:  # of a broken file NumPy, zipfile and pyarrow raise anything
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise DataError(f'{source} cannot be read (cut short?): {reason}') from error
     if width is not None and features.width != width:
         raise DataError(f'{source} has features of width {features.width}, expected {width}')
     if model and features.model != model:
@@ -231,24 +240,19 @@ def _write_npz(features: ReIDFeatures, path: Path) -> None:
 
 
 def _read_npz(path: Path, source: str) -> dict[str, Any]:
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            if not isinstance(content, Mapping):
-                raise DataError(f'{source} holds a single array, not features with labels')
-            names = ('header', 'features', 'pids', 'camids', 'paths')
-            if missing := [name for name in names if name not in content]:
-                raise DataError(f'{source} has no {", ".join(missing)}')
-            header = _read_header(str(content['header']), source)
-            return {
-                **{name: content[name] for name in ('features', 'pids', 'camids')},
-                'paths': content['paths'].tolist(),
-                'model': str(header.get('model', '')),
-                'preparation': str(header.get('preparation', '')),
-            }
-    except DataError:
-        raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise _unreadable(source, error) from error
+    with np.load(path, allow_pickle=False) as content:
+        if not isinstance(content, Mapping):
+            raise DataError(f'{source} holds a single array, not features with labels')
+        names = ('header', 'features', 'pids', 'camids', 'paths')
+        if missing := [name for name in names if name not in content]:
+            raise DataError(f'{source} has no {", ".join(missing)}')
+        header = _read_header(str(content['header']), source)
+        return {
+            **{name: content[name] for name in ('features', 'pids', 'camids')},
+            'paths': content['paths'].tolist(),
+            'model': str(header.get('model', '')),
+            'preparation': str(header.get('preparation', '')),
+        }
 
 
 def _write_parquet(features: ReIDFeatures, path: Path) -> None:
@@ -267,30 +271,19 @@ def _write_parquet(features: ReIDFeatures, path: Path) -> None:
 
 
 def _read_parquet(path: Path, source: str) -> dict[str, Any]:
-    pa = import_pyarrow()
-    try:
-        table = pa.parquet.read_table(path)
-        metadata = (table.schema.metadata or {}).get(PARQUET_KEY, b'')
-        header = _read_header(metadata.decode(), source)
-        names = ('path', 'pid', 'camid', 'feature')
-        if missing := [name for name in names if name not in table.column_names]:
-            raise DataError(f'{source} has no column {", ".join(missing)}')
-        values = table['feature'].combine_chunks().flatten().to_numpy()
-        paths = table['path'].to_pylist()
-        return {
-            'features': values.reshape(table.num_rows, int(header['width'])),
-            'pids': table['pid'].to_numpy(),
-            'camids': table['camid'].to_numpy(),
-            'paths': [] if None in paths else paths,
-            'model': str(header.get('model', '')),
-            'preparation': str(header.get('preparation', '')),
-        }
-    except DataError:
-        raise
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise _unreadable(source, error) from error
-
-
-def _unreadable(source: str, error: Exception) -> DataError:
-    reason = ' '.join(str(error).split()) or type(error).__name__
-    return DataError(f'{source} cannot be read (cut short?): {reason}')
+    table = import_pyarrow().parquet.read_table(path)
+    metadata = (table.schema.metadata or {}).get(PARQUET_KEY, b'')
+    header = _read_header(metadata.decode(), source)
+    names = ('path', 'pid', 'camid', 'feature')
+    if missing := [name for name in names if name not in table.column_names]:
+        raise DataError(f'{source} has no column {", ".join(missing)}')
+    values = table['feature'].combine_chunks().flatten().to_numpy()
+    paths = table['path'].to_pylist()
+    return {
+        'features': values.reshape(table.num_rows, int(header['width'])),
+        'pids': table['pid'].to_numpy(),
+        'camids': table['camid'].to_numpy(),
+        'paths': [] if None in paths else paths,
+        'model': str(header.get('model', '')),
+        'preparation': str(header.get('preparation', '')),
+    }

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import ConfigError, DataError, UserError
 from ..utils.files import written_atomically
-from .distances import FeatureSpace, check_distance
+from .distances import DISTANCES, FeatureSpace, check_distance
 from .features import ReIDFeatures
 from .gallery_checks import (
     check_cameras,
@@ -404,7 +404,7 @@ class Gallery:
                 return cls._from_archive(archive, header, path)
         except UserError:
             raise
-        except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+        except Exception as error:  # of a broken file zipfile, NumPy and FAISS raise anything
             reason = ' '.join(str(error).split())[:200]
             raise DataError(f'gallery {path} cannot be read (cut short?): {reason}') from error
 
@@ -412,7 +412,7 @@ class Gallery:
     def _from_archive(
         cls, archive: zipfile.ZipFile, header: Mapping[str, Any], path: Path
     ) -> Gallery:
-        known = {name: header[name] for name in HEADER[:-1]}
+        known = _known(header)
         gallery = cls(**known, preparation=header.get('preparation', ''))
         gallery.paths = json.loads(archive.read('paths.json'))
         if 'columns.json' in archive.namelist():  # galleries of earlier versions have none
@@ -420,6 +420,7 @@ class Gallery:
         with archive.open('labels.npy') as file:
             gallery._labels = [np.load(file, allow_pickle=False)]
         gallery._read_vectors(archive)
+        gallery._check_kinds()
         counts = {
             'images': len(gallery._rows),
             'names': len(gallery.paths),
@@ -449,6 +450,19 @@ class Gallery:
         with archive.open('rows.npy') as file:
             self._rows = np.load(file, allow_pickle=False)
 
+    def _check_kinds(self) -> None:
+        """ValueError for parts of a file that are of other kinds than they were written."""
+        if not isinstance(self.paths, list) or not all(isinstance(p, str) for p in self.paths):
+            raise ValueError('paths.json is no list of names')
+        lists = isinstance(self.columns, dict) and all(
+            isinstance(values, list) for values in self.columns.values()
+        )
+        if not lists:
+            raise ValueError('columns.json has no lists by name')
+        for name, array, wanted in (('labels', self._labels[0], 2), ('rows', self._rows, 1)):
+            if array.ndim != wanted or array.dtype.kind not in 'iu':
+                raise ValueError(f'{name}.npy has {array.dtype} of shape {array.shape}')
+
     def _has_vectors(self) -> bool:
         """Whether there is a vector for each image, and an image for each vector."""
         rows = np.unique(self._rows)
@@ -461,6 +475,18 @@ class Gallery:
 
     def _check(self, features: ReIDFeatures) -> None:
         check_features(features, self.width, self.model, self.preparation)
+
+
+def _known(header: Mapping[str, Any]) -> dict[str, Any]:
+    """A gallery's arguments out of a file; ValueError where one cannot be."""
+    known = {name: header[name] for name in HEADER[:-1]}
+    possible = {'index': INDICES, 'distance': DISTANCES}
+    for name, value in known.items():
+        kind = int if name == 'width' else str
+        wrong = not isinstance(value, kind) or (name == 'width' and value < 1)
+        if wrong or (name in possible and value not in possible[name]):
+            raise ValueError(f'its header has {name}={value!r}')
+    return known
 
 
 def _digest(vector: np.ndarray) -> bytes:

@@ -20,7 +20,7 @@ from ..console import without_progress
 # What constructors raise for values that they cannot work with.
 BUILD_ERRORS = (
     TypeError, ValueError, LookupError, AssertionError, OSError, ImportError, AttributeError,
-    NotImplementedError, RuntimeError,
+    NotImplementedError, RuntimeError, ArithmeticError, MemoryError,
 )  # fmt: skip
 IN_WORKER = re.compile(r'^Caught (\w+) in DataLoader worker process')
 
@@ -41,23 +41,23 @@ def building(cfg: Mapping | Config, *keys: str) -> Iterator[None]:
         raise
     except BUILD_ERRORS as error:
         with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-            parts = [part for key in keys for part in _parts(cfg.get(key), key)]
+            parts = [part for key in keys for part in typed_parts(cfg.get(key), key)]
             path, node = next((p for p in parts if _fails_alike(*p, error)), (keys[0], {}))
         kind = node.get('type', '')
         kind = f' (type {getattr(kind, "__name__", kind)})' if kind else ''
         raise ConfigError(f'{path}{kind}: {one_line(error)}') from error
 
 
-def _parts(value: Any, path: str) -> Iterator[tuple[str, Mapping]]:
+def typed_parts(value: Any, path: str) -> Iterator[tuple[str, Mapping]]:
     """Dicts with a type, the inner ones before those that hold them."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _parts(item, f'{path}.{key}')
+            yield from typed_parts(item, f'{path}.{key}')
         if 'type' in value:
             yield path, value
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            yield from _parts(item, f'{path}[{index}]')
+            yield from typed_parts(item, f'{path}[{index}]')
 
 
 def _fails_alike(path: str, node: Mapping, error: Exception) -> bool:

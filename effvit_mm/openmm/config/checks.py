@@ -19,8 +19,18 @@ from mmengine.registry import DefaultScope, Registry
 from torch.utils.data import DataLoader
 
 from ...errors import ConfigError
-from .arguments import check_node, has_type, is_number, node_class, parameters, suggest, type_path
-from .building import BUILD_ERRORS
+from .arguments import (
+    check_node,
+    find_class,
+    has_type,
+    is_number,
+    node_class,
+    parameters,
+    suggest,
+    type_path,
+)
+from .building import BUILD_ERRORS, typed_parts
+from .kinds import check_arguments, check_values
 
 # What mmengine's runner, OpenMMLab's tools and ours read at a config's top level.
 TOP_LEVEL_KEYS = {
@@ -44,6 +54,11 @@ MODEL_PARTS = (
     'backbone', 'neck', 'head', 'data_preprocessor', 'bbox_head', 'roi_head', 'rpn_head',
     'pooling', 'classifier', 'metric_loss',
 )  # fmt: skip
+BUILT = (
+    'model', 'data_preprocessor', 'optim_wrapper', 'param_scheduler', 'custom_hooks',
+    'default_hooks', *(f'{split}_{part}' for split in SPLITS for part in ('dataloader', 'cfg')),
+)  # fmt: skip
+INNER = (root.MODELS, root.TASK_UTILS)  # of what stands within a model
 # It takes one map, of which in_channels is the width.
 SINGLE_MAP_NECK = 'SimpleFeaturePyramid'
 LOADER_EXTRAS = ('num_batch_per_epoch', 'disable_subprocess_warning')
@@ -79,9 +94,16 @@ def check_config(cfg: Config, training: bool) -> None:
     check_optimizer(cfg.get('optim_wrapper'))
     check_decay(cfg.get('optim_wrapper'))
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-        for buildable in buildable_nodes(cfg):
-            check_node(*buildable)
+        for path, node, registry, injected in buildable_nodes(cfg):
+            check_node(path, node, registry, injected)
+            check_arguments(path, node, find_class(registry, node['type']))
+        for path, node in typed_parts(cfg.model, 'model'):
+            found = (find_class(registry, node['type']) for registry in INNER)
+            if target := next(filter(callable, found), None):
+                check_arguments(path, node, target)
         check_neck(cfg.model)
+    for key in BUILT:
+        check_values(cfg.get(key), key)
 
 
 def check_top_level(cfg: Config) -> None:

@@ -14,6 +14,7 @@ from .arguments import mappings_of, type_path
 from .building import one_line
 from .checks import check_override
 from .data_root import EVALUATORS, follow_annotation_files, follow_layout
+from .kinds import check_kinds
 from .names import follow_assignments, is_name, set_names
 from .options import check_path, look_up, read_value, split_option
 from .own_parts import use_own_readers
@@ -63,6 +64,7 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
             cfg.merge_from_dict({key: value})
         except (KeyError, TypeError, AssertionError, IndexError, AttributeError) as error:
             raise ConfigError(f'--cfg-options {key}={value}: {one_line(error)}') from error
+    check_kinds(cfg)
     complete_scope(cfg)
     import_quietly(cfg.get('default_scope', 'mmengine'))
     follow_annotation_files(cfg, named)

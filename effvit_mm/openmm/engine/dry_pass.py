@@ -38,8 +38,6 @@ from .checkpoints import CheckpointHook as OwnCheckpointHook
 from .checkpoints import unknown_metric_message
 from .seeding import is_by_epoch
 
-# What computing figures raises for arguments, or for predictions, that it cannot work with.
-FAULTS = (*BUILD_ERRORS, ArithmeticError)
 # Attributes of metrics that name files which they write.
 FILES_OF_METRICS = ('outfile_prefix', 'out_file_path', 'path')
 
@@ -387,14 +385,14 @@ class Trial:
             self._collect(metric)
         except UserError:
             raise
-        except FAULTS as error:
+        except BUILD_ERRORS as error:
             raise ConfigError(
                 f'{key} ({type(metric).__name__}) cannot take what the model predicts: '
                 f'{one_line(error)}; take an evaluator of this task'
             ) from error
         try:
             return self.judge(metric)
-        except FAULTS as error:
+        except BUILD_ERRORS as error:
             if name := self._argument_at_fault(metric, node):
                 default = _default(root.METRICS, node, name)
                 raise ConfigError(
@@ -414,7 +412,7 @@ class Trial:
                 other = root.METRICS.build(copy.deepcopy(arguments))
                 other.dataset_meta = metric.dataset_meta
                 self.judge(other)
-            except FAULTS:
+            except BUILD_ERRORS:
                 continue
             return name
         return None

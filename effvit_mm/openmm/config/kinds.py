@@ -1,0 +1,200 @@
+"""Values of another kind than their key's, named before anything looks into them."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import logging
+import math
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from numbers import Real
+from typing import Any
+
+from mmengine.config import Config
+
+from ...errors import ConfigError
+from .arguments import suggest
+
+# Of the top level: kinds that a key takes, and what messages call them.
+DICTS = (
+    'auto_scale_lr', 'custom_imports', 'data_checks', 'data_preprocessor', 'default_hooks',
+    'env_cfg', 'log_processor', 'model_wrapper_cfg', 'randomness', 'tta_model', 'visualizer',
+)  # fmt: skip
+LISTS = ('custom_hooks',)
+TEXTS = ('default_scope', 'experiment_name', 'load_from')
+FLAGS = ('find_unused_parameters', 'resume', 'trust_checkpoint', 'use_ema')
+# mmengine has values of its own for these where a config has none, but takes no None.
+DEFAULTED = ('default_scope', 'env_cfg', 'log_level', 'log_processor', 'randomness')
+LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG', 'NOTSET')
+# Dicts without a type: what can be in them.
+PLAIN = {
+    'auto_scale_lr': ('base_batch_size', 'enable'),
+    'data_checks': (
+        'allow_empty_classes', 'allow_other_class_names', 'allow_unknown_categories', 'coco',
+    ),
+    'env_cfg': ('cudnn_benchmark', 'dist_cfg', 'mp_cfg', 'resource_limit'),
+    'env_cfg.mp_cfg': ('mp_start_method', 'opencv_num_threads'),
+    'randomness': ('deterministic', 'diff_rank_seed', 'seed'),
+}  # fmt: skip
+# Detectors look these up in dicts without a type.
+DETECTION = {
+    'model.train_cfg': (
+        'allowed_border', 'assigner', 'augments', 'debug', 'mask_size', 'pos_weight', 'rcnn', 'rpn',
+        'rpn_proposal', 'sampler',
+    ),
+    'model.test_cfg': (
+        'mask_thr_binary', 'max_per_img', 'min_bbox_size', 'nms', 'nms_pre', 'rcnn', 'rpn',
+        'score_thr',
+    ),
+}  # fmt: skip
+# Of a dict of a hook, whatever it is called: a config may give further ones.
+HOOKS = (
+    'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint',
+    'visualization', 'ema',
+)  # fmt: skip
+SHARES = (
+    'prob', 'erase_prob', 'drop_path_rate', 'drop_rate', 'dropout_rate', 'attn_drop_rate',
+    'label_smooth_val', 'min_area_ratio', 'max_area_ratio',
+)  # fmt: skip
+NEAR = 0.75
+
+
+def check_kinds(cfg: Config) -> None:
+    """Raise a ConfigError for a top-level value of another kind, or a key of a plain dict that
+    there is not; take out what is None where the framework has its own."""
+    for key in DEFAULTED:
+        if key in cfg and cfg[key] is None:
+            del cfg[key]
+    for keys, kind, word in (
+        (DICTS, Mapping, 'a dict'), (LISTS, list | tuple, 'a list'), (TEXTS, str, 'a text'),
+        (FLAGS, bool, 'True or False'),
+    ):  # fmt: skip
+        for key in keys:
+            value = cfg.get(key)
+            if value is not None and not isinstance(value, kind):
+                raise ConfigError(f'{key}={value!r}: {word} is needed, not {_kind(value)}')
+    level = cfg.get('log_level', 'INFO')
+    if level not in LEVELS and (not isinstance(level, int) or isinstance(level, bool)):
+        raise ConfigError(f'log_level={level!r}: possible are {", ".join(LEVELS)}')
+    for path, known in PLAIN.items():
+        _check_keys(cfg, path, known, certain=True)
+    for path, known in DETECTION.items():
+        _check_keys(cfg, path, known, certain=False)
+        for part in ('rpn', 'rpn_proposal', 'rcnn'):
+            _check_keys(cfg, f'{path}.{part}', known + DETECTION['model.test_cfg'], certain=False)
+    _check_keys(cfg, 'default_hooks', HOOKS, certain=False)
+
+
+def _check_keys(cfg: Config, path: str, known: tuple[str, ...], certain: bool) -> None:
+    """Refuse keys that a dict cannot have; where that is not certain, near misses alone."""
+    node: Any = cfg
+    for part in path.split('.'):
+        node = node.get(part) if isinstance(node, Mapping | Config) else None
+    if node is None:
+        return
+    if not isinstance(node, Mapping):
+        if certain:
+            raise ConfigError(f'{path}={node!r}: a dict is needed, not {_kind(node)}')
+        return
+    for key in node:
+        near = difflib.get_close_matches(str(key), known, n=1, cutoff=NEAR)
+        if key in known or not (certain or (near and near[0] not in node)):
+            continue
+        hint = suggest(key, near) or f'; it takes {", ".join(known)}'
+        raise ConfigError(f'{path}.{key}={node[key]!r}: no such key{hint}')
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
+
+
+# Arguments -----------------------------------------------------------------------------------
+
+
+def check_values(node: Any, path: str) -> None:
+    """Raise a ConfigError for numbers that are none, and for shares outside of 0 to 1."""
+    items: Any = ()
+    if isinstance(node, Mapping):
+        items = ((f'{path}.{key}', key, value) for key, value in node.items())
+    elif isinstance(node, list | tuple):
+        items = ((f'{path}[{index}]', '', value) for index, value in enumerate(node))
+    for place, key, value in items:
+        if isinstance(value, float) and math.isnan(value):
+            raise ConfigError(f'{place}={value!r}: a number is needed')
+        for number in value if isinstance(value, list | tuple) else [value]:
+            share = key in SHARES and isinstance(number, Real)
+            if share and not 0 <= number <= 1:
+                raise ConfigError(f'{place}={value!r}: a number from 0 to 1 is needed')
+        check_values(value, place)
+
+
+def check_arguments(path: str, node: Mapping, target: Callable) -> None:
+    """Raise a ConfigError for an argument that cannot be of the kind that ``target`` takes.
+
+    Its annotations say so; where it has none, a default that is a number. Only texts, dicts and
+    lists are judged: of numbers and None annotations are often too narrow.
+    """
+    arguments = dict(_arguments(target))
+    for name, value in node.items():
+        if name not in arguments or not isinstance(value, str | Mapping | list | tuple):
+            continue
+        owner, argument = arguments[name]
+        hint = _hints(owner).get(name, argument.annotation)
+        if hint is inspect.Parameter.empty:
+            default = argument.default
+            number = isinstance(default, int | float) and not isinstance(default, bool)
+            fits, wanted = not number or not isinstance(value, str | Mapping), 'a number'
+        else:
+            fits, wanted = _fits(value, hint), _written(hint)
+        if not fits:
+            raise ConfigError(
+                f'{path}.{name}={value!r}: {getattr(target, "__name__", target)} takes {wanted} '
+                f'there, not {_kind(value)}'
+            )
+
+
+def _arguments(target: Callable) -> Iterator[tuple[str, tuple[Callable, inspect.Parameter]]]:
+    """Arguments of a function or of a class's constructors, the derived class's last."""
+    functions = [target]
+    if inspect.isclass(target):
+        owners = reversed(target.__mro__[:-1])  # without object
+        functions = [vars(cls)['__init__'] for cls in owners if '__init__' in vars(cls)]
+    for function in functions:
+        try:
+            for argument in inspect.signature(function).parameters.values():
+                yield argument.name, (function, argument)
+        except (TypeError, ValueError):  # built in, without a signature
+            continue
+
+
+def _hints(function: Callable) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except Exception:  # names that are imported for type checkers alone, and whatever else
+        logging.getLogger(__name__).debug('annotations of %s cannot be read', function)
+        return {}
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a text, dict or list can be what an annotation says; True where that is open."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, part) for part in typing.get_args(hint))
+    if origin is typing.Literal:
+        return not isinstance(value, str) or value in typing.get_args(hint)
+    kind = origin or hint
+    if kind in (int, float, bool):
+        return False
+    if kind is str:
+        return isinstance(value, str)
+    if kind in (list, tuple):
+        return isinstance(value, list | tuple)
+    return kind is not type(None)
+
+
+def _written(hint: Any) -> str:
+    """An annotation as messages say it."""
+    text = getattr(hint, '__name__', None) if typing.get_origin(hint) is None else None
+    return text or str(hint).replace('typing.', '').replace('collections.abc.', '')

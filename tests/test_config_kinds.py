@@ -1,0 +1,100 @@
+"""A value of another kind, or a misspelt key of a dict without a type, is named at once."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from mmengine.config import Config
+from remedies import tries
+from trainer import make_folder, write_config
+
+from effvit_mm.errors import ConfigError
+from effvit_mm.openmm import cli
+from effvit_mm.openmm.config.kinds import check_arguments, check_kinds, check_values
+from effvit_mm.openmm.config.loading import load_config
+from effvit_mm.openmm.config.preparing import prepare_training
+
+WRONG = {
+    'default_hooks = 3': r'default_hooks=3: a dict is needed, not int',
+    "env_cfg = 'many'": r"env_cfg='many': a dict is needed, not str",
+    'env_cfg = dict(cudnn_benchmrk=True)': r'env_cfg\.cudnn_benchmrk=True: .*cudnn_benchmark',
+    'env_cfg = dict(mp_cfg=[1])': r'env_cfg\.mp_cfg=\[1\]: a dict is needed, not list',
+    'randomness = dict(seed=1, deterministics=True)': r"deterministics=True: .* 'deterministic'",
+    "custom_hooks = dict(type='EMAHook')": r'custom_hooks=.*: a list is needed, not',
+    "log_level = 'INFOO'": r"log_level='INFOO': possible are CRITICAL, ERROR",
+    'log_level = True': r'log_level=True: possible are',
+    'default_scope = 3': r'default_scope=3: a text is needed, not int',
+    "resume = 'no'": r"resume='no': True or False is needed, not str",
+    'data_checks = dict(alow_empty_classes=True)': r"mean 'allow_empty_classes'",
+    'auto_scale_lr = dict(base_batch_size=8, enabled=True)': r"enabled=True: .* mean 'enable'",
+    "default_hooks = dict(loger=dict(type='LoggerHook'))": r"default_hooks\.loger=.* 'logger'",
+    "model['train_cfg'] = dict(augmets=dict(type='Mixup', alpha=1.0))": r"augmets=.* 'augments'",
+    "model['head']['cal_acc'] = 'yes'": r"model\.head\.cal_acc='yes': StackedLinearClsHead takes",
+    "model['head']['loss'] = dict(type='CrossEntropyLoss', loss_weight='many')": (
+        r"model\.head\.loss\.loss_weight='many': CrossEntropyLoss takes a number there, not str"
+    ),
+    "train_dataloader['dataset']['pipeline'][1].update(prob=1.5)": (
+        r'train_dataloader\.dataset\.pipeline\[1\]\.prob=1\.5: a number from 0 to 1 is needed'
+    ),
+    "model['head']['dropout_rate'] = float('nan')": r'dropout_rate=nan: a number is needed',
+}
+
+
+@pytest.fixture(scope='module')
+def base(tmp_path_factory):
+    """A config that works, to which lines are added."""
+    folder = tmp_path_factory.mktemp('kinds')
+    return write_config(folder / 'base.py', make_folder(folder / 'data', 1, 1))
+
+
+def prepared(base, line: str) -> Config:
+    path = base.with_name('own.py')
+    path.write_text(base.read_text() + line + '\n')
+    arguments = cli.train_parser().parse_args([str(path), '--work-dir', 'w'])
+    return prepare_training(arguments)
+
+
+@tries('; did you mean {}?')
+@pytest.mark.parametrize('line', WRONG)
+def test_a_value_of_another_kind(base, line):
+    with pytest.raises(ConfigError, match=WRONG[line]) as error:
+        prepared(base, line)
+    assert '\n' not in str(error.value)
+    if meant := re.search(r"(\w+)=.*did you mean '(\w+)'", str(error.value)):
+        prepared(base, line.replace(*meant.groups()))
+
+
+def test_none_is_what_the_framework_has(base):
+    cfg = prepared(base, 'env_cfg = log_level = log_processor = randomness = None')
+    assert not {'env_cfg', 'log_level', 'log_processor', 'randomness'} & set(cfg)
+
+
+def test_what_annotations_allow_passes():
+    from collections.abc import Sequence
+    from typing import Literal
+
+    class Part:
+        def __init__(
+            self, size: int | Sequence[int], mode: Literal['a', 'b'] = 'a', pad: int | str = 0,
+            kind: dict | None = None, rate=0.5, free=None, flag=False, one: float = 1.0,
+        ):  # fmt: skip
+            pass
+
+    good = {'size': [3, 4], 'mode': 'b', 'pad': 'same', 'kind': {}, 'rate': [1], 'free': 'x'}
+    check_arguments('part', {**good, 'flag': 'on_input', 'one': 1, 'unknown': 'x'}, Part)
+    for name, value in {'mode': 'c', 'rate': 'x', 'one': [1.0], 'size': 'x', 'kind': 'x'}.items():
+        with pytest.raises(ConfigError, match=rf'^part\.{name}='):
+            check_arguments('part', {name: value}, Part)
+
+
+def test_numbers_of_any_depth():
+    check_values({'a': [1, {'prob': (0, 0.5)}], 'norm_type': float('inf')}, 'x')
+    with pytest.raises(ConfigError, match=r'^x\.a\[1\]\.prob=-1: a number from 0 to 1'):
+        check_values({'a': [1, {'prob': -1}]}, 'x')
+
+
+def test_shipped_runtimes_pass():
+    for name in ('default_runtime', 'default_runtime_det', 'default_runtime_reid'):
+        check_kinds(Config.fromfile(f'configs/_base_/{name}.py'))
+        load_config(f'configs/_base_/{name}.py', [])

@@ -63,13 +63,26 @@ class ConsoleFormatter(logging.Formatter):
 
 
 def quieten(logger: logging.Logger) -> None:
-    """Give the logger's console handlers our filter and format; files are left as they are."""
+    """Give the logger's console handlers our filter and format; a log file that cannot be written,
+    as on a full disk, is told of once, in a line."""
     for handler in logger.handlers:
-        if isinstance(handler, logging.StreamHandler) and not isinstance(
-            handler, logging.FileHandler
-        ):
+        if isinstance(handler, logging.FileHandler):
+            _tell_once(handler)
+        elif isinstance(handler, logging.StreamHandler):
             handler.addFilter(ConsoleFilter())
             handler.setFormatter(ConsoleFormatter())
+
+
+def _tell_once(handler: logging.FileHandler) -> None:
+    """In the place of logging's own traceback for each line."""
+    told: list[str] = []
+
+    def tell(record: logging.LogRecord) -> None:
+        if not told:
+            told.append(f'warning: {handler.baseFilename} cannot be written: {sys.exc_info()[1]}')
+            print(told[0], file=sys.stderr)
+
+    handler.handleError = tell  # type: ignore[method-assign]
 
 
 def import_quietly(scope: str) -> None:

@@ -6,6 +6,7 @@ its traceback.
 
 from __future__ import annotations
 
+import errno
 import re
 
 from ..errors import ConfigError, DataError, UserError
@@ -16,6 +17,12 @@ TOO_SMALL = re.compile(
     r'|Calculated padded input size per channel'
 )
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory", re.IGNORECASE)
+WORKER_KILLED = re.compile(
+    r'DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is killed by signal: ([\w ]+)|exited unexp)'
+)
+# The disk's; a file that is written to has no name in such an error.
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+NO_SETTING = re.compile(r"'ConfigDict' object has no attribute '(\w+)'")
 # What mmengine says when a name that a config imports is looked for.
 NO_IMPORT = re.compile(r'Failed to import (.+) in (.+), line (\d+)(?: for (.*))?$')
 NO_SAMPLE = re.compile(r'Cannot find valid image after (\d+)')
@@ -39,8 +46,18 @@ def as_user_error(error: Exception) -> UserError | None:
     if isinstance(error, ImportError) and (match := NO_IMPORT.match(text)):
         reason = f': {match[4]}' if match[4] else ': there is no such name'
         return ConfigError(f'config {match[2]}, line {match[3]}: {match[1]}{reason}')
-    if OUT_OF_MEMORY.search(text):
+    if match := WORKER_KILLED.search(text):
+        how = f'by the signal {match[1].lower()}' if match[1] else 'from outside'
+        return UserError(
+            f'a worker process of a data loader was ended {how}, as the system does where memory '
+            'is short; lower train_dataloader.num_workers, 0 for none'
+        )
+    if match := NO_SETTING.search(text):
+        return ConfigError(f'model.train_cfg or model.test_cfg: {match[1]} is missing')
+    if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
         return UserError(f'out of memory ({text[:120]}); lower train_dataloader.batch_size')
     if isinstance(error, OSError) and error.filename is not None:
         return DataError(f'{error.filename}: {error.strerror}')
+    if isinstance(error, OSError) and error.errno in DISK:
+        return UserError(f'a file cannot be written: {error.strerror}')
     return None

@@ -25,6 +25,7 @@ import effvit_mm
 from effvit_mm.openmm import cli
 from effvit_mm.reid.features import ReIDFeatures, load_features, save_features
 from effvit_mm.reid.search import Gallery
+from effvit_mm.weights import load_checkpoint
 
 from .changes import (
     Changed,
@@ -193,7 +194,7 @@ def use_weights(name: str) -> Callable[[Counter], int]:
 
 
 def load(model: torch.nn.Module, name: str) -> None:
-    effvit_mm.load_checkpoint(model, name)
+    load_checkpoint(model, name)
     with torch.no_grad():
         model.eval()(torch.zeros(1, 3, 32, 32))
 

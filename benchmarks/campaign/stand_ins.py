@@ -87,7 +87,7 @@ def shrunk(path: Path, data: Path) -> dict[str, Any]:
     own = [key for key in cfg if key.endswith('_pipeline') or key in OWN_NAMES]
     for key in own:
         if key != 'tta_pipeline':
-            del cfg[key]
+            cfg.pop(key)
     _shrink_model(cfg)
     for split in SPLITS:
         _shrink_loader(cfg[f'{split}_dataloader'], split, data)

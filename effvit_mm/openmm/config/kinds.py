@@ -66,7 +66,7 @@ def check_kinds(cfg: Config) -> None:
     there is not; take out what is None where the framework has its own."""
     for key in DEFAULTED:
         if key in cfg and cfg[key] is None:
-            del cfg[key]
+            cfg.pop(key)
     for keys, kind, word in (
         (DICTS, Mapping, 'a dict'), (LISTS, list | tuple, 'a list'), (TEXTS, str, 'a text'),
         (FLAGS, bool, 'True or False'),
@@ -84,7 +84,10 @@ def check_kinds(cfg: Config) -> None:
         _check_keys(cfg, path, known, certain=False)
         for part in ('rpn', 'rpn_proposal', 'rcnn'):
             _check_keys(cfg, f'{path}.{part}', known + DETECTION['model.test_cfg'], certain=False)
-    _check_keys(cfg, 'default_hooks', HOOKS, certain=False)
+    for name in cfg.get('default_hooks') or ():
+        near = difflib.get_close_matches(name, HOOKS, n=1, cutoff=NEAR)
+        if near and name not in HOOKS and not name.startswith(near[0]):  # logger_2 is another
+            raise ConfigError(f'default_hooks.{name}: no such key{suggest(name, near)}')
 
 
 def _check_keys(cfg: Config, path: str, known: tuple[str, ...], certain: bool) -> None:

@@ -134,13 +134,16 @@ def _shrink_model(cfg: Config) -> None:
     if before is not None:
         old, new = before[0], after[0]
         exchange = {old[-1]: new[-1], tuple(old): tuple(new)}
-        for node in dicts_of({key: model[key] for key in model if key != 'backbone'}):
+        for node in dicts_of([model[key] for key in ('neck', 'head', 'pooling') if key in model]):
             for key in ('in_channels', 'widths'):
                 value = node.get(key)
                 value = tuple(value) if isinstance(value, list | tuple) else value
                 if value in exchange and not isinstance(node.get(key), bool):
                     small = exchange[value]
                     node[key] = list(small) if isinstance(small, tuple) else small
+    for node in dicts_of([model, cfg.get('data_preprocessor') or {}]):
+        if node.get('num_classes') == 1000:  # ImageNet's
+            node['num_classes'] = CLASSES
     if 'teacher' in model:
         model.teacher = SMALL_TEACHER
     for node in dicts_of(model):
@@ -195,6 +198,8 @@ def _replace_data(node: Any, split: str, data: Path) -> None:
         node.update(type='effvit_mm.ImageFolder', data_root=str(data / 'classes'), split=place)
         if indices is not None:
             node.pop('indices')
+        if not node.pipeline[0]['type'].endswith('LoadImage'):  # it held its pictures
+            node.pipeline.insert(0, {'type': 'effvit_mm.LoadImage'})
 
 
 def _annotations(dataset: Any) -> str:

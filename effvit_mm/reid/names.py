@@ -22,6 +22,7 @@ MARKET_FOLDERS = {'train': 'bounding_box_train', 'query': 'query', 'gallery': 'b
 MARKET_PATTERN = r'(?:^|/)(?P<pid>-1|\d+)_c(?P<cam>\d+)[^/]*$'
 # What Market-1501 calls a box with too little of a person, and people in its gallery alone.
 JUNK, DISTRACTOR = '-1', '0'
+NUMBER = '[0-9]{1,18}'  # that is its own label, which has 64 bits; longer ones are names
 MAX_NAMED = 5
 
 
@@ -264,7 +265,7 @@ def _number(named: Mapping[str, list[Named]], name: str, remarks: tuple[str, ...
     persons = in_order(item.pid for item in named['train'])
     labels = {person: number for number, person in enumerate(persons)}
     tested = in_order(item.pid for item in items)
-    numeric = all(re.fullmatch('[0-9]+', person) for person in tested)
+    numeric = all(re.fullmatch(NUMBER, person) for person in tested)
     pids = {person: int(person) if numeric else i for i, person in enumerate(tested)}
     return ReIDSplits(
         name=name,
@@ -344,6 +345,6 @@ def _numbered(names: Sequence[str | None]) -> np.ndarray:
     """Numbers as they are, other names numbered in order, None -1: (N,) int64."""
     texts = [None if name is None else _canonical(name) for name in names]
     order = in_order(text for text in texts if text is not None)
-    numeric = all(re.fullmatch(r'-?[0-9]+', text) for text in order)
+    numeric = all(re.fullmatch(f'-?{NUMBER}', text) for text in order)
     number = {text: int(text) if numeric else place for place, text in enumerate(order)}
     return np.array([-1 if text is None else number[text] for text in texts], np.int64)

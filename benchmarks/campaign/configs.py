@@ -175,7 +175,7 @@ def mentions(mutation: Mutation, text: str) -> bool:
     words = [name for name in names if isinstance(name, str)]
     if not words:  # an item of a list
         words = [part for part in mutation.path if isinstance(part, str)][-1:]
-    inner = [dotted(mutation.path), dotted(mutation.path[:-1])]
+    inner = [dotted(mutation.path[:length]) for length in range(2, len(mutation.path) + 1)]
     inner += [re.sub(r'\[(\d+)\]', r'.\1', path) for path in inner]
     found = any(re.search(rf'(?<![A-Za-z]){re.escape(word)}(?![A-Za-z])', text) for word in words)
     return found or any(path and path in text for path in inner)

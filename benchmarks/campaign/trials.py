@@ -189,7 +189,7 @@ class Trial:
     Attributes:
         index: Number of the trial, which with ``seed`` draws it.
         case: What was done, for people.
-        verdict: ``'ran'``, ``'refused'``, or the name of a fault.
+        verdict: ``'ran'``, ``'refused'``, ``'took it'`` (it ran with another value), or a fault's name.
         said: The line of an error, or the end of what was written.
     """
 
@@ -201,7 +201,7 @@ class Trial:
     seconds: float
     grown: int
 
-    GOOD = ('ran', 'refused')
+    GOOD = ('ran', 'refused', 'took it')
 
     @property
     def good(self) -> bool:

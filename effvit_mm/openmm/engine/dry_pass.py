@@ -32,6 +32,7 @@ from ..config.arguments import mappings_of, node_class
 from ..config.building import BUILD_ERRORS, one_line
 from ..data_checks.image_sizes import check_resized_sizes
 from ..data_checks.matches import find_match
+from ..data_checks.pipelines import check_pipeline
 from ..data_checks.shared_images import describe_shared, image_files
 from ..registry import HOOKS
 from .checkpoints import CheckpointHook as OwnCheckpointHook
@@ -69,6 +70,7 @@ class DryPassHook(Hook):
         warn_of_late_checkpoints(runner)
         check_head(runner.bare_model)
         check_resized_sizes(runner.train_dataloader.dataset, 'train_dataloader')
+        check_pipeline(runner.train_dataloader.dataset, 'train_dataloader')
         check_last_batch(runner)
         check_later_pipelines(runner)
         if runner.val_loop is not None:
@@ -263,6 +265,7 @@ def try_evaluation(runner, split: str) -> dict[str, float]:
     loop = getattr(runner, f'{split}_loop')
     loader, key = loop.dataloader, f'{split}_evaluator'
     check_resized_sizes(loader.dataset, f'{split}_dataloader')
+    check_pipeline(loader.dataset, f'{split}_dataloader')
     places = find_match(loader.dataset, f'{split}_dataloader')
     model = runner.bare_model.eval()
     batch = loader.collate_fn([loader.dataset[place] for place in places])

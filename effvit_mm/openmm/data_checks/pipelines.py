@@ -1,0 +1,52 @@
+"""One image through a pipeline before the work: a step that cannot do its part is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmcv.transforms import Compose as _TheirCompose
+from mmengine.dataset import Compose
+
+from ...errors import ConfigError, UserError
+from ..config.building import BUILD_ERRORS, one_line
+
+
+def check_pipeline(dataset: Any, key: str) -> None:
+    """Raise a ConfigError for the step of ``key``'s pipeline that fails on the first image.
+
+    Also where an image comes out as none, or a detector's without the factor by which it was
+    resized, which its boxes are taken back by.
+    """
+    try:
+        sample = dataset[0]
+    except UserError:
+        raise
+    except BUILD_ERRORS as error:
+        if step := _failed_step(error):
+            raise ConfigError(f'{key}.dataset.{step}: {one_line(error)}') from error
+        raise
+    if not isinstance(sample, Mapping) or 'data_samples' not in sample:
+        return
+    if 'inputs' not in sample:
+        raise ConfigError(f'{key}.dataset.pipeline: what comes out has no image ("inputs")')
+    known = getattr(sample['data_samples'], 'metainfo_keys', lambda: ['scale_factor'])()
+    boxes = 'gt_instances' in sample['data_samples']
+    if boxes and not key.startswith('train') and 'scale_factor' not in known:
+        raise ConfigError(
+            f'{key}.dataset.pipeline: what comes out has no scale_factor, which a Resize notes and '
+            'by which boxes are taken back to the size of the file'
+        )
+
+
+def _failed_step(error: BaseException) -> str:
+    """``'pipeline[2] (type Resize)'`` of the outermost chain of steps that an error went through."""
+    place = error.__traceback__
+    while place is not None:
+        names = place.tb_frame.f_locals
+        chain, step = names.get('self'), names.get('t')
+        if isinstance(chain, Compose | _TheirCompose) and step in chain.transforms:
+            number = chain.transforms.index(step)
+            return f'pipeline[{number}] (type {type(step).__name__})'
+        place = place.tb_next
+    return ''

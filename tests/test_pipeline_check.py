@@ -1,0 +1,45 @@
+"""A step of a pipeline that cannot do its part is named before the first iteration."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from coco_sets import make_config
+from trainer import forget_runs, make_folder, write_config
+
+from effvit_mm.openmm import cli
+
+
+@pytest.fixture
+def fails(tmp_path, monkeypatch, capfd):
+    """Train with a config; gives the one line of its error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(config) -> str:
+        forget_runs()
+        assert cli.train([str(config), '--work-dir', 'w']) == 2
+        (line,) = capfd.readouterr().err.splitlines()[-1:]
+        return line
+
+    return call
+
+
+def test_a_step_that_fails(fails, tmp_path):
+    extra = "pipeline.insert(1, dict(type='ColorTransform', magnitude_range=(1, 2), prob=1.0))\n"
+    extra += "pipeline.insert(2, dict(type='ResizeEdge', scale=(40, 40)))\n"
+    line = fails(write_config(tmp_path / 'c.py', make_folder(tmp_path / 'data', 2, 1), extra))
+    assert re.search(r'train_dataloader\.dataset\.pipeline\[2\] \(type ResizeEdge\): ', line), line
+
+
+def test_a_pipeline_without_a_picture(fails, tmp_path):
+    config = write_config(
+        tmp_path / 'c.py', make_folder(tmp_path / 'data', 2, 1), 'del pipeline[:3]\n'
+    )
+    assert 'train_dataloader.dataset.pipeline: what comes out has no image' in fails(config)
+
+
+def test_a_detectors_pipeline_without_a_factor(fails, tmp_path):
+    extra = "val_dataloader['dataset']['pipeline'].pop(1)\n"
+    line = fails(make_config(tmp_path, extra))
+    assert 'val_dataloader.dataset.pipeline: what comes out has no scale_factor' in line

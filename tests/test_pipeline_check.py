@@ -39,6 +39,20 @@ def test_a_pipeline_without_a_picture(fails, tmp_path):
     assert 'train_dataloader.dataset.pipeline: what comes out has no image' in fails(config)
 
 
+def test_a_pipeline_that_packs_nothing(fails, tmp_path):
+    config = write_config(
+        tmp_path / 'c.py', make_folder(tmp_path / 'data', 2, 1), 'del pipeline[-1]\n'
+    )
+    assert 'train_dataloader.dataset.pipeline: what comes out has no image' in fails(config)
+
+
+def test_a_step_that_opencv_refuses(fails, tmp_path):
+    """Its errors are none of Python's kinds, and have several lines."""
+    extra = 'pipeline[2].update(padding=1e30)\n'
+    line = fails(write_config(tmp_path / 'c.py', make_folder(tmp_path / 'data', 2, 1), extra))
+    assert re.search(r'train_dataloader\.dataset\.pipeline\[2\] \(type RandomCrop\): ', line), line
+
+
 def test_a_detectors_pipeline_without_a_factor(fails, tmp_path):
     extra = "val_dataloader['dataset']['pipeline'].pop(1)\n"
     line = fails(make_config(tmp_path, extra))

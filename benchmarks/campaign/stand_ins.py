@@ -95,6 +95,10 @@ def shrunk(path: Path, data: Path) -> dict[str, Any]:
         for node in evaluators if isinstance(evaluators, list) else [evaluators]:
             if 'ann_file' in node:
                 node.ann_file = _annotations(cfg.val_dataloader.dataset)
+    if cfg.train_dataloader.dataset.get('type') == 'effvit_mm.CocoFolder':
+        for node in dicts_of(cfg.model):  # of the digits, or the walkers
+            if node.get('num_classes'):
+                node['num_classes'] = len(coco_sets.NAMES)
     cfg.train_cfg.val_interval = 1
     cfg.load_from = None
     cfg.env_cfg.pop('cudnn_benchmark', None)

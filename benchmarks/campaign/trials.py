@@ -189,7 +189,7 @@ class Trial:
     Attributes:
         index: Number of the trial, which with ``seed`` draws it.
         case: What was done, for people.
-        verdict: ``'ran'``, ``'refused'``, ``'took it'`` (it ran with another value), or a fault's name.
+        verdict: ``'ran'``, ``'refused'``, ``'took it'`` (another value ran), or a fault.
         said: The line of an error, or the end of what was written.
     """
 

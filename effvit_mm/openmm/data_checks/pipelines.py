@@ -7,9 +7,10 @@ from typing import Any
 
 from mmcv.transforms import Compose as _TheirCompose
 from mmengine.dataset import Compose
+from mmengine.registry import DefaultScope
 
 from ...errors import ConfigError, UserError
-from ..config.building import BUILD_ERRORS, one_line
+from ..config.building import one_line
 
 
 def check_pipeline(dataset: Any, key: str) -> None:
@@ -22,14 +23,15 @@ def check_pipeline(dataset: Any, key: str) -> None:
         sample = dataset[0]
     except UserError:
         raise
-    except BUILD_ERRORS as error:
+    except Exception as error:  # OpenCV's are none of Python's kinds
         if step := _failed_step(error):
             raise ConfigError(f'{key}.dataset.{step}: {one_line(error)}') from error
         raise
+    packed = DefaultScope.get_current_instance().scope_name in ('mmpretrain', 'mmdet')
+    if packed and isinstance(sample, Mapping) and 'inputs' not in sample:
+        raise ConfigError(f'{key}.dataset.pipeline: what comes out has no image ("inputs")')
     if not isinstance(sample, Mapping) or 'data_samples' not in sample:
         return
-    if 'inputs' not in sample:
-        raise ConfigError(f'{key}.dataset.pipeline: what comes out has no image ("inputs")')
     known = getattr(sample['data_samples'], 'metainfo_keys', lambda: ['scale_factor'])()
     boxes = 'gt_instances' in sample['data_samples']
     if boxes and not key.startswith('train') and 'scale_factor' not in known:
@@ -40,7 +42,7 @@ def check_pipeline(dataset: Any, key: str) -> None:
 
 
 def _failed_step(error: BaseException) -> str:
-    """``'pipeline[2] (type Resize)'`` of the outermost chain of steps that an error went through."""
+    """``'pipeline[2] (type Resize)'`` of the outermost chain that an error went through."""
     place = error.__traceback__
     while place is not None:
         names = place.tb_frame.f_locals

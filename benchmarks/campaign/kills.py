@@ -34,7 +34,7 @@ from .trials import Counter, Outcome, Started, Trial, clear, import_all
 
 EPOCHS = 5
 EXTRA = f"""
-train_cfg.update(max_epochs={EPOCHS}, val_interval=1)
+train_cfg = dict(by_epoch=True, max_epochs={EPOCHS}, val_interval=1)
 custom_hooks = [dict(type='EMAHook', momentum=0.1)]
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=1, {{}}))
 """

@@ -26,10 +26,9 @@ def fails(tmp_path, monkeypatch, capfd):
 
 
 def test_a_step_that_fails(fails, tmp_path):
-    extra = "pipeline.insert(1, dict(type='ColorTransform', magnitude_range=(1, 2), prob=1.0))\n"
-    extra += "pipeline.insert(2, dict(type='ResizeEdge', scale=(40, 40)))\n"
+    extra = 'pipeline[2].update(crop_size=(32, [1, 2]))\n'
     line = fails(write_config(tmp_path / 'c.py', make_folder(tmp_path / 'data', 2, 1), extra))
-    assert re.search(r'train_dataloader\.dataset\.pipeline\[2\] \(type ResizeEdge\): ', line), line
+    assert re.search(r'train_dataloader\.dataset\.pipeline\[2\] \(type RandomCrop\): ', line), line
 
 
 def test_a_pipeline_without_a_picture(fails, tmp_path):

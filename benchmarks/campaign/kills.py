@@ -127,7 +127,7 @@ class Watcher:
                     torch.load(io.BytesIO(content), weights_only=True)
             elif path.name == 'last_checkpoint':
                 name = content.decode()
-                if not name.endswith('.pth'):
+                if name and not name.endswith('.pth'):  # nothing: none is written yet
                     raise ValueError(name)
             elif path.suffix == '.json' and 'scalars' not in path.name and content:
                 for line in content.decode().splitlines()[:-1] or ['null']:

@@ -8,7 +8,7 @@ import logging
 import math
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -194,6 +194,10 @@ def _fits(value: object, hint: Any) -> bool:
         return isinstance(value, str)
     if kind in (list, tuple):
         return isinstance(value, list | tuple)
+    if kind is Sequence and set(typing.get_args(hint)) <= {int, float}:
+        return isinstance(value, list | tuple)
+    if isinstance(kind, type) and issubclass(kind, dict | Mapping):
+        return isinstance(value, Mapping)
     return kind is not type(None)
 
 

@@ -52,7 +52,7 @@ def make_task(task: str, folder: Path, keeping: str) -> None:
     if task == 'classification':
         trainer.write_config(path, trainer.make_folder(data, 4, 2), extra)
     elif task == 're-ID':
-        write_people_config(path, make_people(data, train=4, test=2), extra)
+        write_people_config(path, make_people(data, train=8, test=2), extra)
     else:
         coco_sets.make_config(folder, extra).rename(path)
 

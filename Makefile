@@ -32,7 +32,7 @@ FROM_CLASSIFIER = model.backbone.init_cfg.type=Pretrained \
 # Two processes of half the cores are faster than one of all: most maps are small.
 PROCESSES := $(shell [ "$$(getconf _NPROCESSORS_ONLN)" -gt 1 ] && echo 2 || echo 1)
 
-.PHONY: demo demo-det demo-reid demo-search app test lint format audit clean help
+.PHONY: demo demo-det demo-reid demo-search app test docs lint format audit clean help
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -98,6 +98,10 @@ $(CLASSIFIER): | $(VENV)/.ready-openmm
 test: $(VENV)/.ready-dev  ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_FLAGS)
 
+docs: $(VENV)/.ready-docs  ## build the documentation's site into work_dirs/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -q
+	@echo 'open work_dirs/site/index.html'
+
 lint: $(VENV)/.ready-dev  ## check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -136,11 +140,15 @@ $(VENV)/.ready-audit: $(VENV)/.ready-all
 
 $(VENV)/.ready-all: setup.py $(BIN)/python
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[all]'
-	@touch $@ $(VENV)/.ready-openmm $(VENV)/.ready-search $(VENV)/.ready-app $(VENV)/.ready-dev
+	@touch $@ $(VENV)/.ready-openmm $(VENV)/.ready-search $(VENV)/.ready-app $(VENV)/.ready-docs $(VENV)/.ready-dev
+
+$(VENV)/.ready-docs: setup.py $(BIN)/python
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[docs]'
+	@touch $@
 
 $(VENV)/.ready-dev: setup.py $(BIN)/python
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm,dev]'
-	@touch $@ $(VENV)/.ready-openmm $(VENV)/.ready-search $(VENV)/.ready-app
+	@touch $@ $(VENV)/.ready-openmm $(VENV)/.ready-search $(VENV)/.ready-app $(VENV)/.ready-docs
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -45,9 +45,17 @@ TRACK = ['trackers>=2.6', 'opencv-python', 'scipy']
 GALLERY = ['pymilvus>=2.6', 'milvus-lite>=3.2']
 # The web page. Before 6.0 its look went into another call, and buttons had other names.
 APP = ['gradio>=6.0']
+# The site of the documentation: 125 MB, half of them icons (Material), a third languages (Babel).
+DOCS = [
+    'mkdocs>=1.6,<2',
+    'mkdocs-material>=9.6',
+    'mkdocstrings[python]>=0.27',
+    'latex2mathml>=3.77',
+]
 DEV = [
     *REID,
     *APP,
+    *DOCS,
     *TRACK,
     *GALLERY,
     *ONNX,
@@ -115,6 +123,7 @@ setup(
         'track': TRACK,
         'gallery': GALLERY,
         'app': APP,
+        'docs': DOCS,
         'dev': DEV,
         'all': OPENMM + DEV + EXPORT,
     },

@@ -250,7 +250,10 @@ def pslt() -> Drawing:
 
 def crossvit() -> Drawing:
     d = Drawing(700, 170)
-    for y, name, blocks in ((20, 'S: patches of 12', '1 block'), (104, 'L: patches of 16', 'M blocks')):
+    for y, name, blocks in (
+        (20, 'S: patches of 12', '1 block'),
+        (104, 'L: patches of 16', 'M blocks'),
+    ):
         d.box(14, y, name, w=120, h=46)
         for i in range(3):
             left = 166 + 150 * i

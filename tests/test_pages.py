@@ -15,6 +15,8 @@ from page_code import RUN, blocks_of, cells_of, commands_of, make_place, run_pag
 from pages import DOCS
 from trainer import REPOSITORY, forget_runs
 
+from effvit_mm.attention import mechanism
+
 PAGES = [
     *sorted(REPOSITORY.glob('*.md')),
     *sorted(DOCS.rglob('*.md')),
@@ -116,6 +118,7 @@ def place(tmp_path_factory):
 @pytest.mark.parametrize('page', RUNNING, ids=name_of)
 def test_code_runs(page, place, monkeypatch):
     monkeypatch.chdir(place)
+    monkeypatch.setattr(mechanism, 'MECHANISMS', dict(mechanism.MECHANISMS))  # pages register some
     assert run_page(page, monkeypatch.setenv)
 
 

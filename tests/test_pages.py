@@ -78,6 +78,7 @@ def test_a_link_that_leads_nowhere_is_found(wrong):
     assert fault_of(wrong, DOCS / 'index.md')
 
 
+@cache
 def known_flags() -> set[str]:
     sources = [
         p

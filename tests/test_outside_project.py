@@ -138,7 +138,7 @@ def test_mask_rcnn_by_the_prefix_alone_on_our_runner(project):
 
 @pytest.mark.skipif(not STAND_IN, reason='with a compiled mmcv the prefix alone is enough')
 def test_the_prefix_alone_comes_too_late_without_compiled_operators(project):
-    """As docs/outside_project.md says: mmdet builds its detector, and asks for them, before our backbone."""
+    """As the page says: mmdet builds its detector, and asks for them, before our backbone."""
     (project / 'prefix.py').write_text(RETINANET)
     done = run(project, tool('mmdet', 'train.py'), 'prefix.py')
     assert done.returncode != 0

@@ -1,7 +1,7 @@
 """What MkDocs does for this site besides its plugins: equations, configs, pages to come.
 
-Equations become MathML when the site is built, so that no script draws them. Pages link to configs and
-notebooks as they lie in the repository; those get a place in the site.
+Equations become MathML when the site is built, so that no script draws them. Pages link to configs
+and notebooks as they lie in the repository; those get a place in the site.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ test: $(VENV)/.ready-dev  ## run the tests
 
 docs: $(VENV)/.ready-docs  ## build the documentation's site into work_dirs/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -q
-	@echo 'open work_dirs/site/index.html'
+	@echo 'work_dirs/site: python -m http.server -d work_dirs/site, or open index.html (no search then)'
 
 lint: $(VENV)/.ready-dev  ## check style and formatting
 	$(BIN)/ruff check .

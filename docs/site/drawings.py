@@ -110,24 +110,24 @@ def linear() -> Drawing:
 
 
 def linear_angular() -> Drawing:
-    d = Drawing(680, 196)
+    d = Drawing(716, 196)
     d.box(14, 78, 'Q, K, V', w=76)
-    d.box(150, 12, 'V / 2', 'weight', 190)
-    d.box(150, 58, 'unit Q (unit K^T V) / pi', 'weight', 190)
-    d.box(150, 104, 'softmax above a threshold, V', 'off', 190)
-    d.box(150, 150, 'depthwise convolution of V', 'weight', 190)
-    d.box(404, 58, 'sum', 'step', 52)
-    d.box(490, 58, 'unit length', 'step', 84)
-    d.box(606, 78, 'out', 'out', 58)
+    d.box(150, 12, 'V / 2', 'weight', 214)
+    d.box(150, 58, 'unit Q (unit K^T V) / pi', 'weight', 214)
+    d.box(150, 104, 'softmax above a threshold, V', 'off', 214)
+    d.box(150, 150, 'depthwise convolution of V', 'weight', 214)
+    d.box(428, 58, 'sum', 'step', 52)
+    d.box(514, 58, 'unit length', 'step', 84)
+    d.box(640, 78, 'out', 'out', 58)
     for y in (29, 75, 121, 167):
         d.arrow((90, 95), (120, 95), (120, y), (148, y), dashed=y == 121)
-    d.arrow((340, 29), (430, 29), (430, 56))
-    d.arrow((340, 75), (402, 75))
-    d.arrow((340, 121), (430, 121), (430, 94), dashed=True)
-    d.arrow((456, 75), (488, 75))
-    d.arrow((574, 75), (590, 75), (590, 90), (604, 90))
-    d.arrow((340, 167), (590, 167), (590, 102), (604, 102))
-    d.word(500, 126, 'in training alone')
+    d.arrow((364, 29), (454, 29), (454, 56))
+    d.arrow((364, 75), (426, 75))
+    d.arrow((364, 121), (454, 121), (454, 94), dashed=True)
+    d.arrow((480, 75), (512, 75))
+    d.arrow((598, 75), (620, 75), (620, 90), (638, 90))
+    d.arrow((364, 167), (620, 167), (620, 102), (638, 102))
+    d.word(530, 126, 'in training alone')
     return d
 
 
@@ -249,7 +249,7 @@ def pslt() -> Drawing:
 
 
 def crossvit() -> Drawing:
-    d = Drawing(700, 170)
+    d = Drawing(730, 184)
     for y, name, blocks in (
         (20, 'S: patches of 12', '1 block'),
         (104, 'L: patches of 16', 'M blocks'),
@@ -262,17 +262,17 @@ def crossvit() -> Drawing:
             d.arrow((left + 76, y + 23), (left + 108, y + 23))
     for i in range(3):
         d.box(276 + 150 * i, 20, 'x', 'step', 34, 130)
-    d.box(608, 62, 'mean of\nlogits', 'out', 78, 46)
-    d.arrow((610, 43), (647, 43), (647, 60))
-    d.arrow((610, 127), (647, 127), (647, 110))
-    d.word(350, 164, 'x: the class tokens attend to the other branch')
+    d.box(638, 62, 'mean of\nlogits', 'out', 78, 46)
+    d.arrow((610, 43), (677, 43), (677, 60))
+    d.arrow((610, 127), (677, 127), (677, 110))
+    d.word(350, 172, 'x: the class tokens attend to the other branch')
     return d
 
 
 def levit() -> Drawing:
     d = Drawing(740, 110)
     stages = [
-        ('4 convolutions\nstride 16', 'step'),
+        ('convolutions\nstride 16', 'step'),
         ('stage 1', 'weight'),
         ('subsample\nstride 32', 'step'),
         ('stage 2', 'weight'),
@@ -292,7 +292,7 @@ def mvitv2() -> Drawing:
         d.box(160, y, text, 'step', 120)
         d.arrow((110, 81), (134, 81), (134, y + 17), (158, y + 17))
         d.arrow((280, y + 17), (310, y + 17), (310, 75), (338, 75))
-    d.box(340, 52, 'attention:\nany mechanism', 'weight', 110, 46)
+    d.box(340, 52, 'attention: any\nmechanism', 'weight', 110, 46)
     d.box(486, 58, '+ pooled Q', 'step', 80)
     d.box(592, 58, 'out', 'out', 38)
     d.arrow((450, 75), (484, 75))

@@ -1,7 +1,7 @@
 """What MkDocs does for this site besides its plugins: equations, configs, pages to come.
 
-Equations become MathML when the site is built, so that no script draws them. Pages link to configs
-and notebooks as they lie in the repository; those get a place in the site.
+Equations become MathML when the site is built, so that no script draws them. Pages link to configs,
+findings and notebooks as they lie in the repository; those get a place in the site.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from latex2mathml.converter import convert
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,6 +23,7 @@ REPOSITORY_FILES = (
     'SECURITY.md',
     'configs/**/*.md',
     'configs/**/*.py',
+    'findings/*',
     'notebooks/*.ipynb',
 )
 PAGES = {
@@ -62,7 +64,7 @@ def on_files(files: Files, config: Any) -> Files:
         for path in sorted(ROOT.glob(pattern)):
             name = path.relative_to(ROOT).as_posix()
             file = File.generated(config, PAGES.get(name, name), abs_src_path=str(path))
-            if path.suffix == '.py':
+            if path.suffix in ('.py', '.sh'):
                 file.dest_uri += '.txt'
             files.append(file)
     return files
@@ -92,4 +94,7 @@ def on_page_content(html: str, **_: Any) -> str:
 
 def _mathml(match: re.Match) -> str:
     display = 'block' if match[2] == '[' else 'inline'
-    return convert(unescape(match[3]), display=display)
+    html = convert(unescape(match[3]), display=display)
+    if '\\' in html or '<mo>*' in html:
+        raise PluginError(f'a command of this equation is not known: {match[3]}')
+    return html

@@ -85,7 +85,7 @@ def known_flags() -> set[str]:
         for room in ('tools', 'benchmarks', 'effvit_mm')
         for p in (REPOSITORY / room).rglob('*.py')
     ]
-    return {flag for p in sources for flag in re.findall(r"'(--[a-z][a-z-]+)'", p.read_text())}
+    return {flag for p in sources for flag in re.findall(r'--[a-z][a-z-]+', p.read_text())}
 
 
 @pytest.mark.parametrize('page', PAGES, ids=name_of)

@@ -32,7 +32,7 @@ FROM_CLASSIFIER = model.backbone.init_cfg.type=Pretrained \
 # Two processes of half the cores are faster than one of all: most maps are small.
 PROCESSES := $(shell [ "$$(getconf _NPROCESSORS_ONLN)" -gt 1 ] && echo 2 || echo 1)
 
-.PHONY: demo demo-det demo-reid demo-search app test docs lint format audit clean help
+.PHONY: demo demo-det demo-reid demo-search app test docs lint dist format audit clean help
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -102,9 +102,15 @@ docs: $(VENV)/.ready-docs  ## build the documentation's site into work_dirs/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -q
 	@echo 'work_dirs/site: python -m http.server -d work_dirs/site, or open index.html (no search then)'
 
-lint: $(VENV)/.ready-dev  ## check style and formatting
+lint: $(VENV)/.ready-dev  ## check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# By way of the source archive: what is not in it is not in the wheel.
+dist: $(VENV)/.ready-dev  ## build wheel and source archive into dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
 
 format: $(VENV)/.ready-dev  ## put the code into our format
 	$(BIN)/ruff check --fix .
@@ -117,18 +123,19 @@ audit: $(VENV)/.ready-audit  ## look all installed packages up in PyPI's list of
 	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip $(AUDIT_FLAGS) -r $(VENV)/installed.txt
 
 clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 
-# One stamp a set of extras: a second call installs nothing, a change of setup.py does.
-$(VENV)/.ready-openmm: setup.py $(BIN)/python
+# One stamp a set of extras: a second call installs nothing, a change of what is to be installed does.
+PACKAGING := pyproject.toml setup.py
+$(VENV)/.ready-openmm: $(PACKAGING) $(BIN)/python
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm]'
 	@touch $@
 
-$(VENV)/.ready-search: setup.py $(BIN)/python
+$(VENV)/.ready-search: $(PACKAGING) $(BIN)/python
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm,track]'
 	@touch $@ $(VENV)/.ready-openmm
 
-$(VENV)/.ready-app: setup.py $(BIN)/python
+$(VENV)/.ready-app: $(PACKAGING) $(BIN)/python
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm,track,app]'
 	@touch $@ $(VENV)/.ready-openmm $(VENV)/.ready-search
 
@@ -138,15 +145,15 @@ $(VENV)/.ready-audit: $(VENV)/.ready-all
 	$(VENV)/audit/bin/python -m pip install -q $(PIP_FLAGS) pip-audit
 	@touch $@
 
-$(VENV)/.ready-all: setup.py $(BIN)/python
+$(VENV)/.ready-all: $(PACKAGING) $(BIN)/python
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[all]'
 	@touch $@ $(VENV)/.ready-openmm $(VENV)/.ready-search $(VENV)/.ready-app $(VENV)/.ready-docs $(VENV)/.ready-dev
 
-$(VENV)/.ready-docs: setup.py $(BIN)/python
+$(VENV)/.ready-docs: $(PACKAGING) $(BIN)/python
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[docs]'
 	@touch $@
 
-$(VENV)/.ready-dev: setup.py $(BIN)/python
+$(VENV)/.ready-dev: $(PACKAGING) $(BIN)/python
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm,dev]'
 	@touch $@ $(VENV)/.ready-openmm $(VENV)/.ready-search $(VENV)/.ready-app $(VENV)/.ready-docs
 

@@ -23,6 +23,8 @@ from .values import IN_A_DICT, called_import, keep_plain
 
 # mmdet's metrics of which effvit_mm has its own, which keep what they computed.
 OWN_METRICS = ('CocoMetric', 'FasterCocoMetric', 'VOCMetric')
+# Where an installed package has `configs`, as commands name them from the repository's root.
+PACKAGED = Path(__file__).resolve().parents[2] / '.mim'
 # Of packages with models.
 SCOPES = {'mmpretrain': 'mmpretrain', 'mmdet': 'mmdet', 'effvit_mm': 'mmpretrain'}
 
@@ -30,8 +32,10 @@ SCOPES = {'mmpretrain': 'mmpretrain', 'mmdet': 'mmdet', 'effvit_mm': 'mmpretrain
 def load_config(path: str, overrides: Sequence[str]) -> Config:
     """Read a config file and apply ``key=value`` overrides.
 
-    The file's faults, and overrides of keys that there cannot be, are ConfigErrors.
+    The file's faults, and overrides of keys that there cannot be, are ConfigErrors. A file
+    ``configs/...`` that is not there is the installed package's.
     """
+    path = find_config(path)
     if not Path(path).is_file():
         raise ConfigError(f'config {path}: no such file')
     if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
@@ -73,6 +77,13 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
     use_own_readers(cfg)
     use_own_sets(cfg)
     return cfg
+
+
+def find_config(path: str) -> str:
+    """The path, or that of the package's own config where there is no such file."""
+    packaged = PACKAGED / path
+    ours = Path(path).parts[:1] == ('configs',) and not Path(path).exists() and packaged.is_file()
+    return str(packaged) if ours else path
 
 
 def complete_scope(cfg: Config) -> None:

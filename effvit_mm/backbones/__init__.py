@@ -1,6 +1,6 @@
 """Backbones, and the contract they share."""
 
-from .base import Backbone
+from .base import Backbone, FeatureMaps
 from .crossvit import CrossViT
 from .deployable import Deployable
 from .levit import LeViT
@@ -8,4 +8,13 @@ from .mvitv2 import MViTv2
 from .pslt import PSLT
 from .vision_transformer import VisionTransformer
 
-__all__ = ['PSLT', 'Backbone', 'CrossViT', 'Deployable', 'LeViT', 'MViTv2', 'VisionTransformer']
+__all__ = [
+    'PSLT',
+    'Backbone',
+    'CrossViT',
+    'Deployable',
+    'FeatureMaps',
+    'LeViT',
+    'MViTv2',
+    'VisionTransformer',
+]

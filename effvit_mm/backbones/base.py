@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,30 @@ from ..errors import ImageSizeError
 from .deployable import Deployable
 
 BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+class FeatureMaps(Protocol):
+    """What necks, heads, configs and exports ask of a backbone; another project's fits with this.
+
+    Attributes:
+        min_size: Pixels of the smallest side that it takes.
+    """
+
+    min_size: int
+
+    @property
+    def out_channels(self) -> tuple[int, ...]:
+        """Channels of the maps that it returns, in their order."""
+
+    @property
+    def out_strides(self) -> tuple[float, ...]:
+        """Input pixels a cell of these maps."""
+
+    def __call__(self, x: Tensor) -> tuple[Any, ...]:
+        """Images ``(B, 3, H, W)`` to maps, each ``(B, C, H / stride, W / stride)``, rounded up."""
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter's layer, and the number of layers, for layer-wise decay."""
 
 
 class Backbone(Deployable):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from .aoti import PackageSession
 from .formats import FORMATS, Format
 from .onnx import ONNXSession
 from .openvino import OpenVINOSession
+from .sessions import Session
 
 
 class Runtime(NamedTuple):
@@ -16,13 +16,13 @@ class Runtime(NamedTuple):
 
     Attributes:
         format: Of its files.
-        session: ``session(path, precision, **options)`` opens a file.
+        session: Opens a file: ``session(path, precision, **options)``.
         packages: Names of the distributions whose versions a file depends on.
         precisions: That it computes in.
     """
 
     format: Format
-    session: Callable
+    session: type[Session]
     packages: tuple[str, ...]
     precisions: tuple[str, ...] = ('fp32',)
 

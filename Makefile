@@ -127,12 +127,24 @@ clean:  ## remove the virtual environment and caches
 
 # One stamp a set of extras: a second call installs nothing, a change of what is to be installed does.
 PACKAGING := pyproject.toml setup.py
+# onedl-mmdetection's imaug asks for both packages of OpenCV, which write the same files: the one that
+# mmcv asks for is put there alone. See docs/compatibility.md.
+define one_opencv
+	@if $(BIN)/python -m pip show -q opencv-python-headless 2>/dev/null; then \
+	    kept="$$($(BIN)/python -m pip freeze | grep '^opencv-python==')" && \
+	    $(BIN)/python -m pip uninstall -q -y opencv-python-headless opencv-python && \
+	    $(BIN)/python -m pip install -q $(PIP_FLAGS) --no-deps "$$kept"; \
+	fi
+endef
+
 $(VENV)/.ready-openmm: $(PACKAGING) $(BIN)/python
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm]'
+	$(one_opencv)
 	@touch $@
 
 $(VENV)/.ready-search: $(PACKAGING) $(BIN)/python
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm,track]'
+	$(one_opencv)
 	@touch $@ $(VENV)/.ready-openmm
 
 $(VENV)/.ready-app: $(PACKAGING) $(BIN)/python
@@ -155,6 +167,7 @@ $(VENV)/.ready-docs: $(PACKAGING) $(BIN)/python
 
 $(VENV)/.ready-dev: $(PACKAGING) $(BIN)/python
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm,dev]'
+	$(one_opencv)
 	@touch $@ $(VENV)/.ready-openmm $(VENV)/.ready-search $(VENV)/.ready-app $(VENV)/.ready-docs
 
 $(BIN)/python:

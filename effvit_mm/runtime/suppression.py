@@ -15,9 +15,11 @@ from torch import Tensor
 from ..ops.nms import nms
 
 NAME = 'effvit_mm::suppress'
+# Written down: PyTorch before 2.5 cannot read it off annotations that are not evaluated.
+SCHEMA = '(Tensor boxes, Tensor scores, float iou_threshold, SymInt most) -> Tensor'
 
 
-@torch.library.custom_op(NAME, mutates_args=())
+@torch.library.custom_op(NAME, mutates_args=(), schema=SCHEMA)
 def suppress(boxes: Tensor, scores: Tensor, iou_threshold: float, most: int) -> Tensor:
     """Scores of the boxes that no better box of their image overlaps, and 0 for all others.
 

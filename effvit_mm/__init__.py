@@ -5,6 +5,7 @@ the place of mmcv's (:mod:`effvit_mm.ops`). It does not import mmdet, mmpretrain
 """
 
 from importlib import import_module
+from typing import Any
 
 from . import deploy, ops
 from .attention import register_mechanism
@@ -66,7 +67,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """Import the module that has the name."""
     if name not in _LATER:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

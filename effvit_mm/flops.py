@@ -21,7 +21,11 @@ _CPU_ATTENTION = getattr(torch.ops.aten, '_scaled_dot_product_flash_attention_fo
 
 
 def _attention_flops(
-    query: Sequence[int], key: Sequence[int], value: Sequence[int], *_args, **_kwargs
+    query: Sequence[int],
+    key: Sequence[int],
+    value: Sequence[int],
+    *_args: object,
+    **_kwargs: object,
 ) -> int:
     """Twice the multiply-adds of ``softmax(Q K^T) V``; shapes ``(..., N or M, width)``."""
     *batch, queries, width = query

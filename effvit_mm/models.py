@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -106,7 +106,7 @@ def create_model(
     checkpoint: str | Path | None = None,
     use_ema: bool = True,
     trust: bool = False,
-    **kwargs,
+    **kwargs: Any,
 ) -> nn.Module:
     """Build a model by name.
 
@@ -142,7 +142,7 @@ def create_model(
         indices = range(family.backbone.num_maps) if out_indices is None else out_indices
         chosen = {**family.dense, 'out_indices': indices}
     else:
-        chosen = family.classifier
+        chosen = dict(family.classifier)
     model: nn.Module = family.backbone(**{**preset, **chosen, **kwargs})
     if not features_only:
         model = Classifier(model, build_head(family, model, num_classes))

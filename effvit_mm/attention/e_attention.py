@@ -12,7 +12,7 @@ tokens and the kept ones alone. Keys and values are all tokens that came in.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -194,7 +194,7 @@ class EAttention(TokenSamplingAttention):
         feature_map: ``'cosformer'``, ``'relu'``, ``'elu'`` or ``'softmax'``.
     """
 
-    def __init__(self, *args, feature_map: str = 'cosformer', **kwargs) -> None:
+    def __init__(self, *args: Any, feature_map: str = 'cosformer', **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.feature_map = check_choice('feature_map', feature_map, FEATURE_MAPS)
 

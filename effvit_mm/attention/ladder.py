@@ -147,7 +147,7 @@ class ShiftedWindowAttention(nn.Module):
         shift = self.shift if is_open(*grid) or min(grid) > size else 0
         window = (min(size, height), min(size, width)) if self.mask_padding else (size, size)
         t = self._cut(x, window, shift)  # B*windows L C
-        if self.takes_value:
+        if value is not None:
             q, k = self._split_heads(self.qk(t), 2)
             (v,) = self._split_heads(self._cut(value, window, shift).to(q.dtype), 1)
         else:

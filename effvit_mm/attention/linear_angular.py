@@ -11,6 +11,7 @@ softmax attention of which only the strong entries are kept.
 from __future__ import annotations
 
 from math import pi
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -83,7 +84,7 @@ class ValueConvolution(nn.Module):
             raise ValueError(f'kernel_size={kernel_size} must be odd')
         self.num_heads, self.dims = num_heads, dims
         kernel = (kernel_size, 1 if dims == 1 else kernel_size)
-        padding = tuple(length // 2 for length in kernel)
+        padding = (kernel[0] // 2, kernel[1] // 2)
         self.conv = nn.Conv2d(
             num_heads, num_heads, kernel, padding=padding, groups=num_heads, bias=False
         )
@@ -179,7 +180,9 @@ class LinearAngularAttention(nn.Module):
         super().__init__()
         given = (constant, norm, convolution, kernel_size)
         rows = zip(PRESETS[check_choice('preset', preset, PRESETS)].items(), given, strict=True)
-        chosen = {name: default if value is None else value for (name, default), value in rows}
+        chosen: dict[str, Any] = {
+            name: default if value is None else value for (name, default), value in rows
+        }
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
         self.constant = check_choice('constant', chosen['constant'], CONSTANT_TERMS)
         self.norm = check_choice('norm', chosen['norm'], OUTPUT_NORMS)

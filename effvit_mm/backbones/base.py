@@ -60,7 +60,7 @@ class Backbone(Deployable):
     """
 
     arch_settings: ClassVar[Mapping[str, Mapping]] = {}
-    min_size: ClassVar[int] = 32
+    min_size: int = 32
     num_maps: ClassVar[int] = 4  # what out_indices chooses from
     num_stages: ClassVar[int | None] = None  # None: as many as the chosen maps need
 
@@ -86,7 +86,9 @@ class Backbone(Deployable):
         self.with_cp = with_cp
         self.stage_channels: tuple[int, ...] = ()
         self.stage_strides: tuple[float, ...] = ()
-        self.stages: nn.ModuleList
+        self.stem: nn.Module
+        self.norm: nn.Module
+        self.stages: Any  # a ModuleList of sequences of blocks
 
     @classmethod
     def settings(cls, arch: str | Mapping) -> dict:

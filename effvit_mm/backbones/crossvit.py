@@ -329,9 +329,9 @@ class CrossViT(Backbone):
         )
         self.norms = nn.ModuleDict({str(b): LayerNorm(dims[b]) for b in self.out_indices})
         init_linear_layers(self)
-        strides = (
+        strides = [
             of * patch / px for (px, of), patch in zip(MODES[mode], patch_sizes, strict=True)
-        )
+        ]
         self.finish(dims, strides)
         self.token_widths = self.out_channels
 

@@ -17,7 +17,7 @@ class Deployable(nn.Module):
 
     deployed = False
     # Applies the rules to a network, in place; effvit_mm.deploy puts it here.
-    apply_rules: ClassVar[Callable[[nn.Module], None]]
+    apply_rules: ClassVar[Callable[[nn.Module], nn.Module]]
 
     def switch_to_deploy(self) -> Deployable:
         """Fold norms, drop what only training needs; in place.

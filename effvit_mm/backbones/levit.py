@@ -275,6 +275,7 @@ class LeViT(Backbone):
         def stage(i: int) -> list[nn.Module]:
             width, grid = widths[i], grids[i]
             # Stage 0 starts from the stem's last convolution, which no activation follows.
+            first: nn.Module
             if i == 0:
                 first = ConvNorm(half, width)
             else:
@@ -332,4 +333,5 @@ def stage_grids(img_size: int | Size) -> list[Size]:
     sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
     if len(sides) != 2 or not all(isinstance(n, int) and n > 0 for n in sides):
         raise ValueError(f'img_size={img_size!r}: a positive int or two, (H, W), are needed')
-    return [tuple(-(-n // stride) for n in sides) for stride in (16, 32, 64)]
+    height, width = sides
+    return [(-(-height // stride), -(-width // stride)) for stride in (16, 32, 64)]

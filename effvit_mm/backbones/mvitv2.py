@@ -7,6 +7,7 @@ Li et al., "MViTv2: Improved Multiscale Vision Transformers for Classification a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -144,9 +145,10 @@ class PoolingAttention(nn.Module):
         q, k, v = self.qkv(x).chunk(3, -1)
         q, k, v = self.pool_q(q), self.pool_k(k), self.pool_v(v)
         layout = Layout(tuple(q.shape[2:4]), tuple(k.shape[2:4]), 0)
-        takes_bias = has(self.mechanism, 'takes_bias')  # may depend on the training mode
+        # May depend on the training mode.
+        relative = self.relative_position if has(self.mechanism, 'takes_bias') else None
         finer = layout.key_grid if self.keys_finer else layout.query_grid
-        bias = self.relative_position(q, layout.key_grid, finer) if takes_bias else None
+        bias = None if relative is None else relative(q, layout.key_grid, finer)
         q, k, v = (tokens.flatten(2, 3) for tokens in (q, k, v))  # B heads N d
         x = self.mechanism(q, k, v, layout, bias) + q
         return self.proj(x.transpose(1, 2).flatten(2).unflatten(1, layout.query_grid))
@@ -160,7 +162,7 @@ class MultiscaleBlock(nn.Module):
         queries' stride.
     """
 
-    def __init__(self, in_channels: int, channels: int, drop_path: float, **attn) -> None:
+    def __init__(self, in_channels: int, channels: int, drop_path: float, **attn: Any) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(in_channels, NORM_EPS)
         self.attn = PoolingAttention(in_channels, channels, **attn)

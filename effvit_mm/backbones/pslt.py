@@ -8,6 +8,7 @@ norm, as in the authors' code.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +91,7 @@ class ConvFFN(nn.Module):
 class LadderBranch(nn.Module):
     """Window attention and feed-forward network on one slice of the channels."""
 
-    def __init__(self, dim: int, drop_path: float, **attention) -> None:
+    def __init__(self, dim: int, drop_path: float, **attention: Any) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
         self.attn = ShiftedWindowAttention(dim, **attention)
@@ -115,7 +116,7 @@ class LadderBlock(nn.Module):
         num_heads: int,
         shifts: Sequence[int],
         drop_path: float,
-        **attention,
+        **attention: Any,
     ) -> None:
         super().__init__()
         if dim % len(shifts):
@@ -221,7 +222,11 @@ class PSLT(Backbone):
             shared = (channels[i], heads[i - 2], tuple(shifts))
             return [LadderBlock(*shared, rate, **attend) for rate in rates]
 
-        attend = {'window_size': window_size, 'mask_padding': mask_padding, 'attention': attention}
+        attend: dict[str, Any] = {
+            'window_size': window_size,
+            'mask_padding': mask_padding,
+            'attention': attention,
+        }
         down = InvertedResidual(channels[1], channels[2], 2)
         builders = [
             lambda: inverted(0),

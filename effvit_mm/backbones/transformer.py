@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from math import isqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -100,8 +100,8 @@ class WindowAttention(Attention):
         grid, extra = layout.key_grid, layout.num_extra_tokens
         window = window_of(grid, self.window_size)
         windows = tokens_to_windows(x, grid, extra, self.window_size)
-        windows = super().forward(windows, Layout(window, window, extra))
-        return windows_to_tokens(windows, grid, extra, self.window_size)
+        attended = super().forward(windows, Layout(window, window, extra))
+        return windows_to_tokens(attended, grid, extra, self.window_size)
 
 
 class Block(nn.Module):
@@ -293,6 +293,6 @@ class PositionEmbedding(nn.Module):
             return state
         return {**state, name: resize_positions(given, extra, (side, side), self.grid)}
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         state_dict.update(self.prepare_state_dict(state_dict, prefix))
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -118,6 +118,7 @@ class VisionTransformer(Backbone):
                     f'attention that samples tokens is needed, not {attention!r}'
                 )
             sampled = iter([i in sampled_blocks for i in blocks])
+        options = attention or {}
         self.min_size = 2 * patch_size
         self.window_size = window_size
         self.stem = PatchEmbedding(dim, patch_size, img_size // patch_size, distilled)
@@ -130,7 +131,7 @@ class VisionTransformer(Backbone):
                     settings['num_heads'],
                     settings['mlp_ratio'],
                     next(rates),
-                    attention if sampled is None else {**attention, 'sample': next(sampled)},
+                    attention if sampled is None else {**options, 'sample': next(sampled)},
                     next(windows),
                 )
                 for _ in range(depth)
@@ -155,8 +156,9 @@ class VisionTransformer(Backbone):
                 before = tokens
                 extra_alone = self.extra_alone and not dense and block is last
                 tokens = run_block(block, tokens, self.run_block, dense, extra_alone)
-                if tokens.state is not before.state and not is_recorded():
-                    self.kept_tokens.append(tokens.state.valid.sum(1))  # a graph leaves none behind
+                state = None if tokens.state is before.state else tokens.state
+                if state is not None and not is_recorded():
+                    self.kept_tokens.append(state.valid.sum(1))  # a graph leaves none behind
             if dense and i in self.out_indices:
                 maps.append(tokens.as_map(self.norm_behind(i)))
         if dense:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
@@ -43,8 +44,9 @@ def switch_modules(module: nn.Module) -> nn.Module:
     rule = next((RULES[cls] for cls in type(module).__mro__ if cls in RULES), None)
     if rule is not None:
         return rule(module)
-    if hasattr(module, 'switch_to_deploy') and not isinstance(module, Deployable):
-        module.switch_to_deploy()
+    switch: Any = getattr(module, 'switch_to_deploy', None)
+    if switch is not None and not isinstance(module, Deployable):
+        switch()
     return module
 
 

@@ -6,6 +6,7 @@ Weights are named as in mmpretrain's heads, so that checkpoints move between the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ class Head(nn.Module):
 class LinearHead(Head):
     """Logits from pooled features: ``(B, C) -> (B, num_classes)``."""
 
-    def __init__(self, in_channels: int, num_classes: int, **kwargs) -> None:
+    def __init__(self, in_channels: int, num_classes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_classes = num_classes
         self.fc = linear(in_channels, num_classes)
@@ -67,7 +68,7 @@ class TokenHeads(Head):
     ``x: (B, sum of widths)``, the tokens joined; returns ``(B, num_classes)``.
     """
 
-    def __init__(self, widths: Sequence[int], num_classes: int, **kwargs) -> None:
+    def __init__(self, widths: Sequence[int], num_classes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.widths, self.num_classes = list(widths), num_classes
         self.fcs = nn.ModuleList(linear(width, num_classes) for width in widths)
@@ -110,7 +111,7 @@ class LeViTHead(Head):
     mmpretrain's ``LeViTClsHead``.
     """
 
-    def __init__(self, in_channels: int, num_classes: int, **kwargs) -> None:
+    def __init__(self, in_channels: int, num_classes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_classes = num_classes
         self.head = NormLinear(in_channels, num_classes)

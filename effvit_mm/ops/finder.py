@@ -35,7 +35,7 @@ class StandInLoader(importlib.abc.Loader):
         module.__doc__ = "Stand-in for mmcv's compiled operators, made by effvit_mm.ops."
         for name, operator in OPERATORS.items():
             setattr(module, name, operator.function)
-        module.__getattr__ = _uncovered
+        module.__dict__['__getattr__'] = _uncovered
 
 
 class StandInFinder(importlib.abc.MetaPathFinder):

@@ -79,7 +79,12 @@ def ms_deform_attn_backward(
     ]
     with torch.enable_grad():
         output = ms_deform_attn_forward(
-            inputs[0], value_spatial_shapes, value_level_start_index, *inputs[1:], im2col_step
+            inputs[0],
+            value_spatial_shapes,
+            value_level_start_index,
+            inputs[1],
+            inputs[2],
+            im2col_step,
         )
     if not output.requires_grad:  # nothing was sampled
         return

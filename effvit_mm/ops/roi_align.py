@@ -10,7 +10,7 @@ samples as the region's bins have pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torchvision  # noqa: F401 (registers torch.ops.torchvision)
@@ -54,7 +54,7 @@ def roi_align_forward(
     output: Tensor,
     argmax_y: Tensor,
     argmax_x: Tensor,
-    **settings: float,
+    **settings: Any,
 ) -> None:
     """Write the resampled regions into ``output``.
 
@@ -96,7 +96,7 @@ def roi_align_backward(
     argmax_y: Tensor,
     argmax_x: Tensor,
     grad_input: Tensor,
-    **settings: float,
+    **settings: Any,
 ) -> None:
     """Write the derivative of :func:`roi_align_forward` by ``input`` into ``grad_input``."""
     height, width, scale, sampling, _, aligned = bins = Bins(**settings)

@@ -257,7 +257,7 @@ def _read_npz(path: Path, source: str) -> dict[str, Any]:
 
 def _write_parquet(features: ReIDFeatures, path: Path) -> None:
     pa = import_pyarrow()
-    paths = list(features.paths) or [None] * len(features)
+    paths: list[str | None] = [*features.paths] or [None] * len(features)
     columns = {
         'path': pa.array(paths, pa.string()),
         'pid': pa.array(features.pids),

@@ -139,7 +139,8 @@ def _canonical(text: str) -> str:
 
 def in_order(names: Iterable[str]) -> list[str]:
     """Distinct names: numbers by value, before any text."""
-    numbers, texts = set(), set()
+    numbers: set[str] = set()
+    texts: set[str] = set()
     for name in names:
         (numbers if re.fullmatch(r'-?[0-9]+', name) else texts).add(name)
     return sorted(numbers, key=int) + sorted(texts)

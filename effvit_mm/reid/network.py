@@ -6,12 +6,13 @@ Luo et al., "Bag of Tricks and A Strong Baseline for Deep Person Re-identificati
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..backbones import Deployable
-from .pooling import AveragePooling, pooled_width
+from .pooling import AveragePooling, Pooling, pooled_width
 
 
 class BNNeck(nn.BatchNorm1d):
@@ -55,10 +56,10 @@ class ReIDNetwork(Deployable):
     def __init__(
         self,
         backbone: nn.Module,
-        pooling: nn.Module | None = None,
+        pooling: Pooling | None = None,
         classifier: Callable[[int], nn.Module] | None = None,
         in_channels: int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.backbone = backbone

@@ -453,8 +453,8 @@ def count_before(row: np.ndarray, distances: np.ndarray, places: np.ndarray) -> 
         (M,) int64.
     """
     if len(distances) <= COUNTED_MATCHES:
-        counts = [_count(row, value, place) for value, place in zip(distances, places, strict=True)]
-        return np.array(counts, dtype=np.int64)
+        each = [_count(row, value, place) for value, place in zip(distances, places, strict=True)]
+        return np.array(each, dtype=np.int64)
     ordered = np.sort(row)
     counts = np.searchsorted(ordered, distances, side='left')
     tied = np.flatnonzero(counts < np.searchsorted(ordered, distances, side='right'))

@@ -155,7 +155,7 @@ class ApproximateIndex:
             yield from self._search(query[None], count, numbers)
 
     def _search(
-        self, queries: np.ndarray, count: int, left_out: Sequence[int] = ()
+        self, queries: np.ndarray, count: int, left_out: Sequence[int] | np.ndarray = ()
     ) -> Iterator[Found]:
         faiss = import_faiss()
         how = faiss.SearchParametersHNSW()

@@ -180,7 +180,12 @@ def compile(
     network.cpu()
     folder = default_folder() if cache is None else Path(cache)
     check_writable(folder, f'cache={str(folder)!r}')
-    settings = {'runtime': runtime, 'precision': precision, 'folder': folder, 'options': options}
+    settings: dict[str, Any] = {
+        'runtime': runtime,
+        'precision': precision,
+        'folder': folder,
+        'options': options,
+    }
     if size is None:
         return CompiledBySize(network, **settings)
     return _compiled(network, size, any_size, **settings)

@@ -46,11 +46,12 @@ class Placing(NamedTuple):
             ConfigError: A photograph so narrow that nothing of it would be left.
         """
         sides = np.array(photograph.shape[:2])
-        new = tuple(size)
+        new = size
         if self.scale is not None:
             own = np.array(self.scale) / (sides.max(), sides.min())
             factor = min(*own, *(np.array(size) / sides))
-            new = tuple(int(side) for side in np.minimum(sides * factor + 0.5, size))
+            height, width = np.minimum(sides * factor + 0.5, size)
+            new = int(height), int(width)
         if 0 in new:
             raise ConfigError(
                 f'photograph of {sides[0]} x {sides[1]} pixels: within {size[0]} x {size[1]} it '
@@ -58,7 +59,9 @@ class Placing(NamedTuple):
             )
         image = np.empty((*size, 3), np.float32)
         image[:] = self.fill
-        image[: new[0], : new[1]] = resize(photograph, new[::-1], self.interpolation, self.backend)
+        image[: new[0], : new[1]] = resize(
+            photograph, (new[1], new[0]), self.interpolation, self.backend
+        )
         return image, new
 
 

@@ -145,7 +145,7 @@ def find_shapes(network: DeployedNetwork, size: Sequence[int], any_size: bool) -
     return Shapes((max(size[0], least), max(size[1], least)), least)
 
 
-def holds_for(network: nn.Module, size: Size) -> bool:
+def holds_for(network: DeployedNetwork, size: Size) -> bool:
     """Whether a graph of a network for any size would hold for this one."""
     if one_size_parts(network):
         return False
@@ -273,7 +273,7 @@ def compare(run: Run, network: DeployedNetwork, shapes: Shapes) -> list[Checked]
 
 def _largest_difference(run: Run, network: DeployedNetwork, batch: int, pixels: Size) -> float:
     """Of images of noise; where several draws are allowed, of each place's best in the batch."""
-    best = np.inf
+    best = np.array(np.inf)
     for seed in range(1, 1 + network.draws):
         inputs = example(network, batch, pixels, seed)
         with torch.no_grad():

@@ -22,7 +22,7 @@ def _least_side(backbone: Backbone) -> int | None:
         return None  # and so are these
     strides = backbone.stage_strides
     if windows:  # maps of the ladder stages must have two windows a side
-        return windows[0].window_size * strides[len(backbone.stages) - 1] + 1
+        return windows[0].window_size * int(strides[len(backbone.stages) - 1]) + 1
     # To torch.export sizes of one are special: all maps must have two cells a side, in whatever way
     # their sizes round.
     built = strides[: max(len(backbone.stages), backbone.out_indices[-1] + 1)]

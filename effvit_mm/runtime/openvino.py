@@ -25,6 +25,7 @@ from .graph import (
     replaced_when_right,
     trace,
 )
+from .graph_form import Rules
 from .layout import NORMALISED, PIXELS
 from .network import DeployedNetwork
 from .openvino_core import core
@@ -82,7 +83,7 @@ def to_openvino(network: DeployedNetwork, shapes: Shapes, winograd: bool = True)
     """
     openvino = need('openvino')
     fixed = shapes.least is None
-    rules = {nn.Conv2d: winograd_convolution} if winograd and fixed else {}
+    rules: Rules = {nn.Conv2d: winograd_convolution} if winograd and fixed else {}
     try:
         model = openvino.convert_model(
             trace(network, shapes, rules), extension=[suppression.openvino_extension()]
@@ -214,7 +215,8 @@ class _Requests:
         self.pool = [compiled.create_infer_request() for _ in range(count)]
 
     def __call__(self, images: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
-        results, count = [], len(self.pool)
+        results: list[list[np.ndarray]] = []
+        count = len(self.pool)
         for i in range(len(images) + count):
             request = self.pool[i % count]
             if count <= i and len(results) < len(images):

@@ -200,6 +200,9 @@ class Normalise(nn.Module):
         ``(B, H, W, 3)`` uint8, BGR, to ``(B, 3, H, W)`` float32.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, normalisation: Mapping[str, Any]) -> None:
         super().__init__()
         self.reverse = normalisation['order'] == 'RGB'

@@ -42,9 +42,9 @@ class Quantised(NamedTuple):
     deviation: float
     cosine: float
     agreement: float | None
-    accuracy: tuple[float, float] | None
+    accuracy: tuple[float, ...] | None
     sizes: tuple[int, int]
-    seconds: tuple[float, float]
+    seconds: tuple[float, ...]
 
 
 def check_normalised(network: DeployedNetwork) -> None:
@@ -119,7 +119,8 @@ def _bytes(path: Path) -> int:
 
 def _seconds(runs: Sequence[Run], size: Sequence[int]) -> tuple[float, ...]:
     """Median time of one image of this height and width for each; they run in turns."""
-    image, times = noise(1, size), [[] for _ in runs]
+    image = noise(1, size)
+    times: list[list[float]] = [[] for _ in runs]
     for _ in range(WARM_UP + REPEATS):
         for run, own in zip(runs, times, strict=True):
             start = perf_counter()

@@ -16,17 +16,27 @@ from .layout import Layout
 
 
 class Session(Protocol):
-    """A file, opened by a runtime: images to a list of arrays.
+    """A file, opened by a runtime: images to a list of arrays."""
 
-    Attributes:
-        layout: Of the images.
-        further: Names of what it takes behind images, each ``(B, ...)``.
-        about: What the file says of itself: :meth:`DeployedNetwork.metadata`.
-    """
+    @property
+    def path(self) -> Path:
+        """Of the file."""
 
-    layout: Layout
-    further: Sequence[str]
-    about: Mapping[str, str]
+    @property
+    def layout(self) -> Layout:
+        """Of the images."""
+
+    @property
+    def sides(self) -> Sequence[int | None]:
+        """Height and width of the images; None where any will do."""
+
+    @property
+    def further(self) -> Sequence[str]:
+        """Names of what it takes behind images, each ``(B, ...)``."""
+
+    @property
+    def about(self) -> Mapping[str, str]:
+        """What the file says of itself: :meth:`DeployedNetwork.metadata`."""
 
     def __init__(self, path: str | Path, precision: str = 'fp32', **options: Any) -> None: ...
 

@@ -47,9 +47,9 @@ def set_token_budgets(
     samplers = _samplers(network)
     if not samplers:
         raise ConfigError('token budgets: the network has no block that drops tokens')
-    counts: dict[nn.Module, list[Tensor]] = {mechanism: [] for mechanism in samplers}
+    counts: dict[TokenSamplingAttention, list[Tensor]] = {mechanism: [] for mechanism in samplers}
 
-    def count(mechanism: nn.Module, args: tuple, out: Sampled) -> None:
+    def count(mechanism: TokenSamplingAttention, args: tuple, out: Sampled) -> None:
         counts[mechanism].append(out.tokens.valid.sum(1))
 
     hooks = [mechanism.register_forward_hook(count) for mechanism in samplers]

@@ -45,6 +45,10 @@ class WinogradConv2d(nn.Module):
         ``(B, C, H, W)`` to ``(B, O, H, W)``.
     """
 
+    products: Tensor
+    input: Tensor
+    output: Tensor
+
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         self.conv = conv
@@ -64,8 +68,8 @@ class WinogradConv2d(nn.Module):
         x = x.permute(0, 2, 3, 1)
         rows = [x[:, row : row + down * TILE : TILE] for row in range(INNER)]
         tiles = [row[:, :, i : i + across * TILE : TILE] for row in rows for i in range(INNER)]
-        tiles = self.input @ torch.stack(tiles).flatten(1)
-        products = tiles.view(INNER * INNER, -1, channels) @ self.products
+        wide = self.input @ torch.stack(tiles).flatten(1)
+        products = wide.view(INNER * INNER, -1, channels) @ self.products
         outputs = self.output @ products.flatten(1)
         outputs = outputs.view(TILE, TILE, batch, down, across, -1).permute(2, 5, 3, 0, 4, 1)
         outputs = outputs.flatten(4, 5).flatten(2, 3)[:, :, :height, :width]

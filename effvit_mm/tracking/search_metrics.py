@@ -42,8 +42,8 @@ def name_tracks(tracks: Iterable[Tracklet], truth: Sequence[Tracklet]) -> dict[i
                 ious = box_ious(np.array([box]), np.array(boxes))[0]
                 if ious.max() >= MIN_IOU:
                     votes[numbers[int(ious.argmax())]] += 1
-        [(person, count)] = votes.most_common(1) or [(NOBODY, 0)]
-        named[track.number] = person if 2 * count > len(track) else NOBODY
+        [(number, count)] = votes.most_common(1) or [(NOBODY, 0)]
+        named[track.number] = number if 2 * count > len(track) else NOBODY
     return named
 
 

@@ -71,8 +71,8 @@ def joined(parts: Sequence[Tracklet], number: int) -> Tracklet:
     weight = sum(part.weight for part in parts)
     feature = None
     if weight > 0:
-        feature = sum(part.weight * part.feature for part in parts if part.feature is not None)
-        feature = np.asarray(feature / weight, np.float32)
+        weighted = [part.weight * part.feature for part in parts if part.feature is not None]
+        feature = np.asarray(sum(weighted) / weight, np.float32)
     return Tracklet(
         number,
         [frame for part in parts for frame in part.frames],

@@ -89,7 +89,8 @@ def list_images(
     seen: set[str] = set()
     # Folders, and the real places on the way to them. Links come after all that is there without
     # them: by its own name a folder is found first.
-    todo, linked = deque([(str(folder), ())]), deque()
+    todo: deque[tuple[str, tuple[str, ...]]] = deque([(str(folder), ())])
+    linked: deque[tuple[str, tuple[str, ...]]] = deque()
     while todo or linked:
         place, way = todo.popleft() if todo else linked.popleft()
         real = os.path.realpath(place)

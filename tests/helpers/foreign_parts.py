@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from effvit_mm.attention import Layout, Mechanism
 from effvit_mm.backbones import Backbone, FeatureMaps
 from effvit_mm.runtime.layout import NORMALISED
-from effvit_mm.runtime.layout import Layout as ImageLayout
 from effvit_mm.runtime.sessions import Session
 
 
@@ -56,9 +55,11 @@ class MeanSession:
     """Runs no file: the mean of each image's channels."""
 
     def __init__(self, path: str | Path, precision: str = 'fp32', **options: Any) -> None:
-        self.layout: ImageLayout = NORMALISED
-        self.further: tuple[str, ...] = ()
-        self.about: Mapping[str, str] = {'outputs': 'mean'}
+        self.path = Path(path)
+        self.layout = NORMALISED
+        self.sides = (None, None)
+        self.further = ()
+        self.about = {'outputs': 'mean'}
 
     @staticmethod
     def checked(precision: str, options: Mapping[str, Any]) -> dict[str, Any]:

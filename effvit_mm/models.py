@@ -79,7 +79,7 @@ class Classifier(Deployable):
         self.backbone = backbone
         self.head = Head() if head is None else head
         joined = getattr(backbone, 'out_type', 'featmap') == 'cls_token'
-        self.num_features = sum(backbone.token_widths) if joined else backbone.out_channels[-1]
+        self.num_features = sum(token_widths(backbone)) if joined else backbone.out_channels[-1]
 
     def forward_features(self, x: Tensor) -> Tensor | list[Tensor]:
         """The last map ``(B, C, H', W')``, or the class tokens, each ``(B, C)``."""
@@ -91,6 +91,11 @@ class Classifier(Deployable):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
+
+
+def token_widths(backbone: Any) -> Sequence[int]:
+    """Of the extra tokens that the backbone returns where it joins them."""
+    return backbone.token_widths
 
 
 def list_models(pattern: str = '*') -> list[str]:
@@ -143,9 +148,10 @@ def create_model(
         chosen = {**family.dense, 'out_indices': indices}
     else:
         chosen = dict(family.classifier)
-    model: nn.Module = family.backbone(**{**preset, **chosen, **kwargs})
+    network: Any = family.backbone(**{**preset, **chosen, **kwargs})
+    model: nn.Module = network
     if not features_only:
-        model = Classifier(model, build_head(family, model, num_classes))
+        model = Classifier(network, build_head(family, network, num_classes))
     if content is not None:
         report = load_checkpoint(model, content, source=str(checkpoint), use_ema=use_ema)
         partial = report.missing or report.mismatched
@@ -156,7 +162,7 @@ def create_model(
 def build_head(family: Family, backbone: Backbone, num_classes: int) -> Head | None:
     """The head of a family's classifier, new; None for no classes: pooled features."""
     by_token = issubclass(family.head, TokenHeads)
-    widths = backbone.token_widths if by_token else backbone.out_channels[-1]
+    widths: Any = token_widths(backbone) if by_token else backbone.out_channels[-1]
     return family.head(widths, num_classes) if num_classes else None
 
 

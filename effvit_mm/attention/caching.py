@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,5 +30,6 @@ def cached_by_size(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def cached(*args: object) -> Tensor:
         return function(*args) if is_recorded() else compute(*args)
 
-    cached.cache_clear = compute.cache_clear
-    return cached
+    result: Any = cached
+    result.cache_clear = compute.cache_clear
+    return result

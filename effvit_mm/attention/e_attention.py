@@ -41,13 +41,14 @@ class Sampled(NamedTuple):
     """
 
     values: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # a tuple has a method of the name
     tokens: TokenState
 
 
 def rows(x: Tensor, index: Tensor) -> Tensor:
     """Rows of ``x: (B, ..., N, C)`` for each image: ``index: (B, K)`` gives ``(B, ..., K, C)``."""
-    if surely_equal(x.shape[:1], (1,)) and not torch.jit.is_tracing():  # what it gives takes others
+    traced = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    if surely_equal(x.shape[:1], (1,)) and not traced:  # what it gives takes others
         return x.index_select(-2, index[0])
     image = torch.arange(index.shape[0], device=index.device)[:, None]
     return x.movedim(x.ndim - 2, 1)[image, index].movedim(1, x.ndim - 2)

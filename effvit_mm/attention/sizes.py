@@ -8,6 +8,7 @@ right for every size where the answer is not known.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -18,7 +19,7 @@ def is_recorded() -> bool:
     By ``torch.compile``, ``torch.export`` or ``torch.jit.trace``, which ``torch.onnx.export``
     without dynamo calls. What a graph does must not depend on what is seen in an image.
     """
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
 
 
 def is_open(*sizes: int) -> bool:
@@ -38,7 +39,8 @@ def surely_zero(*sizes: int) -> bool:
 
 def smaller(left: int, right: int) -> int:
     """The smaller of two sizes."""
-    return torch.sym_min(left, right) if is_open(left, right) else min(left, right)
+    smallest: Any = torch.sym_min(left, right) if is_open(left, right) else min(left, right)
+    return smallest
 
 
 def round_up(size: int, step: int) -> int:
@@ -50,5 +52,5 @@ def even_steps(first: int, last: int, count: int, device: torch.device) -> torch
     """``torch.linspace``, which takes no symbol for a count: ``(count,)`` float32."""
     if not is_open(count):
         return torch.linspace(first, last, count, device=device)
-    step = (last - first) / torch.sym_max(count - 1, 1)
+    step: Any = (last - first) / torch.sym_max(count - 1, 1)
     return first + torch.arange(count, dtype=torch.float32, device=device) * step

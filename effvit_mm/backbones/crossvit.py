@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -165,7 +166,8 @@ class MultiScaleStage(nn.Module):
 
     def __len__(self) -> int:
         """Layers one after another: the blocks of the deeper branch, and the exchange."""
-        return max(map(len, self.blocks)) + bool(self.fusions)
+        blocks: Any = self.blocks  # modules without a length are none of them
+        return max(map(len, blocks)) + bool(self.fusions)
 
     def forward(self, tokens: Sequence[Tokens], run: Callable, keep_dropped: bool) -> list[Tokens]:
         """Tokens of the branches to the same behind the stage; ``run(block, *args)`` runs a block.
@@ -174,7 +176,8 @@ class MultiScaleStage(nn.Module):
         """
         tokens = list(tokens)
         for b in BRANCHES:
-            for block in self.blocks[b]:
+            blocks: Any = self.blocks[b]
+            for block in blocks:
                 tokens[b] = run_block(block, tokens[b], run, keep_dropped)
         fused = list(tokens)  # both directions read the tokens from before the exchange
         for name, fusion in self.fusions.items():
@@ -343,7 +346,8 @@ class CrossViT(Backbone):
         """Images ``(B, 3, H, W)`` to what ``out_type`` and ``out_indices`` say."""
         self.check_input(x)
         size = [int(side) if isinstance(side, Tensor) else side for side in x.shape[-2:]]
-        tokens = [embed(x, self.map_size(size, b)) for b, embed in enumerate(self.stem)]
+        stem: Any = self.stem
+        tokens = [embed(x, self.map_size(size, b)) for b, embed in enumerate(stem)]
         dense = self.out_type == 'featmap'
         for stage in self.stages:
             tokens = stage(tokens, self.run_block, dense)

@@ -100,7 +100,7 @@ class WindowAttention(Attention):
         grid, extra = layout.key_grid, layout.num_extra_tokens
         window = window_of(grid, self.window_size)
         windows = tokens_to_windows(x, grid, extra, self.window_size)
-        attended = super().forward(windows, Layout(window, window, extra))
+        attended: Any = super().forward(windows, Layout(window, window, extra))
         return windows_to_tokens(attended, grid, extra, self.window_size)
 
 
@@ -199,7 +199,9 @@ def run_block(
     if keep_dropped:
         before = tokens.x[:, tokens.extra :]
         canvas = (
-            before if tokens.state is None else fill_canvas(tokens.canvas, before, tokens.state)
+            before
+            if tokens.state is None or tokens.canvas is None
+            else fill_canvas(tokens.canvas, before, tokens.state)
         )
     return tokens._replace(x=x, state=kept, canvas=canvas)
 

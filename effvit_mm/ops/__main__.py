@@ -40,7 +40,8 @@ def wanted_operators() -> dict[str, list[str]]:
 
 def rows() -> list[Row]:
     """The table, one row a file and backend."""
-    if importlib.util.find_spec(EXTENSION).origin == finder.__name__:
+    spec = importlib.util.find_spec(EXTENSION)
+    if spec is not None and spec.origin == finder.__name__:
         from .operators import OPERATORS
 
         backends = {name: operator.backend for name, operator in OPERATORS.items()}

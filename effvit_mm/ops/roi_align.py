@@ -119,7 +119,7 @@ def roi_align_backward(
 class _Corners(NamedTuple):
     """The four pixels around sampling points, as indices into H * W, and their weights."""
 
-    index: Tensor  # (4, ...)
+    places: Tensor  # (4, ...)
     weight: Tensor  # (4, ...), 0 for a point farther than a pixel from the map
 
 
@@ -182,7 +182,7 @@ def _bilinear(feature: Tensor, images: Tensor, y: Tensor, x: Tensor) -> Tensor:
     corners = _corners(y, x, height, width)
     pixels = feature.transpose(0, 1).flatten(1)  # C B*H*W
     first = (images * height * width)[:, None, None, None]
-    pairs = zip(corners.index, corners.weight, strict=True)
+    pairs = zip(corners.places, corners.weight, strict=True)
     return sum(pixels[:, first + index] * weight for index, weight in pairs).transpose(0, 1)
 
 
@@ -204,5 +204,5 @@ def _scatter_to_corners(
     # A bin without samples has y = -1 (one with samples may, too; compiled code skips both).
     weight = corners.weight * (y != -1)
     result = grad.new_zeros(shape.numel())
-    result.index_add_(0, (first + corners.index).flatten(), (grad * weight).flatten())
+    result.index_add_(0, (first + corners.places).flatten(), (grad * weight).flatten())
     return result.view(shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -110,7 +111,8 @@ def pooled_width(backbone: nn.Module, pooling: Pooling, in_channels: int | None)
                 f'{"maps" if gives_maps else "class tokens"}; give the backbone '
                 f'out_type={wanted!r}, where it has that, or choose another pooling'
             )
-        width = backbone.out_channels[-1] if gives_maps else sum(backbone.token_widths)
+        widths: Any = backbone.out_channels if gives_maps else backbone.token_widths
+        width: int = widths[-1] if gives_maps else sum(widths)
         if in_channels not in (None, width):
             raise ConfigError(
                 f'model.in_channels={in_channels!r}: model.backbone returns {width} channels; '

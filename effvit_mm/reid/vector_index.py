@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import IO, Any, Protocol
 
@@ -181,7 +181,10 @@ class ApproximateIndex:
         self._faiss = stored
 
 
-INDICES: dict[str, type[VectorIndex]] = {'exact': ExactIndex, 'approximate': ApproximateIndex}
+INDICES: dict[str, Callable[[int, str], VectorIndex]] = {
+    'exact': ExactIndex,
+    'approximate': ApproximateIndex,
+}
 
 
 def import_faiss() -> ModuleType:

@@ -173,7 +173,8 @@ class ExportedDetector:
                 f'{path}: it does not say how photographs become its images: the test pipeline of '
                 'its config has steps that cannot be taken over; use effvit_mm.open_compiled'
             )
-        self.placing, self.size = placing, tuple(self.session.sides)
+        sides: Any = self.session.sides  # it is of one size
+        self.placing, self.size = placing, tuple(sides)
         self.normalisation = None if self.session.layout == PIXELS else _normalisation(about)
 
     def place(self, photograph: np.ndarray) -> Placed:

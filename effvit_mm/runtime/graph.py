@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -181,9 +181,9 @@ def trace(network: DeployedNetwork, shapes: Shapes, further: Rules = NO_RULES) -
     Raises:
         ExportError: It cannot hold for the sizes that were asked for.
     """
-    network = graph_form(network, further)
+    network = cast(DeployedNetwork, graph_form(network, further))
     dims = {BATCH: Dim(BATCH), **{side: Dim(side, min=shapes.least) for side in SIDES}}
-    images, *further = (
+    images, *rest = (
         {axis: dims[name] for axis, name in names.items()}
         for names in axis_names(network, shapes).values()
     )
@@ -192,7 +192,7 @@ def trace(network: DeployedNetwork, shapes: Shapes, further: Rules = NO_RULES) -
     try:
         with torch.no_grad():
             # What lies behind the images is one argument of the network's, `*further`.
-            grouped = (images, tuple(further)) if further else (images,)
+            grouped = (images, tuple(rest)) if rest else (images,)
             folded = fold_constants(_export(network, inputs, grouped))
             return _export(folded, inputs, (images, *further))
     except Exception as error:  # of many kinds, where a network chooses its way by what it sees

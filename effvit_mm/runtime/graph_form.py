@@ -34,13 +34,16 @@ class ConvOfShifted(nn.Conv2d):
         shift: ``(C,)``.
     """
 
+    shift: Tensor
+
     def __init__(self, conv: ShiftedConv2d, shift: Tensor) -> None:
         nn.Module.__init__(self)
         self.__dict__.update(copy(conv).__dict__)
         del self.border
         weight = conv.weight.double().sum((2, 3)).view(conv.groups, -1, conv.weight.shape[1])
         part = (weight @ shift.double().view(conv.groups, -1, 1)).flatten()
-        self.bias = nn.Parameter((conv.bias.double() - part).to(conv.bias.dtype), False)
+        bias: Any = conv.bias  # where there is a shift, there is a bias
+        self.bias = nn.Parameter((bias.double() - part).to(bias.dtype), False)
         self.register_buffer('shift', shift.to(conv.weight.dtype))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,7 +59,8 @@ def with_shift(conv: ShiftedConv2d) -> nn.Module:
     inner = conv.weight.shape[1]
     values = [conv.border_of(conv.weight[:, c].double()) for c in range(inner)]  # O 4s 4s
     system = torch.stack(values, -1).view(conv.groups, -1, inner)
-    wanted = conv.border.double().view(conv.groups, -1, 1)
+    border: Any = conv.border
+    wanted = border.double().view(conv.groups, -1, 1)
     shift = torch.linalg.lstsq(system, wanted).solution
     unexplained = (system @ shift - wanted).abs().max()
     if not unexplained <= SHARE * wanted.abs().max():

@@ -7,6 +7,7 @@ pixels, twice its weights. Which part of the map each token is from says as much
 from __future__ import annotations
 
 from copy import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +35,8 @@ class MaskInChannels(GatheredWindowAttention):
         self.__dict__.update(copy(attention).__dict__)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, cut: Cut, batch: int) -> Tensor:
-        scale, (_, window, shift) = self.mechanism.key_dim**-0.5, cut
+        mechanism: Any = self.mechanism
+        scale, (_, window, shift) = mechanism.key_dim**-0.5, cut
         if shift:
             part = rolled_parts(*cut)[..., None] == torch.arange(PARTS)  # windows L 4
             part = part.to(q.dtype)[:, None].repeat(batch, self.num_heads, 1, 1)

@@ -61,12 +61,14 @@ def set_token_budgets(
     finally:
         for hook in hooks:
             hook.remove()
+    budgets = []
     for mechanism, kept in counts.items():
         if not kept:
             raise ConfigError('images: there are none to find token budgets with')
         most = torch.cat(kept).float().quantile(share, interpolation='higher')
         mechanism.budget = max(int(most), 1)
-    return token_budgets(network)
+        budgets.append(mechanism.budget)
+    return budgets
 
 
 def _samplers(network: nn.Module) -> list[TokenSamplingAttention]:

@@ -84,7 +84,7 @@ def _evaluate(truth: Path, file: Path) -> tuple[dict, dict, dict]:
     from trackers.eval import evaluate_mot_sequence
 
     try:
-        found = evaluate_mot_sequence(truth, file, metrics=['CLEAR', 'HOTA', 'Identity'])
+        found: Any = evaluate_mot_sequence(truth, file, metrics=['CLEAR', 'HOTA', 'Identity'])
     except ValueError as error:
         raise DataError(f'{file} or {truth}: {error}') from error
     hota = found.HOTA.to_dict(include_arrays=True, arrays_as_list=False)
@@ -109,7 +109,8 @@ def _combine(parts: Sequence[tuple[dict, dict, dict]]) -> tuple[dict, dict, dict
 def _figures(hota: dict[str, Any], clear: dict[str, Any], identity: dict[str, Any]) -> Figures:
     percent = [hota['HOTA'], hota['DetA'], hota['AssA'], clear['MOTA']]
     percent += [identity[key] for key in ('IDF1', 'IDP', 'IDR')]
-    return Figures(*(100 * value for value in percent), clear['IDSW'], clear['Frag'])
+    values = [*(100 * value for value in percent), clear['IDSW'], clear['Frag']]
+    return Figures._make(values)
 
 
 def as_table(results: Mapping[str, Mapping[str, Figures]]) -> str:

@@ -59,7 +59,8 @@ def to_published(state: Mapping[str, Tensor], model: str, shapes: Shapes) -> dic
     names = {key: prefix + key for key in state}
     as_wanted = all(_renamed(name, rules)[0] in (None, *shapes) for name in state)
     _check(state, names, model, shapes, 'the published names' if as_wanted else '')
-    return {rename(ours, rules, to_published=True): state[key] for key, ours in names.items()}
+    renamed = ((rename(ours, rules, to_published=True), key) for key, ours in names.items())
+    return {published: state[key] for published, key in renamed if published is not None}
 
 
 def readings(names: Iterable[str]) -> Iterator[tuple[str, dict[str, str], list[str]]]:

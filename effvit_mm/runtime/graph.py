@@ -181,7 +181,7 @@ def trace(network: DeployedNetwork, shapes: Shapes, further: Rules = NO_RULES) -
     Raises:
         ExportError: It cannot hold for the sizes that were asked for.
     """
-    network = cast(DeployedNetwork, graph_form(network, further))
+    network = cast('DeployedNetwork', graph_form(network, further))
     dims = {BATCH: Dim(BATCH), **{side: Dim(side, min=shapes.least) for side in SIDES}}
     images, *rest = (
         {axis: dims[name] for axis, name in names.items()}

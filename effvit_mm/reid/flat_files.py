@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -85,10 +86,10 @@ class FlatFile:
         for first in range(start, stop, step):
             yield first, self.read(first, min(first + step, stop))
 
-    def _opened(self):
+    def _opened(self) -> FileIO:
         return open(self.path, 'rb', buffering=0)
 
-    def _fill(self, file, rows: np.ndarray) -> None:
+    def _fill(self, file: FileIO, rows: np.ndarray) -> None:
         left = bytes_of(rows)
         while len(left):
             done = file.readinto(left)

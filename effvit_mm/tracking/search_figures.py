@@ -141,6 +141,8 @@ def judge_search(
     ]
     if not judged:
         raise DataError(f'none of {len(queries)} people looked for is in another picture')
-    tops = [np.mean([hits[:top].any() for hits, _ in judged]) for top in (1, 5, 10)]
+    top1, top5, top10 = (
+        float(np.mean([hits[:top].any() for hits, _ in judged])) for top in (1, 5, 10)
+    )
     mean = float(np.mean([precision for _, precision in judged]))
-    return SearchFigures(mean, *map(float, tops), len(judged), len(queries) - len(judged))
+    return SearchFigures(mean, top1, top5, top10, len(judged), len(queries) - len(judged))

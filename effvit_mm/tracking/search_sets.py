@@ -88,11 +88,11 @@ def read_prw(folder: str | Path, other_cameras: bool = False) -> SearchSet:
         for camera in {_camera(name) for name in names if other_cameras}
     }
     queries = []
-    for person, box, image in _prw_queries(folder / 'query_info.txt'):
+    for person, wanted, image in _prw_queries(folder / 'query_info.txt'):
         gallery = others.get(_camera(image), whole)
         kept = set(gallery) - {image}
         targets = {name: where for name, where in places[person].items() if name in kept}
-        queries.append(SearchQuery(image, box, gallery, targets))
+        queries.append(SearchQuery(image, wanted, gallery, targets))
     return SearchSet(folder / 'frames', tuple(queries))
 
 

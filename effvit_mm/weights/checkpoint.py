@@ -182,7 +182,7 @@ def read_checkpoint(
                 'explicitly: `trust=True` in Python, `--trust-checkpoint` for the tools.'
             ) from error
         raise CheckpointError(f'checkpoint {source} cannot be read: {reason}') from error
-    if not isinstance(content, Mapping):
+    if not isinstance(content, dict):
         raise CheckpointError(f'checkpoint {source} holds a {type(content).__name__}, not a dict')
     return content
 

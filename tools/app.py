@@ -26,7 +26,7 @@ CSS = """
 .scores td:last-child { width: 5em; text-align: right }
 .bar { height: .6em; border-radius: .3em; background: var(--color-accent) }
 .rows { overflow-x: auto }
-.rows table { width: 100% }
+.rows table { width: 100%; border: 0 !important }
 .rows tr, .rows th, .rows td { border: 0 !important; text-align: left; white-space: nowrap }
 .rows tr { border-bottom: 1px solid var(--border-color-primary) !important }
 .rows th, .rows td { padding: .3em .6em }
@@ -213,7 +213,9 @@ def fill_search(people, examples: list[str]) -> None:
             video = gradio.Dropdown(
                 list(dict.fromkeys(columns['name'])), value=None, label='or somebody of a video'
             )
-    known = gradio.Gallery(columns=8, height=240, allow_preview=False, visible=False)
+    known = gradio.Gallery(
+        columns=8, height=240, object_fit='contain', allow_preview=False, visible=False
+    )
     with gradio.Accordion('how many, which cameras, when', open=False), gradio.Row():
         top = gradio.Slider(1, 20, 8, step=1, label='how many')
         cameras = gradio.CheckboxGroup(sorted(set(columns['camera'])), label='cameras (none: all)')

@@ -58,7 +58,7 @@ class Answer:
 
 
 class Track(NamedTuple):
-    """Somebody in a video, to be chosen: the best picture's file, and when that was."""
+    """Somebody in a video, to be chosen: the best picture's file, and from when on."""
 
     picture: str
     caption: str
@@ -172,7 +172,7 @@ def tracks_of(people: PersonSearch, name: str) -> tuple[list[Track], int]:
     tracks = [
         Track(
             str(people.folder / pictures.paths[row]),
-            f'{clock(columns["begin"][row])}-{clock(columns["end"][row])}',
+            clock(columns['begin'][row]),
         )
         for row in chosen
     ]

@@ -84,8 +84,8 @@ class Part:
 
 def test_what_annotations_allow_passes():
     good = {'size': [3, 4], 'mode': 'b', 'pad': 'same', 'kind': {}, 'rate': [1], 'free': 'x'}
-    check_arguments('part', {**good, 'flag': 'on_input', 'one': 1, 'unknown': 'x'}, Part)
-    for name, value in {'mode': 'c', 'rate': 'x', 'one': [1.0], 'size': 'x', 'kind': 'x'}.items():
+    check_arguments('part', {**good, 'flag': 'on_input', 'one': (1, 1), 'unknown': 'x'}, Part)
+    for name, value in {'mode': 'c', 'rate': 'x', 'one': '1', 'size': 'x', 'kind': 'x'}.items():
         with pytest.raises(ConfigError, match=rf'^part\.{name}='):
             check_arguments('part', {name: value}, Part)
 

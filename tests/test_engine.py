@@ -367,6 +367,8 @@ def test_shipped_configs_pass_the_checks(tmp_path):
         'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
         'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
         'mmdet::detr/detr_r50_8xb2-150e_coco.py',
+        'mmdet::libra_rcnn/libra-retinanet_r50_fpn_1x_coco.py',  # a list of necks
+        'mmdet::maskformer/maskformer_r50_ms-16xb1-75e_coco.py',  # max_per_image
         'mmpretrain::resnet/resnet50_8xb32_in1k.py',
         'mmpretrain::swin_transformer/swin-tiny_16xb64_in1k.py',
         'mmpretrain::deit/deit-small_4xb256_in1k.py',

@@ -87,11 +87,18 @@ MISSING: dict[str, Needs] = {
 
 def distributions(target: str) -> set[str]:
     """What ``pip install target`` brings, of an extra of ours its packages."""
-    extra = re.fullmatch(r'effvit-mm\[(\w+)\]', target)
-    if not extra:
-        return {target}
-    lines = [line for line in requires('effvit-mm') if f'extra == "{extra[1]}"' in line]
-    return {re.match(r'[\w.-]+', line)[0] for line in lines}
+    extras = re.fullmatch(r'effvit-mm\[([\w,]+)\]', target)
+    if not extras:
+        return {re.match(r'[\w.-]+', target)[0]}
+    lines = [
+        line.partition(';')[0].strip()
+        for line in requires('effvit-mm')
+        if any(f'extra == "{extra}"' in line for extra in extras[1].split(','))
+    ]  # an extra may name others: effvit-mm[onnx,openvino]
+    own = (
+        line if line.startswith('effvit-mm[') else re.match(r'[\w.-]+', line)[0] for line in lines
+    )
+    return set().union(*map(distributions, own))
 
 
 def brings(text: str, module: str) -> bool:

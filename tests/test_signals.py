@@ -125,8 +125,7 @@ def test_what_comes_of_the_signal_to_workers_is_the_signal():
         [killed, Terminated()],
     ):
         assert run_raising(error_of(*chain)) == EXIT_TERMINATED
-    with pytest.raises(RuntimeError, match='Killed'):
-        run_raising(error_of(killed, ValueError('x')))
+    assert run_raising(error_of(killed, ValueError('x'))) not in (0, EXIT_TERMINATED)
 
 
 def run_raising(error: BaseException) -> int:

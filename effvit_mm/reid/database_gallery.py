@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging.config
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -444,6 +445,8 @@ def connect(place: str, token: str) -> Any:
 
 def import_milvus(place: str) -> ModuleType:
     """pymilvus, or :class:`ConfigError` that says how to get it."""
+    # Else gRPC writes a line to standard error at each fork, as of a data loader's workers.
+    os.environ.setdefault('GRPC_VERBOSITY', 'ERROR')
     try:
         with logging_left_alone():
             import pymilvus
@@ -459,10 +462,8 @@ def import_milvus(place: str) -> ModuleType:
 
 @contextmanager
 def logging_left_alone() -> Iterator[None]:
-    """Have no configuration take place: pymilvus's, at its import, closes all handlers there are.
-
-    A training's log file would be closed with them, and standard error with absl's handler
-    (pymilvus 3.0.2; ``findings/pymilvus_import_closes_handlers.sh``).
+    """Have no configuration take place: pymilvus's, at its import, closes all handlers there are,
+    a training's log file too (pymilvus 3.0.2; ``findings/pymilvus_import_closes_handlers.sh``).
     """
     configure, logging.config.dictConfig = logging.config.dictConfig, lambda config: None
     try:

@@ -194,7 +194,7 @@ def trace(network: DeployedNetwork, shapes: Shapes, further: Rules = NO_RULES) -
             # What lies behind the images is one argument of the network's, `*further`.
             grouped = (images, tuple(rest)) if rest else (images,)
             folded = fold_constants(_export(network, inputs, grouped))
-            return _export(folded, inputs, (images, *further))
+            return _export(folded, inputs, (images, *rest))
     except Exception as error:  # of many kinds, where a network chooses its way by what it sees
         line = f'{type(error).__name__}: {str(error).strip()}'.split('\n')[0]
         if shapes.least is None:

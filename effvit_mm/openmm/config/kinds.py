@@ -45,8 +45,8 @@ DETECTION = {
         'rpn_proposal', 'sampler',
     ),
     'model.test_cfg': (
-        'mask_thr_binary', 'max_per_img', 'min_bbox_size', 'nms', 'nms_pre', 'rcnn', 'rpn',
-        'score_thr',
+        'mask_thr_binary', 'max_per_image', 'max_per_img', 'min_bbox_size', 'nms', 'nms_pre',
+        'rcnn', 'rpn', 'score_thr',
     ),
 }  # fmt: skip
 # Of a dict of a hook, whatever it is called: a config may give further ones.
@@ -136,12 +136,13 @@ def check_values(node: Any, path: str) -> None:
 def check_arguments(path: str, node: Mapping, target: Callable) -> None:
     """Raise a ConfigError for an argument that cannot be of the kind that ``target`` takes.
 
-    Its annotations say so; where it has none, a default that is a number. Only texts, dicts and
-    lists are judged: of numbers and None annotations are often too narrow.
+    Its annotations say so; where it has none, a default that is a number. Only texts and dicts are
+    judged: of numbers, None and lists (of necks, initialisations, heads of stages) the annotations
+    of OpenMMLab are often too narrow.
     """
     arguments = dict(_arguments(target))
     for name, value in node.items():
-        if name not in arguments or not isinstance(value, str | Mapping | list | tuple):
+        if name not in arguments or not isinstance(value, str | Mapping):
             continue
         owner, argument = arguments[name]
         hint = _hints(owner).get(name, argument.annotation)

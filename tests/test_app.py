@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlsplit
@@ -215,13 +216,18 @@ def window(page):
         yield opened
 
 
-def answered(window, words: str) -> str:
-    """The line of the tab that is seen, once it begins so."""
+def line_of(window) -> str:
+    """The line of the tab that is seen."""
     shown = (
         'const lines = [...document.querySelectorAll(".line")].filter(e => e.checkVisibility());'
         'return lines.length && lines[0].textContent'
     )
-    return wait(lambda: (line := window.run(shown) or '').startswith(words) and line, words)
+    return window.run(shown) or ''
+
+
+def answered(window, words: str) -> str:
+    """The line of the tab that is seen, once it begins so."""
+    return wait(lambda: (line := line_of(window)).startswith(words) and line, words)
 
 
 def shown_tracks(window, expected: list[int]) -> bool:
@@ -270,8 +276,14 @@ def test_objects_are_shown_and_the_threshold_asks_anew(window, models, files):
         'return found && found.naturalWidth && [found.naturalWidth, found.naturalHeight]'
     )
     assert wait(lambda: window.run(picture), 'the picture') == [48, 36]
-    window.type('input[aria-label^="number input"]', '1')  # nothing is so certain
-    assert answered(window, '0 objects, ').endswith(' ms')
+
+    def asked_again() -> str:
+        """Of numbers that are typed while an answer is under way the page may take the first."""
+        window.type('input[aria-label^="number input"]', '1')  # nothing is so certain
+        time.sleep(1)
+        return line if (line := line_of(window)).startswith('0 objects, ') else ''
+
+    assert wait(asked_again, 'no object').endswith(' ms')
 
 
 def test_a_person_is_found_by_an_upload_and_by_a_choice(window, found, somebody, files):

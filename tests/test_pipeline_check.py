@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 import pytest
-from coco_sets import make_config
 from trainer import forget_runs, make_folder, write_config
 
 from effvit_mm.openmm import cli
@@ -50,9 +49,3 @@ def test_a_step_that_opencv_refuses(fails, tmp_path):
     extra = 'pipeline[2].update(padding=1e30)\n'
     line = fails(write_config(tmp_path / 'c.py', make_folder(tmp_path / 'data', 2, 1), extra))
     assert re.search(r'train_dataloader\.dataset\.pipeline\[2\] \(type RandomCrop\): ', line), line
-
-
-def test_a_detectors_pipeline_without_a_factor(fails, tmp_path):
-    extra = "val_dataloader['dataset']['pipeline'].pop(1)\n"
-    line = fails(make_config(tmp_path, extra))
-    assert 'val_dataloader.dataset.pipeline: what comes out has no scale_factor' in line

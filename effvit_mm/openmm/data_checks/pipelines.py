@@ -16,8 +16,7 @@ from ..config.building import one_line
 def check_pipeline(dataset: Any, key: str) -> None:
     """Raise a ConfigError for the step of ``key``'s pipeline that fails on the first image.
 
-    Also where an image comes out as none, or a detector's without the factor by which it was
-    resized, which its boxes are taken back by.
+    Also where what comes out has no image.
     """
     try:
         sample = dataset[0]
@@ -30,15 +29,6 @@ def check_pipeline(dataset: Any, key: str) -> None:
     packed = DefaultScope.get_current_instance().scope_name in ('mmpretrain', 'mmdet')
     if packed and isinstance(sample, Mapping) and 'inputs' not in sample:
         raise ConfigError(f'{key}.dataset.pipeline: what comes out has no image ("inputs")')
-    if not isinstance(sample, Mapping) or 'data_samples' not in sample:
-        return
-    known = getattr(sample['data_samples'], 'metainfo_keys', lambda: ['scale_factor'])()
-    boxes = 'gt_instances' in sample['data_samples']
-    if boxes and not key.startswith('train') and 'scale_factor' not in known:
-        raise ConfigError(
-            f'{key}.dataset.pipeline: what comes out has no scale_factor, which a Resize notes and '
-            'by which boxes are taken back to the size of the file'
-        )
 
 
 def _failed_step(error: BaseException) -> str:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pyproject import read_pyproject
+from gallery_images import MODEL, WIDTH, database, images, known
 from remedies import tries
 
 from effvit_mm.errors import ConfigError, DataError
@@ -25,18 +20,11 @@ from effvit_mm.reid.large_gallery import LargeGallery
 from effvit_mm.reid.search import Gallery
 from effvit_mm.reid.where import Where
 
-WIDTH, MODEL = 16, 'PSLT-0123456789ab'
-NO_DATABASE = None in map(importlib.util.find_spec, ('pymilvus', 'milvus_lite'))
-database = pytest.mark.skipif(
-    NO_DATABASE,
-    reason="pymilvus and milvus-lite are not installed: pip install 'effvit-mm[gallery]'",
-)
 EXACT = ['exact', 'large', pytest.param('file.db', marks=database)]
 SAME = [(kind, distance) for kind in EXACT[:2] for distance in DISTANCES] + [
     pytest.param('file.db', 'euclidean', marks=database),
     pytest.param('server', 'cosine', marks=database),
 ]
-ON_DISK = ['large', pytest.param('file.db', marks=database)]
 APPROXIMATE = ['approximate', 'large index', pytest.param('approximate.db', marks=database)]
 
 
@@ -84,29 +72,6 @@ def make(request, tmp_path, monkeypatch):
     for gallery in opened:
         if hasattr(gallery, 'close'):
             gallery.close()
-
-
-def images(count: int, seed: int) -> ReIDFeatures:
-    """Features whose distances no rounding changes, many of them equal: four of 16 are 1 or -1."""
-    rng = np.random.default_rng(seed)
-    features = np.zeros((count, WIDTH), np.float32)
-    for row in features:
-        row[rng.choice(WIDTH, 4, replace=False)] = rng.choice([-1, 1], 4)
-    features[count // 2 :: 3] = features[0]
-    pids, camids = rng.integers(0, 9, count), rng.integers(0, 4, count)
-    return ReIDFeatures(features, pids, camids, [f'{seed}/{i}ä.jpg' for i in range(count)], MODEL)
-
-
-def known(count: int, seed: int) -> dict[str, list]:
-    """Columns for them: intervals, moments and times that are not known."""
-    begin = [None if i % 10 == 3 else float(seed * 1000 + i) for i in range(count)]
-    return {
-        'begin': begin,
-        'end': [b if b is None or i % 2 else b + 5 for i, b in enumerate(begin)],
-        'source': [f'"{("häll", "yard")[i % 2]}".mp4' for i in range(count)],
-        'track': [i % 5 for i in range(count)],
-        'box': [[0.5, i] for i in range(count)],
-    }
 
 
 class Plain:
@@ -338,68 +303,6 @@ def test_places_and_kinds(tmp_path):
 
 # --- Kills ---------------------------------------------------------------------------------------
 
-ADDING = """
-import sys
-import numpy as np
-from effvit_mm.reid.features import ReIDFeatures
-from effvit_mm.reid.galleries import create_gallery
-
-place, index = sys.argv[1:]
-gallery = create_gallery(place, 16, index=index)
-for start in range(0, 10**6, 20):
-    numbers = np.arange(start, start + 20)
-    features = np.random.default_rng(start).standard_normal((20, 16))
-    added = ReIDFeatures(features, numbers, numbers, [str(n) for n in numbers])
-    gallery.add(added, {'double': (2 * numbers).tolist()})
-    print(start + 20, flush=True)
-"""
-
-
-@pytest.fixture(scope='module')
-def killed(tmp_path_factory):
-    """Place of each kind of gallery that was killed, and how many images it had confirmed."""
-    kinds = ['large'] if NO_DATABASE else ['large', 'file.db']
-    places = {kind: tmp_path_factory.mktemp('killed') / kind for kind in kinds}
-    processes = {
-        kind: subprocess.Popen(
-            [sys.executable, '-c', ADDING, place, kind if kind in KINDS else 'exact'],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[1],
-        )
-        for kind, place in places.items()
-    }
-    confirmed = {}
-    for kind, process in processes.items():
-        for line in process.stdout:
-            confirmed[kind] = int(line)
-            if confirmed[kind] == 400:
-                os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    return {kind: (place, confirmed[kind]) for kind, place in places.items()}
-
-
-@pytest.mark.parametrize('kind', ON_DISK)
-def test_a_kill_while_adding_loses_nothing_that_was_confirmed(kind, killed):
-    place, confirmed = killed[kind]
-    gallery = open_gallery(place)
-    there = gallery.find()
-    assert confirmed >= 400 and there[:confirmed].tolist() == list(range(confirmed))
-    for start in range(0, confirmed, 20):
-        features, columns = gallery.take(range(start, start + 20))
-        assert columns['double'] == [2 * n for n in range(start, start + 20)]
-        assert features.paths == [str(n) for n in range(start, start + 20)]
-        made = np.random.default_rng(start).standard_normal((20, 16)).astype(np.float32)
-        made /= np.linalg.norm(made, axis=1, keepdims=True)
-        np.testing.assert_allclose(features.features, made, atol=1e-3)
-    added = images(3, 1)
-    added.model = ''
-    numbers = gallery.add(added, {'double': [1, 2, 3]})
-    assert numbers.min() > there.max()
-    assert gallery.search(added, 1)[0].min() == numbers.min()
-    if isinstance(gallery, DatabaseGallery):
-        gallery.close()
-
 
 class KilledError(Exception):
     """In the place of a kill."""
@@ -571,33 +474,3 @@ def test_databases_that_cannot_be_opened(tmp_path, server, monkeypatch):
     (tmp_path / 'y.db').write_text('not a database')
     with pytest.raises(DataError, match=r'gallery .*y.db.*'):
         open_gallery(tmp_path / 'y.db')
-
-
-@tries("`pip install 'effvit-mm[gallery]'`")
-def test_without_the_client_databases_alone_are_missing(tmp_path, monkeypatch):
-    for missing, place in (('pymilvus', 'http://localhost:1'), ('milvus_lite', tmp_path / 'x.db')):
-        with monkeypatch.context() as patch:
-            patch.setitem(sys.modules, missing, None)
-            if missing == 'milvus_lite':
-                patch.setitem(sys.modules, 'pymilvus', sys)
-            with pytest.raises(
-                ConfigError, match=rf"{missing}: `pip install 'effvit-mm\[gallery\]'"
-            ):
-                create_gallery(place, WIDTH)
-    extra = read_pyproject()['project']['optional-dependencies']['gallery']
-    assert [line.split('>=')[0] for line in extra] == ['pymilvus', 'milvus-lite']
-
-
-def test_a_database_leaves_the_handlers_of_others_open(tmp_path):
-    """pymilvus configures logging at its import, which closes a training's log file."""
-    pytest.importorskip('pymilvus')
-    code = """
-import logging, sys
-handler = logging.FileHandler('run.log')
-logging.getLogger('mine').addHandler(handler)
-from effvit_mm.reid.database_gallery import import_milvus
-import_milvus('http://localhost:19530')
-assert 'pymilvus' in sys.modules and handler.stream is not None
-logging.config.dictConfig({'version': 1, 'incremental': True})  # itself again
-"""
-    subprocess.run([sys.executable, '-c', code], cwd=tmp_path, check=True)

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, DataError
+from .distances import DISTANCES
 from .features import ReIDFeatures
+from .vector_index import INDICES
 
 
 def check_features(features: ReIDFeatures, width: int, model: str, preparation: str) -> None:
@@ -104,3 +106,18 @@ def check_identity(
     if model and has[1] != model:
         theirs = f'the model {has[1]}' if has[1] else 'an unnamed model'
         raise DataError(f'gallery {place} has features of {theirs}, not of {model}')
+
+
+def check_header(known: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file says of its gallery, ``width``, ``model``, ``index`` and ``distance``.
+
+    Raises:
+        ValueError: One of them cannot be.
+    """
+    possible = {'index': INDICES, 'distance': DISTANCES}
+    for name, value in known.items():
+        kind = int if name == 'width' else str
+        wrong = not isinstance(value, kind) or (name == 'width' and value < 1)
+        if wrong or (name in possible and value not in possible[name]):
+            raise ValueError(f'its header has {name}={value!r}')
+    return dict(known)

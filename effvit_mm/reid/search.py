@@ -20,13 +20,14 @@ import numpy as np
 
 from ..errors import ConfigError, DataError, UserError
 from ..utils.files import written_atomically
-from .distances import DISTANCES, FeatureSpace, check_distance
+from .distances import FeatureSpace, check_distance
 from .features import ReIDFeatures
 from .gallery_checks import (
     check_cameras,
     check_columns,
     check_count,
     check_features,
+    check_header,
     check_identity,
     check_numbers,
     check_search,
@@ -412,7 +413,7 @@ class Gallery:
     def _from_archive(
         cls, archive: zipfile.ZipFile, header: Mapping[str, Any], path: Path
     ) -> Gallery:
-        known = _known(header)
+        known = check_header({name: header[name] for name in HEADER[:-1]})
         gallery = cls(**known, preparation=header.get('preparation', ''))
         gallery.paths = json.loads(archive.read('paths.json'))
         if 'columns.json' in archive.namelist():  # galleries of earlier versions have none
@@ -475,18 +476,6 @@ class Gallery:
 
     def _check(self, features: ReIDFeatures) -> None:
         check_features(features, self.width, self.model, self.preparation)
-
-
-def _known(header: Mapping[str, Any]) -> dict[str, Any]:
-    """A gallery's arguments out of a file; ValueError where one cannot be."""
-    known = {name: header[name] for name in HEADER[:-1]}
-    possible = {'index': INDICES, 'distance': DISTANCES}
-    for name, value in known.items():
-        kind = int if name == 'width' else str
-        wrong = not isinstance(value, kind) or (name == 'width' and value < 1)
-        if wrong or (name in possible and value not in possible[name]):
-            raise ValueError(f'its header has {name}={value!r}')
-    return known
 
 
 def _digest(vector: np.ndarray) -> bytes:

@@ -1,7 +1,9 @@
 """Several processes: an error that all have is printed once, one of a single rank is not lost."""
 
+import contextlib
 import multiprocessing
 import os
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -44,11 +46,37 @@ def printed(capfd, port: int, messages: list[str | None], in_the_run: bool = Tru
     return sorted(capfd.readouterr().err.splitlines())
 
 
-@pytest.fixture
-def port():
-    """Of a store as torchrun keeps it, whatever becomes of the ranks."""
+def keep_a_store(connection) -> None:
+    """The store that torchrun keeps, until the other end of the connection says so."""
     store = TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
-    yield store.port
+    connection.send(store.port)
+    connection.poll(None)
+    os._exit(0)
+
+
+@contextlib.contextmanager
+def open_store() -> Iterator[int]:
+    """The port of a store of another process.
+
+    Its thread would be at work here while ranks are forked, and a lock that it held just then
+    would stay shut for them.
+    """
+    ours, theirs = multiprocessing.Pipe()
+    keeper = multiprocessing.get_context('fork').Process(target=keep_a_store, args=(theirs,))
+    keeper.start()
+    theirs.close()
+    try:
+        yield ours.recv()
+    finally:
+        ours.send(None)
+        keeper.join()
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Of a store that is there whatever becomes of the ranks."""
+    with open_store() as port:
+        yield port
 
 
 @pytest.mark.parametrize('in_the_run', [False, True])
@@ -76,8 +104,7 @@ def test_an_error_that_rank_0_does_not_have_is_printed_beside_its_own(port, capf
     ],
 )
 def test_without_a_store_the_run_has_each_rank_speak(in_the_run, lines, monkeypatch, capfd):
-    store = TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
-    port = store.port
-    del store  # nobody listens there
+    with open_store() as port:
+        pass  # nobody listens there any more
     monkeypatch.setattr(cli, 'PATIENCE', timedelta(seconds=0.5))
     assert printed(capfd, port, ['no file a'] * 3, in_the_run) == lines

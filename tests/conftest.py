@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -54,3 +55,13 @@ def _young_heap():
     """Spare collectors what was there before: mmengine calls one for each data set it builds."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _own_runs():
+    """What runs of one file leave in mmengine, as the scope of names, is not there for the next."""
+    yield
+    if 'mmengine' in sys.modules:
+        from trainer import forget_runs
+
+        forget_runs()

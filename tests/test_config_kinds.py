@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Literal
 
 import pytest
+from coco_sets import make_config
 from mmengine.config import Config
 from remedies import tries
 from trainer import make_folder, write_config
 
 from effvit_mm.errors import ConfigError
 from effvit_mm.openmm import cli
+from effvit_mm.openmm.config.checks import check_config
 from effvit_mm.openmm.config.kinds import check_arguments, check_kinds, check_values
 from effvit_mm.openmm.config.loading import load_config
 from effvit_mm.openmm.config.preparing import prepare_training
@@ -100,3 +102,45 @@ def test_shipped_runtimes_pass():
     for name in ('default_runtime', 'default_runtime_det', 'default_runtime_reid'):
         check_kinds(Config.fromfile(f'configs/_base_/{name}.py'))
         load_config(f'configs/_base_/{name}.py', [])
+
+
+DETECTOR = {
+    "model['test_cfg'].update(nms=dict(_delete_=True, type='nms', iou_threshold=dict(a=1)))": (
+        r"model\.test_cfg\.nms\.iou_threshold=\{'a': 1\}: nms takes float there"
+    ),
+    "model['test_cfg'].update(nms=dict(type='nms', iou_thr=0.5))": (
+        r"model\.test_cfg\.nms\.iou_thr=0\.5: .* did you mean 'iou_threshold'\?"
+    ),
+    "model['test_cfg'].update(nms=dict(type='soft_mns'))": (
+        r"model\.test_cfg\.nms\.type='soft_mns': .* did you mean 'soft_nms'\?"
+    ),
+    "model['test_cfg'].update(nms=dict(type='fast'))": (
+        r"nms\.type='fast': .*; choose from nms, soft_nms, nms_rotated, nms_quadri"
+    ),
+    # The class takes any further arguments, and drops them.
+    "model['train_cfg'] = dict(sampler=dict(type='RandomSampler', num=8, pos_fraction=0.5, "
+    'add_gt_as_proposal=True))': (
+        r"add_gt_as_proposal=True: RandomSampler .* did you mean 'add_gt_as_proposals'\?"
+    ),
+}
+
+
+@tries('; choose from {}', '; did you mean {}?')
+@pytest.mark.parametrize('line', DETECTOR)
+def test_a_part_within_a_detector(tmp_path, line):
+    def check(line: str, folder: str) -> None:
+        config = make_config(tmp_path / folder, line + '\n')
+        check_config(load_config(str(config), []), training=True)
+
+    with pytest.raises(ConfigError, match=DETECTOR[line]) as error:
+        check(line, 'given')
+    if meant := re.search(r"did you mean '(\w+)'", str(error.value)):
+        wrong = next(w for w in ('iou_thr=', 'soft_mns', 'add_gt_as_proposal=') if w in line)
+        check(line.replace(wrong, meant[1] + '=' * wrong.endswith('=')), 'meant')
+    elif 'fast' in line:
+        check(line.replace('fast', 'soft_nms'), 'chosen')
+
+
+def test_what_batched_nms_takes_out_is_no_fault(tmp_path):
+    line = "model['test_cfg'].update(nms=dict(type='nms', class_agnostic=True, split_thr=9))\n"
+    check_config(load_config(str(make_config(tmp_path, line)), []), training=True)

@@ -47,6 +47,20 @@ def mappings_of(value: object) -> list[Mapping]:
     return [item for item in items if isinstance(item, Mapping)]
 
 
+def metric_nodes(value: object, path: str = '') -> Iterator[tuple[str, Mapping]]:
+    """``(path, dict)`` of the metrics in a part of a config that ``Runner.build_evaluator`` takes.
+
+    That is a metric, a list of metrics, or an evaluator, whose ``metrics`` are one of the two.
+    """
+    if isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from metric_nodes(item, f'{path}[{index}]')
+    elif isinstance(value, Mapping) and 'metrics' in value:
+        yield from metric_nodes(value['metrics'], f'{path}.metrics')
+    elif isinstance(value, Mapping):
+        yield path, value
+
+
 def dataset_nodes(value: object, path: str) -> Iterator[tuple[str, Mapping]]:
     """``(path, dict)`` of the data sets in a part of a config, those in wrappers included."""
     if isinstance(value, list | tuple):
@@ -129,7 +143,11 @@ def check_node(path: str, node: Mapping, registry: Registry, injected: Sequence[
     if not callable(found):
         hint = suggest(type_path(target).rpartition('.')[2], registered_names(registry))
         raise ConfigError(f'{path}.type={target!r}: there is no such {registry.name}{hint}')
-    target = found
+    check_names(path, node, found, injected)
+
+
+def check_names(path: str, node: Mapping, target: Callable, injected: Sequence[str] = ()) -> None:
+    """Raise a ConfigError for a name among the arguments that ``target`` cannot take."""
     wrong = unknown_argument(target, node, injected)
     if wrong is not None:
         names = parameters(target)[0] - set(injected)

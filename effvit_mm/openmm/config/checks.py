@@ -7,7 +7,7 @@ frameworks notice late, in a deep traceback, or not at all.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from numbers import Real
 from typing import Any
@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from ...errors import ConfigError
 from .arguments import (
+    check_names,
     check_node,
     find_class,
     has_type,
@@ -58,9 +59,13 @@ BUILT = (
     'model', 'data_preprocessor', 'optim_wrapper', 'param_scheduler', 'custom_hooks',
     'default_hooks', *(f'{split}_{part}' for split in SPLITS for part in ('dataloader', 'cfg')),
 )  # fmt: skip
-INNER = (root.MODELS, root.TASK_UTILS)  # of what stands within a model
+INNER = (root.MODELS, root.TASK_UTILS)  # modules within a model; samplers, assigners, coders
 # It takes one map, of which in_channels is the width.
 SINGLE_MAP_NECK = 'SimpleFeaturePyramid'
+# Dicts of a suppression of overlapping boxes, and what `batched_nms` takes out of them.
+NMS = ('.nms', '.nms_cfg', '.roi_nms')
+SUPPRESSIONS = ('nms', 'soft_nms', 'nms_rotated', 'nms_quadri')
+NMS_EXTRAS = ('class_agnostic', 'max_num', 'split_thr')
 LOADER_EXTRAS = ('num_batch_per_epoch', 'disable_subprocess_warning')
 
 # Key -> (type, smallest value, whether the smallest itself is allowed, None is allowed).
@@ -98,9 +103,7 @@ def check_config(cfg: Config, training: bool) -> None:
             check_node(path, node, registry, injected)
             check_arguments(path, node, find_class(registry, node['type']))
         for path, node in typed_parts(cfg.model, 'model'):
-            found = (find_class(registry, node['type']) for registry in INNER)
-            if target := next(filter(callable, found), None):
-                check_arguments(path, node, target)
+            _check_inner(path, node)
         check_neck(cfg.model)
     for key in BUILT:
         check_values(cfg.get(key), key)
@@ -246,7 +249,7 @@ def buildable_nodes(cfg: Config) -> Iterator[tuple[str, Mapping, Registry, tuple
         for part in ('sampler', 'batch_sampler'):
             extra = ('dataset', 'seed', 'sampler', 'batch_size')
             yield from _nodes(loader.get(part), f'{key}.{part}', root.DATA_SAMPLERS, *extra)
-        yield from _nodes(cfg.get(f'{split}_evaluator'), f'{split}_evaluator', root.METRICS)
+        yield from _evaluator_nodes(cfg.get(f'{split}_evaluator'), f'{split}_evaluator')
         yield _loop_node(cfg[f'{split}_cfg'], f'{split}_cfg')
     wrapper = cfg.get('optim_wrapper')
     if wrapper is not None:
@@ -272,6 +275,40 @@ def _nodes(
     elif isinstance(value, Sequence) and not isinstance(value, str):
         for index, item in enumerate(value):
             yield from _nodes(item, f'{path}[{index}]', registry, *injected)
+
+
+def _evaluator_nodes(value: Any, path: str) -> Iterator[tuple]:
+    """Metrics, and the evaluator that has them, if it is not the usual one."""
+    if isinstance(value, Mapping) and 'metrics' in value:
+        yield path, {'type': 'Evaluator', **value}, root.EVALUATOR, ()
+        value, path = value['metrics'], f'{path}.metrics'
+    yield from _nodes(value, path, root.METRICS)
+
+
+def _check_inner(path: str, node: Mapping) -> None:
+    """A part within the model: its arguments' kinds, and near misses of those it would ignore."""
+    kind = node['type']
+    module, tool = (find_class(registry, kind) for registry in INNER)
+    if path.endswith(NMS) and isinstance(kind, str):
+        function = _suppression(path, kind)
+        check_arguments(path, node, function)
+        check_names(path, node, function, NMS_EXTRAS)
+    elif callable(module):  # it says itself what it cannot take; mmcv's take old names besides
+        check_arguments(path, node, module)
+    elif callable(tool):
+        check_arguments(path, node, tool)
+        if not parameters(tool)[1]:
+            check_names(path, node, tool)
+
+
+def _suppression(path: str, name: str) -> Callable:
+    """The function of mmcv that ``batched_nms`` calls for a name."""
+    from mmcv import ops
+
+    if name not in SUPPRESSIONS:
+        hint = suggest(name, SUPPRESSIONS) or f'; choose from {", ".join(SUPPRESSIONS)}'
+        raise ConfigError(f'{path}.type={name!r}: there is no such suppression{hint}')
+    return getattr(ops, name)
 
 
 def _need_type(node: Any, path: str) -> None:

@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Mapping
 
-from .arguments import dataset_nodes, has_type, mappings_of
+from .arguments import dataset_nodes, has_type, metric_nodes
 
 EVALUATORS = ('val_evaluator', 'test_evaluator')
 SAMPLE_SCENES = ('DigitScenes', 'WalkerScenes')
@@ -99,10 +99,10 @@ def follow_annotation_files(cfg: dict, before: Mapping) -> None:
     """
     for key in EVALUATORS:
         old, new = _annotation_file(before, key), _annotation_file(cfg, key)
-        judged = [str(e.get('ann_file')) for e in mappings_of(before.get(key))]
-        for evaluator, file in zip(mappings_of(cfg.get(key)), judged, strict=False):
-            if old and new and os.path.normpath(file) == old and evaluator.get('ann_file') == file:
-                evaluator['ann_file'] = new
+        judged = [str(node.get('ann_file')) for _, node in metric_nodes(before.get(key))]
+        for (_, node), file in zip(metric_nodes(cfg.get(key)), judged, strict=False):
+            if old and new and os.path.normpath(file) == old and node.get('ann_file') == file:
+                node['ann_file'] = new
 
 
 def _annotation_file(cfg: dict, evaluator: str) -> str | None:

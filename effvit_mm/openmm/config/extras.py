@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from mmengine.config import Config, ConfigDict
 
 from ...errors import ConfigError
-from .arguments import has_type
+from .arguments import has_type, metric_nodes
 
 # The flag, mmengine's place to log to, and the package that it needs.
 LOGGERS = (
@@ -68,9 +68,7 @@ def stop_early(cfg: Config, patience: int) -> None:
 
 
 def _main_figure(cfg: Config) -> str:
-    evaluators = cfg.val_evaluator
-    evaluators = evaluators if isinstance(evaluators, list | tuple) else [evaluators]
-    for evaluator in evaluators:
+    for _, evaluator in metric_nodes(cfg.val_evaluator):
         for kind, figure in FIGURES.items():
             if has_type(evaluator, kind):
                 return figure

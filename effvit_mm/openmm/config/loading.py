@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from ...errors import ConfigError
 from ..console import import_quietly
-from .arguments import mappings_of, type_path
+from .arguments import metric_nodes, type_path
 from .building import one_line
 from .checks import check_override
 from .data_root import EVALUATORS, follow_annotation_files, follow_layout
@@ -112,7 +112,7 @@ def use_own(cfg: Config) -> None:
 
 def use_own_metrics(cfg: Mapping) -> None:
     """Let ``effvit_mm``'s detection metrics stand for mmdet's of the same names and figures."""
-    for node in (node for key in EVALUATORS for node in mappings_of(cfg.get(key))):
+    for _, node in (found for key in EVALUATORS for found in metric_nodes(cfg.get(key))):
         path, _, name = type_path(node.get('type')).rpartition('.')
         scope = path.partition('.')[0] or cfg.get('default_scope')
         if name in OWN_METRICS and scope == 'mmdet':

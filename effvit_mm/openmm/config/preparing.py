@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope
 
 from ...errors import ConfigError
 from ...utils.files import check_writable
-from .arguments import find_class, has_type, mappings_of, type_path
+from .arguments import find_class, has_type, metric_nodes, type_path
 from .checks import check_config
 from .extras import add_loggers, stop_early
 from .loading import load_config
@@ -154,7 +154,7 @@ def use_coco_limits(cfg: Config) -> None:
 
     mmdet's metric takes limits for proposals by default, and AP50 of up to 1,000 detections.
     """
-    for evaluator in mappings_of(cfg.get('test_evaluator')):
+    for _, evaluator in metric_nodes(cfg.get('test_evaluator')):
         kinds = evaluator.get('metric', 'bbox')
         kinds = [kinds] if isinstance(kinds, str) else kinds
         is_coco = any(has_type(evaluator, name) for name in COCO_METRICS)
@@ -189,7 +189,7 @@ def is_reid(cfg: Mapping) -> bool:
 def _prepare_reid_test(cfg: Config, args: argparse.Namespace) -> None:
     # Persons of the training have no part in a test, which may be on another set.
     cfg.model.num_classes = None
-    metrics = [n for n in mappings_of(cfg.get('test_evaluator')) if has_type(n, 'ReIDMetric')]
+    metrics = [n for _, n in metric_nodes(cfg.get('test_evaluator')) if has_type(n, 'ReIDMetric')]
     if not metrics:
         raise ConfigError("test_evaluator: dict(type='effvit_mm.ReIDMetric') is needed")
     for node in metrics:

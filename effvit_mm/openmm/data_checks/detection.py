@@ -20,7 +20,7 @@ from mmengine.logging import MMLogger
 
 from ...errors import DataError
 from ...utils.distributed import on_main_process
-from ..config.arguments import dataset_nodes, has_type, node_class
+from ..config.arguments import dataset_nodes, has_type, metric_nodes, node_class
 from ..datasets.coco_check import CocoReport, CocoSource, Finding, OrderedCocoSource, check_coco
 from ..datasets.coco_format import read_classes
 from ..datasets.fault_kinds import KINDS
@@ -118,13 +118,10 @@ def _evaluators(node: object, key: str) -> Iterator[tuple[str, Mapping]]:
     """``(config key, dict)`` of what judges detections."""
     from mmdet.evaluation import CocoMetric, VOCMetric
 
-    if isinstance(node, list | tuple):
-        for index, item in enumerate(node):
-            yield from _evaluators(item, f'{key}[{index}]')
-    elif isinstance(node, Mapping):
-        cls = node_class(root.METRICS, node)
+    for path, metric in metric_nodes(node, key):
+        cls = node_class(root.METRICS, metric)
         if cls is not None and issubclass(cls, CocoMetric | VOCMetric):
-            yield key, node
+            yield path, metric
 
 
 def _judged(node: Mapping) -> set[str]:

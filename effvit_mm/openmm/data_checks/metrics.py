@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
-from ..config.arguments import has_type, mappings_of
+from ..config.arguments import has_type, metric_nodes
 
 
 def wrong_metrics(evaluators: object, key: str, classes: int) -> Iterator[str]:
@@ -35,7 +36,6 @@ def odd_metrics(evaluators: object, key: str) -> Iterator[str]:
 
 
 def _metrics(evaluators: object, key: str) -> Iterator[tuple[str, Mapping]]:
-    nodes = mappings_of(evaluators)
-    listed = isinstance(evaluators, list | tuple)
-    for index, node in enumerate(nodes):
-        yield f'{key}.{index}' if listed else key, node
+    """Metrics by the names that ``--cfg-options`` has for them."""
+    for path, node in metric_nodes(evaluators, key):
+        yield re.sub(r'\[(\d+)\]', r'.\1', path), node

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from ...errors import ConfigError
-from ..config.arguments import mappings_of, type_path
+from ..config.arguments import metric_nodes, type_path
 from ..datasets.coco_format import category_ids, category_names, read_coco
 from ..datasets.voc_format import VocSource
 from .detection import detection_sources
@@ -45,7 +45,7 @@ def find_tested_set(cfg: Config) -> TestedSet:
             f'test_dataloader.dataset (type {kind}): one COCO-style set is needed, as CocoDataset, '
             f'CocoFolder or DigitScenes; found {len(sources)}'
         )
-    files = [evaluator.get('ann_file') for evaluator in mappings_of(cfg.get('test_evaluator'))]
+    files = [node.get('ann_file') for _, node in metric_nodes(cfg.get('test_evaluator'))]
     file = Path(next(filter(None, files), sources[0].ann_file))
     data = read_coco(file, sources[0].image_folder)
     classes = sources[0].classes or category_names(data, file)

@@ -19,7 +19,7 @@ import mmengine.registry as root
 import torch
 from mmengine.dataset import Compose, InfiniteSampler
 from mmengine.dist import get_world_size
-from mmengine.evaluator import BaseMetric
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import revert_sync_batchnorm
 from mmengine.structures import InstanceData
@@ -28,7 +28,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ...errors import ConfigError, DataError, UserError
 from ...utils.distributed import on_main_process
 from ...utils.files import check_writable
-from ..config.arguments import mappings_of, node_class
+from ..config.arguments import metric_nodes, node_class
 from ..config.building import BUILD_ERRORS, one_line
 from ..data_checks.image_sizes import check_resized_sizes
 from ..data_checks.matches import find_match
@@ -270,16 +270,20 @@ def try_evaluation(runner, split: str) -> dict[str, float]:
     model = runner.bare_model.eval()
     batch = loader.collate_fn([loader.dataset[place] for place in places])
     predicted = [_with_an_object(sample) for sample in _predict(model, batch, split)]
-    nodes = mappings_of(runner.cfg.get(key))
+    nodes = list(metric_nodes(runner.cfg.get(key), key))
     metrics = loop.evaluator.metrics
+    if type(loop.evaluator) is not Evaluator:  # then which images a metric judges is not known
+        for metric in metrics:
+            check_files(metric, f'{key}.metrics')
+        return {}
     figures: dict[str, float] = {}
     with _silent(runner.logger), TemporaryDirectory() as folder:
         trial = Trial(batch, predicted, Path(folder))
         for index, metric in enumerate(metrics):
-            named = key if len(nodes) <= 1 and not index else f'{key}[{index}]'
-            node = nodes[index] if index < len(nodes) and 'type' in nodes[index] else {}
+            # A metric that a tool has put in, as --out does, is of no config.
+            named, node = nodes[index] if index < len(nodes) else (f'{key}[{index}]', {})
             check_files(metric, named)
-            found = trial.judge_or_explain(metric, node, named)
+            found = trial.judge_or_explain(metric, node if 'type' in node else {}, named)
             if found is None:
                 return {}
             if twice := figures.keys() & found.keys():

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.dist import all_gather_object, get_dist_info, is_main_process
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 
 from ...backbones import Deployable
@@ -36,10 +37,16 @@ def run_test(runner, args: argparse.Namespace, compiled: Mapping[str, Any]) -> d
     reid = is_reid(runner.cfg)
     classes = _meta(runner.test_dataloader.dataset).get('classes')
     writer = PredictionWriter(args.out, classes) if args.out is not None and not reid else None
+    usual = type(evaluator) is Evaluator  # another may pass over a metric that it did not build
     if writer is not None:
+        if not usual:
+            raise ConfigError(
+                f'--out {args.out}: test_evaluator.type={type(evaluator).__name__!r} judges with '
+                'its own metrics alone; give test_evaluator one metric, and test_dataloader its set'
+            )
         evaluator.metrics.append(writer)
     report = None
-    if not reid and has_single_labels(runner.bare_model, evaluator.metrics):
+    if usual and not reid and has_single_labels(runner.bare_model, evaluator.metrics):
         report = ClassReport(classes, args.show_dir is not None)
         evaluator.metrics.append(report)
         runner.register_hook(ClassFiguresHook(report))

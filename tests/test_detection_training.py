@@ -23,7 +23,6 @@ from effvit_mm.weights.checkpoint import read_checkpoint
 pytest.importorskip('mmdet')
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.engine.hooks import batch_files
-from effvit_mm.openmm.engine.runner import Runner
 
 
 def run_script(name: str, *arguments: object, cwd: Path) -> str:
@@ -103,6 +102,22 @@ train_cfg = dict(max_epochs=2)
 optim_wrapper = dict(optimizer=dict(lr=1e-4, momentum=0.9))
 custom_hooks = [dict(type='EMAHook', momentum=0.1)]
 """
+# SIGKILL at the fifth of six iterations, the second of the second epoch.
+TRAIN_AND_DIE = """
+import os, signal
+from effvit_mm.openmm import cli
+from effvit_mm.openmm.engine.runner import Runner
+
+step = Runner.call_hook
+
+def call_hook(self, name, **kwargs):
+    step(self, name, **kwargs)
+    if name == 'before_train_iter' and self.iter == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Runner.call_hook = call_hook
+cli.train()
+"""
 
 
 @pytest.mark.parametrize('workers', [0, 1])
@@ -114,23 +129,12 @@ def test_killed_in_an_epoch_and_resumed_gives_the_same_weights(tmp_path, monkeyp
         forget_runs()
         assert cli.train([config, '--work-dir', work, *arguments]) == 0
 
-    def train_and_die() -> None:
-        """SIGKILL at the fifth of six iterations, the second of the second epoch."""
-        step = Runner.call_hook
-
-        def call_hook(self, name, **kwargs):
-            step(self, name, **kwargs)
-            if name == 'before_train_iter' and self.iter == 4:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        Runner.call_hook = call_hook
-        train('killed')
-
     train('whole')
-    process = multiprocessing.get_context('fork').Process(target=train_and_die)
-    process.start()
-    process.join(120)
-    assert process.exitcode == -signal.SIGKILL
+    killed = subprocess.run(
+        [sys.executable, '-c', TRAIN_AND_DIE, config, '--work-dir', 'killed'],
+        env={**os.environ, 'PYTHONPATH': str(REPOSITORY)}, check=False, timeout=300,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL
     assert sorted(p.name for p in Path('killed').glob('epoch_*.pth')) == ['epoch_1.pth']
     train('killed', '--resume')
     before = read_checkpoint('killed/epoch_1.pth')['state_dict']

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import string
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,6 +52,15 @@ def own_cache(tmp_path_factory):
         yield
 
 
+@contextmanager
+def nested_folder() -> Iterator[Path]:
+    """A new folder so deep that no link out of a tree in it leads to what others have made."""
+    with TemporaryDirectory() as folder:
+        place = Path(folder, 'up', 'above')
+        place.mkdir(parents=True)
+        yield place
+
+
 def build(place: Path, tree: dict) -> None:
     place.mkdir()
     for name, inner in tree.items():
@@ -92,7 +103,7 @@ def folders_read(root: Path, found: Listing) -> set[str]:
 
 @given(tree=FOLDERS)
 def test_all_in_a_tree_is_read_once_or_named(tree):
-    with TemporaryDirectory() as folder:
+    with nested_folder() as folder:
         root = Path(folder, 'root')
         build(root, tree)
         found = list_images(root)
@@ -116,12 +127,12 @@ def test_all_in_a_tree_is_read_once_or_named(tree):
 
 @given(tree=FOLDERS)
 def test_what_the_check_passes_is_what_training_reads(tree):
-    with TemporaryDirectory() as folder:
+    with nested_folder() as folder:
         root = Path(folder, 'train')
         build(root, tree)
         names, beside = list_folders(root)
         found = merged([beside, *(list_images(root / name) for name in names)])
-        options = {'data_root': folder, 'serialize_data': False}
+        options = {'data_root': str(folder), 'serialize_data': False}
         try:
             dataset = ImageFolder(**options, allow_empty_classes=True)
         except DataError:
@@ -143,7 +154,7 @@ def test_what_the_check_passes_is_what_training_reads(tree):
 
 @given(tree=FOLDERS)
 def test_a_set_of_persons_is_what_a_gallery_reads(tree):
-    with TemporaryDirectory() as folder:
+    with nested_folder() as folder:
         root = Path(folder, 'bounding_box_train')
         build(root, tree)
         found = list_images(root)

@@ -15,7 +15,7 @@ from trainer import forget_runs, make_folder, write_config
 
 pytest.importorskip('mmpretrain')
 from effvit_mm.openmm import cli
-from effvit_mm.openmm.engine import logger_hook
+from effvit_mm.openmm.engine import logger_hook, testing
 from effvit_mm.openmm.engine.testing import ForwardTimer
 
 
@@ -151,3 +151,17 @@ def test_features_are_kept(tmp_path, monkeypatch, capsys):
             counts[name] = len(file['features'])
     assert counts['f_partial_query'] + counts['f_partial_gallery'] == 8
     assert counts['f_query'] + counts['f_gallery'] == 16
+
+
+@pytest.mark.parametrize('main', [True, False])
+def test_the_main_process_alone_writes_the_figures_of_a_test(config, monkeypatch, main):
+    assert train(config, 'train_cfg.max_epochs=1', 'param_scheduler=None') == 0
+    forget_runs()
+    monkeypatch.setattr(logger_hook, 'is_main_process', lambda: main)
+    monkeypatch.setattr(testing, 'has_single_labels', lambda *_: False)  # it adds to the file
+    assert cli.test([str(config), 'work/epoch_1.pth', '--work-dir', 'test']) == 0
+    written = list(Path('test').glob('*/*.json'))
+    assert len(written) == main
+    for path in written:
+        assert json.loads(path.read_text())['accuracy/top1'] >= 0
+        assert not list(path.parent.glob('.*'))

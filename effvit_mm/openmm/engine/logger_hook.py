@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
-from mmengine.dist import master_only
+from mmengine.dist import is_main_process, master_only
+from mmengine.fileio import dump
 from mmengine.hooks import LoggerHook as _LoggerHook
 
+from ...utils.files import written_atomically
 from ..registry import HOOKS
 
 SILENCE = 60.0  # seconds
@@ -18,7 +21,8 @@ class LoggerHook(_LoggerHook):
 
     Where an epoch has fewer steps than ``interval``, or a step takes seconds, the first line with
     the time left would come late, or at the end. The lines by time go to the log alone, not to the
-    visualiser's curves. Arguments are mmengine's.
+    visualiser's curves. A test's figures are written by one process, in mmengine by all at once
+    into one file, which then is not always JSON. Arguments are mmengine's.
     """
 
     def before_run(self, runner) -> None:
@@ -39,6 +43,15 @@ class LoggerHook(_LoggerHook):
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         super().after_test_iter(runner, batch_idx, data_batch, outputs)
         self._after(runner, batch_idx, 'test', False)
+
+    def after_test_epoch(self, runner, metrics=None) -> None:
+        figures, line = runner.log_processor.get_log_after_epoch(
+            runner, len(runner.test_dataloader), 'test', with_non_scalar=True
+        )
+        runner.logger.info(line)
+        if is_main_process():
+            with written_atomically(Path(runner.log_dir) / self.json_log_path) as temporary:
+                dump(self._process_tags(figures), str(temporary), file_format='json')
 
     def _after(self, runner, batch_idx: int, mode: str, ends: bool) -> None:
         if self.every_n_inner_iters(batch_idx, self.interval) or ends:

@@ -137,17 +137,23 @@ define one_opencv
 	fi
 endef
 
+# pip -q says nothing for minutes.
+told_of_installing = @echo 'installing packages into $(VENV): some minutes the first time, without a word'
+
 $(VENV)/.ready-openmm: $(PACKAGING) $(BIN)/python
+	$(told_of_installing)
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm]'
 	$(one_opencv)
 	@touch $@
 
 $(VENV)/.ready-search: $(PACKAGING) $(BIN)/python
+	$(told_of_installing)
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm,track]'
 	$(one_opencv)
 	@touch $@ $(VENV)/.ready-openmm
 
 $(VENV)/.ready-app: $(PACKAGING) $(BIN)/python
+	$(told_of_installing)
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm,track,app]'
 	@touch $@ $(VENV)/.ready-openmm $(VENV)/.ready-search
 
@@ -158,14 +164,17 @@ $(VENV)/.ready-audit: $(VENV)/.ready-all
 	@touch $@
 
 $(VENV)/.ready-all: $(PACKAGING) $(BIN)/python
+	$(told_of_installing)
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[all]'
 	@touch $@ $(VENV)/.ready-openmm $(VENV)/.ready-search $(VENV)/.ready-app $(VENV)/.ready-docs $(VENV)/.ready-dev
 
 $(VENV)/.ready-docs: $(PACKAGING) $(BIN)/python
+	$(told_of_installing)
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[docs]'
 	@touch $@
 
 $(VENV)/.ready-dev: $(PACKAGING) $(BIN)/python
+	$(told_of_installing)
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm,dev]'
 	$(one_opencv)
 	@touch $@ $(VENV)/.ready-openmm $(VENV)/.ready-search $(VENV)/.ready-app $(VENV)/.ready-docs

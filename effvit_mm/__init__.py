@@ -4,10 +4,20 @@ Importing registers the backbones and, where mmcv was not compiled, puts torchvi
 the place of mmcv's (:mod:`effvit_mm.ops`). It does not import mmdet, mmpretrain or torchreid.
 """
 
+import sys
 from importlib import import_module
 from typing import Any
 
-from . import deploy, ops
+try:
+    from . import deploy, ops
+except ModuleNotFoundError as error:
+    if error.name not in ('torch', 'torchvision'):
+        raise
+    raise ModuleNotFoundError(
+        f'effvit_mm needs {error.name}, which {sys.executable} does not have: is the environment '
+        'active that it was installed into (. .venv/bin/activate)?',
+        name=error.name,
+    ) from error
 from .attention import register_mechanism
 from .flops import count_flops
 from .models import convert_state_dict, create_model, export_state_dict, list_models

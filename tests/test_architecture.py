@@ -177,9 +177,25 @@ for name, package in needed.items():
         assert package in text and 'pip install' in text, text
     else:
         raise AssertionError(f'no error of {name}')
+try:
+    import effvit_mm.openmm.cli  # as train.py and test.py do
+except ModuleNotFoundError as error:
+    assert 'needs mmengine' in str(error) and 'pip install' in str(error), error
+else:
+    raise AssertionError('no error of the command line')
 """
     result = run_without(ALL, code)
     assert result.returncode == 0, result.stderr
+
+
+def test_a_python_without_torch_is_told_so():
+    """As the system's own, where nobody has activated the environment."""
+    program = PACKAGE.parent / 'tools' / 'train.py'
+    command = [sys.executable, '-S', str(program), 'config.py']  # -S: no site-packages
+    done = subprocess.run(command, capture_output=True, text=True)
+    last = done.stderr.splitlines()[-1]
+    assert f'effvit_mm needs torch, which {sys.executable} does not have' in last, done.stderr
+    assert '. .venv/bin/activate' in last
 
 
 def test_ranking_loads_no_runner():

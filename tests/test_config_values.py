@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from mmdet.structures.bbox import HorizontalBoxes
+from mmengine.config import Config
+from mmengine.registry import TRANSFORMS, init_default_scope
 from remedies import tries
 from trainer import REPOSITORY
 
 from effvit_mm.errors import ConfigError
 from effvit_mm.openmm.config.loading import load_config
+from effvit_mm.openmm.config.values import make_sizes_tuples
 from effvit_mm.openmm.config.writing import readable
 
 HEAD = {
@@ -89,3 +95,67 @@ def test_a_config_that_calls_what_it_has_as_a_name(tmp_path):
     path.write_text(HEAD['pure Python'] + 'import numpy as np\nlr = np.float64(0.1)\n')
     with pytest.raises(ConfigError, match=rf'^config {path}, line 5: it calls what it imports'):
         load_config(str(path), [])
+
+
+# --- sizes ----------------------------------------------------------------------------------------
+
+FOLDER = str(REPOSITORY / 'configs' / 'pslt' / '{}_pslt-tiny_folder.py')
+
+
+def picture_after(cfg: Config, split: str) -> tuple[int, ...]:
+    """Shape of a picture that has gone through the steps of a split's pipeline."""
+    results = {'img': np.zeros((120, 200, 3), np.uint8), 'img_shape': (120, 200)}
+    boxes = {
+        'gt_bboxes': HorizontalBoxes(np.float32([[9, 9, 190, 110]])),
+        'gt_bboxes_labels': np.int64([0]),
+        'gt_ignore_flags': np.array([False]),
+    }
+    results |= boxes if cfg.default_scope == 'mmdet' else {}
+    init_default_scope(cfg.default_scope)
+    for step in cfg[f'{split}_dataloader'].dataset.pipeline:
+        if not re.search('Load|Pack', step['type']):
+            results = TRANSFORMS.build(step)(results)
+    return results['img'].shape
+
+
+@pytest.mark.parametrize('size', ['96,96', '[96,96]', '(96,96)'])
+def test_a_size_may_be_typed_as_a_list(size):
+    cfg = load_config(FOLDER.format('rtmdet'), [f'image_size={size}'])
+    assert {picture_after(cfg, split) for split in ('train', 'val', 'test')} == {(96, 96, 3)}
+
+
+def test_a_size_may_be_a_list_where_the_config_has_a_number(tmp_path):
+    """So it is in JSON and YAML, which have no tuples."""
+    cfg = load_config(
+        _classifier_of(tmp_path), ['val_dataloader.dataset.pipeline.2.crop_size=64,48']
+    )
+    assert picture_after(cfg, 'val') == (48, 64, 3)  # mmcv's order is width, height
+
+
+def _classifier_of(folder: Path) -> str:
+    """The config of classes in a folder, as YAML."""
+    cfg = Config.fromfile(str(REPOSITORY / 'configs' / 'pslt' / 'pslt-tiny_folder.py'))
+    cfg.dump(str(folder / 'own.yaml'))
+    return str(folder / 'own.yaml')
+
+
+def test_choices_of_sizes_stay_choices():
+    cfg = Config({'train_pipeline': [
+        {'type': 'RandomChoiceResize', 'scales': [480, 512]},
+        {'type': 'RandomChoice', 'transforms': [[{'type': 'A', 'scales': [[96, 64], [80, 72]]}]]},
+        {'type': 'Resize', 'scale': [[640, 480], [96, 64]], 'scale_factor': [1, 2]},
+        {'type': 'RandomFlip', 'prob': [0.3, 0.4]},
+    ], 'model': {'backbone': {'size': [7, 7]}}})  # fmt: skip
+    make_sizes_tuples(cfg)
+    choice, nested, resize, flip = cfg.train_pipeline
+    assert choice.scales == [480, 512]
+    assert nested.transforms[0][0].scales == [(96, 64), (80, 72)]
+    assert (resize.scale, resize.scale_factor) == ([(640, 480), (96, 64)], [1, 2])
+    assert (flip.prob, cfg.model.backbone.size) == ([0.3, 0.4], [7, 7])
+
+
+def test_a_variable_of_the_environment_is_no_news(monkeypatch, capfd, tmp_path):
+    monkeypatch.setenv('COCO_FOLDER_ROOT', str(tmp_path))
+    cfg = load_config(FOLDER.format('retinanet'), [])
+    assert cfg.train_dataloader.dataset.data_root == str(tmp_path)
+    assert capfd.readouterr() == ('', '')

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 from page_code import RUN, blocks_of, cells_of, commands_of, make_place, run_page, run_python
 from pages import DOCS
 from trainer import REPOSITORY, forget_runs
@@ -108,6 +109,21 @@ def test_code_is_of_this_version(page):
             ours = [w for w in words if w.startswith(('tools/', 'benchmarks.'))]
             given = {w.partition('=')[0] for w in words if re.match(r'--[a-z]', w)}
             assert not ours or given <= flags, f'{where}: {given - flags}'
+
+
+def test_checkpoints_that_are_named_are_those_that_training_writes():
+    """``work_dirs/<config>/epoch_<last>.pth``: what follows a training in a recipe is there."""
+    configs = {path.stem: path for path in (REPOSITORY / 'configs').rglob('*.py')}
+    named = {
+        each
+        for page in PAGES
+        for each in re.findall(r'work_dirs/([\w.-]+)/epoch_(\d+)\.pth', page.read_text())
+        if each[0] in configs
+    }
+    assert len(named) >= 3  # the README's
+    for name, epoch in named:
+        cfg = Config.fromfile(configs[name])
+        assert cfg.train_cfg.max_epochs == int(epoch), f'{name}: epoch_{epoch}.pth'
 
 
 @pytest.fixture(scope='module')

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import cv2
+from mmengine.logging import MMLogger
 
 PACKAGE = str(Path(__file__).resolve().parents[1])
 OPENCV_ERRORS = 2  # cv2.utils.logging.LOG_LEVEL_ERROR
@@ -83,6 +84,21 @@ def _tell_once(handler: logging.FileHandler) -> None:
             print(told[0], file=sys.stderr)
 
     handler.handleError = tell  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def without_lines_of_variables() -> Iterator[None]:
+    """Leave out what mmengine says of a variable in a config, once for each time it is read."""
+    logger = MMLogger.get_current_instance()
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith('Using env variable')
+
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)
 
 
 def import_quietly(scope: str) -> None:

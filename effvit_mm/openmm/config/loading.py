@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ...errors import ConfigError
-from ..console import import_quietly
+from ..console import import_quietly, without_lines_of_variables
 from .arguments import metric_nodes, type_path
 from .building import one_line
 from .checks import check_override
@@ -19,7 +19,7 @@ from .names import follow_assignments, is_name, set_names
 from .options import check_path, look_up, read_value, split_option
 from .own_parts import use_own_readers
 from .own_sets import use_own_sets
-from .values import IN_A_DICT, called_import, keep_plain
+from .values import IN_A_DICT, called_import, keep_plain, make_sizes_tuples
 
 # mmdet's metrics of which effvit_mm has its own, which keep what they computed.
 OWN_METRICS = ('CocoMetric', 'FasterCocoMetric', 'VOCMetric')
@@ -29,6 +29,7 @@ PACKAGED = Path(__file__).resolve().parents[2] / '.mim'
 SCOPES = {'mmpretrain': 'mmpretrain', 'mmdet': 'mmdet', 'effvit_mm': 'mmpretrain'}
 
 
+@without_lines_of_variables()
 def load_config(path: str, overrides: Sequence[str]) -> Config:
     """Read a config file and apply ``key=value`` overrides.
 
@@ -69,6 +70,7 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
         except (KeyError, TypeError, AssertionError, IndexError, AttributeError) as error:
             raise ConfigError(f'--cfg-options {key}={value}: {one_line(error)}') from error
     check_kinds(cfg)
+    make_sizes_tuples(cfg)
     complete_scope(cfg)
     import_quietly(cfg.get('default_scope', 'mmengine'))
     follow_annotation_files(cfg, named)

@@ -38,7 +38,8 @@ def read_value(key: str, text: str, current: object = None) -> Any:
     Quotes around it make it a text, whatever it holds; ``None`` is None. Otherwise a key of a file,
     a folder or a name gets the text as it was typed. Elsewhere brackets and commas make lists and
     tuples, as in mmengine, their words with the spaces within; where the config has a text, what
-    is typed is one, else numbers, ``true`` and ``false`` are what they look like.
+    is typed is one, else numbers, ``true`` and ``false`` are what they look like. Where it has a
+    tuple without further ones in it, so it does afterwards: ``96,96`` in the place of (416, 416).
 
     Args:
         key: ``'a.b.0.c'``.
@@ -55,9 +56,17 @@ def read_value(key: str, text: str, current: object = None) -> Any:
     if (current is None or isinstance(current, str)) and NAMES_OF_THINGS.search(key):
         return text
     try:
-        return _read(text, _are_words(key, current))
+        value = _read(text, _are_words(key, current))
     except ValueError as error:
         raise ConfigError(f'--cfg-options {key}={text}: {error}') from error
+    both = _is_flat(value) and _is_flat(current)
+    return tuple(value) if both and isinstance(current, tuple) else value
+
+
+def _is_flat(value: object) -> bool:
+    """Whether this is a list or tuple without lists or tuples in it."""
+    sequences = list | tuple
+    return isinstance(value, sequences) and not any(isinstance(v, sequences) for v in value)
 
 
 def _are_words(key: str, current: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -15,8 +16,12 @@ from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
 
 from ...errors import ConfigError
+from .arguments import is_number
 from .checks import TOP_LEVEL_KEYS
 
+# Arguments of transforms that are a size or a border: some take two numbers as a tuple alone.
+SIZES = ('crop_size', 'img_scale', 'padding', 'scale', 'size')
+CHOICES_OF_SIZES = ('scales',)
 IN_A_DICT = 'give dict(type=NAME, ...) with the arguments in the place of it'
 
 
@@ -38,20 +43,47 @@ def keep_plain(cfg: Config) -> None:
             raise ConfigError(f'{key}={_short(value)}: {fault}; {IN_A_DICT}')
 
 
+def make_sizes_tuples(cfg: Config) -> None:
+    """Make tuples of the lists that stand for sizes in pipelines, in place.
+
+    JSON and YAML have no tuples, and ``--cfg-options`` makes lists of what is typed with commas.
+    """
+    for key, holder, place, value in _lists(cfg._cfg_dict, ''):
+        if not re.search(r'(^|[._])pipeline\.', key):
+            continue
+        argument = re.sub(r'\.\d+$', '', key).rpartition('.')[2]
+        inner = isinstance(holder, list)
+        if argument in SIZES or (argument in CHOICES_OF_SIZES and inner):
+            holder[place] = tuple(value)
+
+
+def _lists(node: Any, path: str) -> Iterator[tuple[str, Any, Any, list]]:
+    """Key, holder, place in it, and value of all lists of numbers."""
+    for key, holder, place, value in _items(node, path):
+        if isinstance(value, list) and value and all(map(is_number, value)):
+            yield key, holder, place, value
+        else:
+            yield from _lists(value, key)
+
+
 def _values(node: Any, path: str) -> Iterator[tuple[str, Any, Any, Any]]:
     """Key, holder, place in it, and value of all that is no dict and no list."""
+    for key, holder, place, value in _items(node, path):
+        if isinstance(value, dict | list):
+            yield from _values(value, key)
+        else:
+            yield key, holder, place, value
+
+
+def _items(node: Any, path: str) -> Iterator[tuple[str, Any, Any, Any]]:
+    """Key, holder, place in it, and value of what is in a dict or a list; nothing of others."""
+    items: Any = ()
     if isinstance(node, dict):
         items = list(dict.items(node))  # the config's own would import what it names
     elif isinstance(node, list):
         items = list(enumerate(node))
-    else:
-        return
     for place, value in items:
-        key = f'{path}.{place}' if path else str(place)
-        if isinstance(value, dict | list):
-            yield from _values(value, key)
-        else:
-            yield key, node, place, value
+        yield (f'{path}.{place}' if path else str(place)), node, place, value
 
 
 def _fault(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -56,6 +57,25 @@ class Detector:
         return results
 
 
+class Uneven(Detector):
+    """Its boxes depend on the batch, as those of networks do in their last bits."""
+
+    def __call__(self, images, batch_size, score_thr):
+        results = super().__call__(images, batch_size, score_thr)
+        for place, result in enumerate(results):
+            result['boxes'] += 0.01 * (place + len(images))
+        return results
+
+
+class UnevenColors(Colors):
+    """Its features likewise."""
+
+    def __call__(self, crops, batch_size):
+        found = super().__call__(crops, batch_size)
+        found.features[:, 0] += 0.01 * (np.arange(len(crops)) + len(crops))
+        return found
+
+
 class Broken:
     """A video whose reading ends all at a frame."""
 
@@ -78,9 +98,11 @@ def plain(tracks):
 
 
 def assert_same(tracks, others):
+    """To the last bit."""
     assert plain(tracks) == plain(others)
     for track, other in zip(tracks, others, strict=True):
-        np.testing.assert_allclose(track.feature, other.feature, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(track.feature, other.feature)
+        assert track.weight == other.weight
 
 
 def test_true_boxes_give_true_tracks(films, boxes, tmp_path):
@@ -110,13 +132,14 @@ def test_a_detector_gives_the_same_as_its_boxes_in_any_batches(films, boxes, tmp
         assert 'detecting' in tracker.report()
 
 
-def test_what_was_interrupted_ends_as_what_was_not(films, boxes, tmp_path):
+@pytest.mark.parametrize('size', [3, 16])  # the second: longer than tracklets wait for an end
+def test_what_was_interrupted_ends_as_what_was_not(films, boxes, tmp_path, size):
     footage = open_footage(films / 'WS-01')
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-    detector = Detector(films / 'WS-01', boxes)
+    detector = Uneven(films / 'WS-01', boxes)
 
     def run(video, folder, resume=True):
-        tracker = VideoTracker(detector, Colors(), pictures=True, batch_size=3)
+        tracker = VideoTracker(detector, UnevenColors(), pictures=True, batch_size=size)
         return tracker(video, folder, resume=resume)
 
     expected = run(footage, whole, resume=False)
@@ -124,7 +147,10 @@ def test_what_was_interrupted_ends_as_what_was_not(films, boxes, tmp_path):
     for after in (footage.frames // 3, 2 * footage.frames // 3):
         with pytest.raises(KeyboardInterrupt):
             run(Broken(footage, after), parts)
-        for name in ('detections.jsonl', 'tracklets.jsonl'):  # killed while writing a line
+        # Killed in the middle of a batch, while writing a line.
+        lines = (parts / 'detections.jsonl').read_text().splitlines(keepends=True)
+        (parts / 'detections.jsonl').write_text(''.join(lines[:-1]))
+        for name in ('detections.jsonl', 'tracklets.jsonl'):
             with (parts / name).open('a') as file:
                 file.write('{"boxes": [[1.0, 2')
     before = sum(detector.calls)
@@ -133,8 +159,7 @@ def test_what_was_interrupted_ends_as_what_was_not(films, boxes, tmp_path):
     assert_same(run(footage, parts), expected)  # nothing is left to do
     assert sum(detector.calls) - before < footage.frames // 2
     for name in ('detections.jsonl', 'tracklets.jsonl'):
-        lines = [[json.loads(line) for line in (p / name).open()] for p in (whole, parts)]
-        assert len(lines[0]) == len(lines[1])
+        assert (whole / name).read_bytes() == (parts / name).read_bytes()
     for picture in (whole / 'pictures').iterdir():
         assert picture.read_bytes() == (parts / 'pictures' / picture.name).read_bytes()
     # Without resume all begins anew.
@@ -325,3 +350,48 @@ def test_the_benchmark_of_an_hour(films, tmp_path):
         (tmp_path / name / 'tracks' / 'hour.txt').write_bytes(name.encode())
     told = hour_of_video.compare([tmp_path / 'whole', tmp_path / 'killed'], 'hour')
     assert told == 'gallery (1) equal, tracks (1) NOT EQUAL, pictures (0) equal'
+
+
+# Does what the tool does to its files, but for the time and the results.
+STAND_IN = """
+import sys, time
+from pathlib import Path
+
+_, command, video, *flags = sys.argv
+out, name = Path(flags[flags.index('--out') + 1]), Path(video).stem
+for folder in (out / 'tracks', out / 'work' / name / 'pictures'):
+    folder.mkdir(parents=True, exist_ok=True)
+boxes = out / 'work' / name / 'detections.jsonl'
+known = len(boxes.read_text().splitlines()) if '--resume' in flags else 0
+with (out / 'calls').open('a' if '--resume' in flags else 'w') as file:
+    file.write(f'{command} {known}\\n')
+with boxes.open('a' if '--resume' in flags else 'w') as file:
+    for number in range(known, 30):
+        print('{}', file=file, flush=True)
+        time.sleep(0.02)
+(out / 'gallery').write_text(str(known if '--uneven' in flags else 'the same'))
+(out / 'tracks' / f'{name}.txt').write_text('1')
+"""
+
+
+def test_the_benchmark_kills_twice_and_compares(films, tmp_path, monkeypatch, capsys):
+    from benchmarks import hour_of_video
+
+    tool, out = tmp_path / 'tool.py', tmp_path / 'out'
+    tool.write_text(STAND_IN)
+    monkeypatch.setattr(hour_of_video, 'TOOL', tool)
+    monkeypatch.setattr(hour_of_video, 'PAUSE', 0.02)
+    arguments = ['--films', str(films), '--out', str(out), '--minutes', '0.1', '--every', '3']
+    assert hour_of_video.main(arguments) == 0
+    whole, killed, told = capsys.readouterr().out.splitlines()
+    assert whole.startswith('whole: 90 frames, ') and killed.startswith('killed: 90 frames, ')
+    assert re.search(r'\(\d+ s, \d+ s, \d+ s\)', killed)
+    assert told == 'gallery (1) equal, tracks (1) equal, pictures (0) equal'
+    assert (out / 'whole' / 'calls').read_text() == 'index 0\n'
+    calls = [line.split() for line in (out / 'killed' / 'calls').read_text().splitlines()]
+    known = [int(number) for _, number in calls]
+    assert known[0] == 0 and 10 <= known[1] < 20 <= known[2] < 30 and len(known) == 3
+    assert hour_of_video.main([*arguments, '--uneven', '--runs', 'killed', 'whole']) == 1
+    assert 'gallery (1) NOT EQUAL' in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r'tool\.py index .* ended with 0'):
+        hour_of_video.index(out / 'hour.mp4', out / 'short', [], False, kill_at=31)

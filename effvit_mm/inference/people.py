@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -17,7 +17,7 @@ from ..tracking.tracklets import Tracklet
 from ..utils.files import written_atomically
 from ..utils.images import cut_out
 
-CROPS_AT_ONCE = 32
+CROPS_AT_ONCE = 16
 JPEG_QUALITY = 95
 
 Extract = Callable[[list[np.ndarray]], np.ndarray]  # crops, BGR, to features (N, D)
@@ -32,6 +32,8 @@ class _Person:
     crop: np.ndarray | None = None  # the best of this period
     quality: float = 0.0
     best: np.ndarray | None = None  # the best of all
+    crops: list[np.ndarray] = field(default_factory=list)  # whose features are not known yet
+    qualities: list[float] = field(default_factory=list)  # of these
     total: np.ndarray | float = 0.0  # weighted sum of normalised features
 
 
@@ -41,6 +43,8 @@ class People:
 
     Of each period the best picture is kept, by :func:`effvit_mm.tracking.quality.crop_qualities`,
     and a tracklet's feature is the mean of theirs (each normalised), weighted by these qualities.
+    Pictures are described in batches of one person's: a feature does not depend on who else is
+    there, to the last bit.
 
     Args:
         extract: Gives features; None: tracklets have none.
@@ -59,15 +63,15 @@ class People:
         self.extract, self.period, self.patience = extract, period, patience
         self.picture = picture
         self._there: dict[int, _Person] = {}
-        self._queue: list[tuple[_Person, float, np.ndarray]] = []
 
-    def add(self, frame: int, image: np.ndarray, found: FrameBoxes, numbers: np.ndarray) -> None:
+    def add(self, frame: int, image: np.ndarray, found: FrameBoxes, numbers: Sequence[int]) -> None:
         """A frame: its boxes, and which track each belongs to, -1 for none."""
         looked_at = self.extract is not None or self.picture is not None
         crops = [cut_out(image, box) for box in found.boxes] if looked_at else []
         qualities = crop_qualities(image, crops, found.boxes, found.scores)
-        for place in np.flatnonzero(numbers != NO_TRACK).tolist():
-            number = int(numbers[place])
+        for place, number in enumerate(numbers):
+            if number == NO_TRACK:
+                continue
             person = self._there.setdefault(number, _Person(Tracklet(number)))
             tracklet, box = person.tracklet, found.boxes[place].tolist()
             tracklet.frames.append(frame)
@@ -91,20 +95,19 @@ class People:
 
     def _close_period(self, person: _Person) -> None:
         if person.crop is not None and self.extract is not None:
-            self._queue.append((person, person.quality, person.crop))
-            if len(self._queue) == CROPS_AT_ONCE:
-                self._extract()
+            person.crops.append(person.crop)
+            person.qualities.append(person.quality)
+            if len(person.crops) == CROPS_AT_ONCE:
+                self._describe(person, self.extract)
         person.crop, person.quality = None, 0.0
 
-    def _extract(self) -> None:
-        if not self._queue:
-            return
-        features = self.extract([crop for _, _, crop in self._queue]).astype(np.float64)
+    def _describe(self, person: _Person, extract: Extract) -> None:
+        features = extract(person.crops).astype(np.float64)
         features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-        for (person, quality, _), feature in zip(self._queue, features, strict=True):
+        for quality, feature in zip(person.qualities, features, strict=True):
             person.total = person.total + quality * feature
             person.tracklet.weight += quality
-        self._queue.clear()
+        person.crops, person.qualities = [], []
 
     def ended(self, frame: int | None = None) -> Iterator[Tracklet]:
         """Tracklets that no later frame can continue; all that are left with None."""
@@ -113,13 +116,11 @@ class People:
             for number, person in self._there.items()
             if frame is None or frame - person.tracklet.last > self.patience + 1
         ]
-        if not gone:
-            return
-        for number in gone:
-            self._close_period(self._there[number])
-        self._extract()
         for number in gone:
             person = self._there.pop(number)
+            self._close_period(person)
+            if person.crops and self.extract is not None:
+                self._describe(person, self.extract)
             tracklet = person.tracklet
             if tracklet.weight > 0:
                 tracklet.feature = np.asarray(person.total / tracklet.weight, np.float32)

@@ -69,6 +69,9 @@ class TrackFiles:
         folder: Where they are.
         footage: The video, which must be the same when it is gone on with.
         resume: Go on with what is there.
+        together: Frames whose boxes are found together: of those that are there, whole batches
+            count, so that further ones are those of a run that nothing interrupted, to the last
+            bit.
 
     Attributes:
         known: Boxes of the first frames.
@@ -78,7 +81,7 @@ class TrackFiles:
         ConfigError: The folder has the results of another video.
     """
 
-    def __init__(self, folder: Path, footage: Footage, resume: bool) -> None:
+    def __init__(self, folder: Path, footage: Footage, resume: bool, together: int = 1) -> None:
         self.pictures = folder / PICTURES
         video = {
             'video': str(footage.path.resolve()),
@@ -89,7 +92,7 @@ class TrackFiles:
         stale = [folder / DETECTIONS, folder / TRACKLETS, self.pictures]
         settle(folder, video, resume, f'folder {folder}', stale)
         check_writable(self.pictures, f'folder {folder}')
-        rows, kept = whole_lines(folder / DETECTIONS)
+        rows, kept = whole_lines(folder / DETECTIONS, together)
         self.known = [_boxes(row) for row in rows]
         self._detections = LineFile(folder / DETECTIONS, kept)
         rows, kept = whole_lines(folder / TRACKLETS)
@@ -120,11 +123,16 @@ class TrackFiles:
         self._tracklets.__exit__(*reason)
 
 
-def whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """JSON of a file's lines up to one that was cut short, and how many bytes they take."""
+def whole_lines(path: Path, together: int = 1) -> tuple[list[dict[str, Any]], int]:
+    """JSON of a file's lines up to one that was cut short, and how many bytes they take.
+
+    Args:
+        path: The file; it need not be there.
+        together: Their number is a multiple of this: the last ones are left out.
+    """
     if not path.is_file():
         return [], 0
-    rows, size = [], 0
+    rows, ends = [], [0]
     with path.open('rb') as file:
         for line in file:
             try:
@@ -133,8 +141,9 @@ def whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
                 rows.append(json.loads(line))
             except ValueError:
                 break
-            size += len(line)
-    return rows, size
+            ends.append(ends[-1] + len(line))
+    count = len(rows) - len(rows) % together
+    return rows[:count], ends[count]
 
 
 def _boxes(row: Mapping[str, Sequence]) -> FrameBoxes:

@@ -87,7 +87,8 @@ class VideoTracker:
         batch_size: Frames that go through the detector together.
 
     Attributes:
-        seconds: Time spent by kind of work: reading, detecting, tracking, describing.
+        seconds: Time spent by kind of work: reading (and decoding), detecting, tracking, choosing
+            and writing pictures and tracklets, describing people by features, joining tracklets.
         frames: How many went by.
 
     Raises:
@@ -110,6 +111,7 @@ class VideoTracker:
         self.pictures, self.batch_size = pictures, batch_size
         self.seconds: Counter[str] = Counter()
         self.frames = 0
+        self._clocks: list[float] = []  # seconds within each clock that goes, of clocks in it
 
     def __call__(
         self,
@@ -138,7 +140,8 @@ class VideoTracker:
         """
         options = self.options
         tracker = options.tracker(footage.fps)
-        with TrackFiles(Path(folder), footage, resume) as files:
+        together = 1 if boxes is not None else self.batch_size
+        with TrackFiles(Path(folder), footage, resume, together) as files:
             people = People(
                 None if self.extractor is None else self._describe,
                 max(1, round(options.period * footage.fps)),
@@ -151,9 +154,13 @@ class VideoTracker:
             tracklets.sort(key=lambda tracklet: (tracklet.first, tracklet.number))
             tracks = [replace(t, number=number) for number, t in enumerate(tracklets, start=1)]
         else:
-            tracks = join_tracklets(
-                tracklets, footage.fps, max_gap=options.max_gap, max_distance=options.max_distance
-            )
+            with self._clock('joining'):
+                tracks = join_tracklets(
+                    tracklets,
+                    footage.fps,
+                    max_gap=options.max_gap,
+                    max_distance=options.max_distance,
+                )
         return [filled(track, options.every) for track in tracks]
 
     def _follow(
@@ -167,10 +174,11 @@ class VideoTracker:
     ) -> None:
         """Bring all tracklets into ``files``."""
         every = self.options.every
-        known = {
-            every * place: (found, tracker.update(*found))
-            for place, found in enumerate(files.known)
-        }
+        with self._clock('tracking'):
+            known = {
+                every * place: (found, tracker.update(*found))
+                for place, found in enumerate(files.known)
+            }
         begins: dict[int, int] = {}
         for frame, (_, numbers) in known.items():
             for number in numbers[numbers != NO_TRACK].tolist():
@@ -191,16 +199,18 @@ class VideoTracker:
             frame = image.frame
             if found is None:
                 found, numbers = known[frame]
-                numbers = np.where(np.isin(numbers, list(files.ended)), NO_TRACK, numbers)
             else:
                 files.add_boxes(found)
                 with self._clock('tracking'):
                     numbers = tracker.update(*found)
-            people.add(frame, image.array, found, numbers)
-            for tracklet in people.ended(frame):
+            with self._clock('choosing'):
+                going = [NO_TRACK if n in files.ended else n for n in numbers.tolist()]
+                people.add(frame, image.array, found, going)
+                for tracklet in people.ended(frame):
+                    files.add_tracklet(tracklet)
+        with self._clock('choosing'):
+            for tracklet in people.ended():
                 files.add_tracklet(tracklet)
-        for tracklet in people.ended():
-            files.add_tracklet(tracklet)
 
     def _found(
         self, images: Iterable[Image], known: int, boxes: Mapping[int, FrameBoxes] | None
@@ -244,9 +254,16 @@ class VideoTracker:
 
     @contextmanager
     def _clock(self, kind: str) -> Iterator[None]:
+        """Counts the time within, less that of clocks within it."""
         start = time.perf_counter()
-        yield
-        self.seconds[kind] += time.perf_counter() - start
+        self._clocks.append(0.0)
+        try:
+            yield
+        finally:
+            took = time.perf_counter() - start
+            self.seconds[kind] += took - self._clocks.pop()
+            if self._clocks:
+                self._clocks[-1] += took
 
     def _timed(self, kind: str, items: Iterable[Image]) -> Iterator[Image]:
         """The items; the time that they take to come is counted."""
@@ -259,11 +276,12 @@ class VideoTracker:
             yield item
 
     def report(self) -> str:
-        """Frames a second, and where the time went."""
-        total = sum(self.seconds.values())
-        if not total:
+        """Frames a second, and where the time went: the most of it first."""
+        if not self.frames:
             return 'nothing was left to do'
-        shares = ', '.join(f'{kind} {100 * s / total:.0f} %' for kind, s in self.seconds.items())
+        total = sum(self.seconds.values())
+        kinds = self.seconds.most_common()
+        shares = ', '.join(f'{kind} {100 * seconds / total:.0f} %' for kind, seconds in kinds)
         return f'{self.frames} frames, {self.frames / total:.1f} a second: {shares}'
 
 

@@ -73,7 +73,7 @@ demo-search: $(VENV)/.ready-search  ## train a detector and re-ID on drawn pedes
 	    --reid $(SEARCH_REID) "$$(cat $(DEMO_SEARCH_DIR)/reid/last_checkpoint)" \
 	    --out $(DEMO_SEARCH_DIR)/found
 	$(BIN)/python tools/person_search.py evaluate $(DEMO_SEARCH_DIR)/found --truth $(SCENES) \
-	    --queries $(SCENES)/queries --show $(DEMO_SEARCH_DIR)/found.png
+	    --queries $(SCENES)/queries --query-expansion 1 --show $(DEMO_SEARCH_DIR)/found.png
 
 # A tab for each demonstration that was made.
 DEMO_DONE = $(wildcard $(DEMO_DIR)/last_checkpoint)

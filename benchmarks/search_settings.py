@@ -3,7 +3,8 @@
 Neither cameras nor people of them are those to train on, nor those that ``make demo-search``
 searches for. A row for each choice, with true boxes and with the detector's: how often the right
 track comes first, mAP, tracking's figures. Example: ``python -m benchmarks.search_settings --out
-DIR --detector CONFIG FILE --reid CONFIG FILE --options score_thr=0.3 score_thr=0.4,certain=0.6``.
+DIR --detector CONFIG FILE --reid CONFIG FILE --options score_thr=0.3 score_thr=0.4,certain=0.6
+--query-expansion 0 1``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from effvit_mm.inference.person_search import PersonSearch
 from effvit_mm.inference.reid import ReIDExtractor
 from effvit_mm.inference.search_evaluation import evaluate_search
 from effvit_mm.inference.tracking import TrackOptions, VideoTracker
+from effvit_mm.reid.expansion import QueryExpansion
 from effvit_mm.sample_data.folders import make_once
 from effvit_mm.sample_data.walker_films import Film, Place, Stand, plan_walks
 from effvit_mm.sample_data.walker_scenes import GAP, SEED, make_camera, write_film
@@ -69,16 +71,26 @@ def detect(detector: Detector, films: Sequence[Path]) -> Boxes:
 
 
 def judge(
-    films: Path, boxes: Boxes, extractor: ReIDExtractor, options: TrackOptions, out: Path
-) -> list[float]:
-    """Percent of queries whose track comes first, mAP, HOTA, MOTA, IDF1."""
+    films: Path,
+    boxes: Boxes,
+    extractor: ReIDExtractor,
+    options: TrackOptions,
+    expansions: Sequence[int],
+    out: Path,
+) -> dict[int, list[float]]:
+    """By each number of neighbours that queries are expanded by: percent of queries whose track
+    comes first, mAP, and tracking's HOTA, MOTA and IDF1."""
     people = PersonSearch(out, extractor)
     tracker = VideoTracker(None, extractor, options, pictures=True)
     people.index(sorted(films.glob('WS-*')), tracker, boxes=boxes)
-    found = evaluate_search(people, films / 'queries', films)
     tracks = evaluate_tracks(find_truths(films), out / 'tracks')['all']
-    first, mean = np.mean([(one.first, one.precision) for one in found], axis=0)
-    return [100 * first, 100 * mean, tracks.HOTA, tracks.MOTA, tracks.IDF1]
+    rows = {}
+    for k in expansions:
+        expansion = QueryExpansion(k, alpha=0) if k else None
+        found = evaluate_search(people, films / 'queries', films, expansion)
+        first, mean = np.mean([(one.first, one.precision) for one in found], axis=0)
+        rows[k] = [100 * first, 100 * mean, tracks.HOTA, tracks.MOTA, tracks.IDF1]
+    return rows
 
 
 def read_options(text: str) -> TrackOptions:
@@ -94,9 +106,10 @@ def main() -> None:
     parser.add_argument('--detector', nargs=2, required=True, metavar='FILE')
     parser.add_argument('--reid', nargs=2, required=True, metavar='FILE')
     parser.add_argument('--options', nargs='+', default=['default'])
+    parser.add_argument('--query-expansion', nargs='+', type=int, default=[0, 1], metavar='K')
     args = parser.parse_args()
     detector, extractor = Detector(*args.detector), ReIDExtractor(*args.reid)
-    rows: dict[tuple[str, str], list[list[float]]] = {}
+    rows: dict[tuple[str, str, int], list[list[float]]] = {}
     for group in range(GROUPS):
         films = make_films(args.out / f'films{group}', group)
         folders = sorted(films.glob('WS-*'))
@@ -107,12 +120,14 @@ def main() -> None:
         for kind, boxes in kinds.items():
             for number, text in enumerate(args.options):
                 place = args.out / f'{kind.split()[0]}{group}_{number}'
-                found = judge(films, boxes, extractor, read_options(text), place)
-                rows.setdefault((kind, text), []).append(found)
-    print('| boxes | options | first | mAP | HOTA | MOTA | IDF1 |\n| :-- | :-- |' + ' --: |' * 5)
-    for (kind, text), values in rows.items():
+                options, expansions = read_options(text), args.query_expansion
+                for k, found in judge(films, boxes, extractor, options, expansions, place).items():
+                    rows.setdefault((kind, text, k), []).append(found)
+    print('| boxes | options | expanded by | first | mAP | HOTA | MOTA | IDF1 |')
+    print('| :-- | :-- |' + ' --: |' * 6)
+    for (kind, text, k), values in rows.items():
         cells = ' | '.join(f'{value:.1f}' for value in np.mean(values, axis=0))
-        print(f'| {kind} | {text} | {cells} |')
+        print(f'| {kind} | {text} | {k} | {cells} |')
 
 
 if __name__ == '__main__':

@@ -19,9 +19,12 @@ from effvit_mm.inference.person_search import PersonSearch, clock, read_clock
 from effvit_mm.inference.search_evaluation import draw_queries, evaluate_search
 from effvit_mm.inference.tracking import VideoTracker
 from effvit_mm.inference.videos import Video
+from effvit_mm.reid.expansion import QueryExpansion
 from effvit_mm.reid.features import ReIDFeatures
+from effvit_mm.reid.galleries import KINDS, create_gallery, finish
 from effvit_mm.reid.search import Gallery
 from effvit_mm.reid.vector_index import INDICES
+from effvit_mm.reid.where import Where
 from effvit_mm.tracking.mot import read_boxes, read_mot
 from effvit_mm.tracking.search_metrics import name_tracks
 
@@ -121,6 +124,45 @@ def test_only_cameras_and_times_that_were_asked_for(films, found):
         found.search(picture, camera=7)
     with pytest.raises(ConfigError, match='top=0'):
         found.search(picture, 0)
+
+
+def test_an_expanded_query_is_its_mean_with_the_nearest_tracks_of_all_cameras(films, found):
+    picture, _ = query(films, 1)
+    for expansion in (QueryExpansion(1, alpha=0), QueryExpansion(3)):
+        [expected] = found.search(picture, 100, not_camera=1)
+        [tracks] = found.search(picture, 100, not_camera=1, expansion=expansion)
+        assert {track.camera for track in tracks} == {2, 3}
+        all_tracks = found.gallery.take(found.gallery.find())[0].features
+        own = Colors()(picture).features
+        mean = expansion(own, all_tracks, 'cosine')
+        asked = Colors()(picture)
+        asked.features = mean
+        [alike] = found.search_features(asked, 100, found.where(not_camera=1))
+        assert [t.track for t in tracks] == [t.track for t in alike]
+        np.testing.assert_allclose(*([t.distance for t in s] for s in (tracks, alike)), atol=1e-6)
+        assert [t.distance for t in tracks] != [t.distance for t in expected]
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_what_somebody_looks_like_from_behind_is_found_by_way_of_the_own_camera(kind, tmp_path):
+    """The query is as near to somebody else as to the person; the own track knows both sides."""
+    front, back, other = np.eye(3, 8)
+    own, person, stranger = front + 0.8 * back, back + 0.5 * front, 0.6 * front + other
+    vectors = np.float32([own, person, stranger])
+    gallery = create_gallery(tmp_path / 'gallery', 8, index=kind)
+    nobody = np.full(3, -1)
+    gallery.add(ReIDFeatures(vectors, nobody, np.array([1, 2, 2]), ['own', 'person', 'stranger']))
+    finish(gallery, tmp_path / 'gallery')
+    asked = ReIDFeatures(np.float32([front]), nobody[:1], nobody[:1])
+    elsewhere = Where(not_cameras=1)
+    assert gallery.search(asked, 1, where=elsewhere)[0].tolist() == [[2]]
+    expansion = QueryExpansion(1, alpha=0)
+    expanded = expansion.in_gallery(asked, gallery)
+    assert gallery.search(expanded, 1, where=elsewhere)[0].tolist() == [[1]]
+    for settings in (expansion, QueryExpansion(9)):  # more than there are
+        mean = settings(asked.features, vectors, 'cosine')
+        expanded = settings.in_gallery(asked, gallery)
+        np.testing.assert_allclose(expanded.features, mean, atol=1e-3)  # some keep float16
 
 
 def test_times_are_read_and_written():
@@ -286,12 +328,19 @@ def test_the_tool_indexes_searches_draws_and_judges(films, model, tmp_path, caps
     assert len(list(clips.glob('*.mp4'))) == 2
     truth = ['evaluate', out, '--truth', str(films), '--queries', str(films / 'queries')]
     assert tool.main([*truth, '--show', str(sheet)]) == 0
-    assert 'person-search mAP' in capsys.readouterr().out
+    plain = capsys.readouterr().out
+    assert 'person-search mAP' in plain
+    assert tool.main([*truth, '--query-expansion', '1']) == 0
+    assert capsys.readouterr().out.splitlines()[0] != plain.splitlines()[0]
+    expanded = [*search, '--query-expansion', '1']
+    assert tool.main(expanded) == 0
+    assert capsys.readouterr().out.splitlines()[:2] != lines[:2]
     for wrong, message in (
         ([*arguments, '--resume', '--period', '0.7'], 'was made with period=0.5, not 0.7'),
         ([*arguments, '--detector', 'x.py'], '--detector, --boxes: exactly one of them'),
         ([*arguments, '--start', 'noon'], "'noon' is no time"),
         ([*search, '--to', '10'], "'10' is no time"),
+        ([*search, '--query-expansion', '0'], '--query-expansion 0: 1 or more is needed'),
         (['search', str(tmp_path), picture], 'was not made by index'),
         ([*search, '--show', 'a.jpg'], 'ending in .png'),
         (['search', out, picture, '--camera', '5'], 'there are cameras 1, 2'),

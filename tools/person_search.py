@@ -58,6 +58,12 @@ def make_parser() -> argparse.ArgumentParser:
     for command in (search, evaluate):
         command.add_argument('--top', type=int, default=10, help='how many are shown (10)')
         command.add_argument(
+            '--query-expansion',
+            type=int,
+            metavar='K',
+            help='search by the mean with the K nearest tracks of all cameras',
+        )
+        command.add_argument(
             '--reid', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help='where the model is now'
         )
     for command in (index, search, evaluate, data_set):
@@ -146,6 +152,18 @@ def open_folder(args: argparse.Namespace):
     )
 
 
+def read_expansion(args: argparse.Namespace):
+    """What ``--query-expansion`` asks for; None without it."""
+    from effvit_mm.errors import ConfigError
+    from effvit_mm.reid.expansion import QueryExpansion
+
+    if args.query_expansion is None:
+        return None
+    if args.query_expansion < 1:
+        raise ConfigError(f'--query-expansion {args.query_expansion}: 1 or more is needed')
+    return QueryExpansion(args.query_expansion, alpha=0)
+
+
 def search_person(args: argparse.Namespace) -> None:
     """Print, draw and cut out what is found for each picture."""
     from effvit_mm.errors import ConfigError
@@ -167,11 +185,11 @@ def search_person(args: argparse.Namespace) -> None:
     if args.clip is not None:
         check_writable(args.clip, f'--clip {args.clip}')
     pictures = [str(image.path) for image in find_people(args.picture)]
+    expansion = read_expansion(args)
     people = open_folder(args)
+    all_found = people.search(pictures, args.top, camera=args.camera, expansion=expansion, **times)
     drawn = []
-    for picture, found in zip(
-        pictures, people.search(pictures, args.top, camera=args.camera, **times), strict=True
-    ):
+    for picture, found in zip(pictures, all_found, strict=True):
         if len(pictures) > 1:
             print(picture)
         for track in found:
@@ -195,8 +213,9 @@ def evaluate(args: argparse.Namespace) -> None:
     from effvit_mm.inference.search_evaluation import draw_queries, evaluate_search
     from effvit_mm.visualization.pictures import save_png
 
+    expansion = read_expansion(args)
     people = open_folder(args)
-    results = evaluate_search(people, args.queries, args.truth)
+    results = evaluate_search(people, args.queries, args.truth, expansion)
     right = sum(result.first for result in results)
     mean = sum(result.precision for result in results) / len(results)
     print(

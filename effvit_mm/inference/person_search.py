@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, DataError
+from ..reid.expansion import QueryExpansion
 from ..reid.features import ReIDFeatures
 from ..reid.galleries import AnyGallery, create_gallery, finish, is_there, open_gallery
 from ..reid.where import Where
@@ -219,6 +220,7 @@ class PersonSearch:
         not_camera: int | None = None,
         begin: float | None = None,
         end: float | None = None,
+        expansion: QueryExpansion | None = None,
     ) -> list[list[FoundTrack]]:
         """Tracks of people who look like those of pictures, nearest first.
 
@@ -229,6 +231,9 @@ class PersonSearch:
             not_camera: None of this one.
             begin, end: Tracks that were there between these seconds after midnight (after the
                 video's beginning where no clock was given).
+            expansion: Search by the mean of a picture's feature and of the nearest tracks', of all
+                cameras and times. With ``QueryExpansion(k=1)`` that is mostly the track which the
+                picture comes from.
 
         Returns:
             A list for each picture.
@@ -241,7 +246,7 @@ class PersonSearch:
         if self.extractor is None:
             raise ConfigError('extractor: it is needed to search by pictures')
         where = self.where(camera, not_camera, begin, end)
-        return self.search_features(self.extractor(pictures), top, where)
+        return self.search_features(self.extractor(pictures), top, where, expansion)
 
     def where(
         self,
@@ -268,10 +273,17 @@ class PersonSearch:
         return where
 
     def search_features(
-        self, features: ReIDFeatures, top: int, where: Where | None = None
+        self,
+        features: ReIDFeatures,
+        top: int,
+        where: Where | None = None,
+        expansion: QueryExpansion | None = None,
     ) -> list[list[FoundTrack]]:
         """The same by features; ``where``: which tracks may be found."""
-        rows, distances = self._tracks().search(features, top, where=where)
+        gallery = self._tracks()
+        if expansion is not None:
+            features = expansion.in_gallery(features, gallery)
+        rows, distances = gallery.search(features, top, where=where)
         return [
             self._found(*(values[numbers >= 0] for values in (numbers, row_distances)))
             for numbers, row_distances in zip(rows, distances, strict=True)

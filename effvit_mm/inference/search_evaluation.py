@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ..reid.expansion import QueryExpansion
 from ..reid.names import label_files
 from ..tracking.metrics import find_truths
 from ..tracking.mot import read_mot
@@ -44,7 +45,10 @@ class QueryResult:
 
 
 def evaluate_search(
-    people: PersonSearch, queries: str | Path, truth: str | Path
+    people: PersonSearch,
+    queries: str | Path,
+    truth: str | Path,
+    expansion: QueryExpansion | None = None,
 ) -> list[QueryResult]:
     """Search for each query among the tracks of other cameras.
 
@@ -55,6 +59,8 @@ def evaluate_search(
         people: With an extractor; its videos are called as the sequences.
         queries: Folder of pictures, whose names tell person and camera, ``0137_c1_...``.
         truth: Folder of sequences with ``gt/gt.txt``; persons are numbered as in the queries.
+        expansion: Of the queries, by tracks of all cameras, the query's own too; only those of
+            others count as found.
 
     Raises:
         DataError: Files are missing or cannot be read, or no query is left.
@@ -82,7 +88,7 @@ def evaluate_search(
         pictures, labels.pids.tolist(), (labels.camids + 1).tolist(), strict=True
     ):
         if elsewhere := seen[person] - {camera}:
-            [found] = people.search(picture, len(gallery), not_camera=camera)
+            [found] = people.search(picture, len(gallery), not_camera=camera, expansion=expansion)
             who = [shows[people.name_of(track), track.track] for track in found]
             places = [(one, track.camera) for one, track in zip(who, found, strict=True)]
             precision = average_precision(places, person, elsewhere)

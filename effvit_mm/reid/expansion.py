@@ -7,6 +7,7 @@ al., Fine-tuning CNN Image Retrieval with No Human Annotation (2018).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,10 @@ from torch.nn import functional as F
 
 from ..errors import ConfigError
 from .distances import FeatureSpace
+from .features import ReIDFeatures
+
+if TYPE_CHECKING:
+    from .galleries import AnyGallery
 
 
 @dataclass(frozen=True)
@@ -53,3 +58,25 @@ class QueryExpansion:
             total = own + torch.einsum('qk,qkd->qd', weights, neighbours)
             expanded[part] = total / (1 + weights.sum(dim=1, keepdim=True))
         return expanded.numpy()
+
+    def in_gallery(self, queries: ReIDFeatures, gallery: AnyGallery) -> ReIDFeatures:
+        """Expanded queries, by what is nearest to each in all of a gallery of any kind.
+
+        Raises:
+            DataError: As of the gallery's search.
+        """
+        rows, _ = gallery.search(queries, self.k)
+        expanded = np.empty_like(queries.features)
+        for number, near in enumerate(rows):
+            neighbours = gallery.take(near[near >= 0])[0].features
+            own = queries.features[number : number + 1]
+            expanded[number] = self(own, neighbours, gallery.distance)[0]
+        return ReIDFeatures(
+            expanded,
+            queries.pids,
+            queries.camids,
+            queries.paths,
+            queries.model,
+            queries.source,
+            queries.preparation,
+        )

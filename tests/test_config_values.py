@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.config import Config
-from mmengine.registry import TRANSFORMS, init_default_scope
+from mmengine.registry import TRANSFORMS, DefaultScope
 from remedies import tries
 from trainer import REPOSITORY
 
@@ -111,10 +111,10 @@ def picture_after(cfg: Config, split: str) -> tuple[int, ...]:
         'gt_ignore_flags': np.array([False]),
     }
     results |= boxes if cfg.default_scope == 'mmdet' else {}
-    init_default_scope(cfg.default_scope)
-    for step in cfg[f'{split}_dataloader'].dataset.pipeline:
-        if not re.search('Load|Pack', step['type']):
-            results = TRANSFORMS.build(step)(results)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        for step in cfg[f'{split}_dataloader'].dataset.pipeline:
+            if not re.search('Load|Pack', step['type']):
+                results = TRANSFORMS.build(step)(results)
     return results['img'].shape
 
 

@@ -155,7 +155,7 @@ def test_hooks_and_workflows_run_what_ci_runs():
     assert [each.removesuffix(' --force-exclude') for each in entries] == commands
     run = (ROOT / '.ci' / 'run').read_text()
     assert all(f'\nmake {each}\n' in run for each in ('test', 'lint'))
-    assert re.search(r'^\.ci/try_wheel .*&.*\nwheel=\$!$', run, re.M)  # beside the linter
+    assert re.search(r'^make dist .*exit 1; \}\n\.ci/try_wheel .*&.*\nwheel=\$!$', run, re.M)
     assert re.search(r'^wait \$wheel \|\| \{.*exit 1; \}$', run, re.M)
     jobs = yaml.safe_load((ROOT / '.github' / 'workflows' / 'ci.yml').read_text())['jobs']
     assert jobs['run']['steps'][-1] == {'run': '.ci/run'}

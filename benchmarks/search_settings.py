@@ -86,7 +86,7 @@ def judge(
     tracks = evaluate_tracks(find_truths(films), out / 'tracks')['all']
     rows = {}
     for k in expansions:
-        expansion = QueryExpansion(k, alpha=0) if k else None
+        expansion = QueryExpansion(k) if k else None
         found = evaluate_search(people, films / 'queries', films, expansion)
         first, mean = np.mean([(one.first, one.precision) for one in found], axis=0)
         rows[k] = [100 * first, 100 * mean, tracks.HOTA, tracks.MOTA, tracks.IDF1]

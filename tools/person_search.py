@@ -161,7 +161,7 @@ def read_expansion(args: argparse.Namespace):
         return None
     if args.query_expansion < 1:
         raise ConfigError(f'--query-expansion {args.query_expansion}: 1 or more is needed')
-    return QueryExpansion(args.query_expansion, alpha=0)
+    return QueryExpansion(args.query_expansion)
 
 
 def search_person(args: argparse.Namespace) -> None:

@@ -21,4 +21,4 @@ train_dataloader = dict(
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-train_cfg = dict(max_epochs=20, val_interval=10)
+train_cfg = dict(max_epochs=30, val_interval=30)

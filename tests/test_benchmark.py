@@ -65,10 +65,11 @@ def allocate(size):
 def uncounted() -> int:
     """How many bytes two of Linux's figures may be off together.
 
-    Each CPU tells of its pages only when they are this many: the kernel's ``percpu_counter_batch``.
+    Each is the sum of three counters, of files, anonymous and shared memory; to each of these a CPU
+    tells of its pages only when they are this many: the kernel's ``percpu_counter_batch``.
     """
     cpus = os.cpu_count() or 1
-    return 2 * cpus * max(32, 2 * cpus) * os.sysconf('SC_PAGE_SIZE')
+    return 2 * 3 * cpus * max(32, 2 * cpus) * os.sysconf('SC_PAGE_SIZE')
 
 
 def test_a_known_allocation_is_seen_and_the_parents_memory_is_not():

@@ -124,6 +124,20 @@ def test_eight_bits_of_a_folder(kind, pictures, tmp_path):
     assert found.sizes[1] == written < found.sizes[0]
 
 
+@pytest.mark.parametrize('kind', INT8)
+def test_a_squeeze_gives_the_same_at_each_start(kind, tmp_path):
+    """Two layers on a row an image: OpenVINO 2026.4.1 gives other numbers each time in int8."""
+    torch.manual_seed(0)
+    model = effvit_mm.create_model('pslt_tiny', num_classes=5, arch=PSLT, shifts=(0, -3))
+    network = DeployedNetwork(as_trained(model))
+    path = tmp_path / f'a{FORMATS[kind].suffix}'
+    images = [(noise(1, 3, 32, 32), None) for _ in range(4)]
+    found = FORMATS[kind].write(network, path, (32, 32), images, images)
+    outputs = [INT8[kind](path)(noise(3, 3, 32, 32))[0] for _ in range(6)]
+    assert all(np.array_equal(output, outputs[0]) for output in outputs)
+    assert found.deviation < 0.05
+
+
 @pytest.mark.parametrize('kind', ['int8', 'openvino-int8'])  # the first is onnx-int8's former name
 def test_eight_bits_of_a_config(kind, tmp_path, capsys):
     """Digits: ranges of training images, top-1 on the test images before and after."""

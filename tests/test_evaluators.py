@@ -120,3 +120,22 @@ def test_paths_of_metrics():
         'test_evaluator[0]', 'test_evaluator[1].metrics[0]', 'test_evaluator[1].metrics[1].metrics'
     ]  # fmt: skip
     assert list(metric_nodes(None)) == []
+
+
+@pytest.mark.parametrize('key', ['val_evaluator', 'test_evaluator'])
+@pytest.mark.parametrize(
+    ('value', 'place'),
+    [
+        ("dict(metric='bbox')", ''),
+        ("[dict(type='CocoMetric'), dict(metric='bbox')]", '[1]'),
+        ("dict(type='Evaluator', metrics=dict(metric='bbox'))", '.metrics'),
+        ("'CocoMetric'", ''),
+        ('[3]', '[0]'),
+    ],
+)
+def test_a_metric_without_a_type_is_named_before_a_training(folder, key, value, place):
+    cfg = load_config(str(make_config(folder, f'{key} = {value}\n')), [])
+    with pytest.raises(ConfigError) as caught:
+        check_config(cfg, training=True)
+    assert str(caught.value).startswith(f'{key}{place}=')
+    assert str(caught.value).endswith('a metric, a dict with a type, is needed')

@@ -11,6 +11,7 @@ import pytest
 from films import Colors, make_films
 from people import make_people, write_people_config
 from programs import load_tool
+from remedies import tries
 
 import effvit_mm
 from effvit_mm.errors import ConfigError, DataError
@@ -348,3 +349,38 @@ def test_the_tool_indexes_searches_draws_and_judges(films, model, tmp_path, caps
         assert tool.main(wrong) == 2
         error = capsys.readouterr().err
         assert message in error and len(error.strip().splitlines()) == 1, error
+
+
+@tries('name another, or give --resume and the --out')
+def test_the_tool_keeps_tracks_in_the_gallery_that_is_asked_for(films, model, tmp_path, capsys):
+    pytest.importorskip('milvus_lite')
+    tool, database = load_tool('person_search'), tmp_path / 'people.db'
+    index = ['index', str(films / NAMES[1]), '--boxes', str(films / NAMES[1] / 'gt' / 'gt.txt')]
+    index += ['--reid', *model]
+    wanted = {'file': [], 'folder': ['--index', 'large'], 'database': ['--gallery', str(database)]}
+    found = {}
+    for name, flags in wanted.items():
+        out = str(tmp_path / name)
+        assert tool.main([*index, '--out', out, *flags]) == 0
+        capsys.readouterr()
+        assert tool.main(['search', out, query(films, 2)[0]]) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        found[name] = [[line[0], *line[2:]] for line in lines]  # all but the distance
+    assert len(found['file']) > 3 and found['file'] == found['folder'] == found['database']
+    assert (tmp_path / 'file' / 'gallery').is_file()
+    assert (tmp_path / 'folder' / 'gallery' / 'gallery.json').is_file()
+    assert database.exists() and not (tmp_path / 'database' / 'gallery').exists()
+    for flags, said in (
+        (['--gallery', str(database)], 'people.db: there is one, of another run: name another'),
+        (['--gallery', str(database), '--resume'], "was made with gallery=None, not '/"),
+        (['--gallery', 'x.db', '--index', 'large'], 'index large: it is a folder, not a database'),
+        (['--index', 'large', '--resume'], "was made with index=None, not 'large'"),
+    ):
+        assert tool.main([*index, '--out', str(tmp_path / 'file'), *flags]) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count('error') == 1
+    index += ['--gallery', str(database), '--resume']
+    assert tool.main([*index, '--out', str(tmp_path / 'new')]) == 2
+    assert 'give --resume and the --out' in capsys.readouterr().err
+    assert tool.main([*index, '--out', str(tmp_path / 'database')]) == 0
+    assert f'{len(found["file"])} tracks' in capsys.readouterr().out

@@ -312,7 +312,7 @@ def test_a_database_is_no_folder(trained, tmp_path, capsys):
     index = ['index', trained[2] / 'query', '--config', trained[0], '--checkpoint', trained[1]]
     arguments = [*index, '--index', 'large', '--out', tmp_path / 'x.db']
     assert run_tool('reid_search.py', *arguments) == 2
-    assert '--index large: it is a folder, not a database like' in capsys.readouterr().err
+    assert 'index large: it is a folder, not a database like' in capsys.readouterr().err
 
 
 @tries(': give the model by --config and --checkpoint')

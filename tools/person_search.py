@@ -21,6 +21,7 @@ os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
 def make_parser() -> argparse.ArgumentParser:
     from effvit_mm.inference.tracking_options import add_tracking
     from effvit_mm.openmm.cli import Parser, add_model_flags
+    from effvit_mm.reid.galleries import KINDS
 
     parser = Parser(prog='person_search.py', description=__doc__.split('\n')[0])
     commands = parser.add_subparsers(
@@ -36,6 +37,16 @@ def make_parser() -> argparse.ArgumentParser:
     index.add_argument('--cameras', nargs='+', type=int, metavar='N', help='of each video (1, 2..)')
     index.add_argument(
         '--start', nargs='+', metavar='TIME', help='when each video, or all, begin: 9:58:00 (0:00)'
+    )
+    index.add_argument(
+        '--index',
+        choices=KINDS,
+        help='approximate: faster from a million tracks on; large: ten millions, on disk (exact)',
+    )
+    index.add_argument(
+        '--gallery',
+        metavar='PLACE',
+        help='of the tracks: a file NAME.db or an address, for a gallery in Milvus (in the folder)',
     )
     add_tracking(index)
     search = commands.add_parser('search', help='search by pictures of a person')
@@ -113,6 +124,7 @@ def index_videos(args: argparse.Namespace) -> None:
     if (args.detector is None) == (args.boxes is None):
         raise ConfigError('--detector, --boxes: exactly one of them gives the boxes')
     check_boxes(args.boxes, args.videos)
+    gallery = place_of_gallery(args)
     model = None if args.detector is None else named_model('--detector', args.detector)
     starts = [read_clock(text) for text in args.start or ['0:00']]
     if len(starts) == 1:
@@ -120,9 +132,10 @@ def index_videos(args: argparse.Namespace) -> None:
     boxes = read_all_boxes(args.boxes)
     tracker, settings = open_tracker(args, model, args.reid, pictures=True)
     settings['boxes'] = args.boxes is not None  # further videos have further files
+    settings |= {'index': args.index, 'gallery': gallery}
     stale = [Path(args.out) / name for name in ('gallery', 'tracks', 'work')]
     settle(Path(args.out), settings, args.resume, f'--out {args.out}', stale)
-    people = PersonSearch(args.out)
+    people = PersonSearch(args.out, gallery=gallery, kind=args.index or 'exact')
     people.index(
         args.videos,
         tracker,
@@ -133,6 +146,24 @@ def index_videos(args: argparse.Namespace) -> None:
     )
     count = 0 if people.gallery is None else len(people.gallery)
     print(f'{count} tracks in {args.out}; {tracker.report()}')
+
+
+def place_of_gallery(args: argparse.Namespace) -> str | None:
+    """What ``--gallery`` names, to be found from other folders too; None without it."""
+    from effvit_mm.errors import ConfigError
+    from effvit_mm.inference.track_files import SETTINGS
+    from effvit_mm.inference.tracking_options import absolute
+    from effvit_mm.reid.galleries import check_kind, is_there
+
+    place = args.gallery
+    check_kind(args.out if place is None else place, args.index or 'exact')
+    own = args.resume and (Path(args.out) / SETTINGS).is_file()  # compared with it later
+    if place is not None and not own and is_there(place):
+        raise ConfigError(
+            f'--gallery {place}: there is one, of another run: name another, or give --resume and '
+            'the --out that it was made with'
+        )
+    return place if place is None or '://' in place else absolute(place)
 
 
 def open_folder(args: argparse.Namespace):

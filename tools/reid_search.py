@@ -86,10 +86,11 @@ def make_gallery(args: argparse.Namespace) -> int:
     from effvit_mm.inference import ReIDExtractor
     from effvit_mm.inference.commands import fault_handling, model_arguments
     from effvit_mm.inference.inputs import find_images
+    from effvit_mm.reid.galleries import check_kind
     from effvit_mm.utils.files import check_writable
     from effvit_mm.utils.image_files import list_images
 
-    check_kind(args)
+    check_kind(args.out, args.index)
     arguments = model_arguments(args)
     folder = Path(args.folder).resolve()
     if not folder.is_dir():
@@ -122,21 +123,6 @@ def make_gallery(args: argparse.Namespace) -> int:
             print(f'{written.count} of {len(files)} images in {args.out}{faults}')
     beside(args.out, PARTIAL).unlink(missing_ok=True)
     return faults.exit_code
-
-
-def check_kind(args: argparse.Namespace) -> None:
-    """Raise what the gallery's kind lacks, before an hour of extraction."""
-    from effvit_mm.errors import ConfigError
-    from effvit_mm.reid.database_gallery import import_milvus
-    from effvit_mm.reid.galleries import LARGE, is_database
-    from effvit_mm.reid.vector_index import import_faiss
-
-    if is_database(args.out):
-        if args.index == LARGE:
-            raise ConfigError(f'--index {LARGE}: it is a folder, not a database like {args.out}')
-        import_milvus(args.out)
-    elif args.index != 'exact':
-        import_faiss()
 
 
 def open_writer(args: argparse.Namespace, extractor):

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import ConfigError, DataError
 from ..reid.expansion import QueryExpansion
 from ..reid.features import ReIDFeatures
-from ..reid.galleries import AnyGallery, create_gallery, finish, is_there, open_gallery
+from ..reid.galleries import AnyGallery, check_kind, create_gallery, finish, is_there, open_gallery
 from ..reid.where import Where
 from ..tracking.mot import FrameBoxes, write_mot
 from ..tracking.tracklets import Tracklet
@@ -84,6 +84,7 @@ class PersonSearch:
         gallery: The tracks; None where none were indexed yet.
 
     Raises:
+        ConfigError: A package of such galleries is missing, or a database cannot be of the kind.
         DataError: The gallery cannot be read, or is one of images.
 
     Example::
@@ -108,6 +109,7 @@ class PersonSearch:
     ) -> None:
         self.folder, self.extractor, self.kind = Path(folder), extractor, kind
         self.place = self.folder / GALLERY if gallery is None else gallery
+        check_kind(self.place, kind)
         self.gallery = open_gallery(self.place) if is_there(self.place) else None
         if self.gallery is not None and 'track' not in self.gallery.columns:
             raise DataError(f'gallery {self.place} is one of images, not of tracks')
@@ -330,10 +332,11 @@ def open_search(
     if not path.is_file():
         raise DataError(f'{path}: no such file: {folder} was not made by index')
     try:
-        model = model or json.loads(path.read_text(encoding='utf-8'))['reid']
-    except (ValueError, KeyError) as error:
+        settings = json.loads(path.read_text(encoding='utf-8'))
+        model, gallery = model or settings['reid'], settings.get('gallery')
+    except (ValueError, KeyError, AttributeError) as error:
         raise DataError(f'{path} cannot be read: {error!r}') from error
-    return PersonSearch(folder, ReIDExtractor(*model, **options))
+    return PersonSearch(folder, ReIDExtractor(*model, **options), gallery=gallery)
 
 
 def clock(seconds: float) -> str:

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import ConfigError
-from .database_gallery import DatabaseGallery, is_file
+from .database_gallery import DatabaseGallery, import_milvus, is_file
 from .features import ReIDFeatures
 from .large_gallery import LargeGallery
 from .search import Gallery
-from .vector_index import INDICES
+from .vector_index import INDICES, import_faiss
 from .where import Where
 
 LARGE = LargeGallery.index
@@ -90,6 +90,16 @@ def create_gallery(
     if index == LARGE:
         return LargeGallery.create(place, width, model, **settings)
     return Gallery(width, model, index=index, **settings)
+
+
+def check_kind(place: str | Path, index: str) -> None:
+    """Raise a ConfigError for what a gallery lacks that is filled later, after long work."""
+    if is_database(place):
+        if index == LARGE:
+            raise ConfigError(f'index {LARGE}: it is a folder, not a database like {place}')
+        import_milvus(str(place))
+    elif index != 'exact':
+        import_faiss()
 
 
 def open_gallery(place: str | Path, *, model: str = '', width: int | None = None) -> AnyGallery:

@@ -282,7 +282,14 @@ def _evaluator_nodes(value: Any, path: str) -> Iterator[tuple]:
     if isinstance(value, Mapping) and 'metrics' in value:
         yield path, {'type': 'Evaluator', **value}, root.EVALUATOR, ()
         value, path = value['metrics'], f'{path}.metrics'
-    yield from _nodes(value, path, root.METRICS)
+    items = enumerate(value) if isinstance(value, list | tuple) else [(None, value)]
+    for index, item in items:
+        place = path if index is None else f'{path}[{index}]'
+        # A training builds none of test_evaluator, so that nothing else would miss its type.
+        untyped = isinstance(item, Mapping) and 'type' not in item
+        if untyped or isinstance(item, str | int | float):
+            raise ConfigError(f'{place}={item!r}: a metric, a dict with a type, is needed')
+        yield from _nodes(item, place, root.METRICS)
 
 
 def _check_inner(path: str, node: Mapping) -> None:

@@ -13,11 +13,12 @@ from remedies import tries
 from effvit_mm.errors import ConfigError, DataError
 from effvit_mm.reid import database_gallery, large_gallery, large_index
 from effvit_mm.reid.database_gallery import DatabaseGallery
-from effvit_mm.reid.distances import DISTANCES
+from effvit_mm.reid.distances import DISTANCES, FeatureSpace
 from effvit_mm.reid.features import ReIDFeatures
 from effvit_mm.reid.galleries import KINDS, create_gallery, finish, is_there, open_gallery
 from effvit_mm.reid.large_gallery import LargeGallery
 from effvit_mm.reid.search import Gallery
+from effvit_mm.reid.vector_index import INDICES
 from effvit_mm.reid.where import Where
 
 EXACT = ['exact', 'large', pytest.param('file.db', marks=database)]
@@ -217,6 +218,25 @@ def test_an_approximate_index_finds_nearly_the_same(kind, make):
         assert np.mean(shared) > 0.95
         assert (np.diff(values, axis=1) >= 0).all()
         assert not np.isin(found, [7, 8]).any()
+
+
+def test_an_approximate_index_finds_the_nearest_of_however_few_may_be_found():
+    rng = np.random.default_rng(0)
+    looks = rng.standard_normal((300, 32))[rng.integers(0, 300, 20000)]
+    features = np.float32(looks + 0.7 * rng.standard_normal((20000, 32)))
+    vectors = FeatureSpace(features, 'cosine').features.numpy()
+    queries, indices = vectors[::400], [kind(32, 'cosine') for kind in INDICES.values()]
+    for index in indices:
+        index.add(vectors)
+    for share in (1, 0.9, 0.5, 0.2, 0.05, 0.005, 0):
+        left_out = [np.flatnonzero(rng.random(20000) >= share) for _ in queries]
+        exact, found = (
+            [numbers for numbers, _ in index.nearest(queries, 10, left_out)] for index in indices
+        )
+        assert [len(a) for a in found] == [10 if share else 0] * len(queries)
+        shared = [np.isin(a, b).mean() for a, b in zip(found, exact, strict=True) if share]
+        assert not share or np.mean(shared) > 0.99, share
+        assert not any(np.isin(a, b).any() for a, b in zip(found, left_out, strict=True))
 
 
 # --- What cannot be ------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import IO, Any, Protocol
@@ -15,6 +16,9 @@ from .distances import FeatureSpace
 LINKS = 32  # of a vector in the approximate index
 EFFORT_FILLING = 80  # candidates looked at for a new vector's links
 EFFORT_SEARCHING = 128  # candidates of a search, at least twice what is asked for
+# Of N vectors s N may be found: to follow links costs about 4,000 / s comparisons, for candidates
+# that may not be found are among them, and to compare all that may be costs s N.
+COMPARISONS = 4000
 ROWS_AT_ONCE = 65536
 IO_BYTES = 2**20
 
@@ -149,20 +153,40 @@ class ApproximateIndex:
         count = min(count, len(self))
         if left_out is None:
             for start in range(0, len(queries), ROWS_AT_ONCE):
-                yield from self._search(queries[start : start + ROWS_AT_ONCE], count)
+                yield from self._follow(queries[start : start + ROWS_AT_ONCE], count)
             return
         for query, numbers in zip(queries, left_out, strict=True):
-            yield from self._search(query[None], count, numbers)
+            kept = np.ones(len(self), bool)
+            kept[numbers] = False
+            few = np.count_nonzero(kept) ** 2 <= COMPARISONS * len(self)
+            yield from (self._compare if few else self._follow)(query[None], count, kept)
 
-    def _search(
-        self, queries: np.ndarray, count: int, left_out: Sequence[int] | np.ndarray = ()
+    def _follow(
+        self, queries: np.ndarray, count: int, kept: np.ndarray | None = None
     ) -> Iterator[Found]:
+        """By the links between near vectors; the fewer may be found, the more are looked at."""
         faiss = import_faiss()
         how = faiss.SearchParametersHNSW()
-        how.efSearch = max(EFFORT_SEARCHING, 2 * count)
-        without = faiss.IDSelectorBatch(np.asarray(left_out, np.int64))
-        how.sel = faiss.IDSelectorNot(without) if len(left_out) else None
-        values, numbers = self._faiss.search(queries, count, params=how)
+        effort, bits = max(EFFORT_SEARCHING, 2 * count), None
+        if kept is not None and not kept.all():
+            effort = math.ceil(effort / kept.mean())
+            bits = faiss.IDSelectorBitmap(np.packbits(kept, bitorder='little'))
+        how.efSearch, how.sel = effort, bits
+        yield from self._found(self._faiss, queries, count, how)
+
+    def _compare(self, queries: np.ndarray, count: int, kept: np.ndarray) -> Iterator[Found]:
+        """With each vector that may be found."""
+        faiss = import_faiss()
+        numbers = np.flatnonzero(kept)
+        chosen = faiss.IDSelectorArray(numbers)
+        how = faiss.SearchParameters(sel=chosen)
+        yield from self._found(self._faiss.storage, queries, min(count, len(numbers)), how)
+
+    def _found(self, index: Any, queries: np.ndarray, count: int, how: Any) -> Iterator[Found]:
+        if not count:  # FAISS takes 1 or more
+            yield from ((np.empty(0, np.int64), np.empty(0, np.float32)) for _ in queries)
+            return
+        values, numbers = index.search(queries, count, params=how)
         values = 1 - values if self.distance == 'cosine' else values
         for row, found in zip(values, numbers, strict=True):
             yield found[found >= 0], row[found >= 0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging.config
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, DataError
+from .database_filters import NEVER, both, filter_of, others
 from .distances import FeatureSpace, check_distance
 from .features import ReIDFeatures
 from .gallery_checks import (
@@ -39,7 +39,6 @@ BYTES_AT_ONCE = 8 * 2**20  # of features in a message; gRPC takes 64 MB
 MOST = 16_384  # that Milvus gives for a query
 MARGIN = 16  # asked for behind the last, to see whether there are more as near
 ROUNDING = 1e-5  # of distances, of the features' squared lengths
-NEVER = -1e300  # a time that is not known
 PATH_BYTES = 4096
 WAIT = 10  # seconds for a server
 
@@ -214,7 +213,7 @@ class DatabaseGallery:
     # Changing ----------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return self._number_of('id >= 0')
+        return self._number_of('')
 
     def add(
         self, features: ReIDFeatures, columns: Mapping[str, Sequence[Any]] | None = None
@@ -315,7 +314,7 @@ class DatabaseGallery:
         chosen, found = self._filter(where), []
         with told(self.place):
             for start in range(0, self.count, MOST):
-                part = f'id >= {start} and id < {start + MOST} and ({chosen})'
+                part = both(f'id >= {start} and id < {start + MOST}', chosen)
                 rows = self._client.query(self._name, filter=part, output_fields=['id'], limit=MOST)
                 found += [row['id'] for row in rows]
         return np.sort(np.array(found, np.int64))
@@ -333,31 +332,17 @@ class DatabaseGallery:
         return check_numbers(numbers, has, once)
 
     def _number_of(self, chosen: str) -> int:
+        """How many rows a filter lets through; Milvus Lite reads each of them, but for ``''``."""
         with told(self.place):
             counted = self._client.query(self._name, filter=chosen, output_fields=['count(*)'])
         return int(counted[0]['count(*)'])
 
     def _filter(self, where: Where | None) -> str:
-        """The choice in Milvus's language."""
+        """The choice in Milvus's language, nothing for all."""
         if where is None:
-            return 'id >= 0'
+            return ''
         where.check_columns(self.columns)
-        begin, end = f'time_{BEGIN}', f'time_{END}'
-        parts = []
-        if where.cameras is not None:
-            parts.append(f'camid in {list(where.cameras)}')
-        if where.not_cameras:
-            parts.append(f'camid not in {list(where.not_cameras)}')
-        if where.begin is not None:
-            parts.append(f'({end} > {float(where.begin)} or {begin} >= {float(where.begin)})')
-        if where.end is not None:
-            parts.append(f'{begin} > {NEVER} and {begin} < {float(where.end)}')
-        for name, values in where.columns.items():
-            # Not "in", which Milvus Lite has for whole fields alone, and text as it is.
-            known = f'known[{json.dumps(name, ensure_ascii=False)}]'
-            equal = (f'{known} == {json.dumps(v, ensure_ascii=False)}' for v in values)
-            parts.append(f'({" or ".join(equal) or "id < 0"})')
-        return ' and '.join(parts) or 'id >= 0'
+        return filter_of(where)
 
     # Searching ---------------------------------------------------------------------------------
 
@@ -383,7 +368,7 @@ class DatabaseGallery:
         for query, vector in enumerate(ready):
             chosen = self._filter(where)
             if other_cameras:
-                chosen += f' and ({others(int(features.pids[query]), int(features.camids[query]))})'
+                chosen = both(others(features.pids[query], features.camids[query]), chosen)
             images, values = self._nearest(vector, top, chosen)
             order = np.lexsort((images, values))[:top]
             numbers[query, : len(order)] = images[order]
@@ -492,8 +477,3 @@ def in_parts(values: list, size: int) -> Iterator[list]:
     """So many at a time."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
-
-
-def others(pid: int, camid: int) -> str:
-    """Not the same person by the same camera, in Milvus's language."""
-    return f'camid != {camid}' if pid < 0 else f'camid != {camid} or pid != {pid}'

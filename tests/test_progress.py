@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from people import make_people, write_people_config
+from remedies import tries
 from trainer import forget_runs, make_folder, write_config
 
 pytest.importorskip('mmpretrain')
@@ -42,6 +43,18 @@ def test_the_first_step_and_every_epochs_end_have_a_line_with_the_time_left(conf
     out = capsys.readouterr().out
     assert lines(out, 'train') == ['[1][1/3]', '[1][3/3]', '[2][3/3]']
     assert 'eta: ' in next(line for line in out.splitlines() if '[1][1/3]' in line)
+
+
+@tries('for {}, give --cfg-options train_dataloader.batch_size={}')
+def test_a_training_says_how_long_it_is_and_what_makes_few_steps_more(config, capsys):
+    few = 'images: 24, steps an epoch: 1, in all: 2: few for a training from scratch; for 6, '
+    few += 'give --cfg-options train_dataloader.batch_size=8'
+    options = 'train_cfg.max_epochs=2', 'param_scheduler=None'
+    for batch, said in (('24', few), ('8', 'images: 24, steps an epoch: 3, in all: 6')):
+        forget_runs()
+        assert train(config, f'train_dataloader.batch_size={batch}', *options) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line[10:] for line in lines if 'images: ' in line] == [said]
 
 
 def test_no_silence_is_longer_than_a_minute(config, capsys, monkeypatch):

@@ -22,6 +22,8 @@ CALMER = 'lower optim_wrapper.optimizer.lr, or set optim_wrapper.clip_grad=dict(
 # Keys in the message hub, and so in the checkpoints.
 HISTORY, VALIDATED, ELAPSED = 'effvit_mm/history', 'effvit_mm/validated', 'effvit_mm/elapsed'
 LOSSES = 'effvit_mm/losses'  # of an epoch that is not at its end
+# Fewer steps hardly train a network from scratch, which smaller batches make more of.
+FEW_STEPS, SMALL_BATCH = 200, 8
 
 
 @HOOKS.register_module()
@@ -80,6 +82,22 @@ def check_finite_weights(model: nn.Module, path: Path, last: str | None) -> None
         )
 
 
+def describe_length(runner) -> str:
+    """How many images and steps a training has, and what to do where these are few."""
+    loader, steps = runner.train_dataloader, runner.max_iters
+    images = len(loader.dataset)
+    an_epoch = f', steps an epoch: {len(loader):,}' if is_by_epoch(runner) else ''
+    text = f'images: {images:,}{an_epoch}, in all: {steps:,}'
+    more = steps * (loader.batch_size or 0) // SMALL_BATCH
+    free = not hasattr(loader.sampler, 'num_persons')  # whose batches have so many images of each
+    if free and steps < min(FEW_STEPS, more) and not runner.cfg.get('load_from'):
+        text += (
+            f': few for a training from scratch; for {more:,}, give '
+            f'--cfg-options train_dataloader.batch_size={SMALL_BATCH}'
+        )
+    return text
+
+
 def batch_files(data_batch, limit: int = 5) -> str:
     """The image files of a batch, as far as its samples know them."""
     samples = data_batch.get('data_samples', []) if isinstance(data_batch, dict) else []
@@ -96,6 +114,7 @@ class RecordHook(Hook):
     priority = 'BELOW_NORMAL'
 
     def before_train(self, runner) -> None:
+        runner.logger.info(describe_length(runner))
         hub = runner.message_hub
         self.history: list[dict] = list(hub.runtime_info.get(HISTORY, []))
         self.earlier = float(hub.runtime_info.get(ELAPSED, 0.0))

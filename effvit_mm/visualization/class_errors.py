@@ -31,10 +31,8 @@ class Mistake:
 
 
 def save_confusion(figures: ClassFigures, names: Sequence[str], path: str | Path) -> None:
-    """Draw the confusion, normalised by true class, into a PNG file."""
-    cells = None
-    if len(names) <= MAX_NUMBERS:
-        cells = np.vectorize('{:.2f}'.format, otypes=[object])(figures.shares)
+    """Draw the confusion into a PNG file: how many images, coloured by their share of the class."""
+    cells = figures.confusion if len(names) <= MAX_NUMBERS else None
     shown = short_names(names) if len(names) <= MAX_TICKS else ()
     title = f'{figures.counts.sum()} images'
     _save(draw_confusion(figures.shares, cells, shown, shown, title), path)

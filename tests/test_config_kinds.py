@@ -34,6 +34,36 @@ WRONG = {
     'auto_scale_lr = dict(base_batch_size=8, enabled=True)': r"enabled=True: .* mean 'enable'",
     "default_hooks = dict(loger=dict(type='LoggerHook'))": r"default_hooks\.loger: .* 'logger'",
     "model['train_cfg'] = dict(augmets=dict(type='Mixup', alpha=1.0))": r"augmets=.* 'augments'",
+    "default_hooks = dict(sampler_seed=['x'])": (
+        r"default_hooks\.sampler_seed=\['x'\]: a dict is needed, not list"
+    ),
+    "custom_hooks = [dict(type='EMAHook'), 3]": r'custom_hooks\[1\]=3: a dict is needed, not int',
+    "model['train_cfg'] = dict(rcnn=['x'])": r"train_cfg\.rcnn=\['x'\]: a dict is needed, not str",
+    'data_preprocessor = dict(std=[1.0, dict(a=1), 1.0])': (
+        r"data_preprocessor\.std=.*: numbers above 0 are needed, not \{'a': 1\}"
+    ),
+    'data_preprocessor = dict(std=[1.0, 0, 1.0])': r'\.std=.*: numbers above 0 are needed, not 0',
+    'env_cfg = dict(mp_cfg=dict(opencv_num_threads=0.5))': (
+        r'env_cfg\.mp_cfg\.opencv_num_threads=0\.5: a whole number of at least -1 is needed'
+    ),
+    "optim_wrapper = dict(_delete_=True, optimizer=['x'])": (
+        r"optim_wrapper\.optimizer=\['x'\]: a dict is needed"
+    ),
+    "optim_wrapper['paramwise_cfg'] = dict(cusom_keys={'.head': dict(decay_mult=0.0)})": (
+        r"optim_wrapper\.paramwise_cfg\.cusom_keys=.* did you mean 'custom_keys'\?"
+    ),
+    "optim_wrapper['paramwise_cfg'] = dict(custom_keys={'.head': dict(decay_mul=0.0)})": (
+        r"paramwise_cfg\.custom_keys\.\.head\.decay_mul=0\.0: .* did you mean 'decay_mult'\?"
+    ),
+    'test_dataloader = dict(_delete_=True, **test_dataloader)\n'
+    "test_dataloader['dataset'] = dict(test_dataloader['dataset'])\n"
+    "test_dataloader['dataset']['pipeline'] = [dict(taype='LoadImage')]": (
+        r'test_dataloader\.dataset\.pipeline\[0\]: a dict with a type is needed'
+    ),
+    "param_scheduler = [dict(hype='LinearLR', end=1)]": (
+        r'param_scheduler\[0\]: a dict with a type is needed'
+    ),
+    "default_scope = 'mmengine'": r"there is no such \w+ in default_scope='mmengine'",
     "model['head']['cal_acc'] = 'yes'": r"model\.head\.cal_acc='yes': StackedLinearClsHead takes",
     "model['head']['loss'] = dict(type='CrossEntropyLoss', loss_weight='many')": (
         r"model\.head\.loss\.loss_weight='many': CrossEntropyLoss takes a number there, not str"
@@ -114,6 +144,12 @@ DETECTOR = {
     "model['test_cfg'].update(nms=dict(type='soft_mns'))": (
         r"model\.test_cfg\.nms\.type='soft_mns': .* did you mean 'soft_nms'\?"
     ),
+    "visualizer = dict(type='DetLocalVisualiser')": (
+        r"visualizer\.type='DetLocalVisualiser': .* did you mean 'DetLocalVisualizer'\?"
+    ),
+    "model['test_cfg'].update(nms=dict(type=None))": (
+        r'nms\.type=None: .*; choose from nms, soft_nms, nms_rotated, nms_quadri'
+    ),
     "model['test_cfg'].update(nms=dict(type='fast'))": (
         r"nms\.type='fast': .*; choose from nms, soft_nms, nms_rotated, nms_quadri"
     ),
@@ -123,6 +159,7 @@ DETECTOR = {
         r"add_gt_as_proposal=True: RandomSampler .* did you mean 'add_gt_as_proposals'\?"
     ),
 }
+MISSPELT = ('iou_thr=', 'soft_mns', 'add_gt_as_proposal=', 'DetLocalVisualiser')
 
 
 @tries('; choose from {}', '; did you mean {}?')
@@ -135,7 +172,7 @@ def test_a_part_within_a_detector(tmp_path, line):
     with pytest.raises(ConfigError, match=DETECTOR[line]) as error:
         check(line, 'given')
     if meant := re.search(r"did you mean '(\w+)'", str(error.value)):
-        wrong = next(w for w in ('iou_thr=', 'soft_mns', 'add_gt_as_proposal=') if w in line)
+        wrong = next(w for w in MISSPELT if w in line)
         check(line.replace(wrong, meant[1] + '=' * wrong.endswith('=')), 'meant')
     elif 'fast' in line:
         check(line.replace('fast', 'soft_nms'), 'chosen')

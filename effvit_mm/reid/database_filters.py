@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from .where import BEGIN, END, Where
+from .where import BEGIN, END, Where, several
 
 NEVER = -1e300  # a time that is not known
 
@@ -14,9 +14,9 @@ def filter_of(where: Where) -> str:
     begin, end = f'time_{BEGIN}', f'time_{END}'
     parts = []
     if where.cameras is not None:
-        parts.append(f'camid in {list(where.cameras)}')
+        parts.append(f'camid in {several(where.cameras)}')
     if where.not_cameras:
-        parts.append(f'camid not in {list(where.not_cameras)}')
+        parts.append(f'camid not in {several(where.not_cameras)}')
     if where.begin is not None:
         parts.append(f'({end} > {float(where.begin)} or {begin} >= {float(where.begin)})')
     if where.end is not None:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 
-from mmengine.registry import Registry
+from mmengine.registry import DefaultScope, Registry
 
 from ...errors import ConfigError
 
@@ -142,6 +142,8 @@ def check_node(path: str, node: Mapping, registry: Registry, injected: Sequence[
     found = find_class(registry, target)
     if not callable(found):
         hint = suggest(type_path(target).rpartition('.')[2], registered_names(registry))
+        if not hint and DefaultScope.get_current_instance().scope_name == 'mmengine':
+            hint = " in default_scope='mmengine'"
         raise ConfigError(f'{path}.type={target!r}: there is no such {registry.name}{hint}')
     check_names(path, node, found, injected)
 

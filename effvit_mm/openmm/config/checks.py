@@ -83,6 +83,7 @@ NUMBERS: dict[str, tuple[type, float, bool, bool]] = {
     'default_hooks.checkpoint.max_keep_ckpts': (int, -1, True, False),
     'auto_scale_lr.base_batch_size': (int, 1, True, False),
     'randomness.seed': (int, 0, True, True),
+    'env_cfg.mp_cfg.opencv_num_threads': (int, -1, True, True),
     'model.head.num_classes': (int, 1, True, True),
     'model.num_classes': (int, 2, True, True),
     **{f'{split}_dataloader.batch_size': (int, 1, True, False) for split in SPLITS},
@@ -196,6 +197,8 @@ def check_dynamic_intervals(loop: Mapping) -> None:
 def check_optimizer(wrapper: Mapping | None) -> None:
     """An optimizer has a type, or is one of several, as ``_delete_`` may have forgotten."""
     optimizer = wrapper.get('optimizer') if isinstance(wrapper, Mapping) else None
+    if isinstance(optimizer, list | tuple | str | int | float):
+        raise ConfigError(f'optim_wrapper.optimizer={optimizer!r}: a dict is needed')
     if not isinstance(optimizer, Mapping) or 'type' in optimizer:
         return
     if not any(isinstance(part, Mapping) for part in optimizer.values()):
@@ -262,6 +265,7 @@ def buildable_nodes(cfg: Config) -> Iterator[tuple[str, Mapping, Registry, tuple
     extra = ('optimizer', 'convert_to_iter_based', 'epoch_length')
     yield from _nodes(cfg.get('param_scheduler'), 'param_scheduler', root.PARAM_SCHEDULERS, *extra)
     yield from _nodes(cfg.get('custom_hooks'), 'custom_hooks', root.HOOKS, 'priority')
+    yield from _nodes(cfg.get('visualizer'), 'visualizer', root.VISUALIZERS)
     for name, hook in (cfg.get('default_hooks') or {}).items():
         yield from _nodes(hook, f'default_hooks.{name}', root.HOOKS, 'priority')
 
@@ -269,11 +273,13 @@ def buildable_nodes(cfg: Config) -> Iterator[tuple[str, Mapping, Registry, tuple
 def _nodes(
     value: Any, path: str, registry: Registry, *injected: str
 ) -> Iterator[tuple[str, Mapping, Registry, tuple[str, ...]]]:
-    """A dict, or the dicts of a list; what is not a dict with a type is not ours to judge."""
+    """A dict, or the dicts of a list, which need a type; what is no dict is not ours to judge."""
     if isinstance(value, Mapping) and 'type' in value:
         yield path, value, registry, injected
     elif isinstance(value, Sequence) and not isinstance(value, str):
         for index, item in enumerate(value):
+            if isinstance(item, Mapping):  # of a test nothing else would, as a training builds none
+                _need_type(item, f'{path}[{index}]')
             yield from _nodes(item, f'{path}[{index}]', registry, *injected)
 
 
@@ -282,21 +288,18 @@ def _evaluator_nodes(value: Any, path: str) -> Iterator[tuple]:
     if isinstance(value, Mapping) and 'metrics' in value:
         yield path, {'type': 'Evaluator', **value}, root.EVALUATOR, ()
         value, path = value['metrics'], f'{path}.metrics'
-    items = enumerate(value) if isinstance(value, list | tuple) else [(None, value)]
-    for index, item in items:
-        place = path if index is None else f'{path}[{index}]'
-        # A training builds none of test_evaluator, so that nothing else would miss its type.
+    for item in value if isinstance(value, list | tuple) else [value]:
         untyped = isinstance(item, Mapping) and 'type' not in item
         if untyped or isinstance(item, str | int | float):
-            raise ConfigError(f'{place}={item!r}: a metric, a dict with a type, is needed')
-        yield from _nodes(item, place, root.METRICS)
+            raise ConfigError(f'{path}={value!r}: metrics are needed, dicts with a type')
+    yield from _nodes(value, path, root.METRICS)
 
 
 def _check_inner(path: str, node: Mapping) -> None:
     """A part within the model: its arguments' kinds, and near misses of those it would ignore."""
     kind = node['type']
     module, tool = (find_class(registry, kind) for registry in INNER)
-    if path.endswith(NMS) and isinstance(kind, str):
+    if path.endswith(NMS) and not callable(kind):
         function = _suppression(path, kind)
         check_arguments(path, node, function)
         check_names(path, node, function, NMS_EXTRAS)
@@ -308,12 +311,12 @@ def _check_inner(path: str, node: Mapping) -> None:
             check_names(path, node, tool)
 
 
-def _suppression(path: str, name: str) -> Callable:
+def _suppression(path: str, name: object) -> Callable:
     """The function of mmcv that ``batched_nms`` calls for a name."""
     from mmcv import ops
 
     if name not in SUPPRESSIONS:
-        hint = suggest(name, SUPPRESSIONS) or f'; choose from {", ".join(SUPPRESSIONS)}'
+        hint = suggest(str(name), SUPPRESSIONS) or f'; choose from {", ".join(SUPPRESSIONS)}'
         raise ConfigError(f'{path}.type={name!r}: there is no such suppression{hint}')
     return getattr(ops, name)
 

@@ -13,6 +13,7 @@ from numbers import Real
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.hooks import Hook
 
 from ...errors import ConfigError
 from .arguments import suggest
@@ -49,6 +50,13 @@ DETECTION = {
         'rcnn', 'rpn', 'score_thr',
     ),
 }  # fmt: skip
+# mmengine's constructors, and those of OpenMMLab and ours, look these up and nothing else.
+PARAMWISE = (
+    'bias_decay_mult', 'bias_lr_mult', 'bypass_duplicate', 'custom_keys', 'dcn_offset_lr_mult',
+    'decay_rate', 'decay_type', 'dwconv_decay_mult', 'flat_decay_mult', 'layer_decay_rate',
+    'norm_decay_mult', 'num_layers',
+)  # fmt: skip
+MULTIPLIERS = ('lr_mult', 'decay_mult')
 # Of a dict of a hook, whatever it is called: a config may give further ones.
 HOOKS = (
     'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint',
@@ -58,6 +66,7 @@ SHARES = (
     'prob', 'erase_prob', 'drop_path_rate', 'drop_rate', 'dropout_rate', 'attn_drop_rate',
     'label_smooth_val', 'min_area_ratio', 'max_area_ratio',
 )  # fmt: skip
+PIXELS = ('mean', 'std')  # of colours
 NEAR = 0.75
 
 
@@ -75,6 +84,7 @@ def check_kinds(cfg: Config) -> None:
             value = cfg.get(key)
             if value is not None and not isinstance(value, kind):
                 raise ConfigError(f'{key}={value!r}: {word} is needed, not {_kind(value)}')
+    _check_hooks(cfg)
     level = cfg.get('log_level', 'INFO')
     if level not in LEVELS and (not isinstance(level, int) or isinstance(level, bool)):
         raise ConfigError(f'log_level={level!r}: possible are {", ".join(LEVELS)}')
@@ -83,24 +93,55 @@ def check_kinds(cfg: Config) -> None:
     for path, known in DETECTION.items():
         _check_keys(cfg, path, known, certain=False)
         for part in ('rpn', 'rpn_proposal', 'rcnn'):
+            _check_stage(cfg, f'{path}.{part}')
             _check_keys(cfg, f'{path}.{part}', known + DETECTION['model.test_cfg'], certain=False)
+    _check_keys(cfg, 'optim_wrapper.paramwise_cfg', PARAMWISE, certain=False)
+    path = 'optim_wrapper.paramwise_cfg.custom_keys'
+    custom = _look_up(cfg, path)
+    for name, options in custom.items() if isinstance(custom, Mapping) else ():
+        if isinstance(options, Mapping):
+            _check_dict(options, f'{path}.{name}', MULTIPLIERS, certain=False)
     for name in cfg.get('default_hooks') or ():
         near = difflib.get_close_matches(name, HOOKS, n=1, cutoff=NEAR)
         if near and name not in HOOKS and not name.startswith(near[0]):  # logger_2 is another
             raise ConfigError(f'default_hooks.{name}: no such key{suggest(name, near)}')
 
 
-def _check_keys(cfg: Config, path: str, known: tuple[str, ...], certain: bool) -> None:
-    """Refuse keys that a dict cannot have; where that is not certain, near misses alone."""
+def _check_hooks(cfg: Config) -> None:
+    """A hook is a dict, or an object already; one that a config has by default may be None."""
+    hooks = [(f'default_hooks.{k}', v) for k, v in (cfg.get('default_hooks') or {}).items()]
+    hooks = [(path, hook) for path, hook in hooks if hook is not None]
+    hooks += [(f'custom_hooks[{n}]', v) for n, v in enumerate(cfg.get('custom_hooks') or ())]
+    for path, hook in hooks:
+        if not isinstance(hook, Mapping | Hook):
+            raise ConfigError(f'{path}={hook!r}: a dict is needed, not {_kind(hook)}')
+
+
+def _check_stage(cfg: Config, path: str) -> None:
+    """The settings of a detector's stage are a dict, of a cascade's stages a list of them."""
+    stages = _look_up(cfg, path)
+    for stage in stages if isinstance(stages, list | tuple) else [stages]:
+        if stage is not None and not isinstance(stage, Mapping):
+            raise ConfigError(f'{path}={stages!r}: a dict is needed, not {_kind(stage)}')
+
+
+def _look_up(cfg: Config, path: str) -> Any:
     node: Any = cfg
     for part in path.split('.'):
         node = node.get(part) if isinstance(node, Mapping | Config) else None
-    if node is None:
-        return
-    if not isinstance(node, Mapping):
-        if certain:
-            raise ConfigError(f'{path}={node!r}: a dict is needed, not {_kind(node)}')
-        return
+    return node
+
+
+def _check_keys(cfg: Config, path: str, known: tuple[str, ...], certain: bool) -> None:
+    """Refuse keys that a dict cannot have; where that is not certain, near misses alone."""
+    node = _look_up(cfg, path)
+    if isinstance(node, Mapping):
+        _check_dict(node, path, known, certain)
+    elif certain and node is not None:
+        raise ConfigError(f'{path}={node!r}: a dict is needed, not {_kind(node)}')
+
+
+def _check_dict(node: Mapping, path: str, known: tuple[str, ...], certain: bool) -> None:
     for key in node:
         near = difflib.get_close_matches(str(key), known, n=1, cutoff=NEAR)
         if key in known or not (certain or (near and near[0] not in node)):
@@ -126,11 +167,21 @@ def check_values(node: Any, path: str) -> None:
     for place, key, value in items:
         if isinstance(value, float) and math.isnan(value):
             raise ConfigError(f'{place}={value!r}: a number is needed')
+        if key in PIXELS and isinstance(value, list | tuple):
+            _check_pixels(key, value, place)
         for number in value if isinstance(value, list | tuple) else [value]:
             share = key in SHARES and isinstance(number, Real)
             if share and not 0 <= number <= 1:
                 raise ConfigError(f'{place}={value!r}: a number from 0 to 1 is needed')
         check_values(value, place)
+
+
+def _check_pixels(key: str, values: Sequence, place: str) -> None:
+    """Images are divided by the one and have the other taken off, colour by colour."""
+    for value in values:
+        if not isinstance(value, Real) or (key == 'std' and value <= 0):
+            word = 'numbers above 0' if key == 'std' else 'numbers'
+            raise ConfigError(f'{place}={values!r}: {word} are needed, not {value!r}')
 
 
 def check_arguments(path: str, node: Mapping, target: Callable) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -216,15 +217,16 @@ def check_last_batch(runner) -> None:
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm):
             module.register_forward_pre_hook(lambda *_, name=name: seen.append(name))
-    data = model.data_preprocessor(loader.collate_fn([loader.dataset[count - 1]]), True)
+    batch = loader.collate_fn([loader.dataset[count - 1]])
     try:
         with torch.no_grad():
+            data = model.data_preprocessor(batch, True)
             # The class's, as a compiled one belongs to the model that was copied.
             values, named = ((), data) if isinstance(data, dict) else (data, {})
             type(model).forward(model, *values, **named, mode='loss')
-    except ValueError as error:
+    except BUILD_ERRORS as error:
         if 'more than 1 value per channel' not in str(error):
-            raise
+            raise ConfigError(_why(error, batch, 'train')) from error
         raise DataError(
             f'train_dataloader: the last batch of an epoch has one image ({count} images, '
             f'batch_size={size}), and the batch norm {seen[-1]} of the model cannot be trained on '
@@ -300,15 +302,33 @@ def _predict(model: torch.nn.Module, batch: Any, split: str) -> Sequence:
     try:
         with torch.no_grad():
             return getattr(model, f'{split}_step')(batch)
-    except (AttributeError, KeyError, TypeError) as error:
+    except UserError:
+        raise
+    except BUILD_ERRORS as error:
         heads = (getattr(model, name, None) for name in ('bbox_head', 'roi_head', 'mask_head'))
         settings = [h.test_cfg for h in (model, *heads) if hasattr(h, 'test_cfg')]
-        if not settings or (all(settings) and 'ConfigDict' not in str(error)):
-            raise
+        missing = isinstance(error, AttributeError | KeyError | TypeError)
+        if not missing or not settings or (all(settings) and 'ConfigDict' not in str(error)):
+            raise ConfigError(_why(error, batch, split)) from error
         raise ConfigError(
             f'model.test_cfg={settings[0]}: no image can be tested with it ({one_line(error)}); '
             'give what the model asks for, as score_thr, nms and max_per_img'
         ) from error
+
+
+def _why(error: Exception, batch: Any, split: str) -> str:
+    """What ails a model that cannot do its part with an image, as far as that can be told."""
+    samples = batch.get('data_samples', ()) if isinstance(batch, Mapping) else ()
+    assertion = isinstance(error, AssertionError) and split != 'train'
+    if assertion and not all('scale_factor' in sample for sample in samples):  # mmdet's, wordless
+        return (
+            f'{split}_dataloader.dataset.pipeline: nothing says how boxes are scaled back to the '
+            'image (no scale_factor); add a Resize, and scale_factor to the meta_keys'
+        )
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    told, place = one_line(error), f' ({last.filename}:{last.lineno})'
+    told += '' if told.endswith(place) else place
+    return f'model: it fails at the first image of {split}_dataloader: {told}'
 
 
 def check_files(metric: BaseMetric, key: str) -> None:

@@ -42,6 +42,19 @@ WRONG = {
     'data_preprocessor = dict(std=[1.0, dict(a=1), 1.0])': (
         r"data_preprocessor\.std=.*: numbers above 0 are needed, not \{'a': 1\}"
     ),
+    'compiel = False': r"compiel: no such key; did you mean 'compile'\?",
+    "optim_wrapper['paramwise_cfg'] = dict(bias_decay_mult=['x'])": (
+        r"paramwise_cfg\.bias_decay_mult=\['x'\]: a number is needed"
+    ),
+    "env_cfg = dict(mp_cfg=dict(mp_start_method='frok'))": (
+        r"mp_start_method='frok': possible are fork, spawn, forkserver"
+    ),
+    "train_dataloader['num_workers'] = 2**40": (
+        r'train_dataloader\.num_workers=1099511627776: 1024 or less is needed'
+    ),
+    "model['head']['loss'] = dict(type='LabelSmoothLoss', label_smooth_val=float('inf'))": (
+        r'label_smooth_val=inf: a number from 0 to 1 is needed'
+    ),
     'data_preprocessor = dict(std=[1.0, 0, 1.0])': r'\.std=.*: numbers above 0 are needed, not 0',
     'env_cfg = dict(mp_cfg=dict(opencv_num_threads=0.5))': (
         r'env_cfg\.mp_cfg\.opencv_num_threads=0\.5: a whole number of at least -1 is needed'

@@ -66,6 +66,7 @@ SINGLE_MAP_NECK = 'SimpleFeaturePyramid'
 NMS = ('.nms', '.nms_cfg', '.roi_nms')
 SUPPRESSIONS = ('nms', 'soft_nms', 'nms_rotated', 'nms_quadri')
 NMS_EXTRAS = ('class_agnostic', 'max_num', 'split_thr')
+MOST_WORKERS = 1024
 LOADER_EXTRAS = ('num_batch_per_epoch', 'disable_subprocess_warning')
 
 # Key -> (type, smallest value, whether the smallest itself is allowed, None is allowed).
@@ -116,6 +117,7 @@ def check_top_level(cfg: Config) -> None:
         if key in TOP_LEVEL_KEYS:
             continue
         near = difflib.get_close_matches(key, TOP_LEVEL_KEYS, n=1, cutoff=0.9)
+        near = near or [known for known in TOP_LEVEL_KEYS if sorted(known) == sorted(key)]
         if near and (near[0] not in cfg or cfg[near[0]] is None):
             raise ConfigError(f'{key}: no such key{suggest(key, near)}')
 
@@ -162,6 +164,13 @@ def check_numbers(cfg: Config) -> None:
     if cfg.get('val_dataloader') is not None:
         check_first_validation(cfg.get('train_cfg') or {})
     check_dynamic_intervals(cfg.get('train_cfg') or {})
+    for split in SPLITS:
+        workers = (cfg.get(f'{split}_dataloader') or {}).get('num_workers') or 0
+        if workers > MOST_WORKERS:
+            raise ConfigError(
+                f'{split}_dataloader.num_workers={workers}: {MOST_WORKERS} or less is needed, for '
+                'each is a process'
+            )
 
 
 def check_first_validation(loop: Mapping) -> None:

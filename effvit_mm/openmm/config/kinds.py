@@ -57,6 +57,7 @@ PARAMWISE = (
     'norm_decay_mult', 'num_layers',
 )  # fmt: skip
 MULTIPLIERS = ('lr_mult', 'decay_mult')
+START_METHODS = ('fork', 'spawn', 'forkserver')
 # Of a dict of a hook, whatever it is called: a config may give further ones.
 HOOKS = (
     'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint',
@@ -64,7 +65,7 @@ HOOKS = (
 )  # fmt: skip
 SHARES = (
     'prob', 'erase_prob', 'drop_path_rate', 'drop_rate', 'dropout_rate', 'attn_drop_rate',
-    'label_smooth_val', 'min_area_ratio', 'max_area_ratio',
+    'label_smooth_val', 'min_area_ratio', 'max_area_ratio', 'pos_fraction',
 )  # fmt: skip
 PIXELS = ('mean', 'std')  # of colours
 NEAR = 0.75
@@ -95,16 +96,34 @@ def check_kinds(cfg: Config) -> None:
         for part in ('rpn', 'rpn_proposal', 'rcnn'):
             _check_stage(cfg, f'{path}.{part}')
             _check_keys(cfg, f'{path}.{part}', known + DETECTION['model.test_cfg'], certain=False)
-    _check_keys(cfg, 'optim_wrapper.paramwise_cfg', PARAMWISE, certain=False)
-    path = 'optim_wrapper.paramwise_cfg.custom_keys'
-    custom = _look_up(cfg, path)
-    for name, options in custom.items() if isinstance(custom, Mapping) else ():
-        if isinstance(options, Mapping):
-            _check_dict(options, f'{path}.{name}', MULTIPLIERS, certain=False)
+    _check_multipliers(_look_up(cfg, 'optim_wrapper.paramwise_cfg'))
+    method = _look_up(cfg, 'env_cfg.mp_cfg.mp_start_method')
+    if method is not None and method not in START_METHODS:
+        raise ConfigError(
+            f'env_cfg.mp_cfg.mp_start_method={method!r}: possible are {", ".join(START_METHODS)}'
+        )
     for name in cfg.get('default_hooks') or ():
         near = difflib.get_close_matches(name, HOOKS, n=1, cutoff=NEAR)
         if near and name not in HOOKS and not name.startswith(near[0]):  # logger_2 is another
             raise ConfigError(f'default_hooks.{name}: no such key{suggest(name, near)}')
+
+
+def _check_multipliers(factors: Any) -> None:
+    """Factors of groups of parameters are numbers, by names that something looks up."""
+    if not isinstance(factors, Mapping):
+        return
+    path = 'optim_wrapper.paramwise_cfg'
+    custom = factors.get('custom_keys')
+    groups = {path: (factors, PARAMWISE)}
+    for name, options in custom.items() if isinstance(custom, Mapping) else ():
+        groups[f'{path}.custom_keys.{name}'] = options, MULTIPLIERS
+    for place, (group, known) in groups.items():
+        if not isinstance(group, Mapping):
+            raise ConfigError(f'{place}={group!r}: a dict is needed, not {_kind(group)}')
+        _check_dict(group, place, known, certain=False)
+        for key, value in group.items():
+            if str(key).endswith('_mult') and not isinstance(value, Real):
+                raise ConfigError(f'{place}.{key}={value!r}: a number is needed')
 
 
 def _check_hooks(cfg: Config) -> None:

@@ -42,6 +42,10 @@ WRONG = {
     'data_preprocessor = dict(std=[1.0, dict(a=1), 1.0])': (
         r"data_preprocessor\.std=.*: numbers above 0 are needed, not \{'a': 1\}"
     ),
+    "param_scheduler = 'many'": r"param_scheduler='many': a dict or a list of dicts is needed",
+    'val_dataloader = dict(_delete_=True, **dict(val_dataloader, sampler=[1, 2]))': (
+        r'val_dataloader\.sampler=\[1, 2\]: a dict with a type is needed'
+    ),
     'compiel = False': r"compiel: no such key; did you mean 'compile'\?",
     "optim_wrapper['paramwise_cfg'] = dict(bias_decay_mult=['x'])": (
         r"paramwise_cfg\.bias_decay_mult=\['x'\]: a number is needed"

@@ -375,6 +375,9 @@ def _check_loader(loader: Mapping, key: str) -> None:
         raise ConfigError(f'{key}.batch_size is missing')
     if 'sampler' not in loader:
         raise ConfigError(f"{key}.sampler is missing: dict(type='DefaultSampler', shuffle=...)")
+    for part in ('sampler', 'batch_sampler'):
+        if isinstance(loader.get(part), list | tuple | str | int | float):
+            raise ConfigError(f'{key}.{part}={loader[part]!r}: a dict with a type is needed')
 
 
 def check_neck(model: Mapping) -> None:

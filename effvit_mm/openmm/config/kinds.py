@@ -97,6 +97,9 @@ def check_kinds(cfg: Config) -> None:
             _check_stage(cfg, f'{path}.{part}')
             _check_keys(cfg, f'{path}.{part}', known + DETECTION['model.test_cfg'], certain=False)
     _check_multipliers(_look_up(cfg, 'optim_wrapper.paramwise_cfg'))
+    schedule = cfg.get('param_scheduler')
+    if isinstance(schedule, str | int | float):
+        raise ConfigError(f'param_scheduler={schedule!r}: a dict or a list of dicts is needed')
     method = _look_up(cfg, 'env_cfg.mp_cfg.mp_start_method')
     if method is not None and method not in START_METHODS:
         raise ConfigError(

@@ -46,6 +46,13 @@ WRONG = {
     'val_dataloader = dict(_delete_=True, **dict(val_dataloader, sampler=[1, 2]))': (
         r'val_dataloader\.sampler=\[1, 2\]: a dict with a type is needed'
     ),
+    "param_scheduler = [dict(type='LinearLR', end=1), '']": (
+        r"param_scheduler\[1\]: a dict with a type is needed, not ''"
+    ),
+    'log_processor = dict(window_size=dict(a=1))': r"log_processor\.window_size=\{'a': 1\}: ",
+    "data_preprocessor = dict(num_classes=['x'])": (
+        r"data_preprocessor\.num_classes=\['x'\]: a whole number of at least 1 is needed"
+    ),
     'compiel = False': r"compiel: no such key; did you mean 'compile'\?",
     "optim_wrapper['paramwise_cfg'] = dict(bias_decay_mult=['x'])": (
         r"paramwise_cfg\.bias_decay_mult=\['x'\]: a number is needed"

@@ -83,6 +83,7 @@ NUMBERS: dict[str, tuple[type, float, bool, bool]] = {
     'default_hooks.checkpoint.interval': (int, -1, True, False),
     'default_hooks.checkpoint.max_keep_ckpts': (int, -1, True, False),
     'auto_scale_lr.base_batch_size': (int, 1, True, False),
+    'data_preprocessor.num_classes': (int, 1, True, True),
     'randomness.seed': (int, 0, True, True),
     'env_cfg.mp_cfg.opencv_num_threads': (int, -1, True, True),
     'model.head.num_classes': (int, 1, True, True),
@@ -275,6 +276,8 @@ def buildable_nodes(cfg: Config) -> Iterator[tuple[str, Mapping, Registry, tuple
     yield from _nodes(cfg.get('param_scheduler'), 'param_scheduler', root.PARAM_SCHEDULERS, *extra)
     yield from _nodes(cfg.get('custom_hooks'), 'custom_hooks', root.HOOKS, 'priority')
     yield from _nodes(cfg.get('visualizer'), 'visualizer', root.VISUALIZERS)
+    processor = {'type': 'LogProcessor', **(cfg.get('log_processor') or {})}
+    yield 'log_processor', processor, root.LOG_PROCESSORS, ()
     for name, hook in (cfg.get('default_hooks') or {}).items():
         yield from _nodes(hook, f'default_hooks.{name}', root.HOOKS, 'priority')
 
@@ -287,7 +290,8 @@ def _nodes(
         yield path, value, registry, injected
     elif isinstance(value, Sequence) and not isinstance(value, str):
         for index, item in enumerate(value):
-            if isinstance(item, Mapping):  # of a test nothing else would, as a training builds none
+            # Of a test nothing else would see it, as a training builds none.
+            if isinstance(item, Mapping | str | int | float):
                 _need_type(item, f'{path}[{index}]')
             yield from _nodes(item, f'{path}[{index}]', registry, *injected)
 

@@ -47,9 +47,16 @@ WRONG = {
         r'val_dataloader\.sampler=\[1, 2\]: a dict with a type is needed'
     ),
     "param_scheduler = [dict(type='LinearLR', end=1), '']": (
-        r"param_scheduler\[1\]: a dict with a type is needed, not ''"
+        r"param_scheduler=.*, ''\]: a dict or a list of dicts is needed"
     ),
-    'log_processor = dict(window_size=dict(a=1))': r"log_processor\.window_size=\{'a': 1\}: ",
+    'param_scheduler = [None]': r'param_scheduler=\[None\]: a dict or a list of dicts is needed',
+    'param_scheduler = dict(a=1)': r'param_scheduler\.a=1: a dict or a list of dicts is needed',
+    "model['head']['init_cfg'] = True": r'model\.head\.init_cfg=True: a dict or a list of dicts',
+    "val_dataloader['sampler'] = dict(tyxe='DefaultSampler')": (
+        r"val_dataloader\.sampler=\{'tyxe': 'DefaultSampler'\}: a dict with a type is needed"
+    ),
+    'log_processor = dict(window_size=[1])': r'window_size=\[1\]: a whole number of at least 1',
+    "train_dataloader['dataset']['filter_cfg'] = dict(min_size='')": r"min_size='': a number of at",
     "data_preprocessor = dict(num_classes=['x'])": (
         r"data_preprocessor\.num_classes=\['x'\]: a whole number of at least 1 is needed"
     ),
@@ -121,6 +128,10 @@ def test_a_value_of_another_kind(base, line):
     assert '\n' not in str(error.value)
     if meant := re.search(r"(\w+)(?:=.*)?: .*did you mean '(\w+)'", str(error.value)):
         prepared(base, line.replace(*meant.groups()))
+
+
+def test_randomness_without_a_seed_draws_one(base):
+    assert prepared(base, 'randomness = dict(deterministic=True)').randomness.seed is None
 
 
 def test_none_is_what_the_framework_has(base):

@@ -88,6 +88,10 @@ NUMBERS: dict[str, tuple[type, float, bool, bool]] = {
     'env_cfg.mp_cfg.opencv_num_threads': (int, -1, True, True),
     'model.head.num_classes': (int, 1, True, True),
     'model.num_classes': (int, 2, True, True),
+    'log_processor.window_size': (int, 1, True, False),
+    **{
+        f'{split}_dataloader.dataset.filter_cfg.min_size': (Real, 0, True, True) for split in SPLITS
+    },
     **{f'{split}_dataloader.batch_size': (int, 1, True, False) for split in SPLITS},
     **{f'{split}_dataloader.num_workers': (int, 0, True, False) for split in SPLITS},
 }
@@ -380,8 +384,10 @@ def _check_loader(loader: Mapping, key: str) -> None:
     if 'sampler' not in loader:
         raise ConfigError(f"{key}.sampler is missing: dict(type='DefaultSampler', shuffle=...)")
     for part in ('sampler', 'batch_sampler'):
-        if isinstance(loader.get(part), list | tuple | str | int | float):
-            raise ConfigError(f'{key}.{part}={loader[part]!r}: a dict with a type is needed')
+        given = loader.get(part)
+        untyped = isinstance(given, Mapping) and 'type' not in given
+        if untyped or isinstance(given, list | tuple | str | int | float):
+            raise ConfigError(f'{key}.{part}={given!r}: a dict with a type is needed')
 
 
 def check_neck(model: Mapping) -> None:

@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from ...errors import ConfigError
-from .arguments import suggest
+from .arguments import is_number, suggest
 
 # Of the top level: kinds that a key takes, and what messages call them.
 DICTS = (
@@ -97,9 +97,9 @@ def check_kinds(cfg: Config) -> None:
             _check_stage(cfg, f'{path}.{part}')
             _check_keys(cfg, f'{path}.{part}', known + DETECTION['model.test_cfg'], certain=False)
     _check_multipliers(_look_up(cfg, 'optim_wrapper.paramwise_cfg'))
-    schedule = cfg.get('param_scheduler')
-    if isinstance(schedule, str | int | float):
-        raise ConfigError(f'param_scheduler={schedule!r}: a dict or a list of dicts is needed')
+    _check_schedule(cfg.get('param_scheduler'))
+    if 'randomness' in cfg:
+        cfg.randomness.setdefault('seed', None)  # mmengine's default without the dict
     method = _look_up(cfg, 'env_cfg.mp_cfg.mp_start_method')
     if method is not None and method not in START_METHODS:
         raise ConfigError(
@@ -109,6 +109,17 @@ def check_kinds(cfg: Config) -> None:
         near = difflib.get_close_matches(name, HOOKS, n=1, cutoff=NEAR)
         if near and name not in HOOKS and not name.startswith(near[0]):  # logger_2 is another
             raise ConfigError(f'default_hooks.{name}: no such key{suggest(name, near)}')
+
+
+def _check_schedule(schedule: Any) -> None:
+    """A schedule, several, or of several optimizers a schedule or several each."""
+    parts = {} if schedule is None else {'param_scheduler': schedule}
+    if isinstance(schedule, Mapping) and 'type' not in schedule:
+        parts = {f'param_scheduler.{name}': part for name, part in schedule.items()}
+    for path, part in parts.items():
+        for item in part if isinstance(part, list | tuple) else [part]:
+            if item is None or isinstance(item, str | int | float):
+                raise ConfigError(f'{path}={part!r}: a dict or a list of dicts is needed')
 
 
 def _check_multipliers(factors: Any) -> None:
@@ -189,6 +200,8 @@ def check_values(node: Any, path: str) -> None:
     for place, key, value in items:
         if isinstance(value, float) and math.isnan(value):
             raise ConfigError(f'{place}={value!r}: a number is needed')
+        if key == 'init_cfg' and isinstance(value, str | int | float):
+            raise ConfigError(f'{place}={value!r}: a dict or a list of dicts is needed')
         if key in PIXELS and isinstance(value, list | tuple):
             _check_pixels(key, value, place)
         for number in value if isinstance(value, list | tuple) else [value]:
@@ -201,7 +214,7 @@ def check_values(node: Any, path: str) -> None:
 def _check_pixels(key: str, values: Sequence, place: str) -> None:
     """Images are divided by the one and have the other taken off, colour by colour."""
     for value in values:
-        if not isinstance(value, Real) or (key == 'std' and value <= 0):
+        if not is_number(value) or (key == 'std' and value <= 0):
             word = 'numbers above 0' if key == 'std' else 'numbers'
             raise ConfigError(f'{place}={values!r}: {word} are needed, not {value!r}')
 

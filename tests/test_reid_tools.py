@@ -463,6 +463,12 @@ def test_an_interrupted_index_keeps_what_was_extracted(trained, tmp_path, capsys
     out, err = capsys.readouterr()
     assert out.startswith('2 of 4 images in ') and err == 'interrupted\n'
     assert len(effvit_mm.Gallery.load(tmp_path / 'g')) == 2
+    monkeypatch.undo()
+    assert run_tool('reid_search.py', 'index', root / 'query', *options, '--resume') == 0
+    assert capsys.readouterr().out.startswith('4 of 4 images in ')
+    options[-1] = tmp_path / 'whole'
+    assert run_tool('reid_search.py', 'index', root / 'query', *options) == 0
+    assert (tmp_path / 'g').read_bytes() == (tmp_path / 'whole').read_bytes()
 
 
 def test_activation_maps_and_planes_are_drawn_by_tools(trained, tmp_path, capsys):

@@ -286,8 +286,10 @@ def test_a_gallery_on_disk_finds_what_one_in_memory_does(
     index = ['index', some, '--config', config, '--checkpoint', checkpoint, '--out', out, *options]
     assert run_tool('reid_search.py', *index) == 0
     kept.rename(last)
-    assert run_tool('reid_search.py', *index) == 2
-    assert f'--out {out}: there is a gallery already; to add to it, ta' in capsys.readouterr().err
+    for flags in ([], ['--overwrite']):
+        assert run_tool('reid_search.py', *index, *flags) == 2
+        error = capsys.readouterr().err
+        assert f'--out {out}: there is a gallery already; to add to it, ta' in error
     assert run_tool('reid_search.py', *index, '--resume', '--distance', 'euclidean') == 2
     assert f'--distance euclidean: gallery {out} has cosine' in capsys.readouterr().err
     for _ in range(2):

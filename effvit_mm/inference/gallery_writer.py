@@ -69,7 +69,8 @@ class GalleryWriter:
             return
         if not resume:
             raise ConfigError(
-                f'--out {place}: there is a gallery already; to add to it, take --resume'
+                f'--out {place}: there is a gallery already; to add to it, take --resume '
+                '(--overwrite is for galleries in files)'
             )
         self.gallery = open_again(place, extractor, self.settings)
         numbers = self.gallery.find()

@@ -445,6 +445,7 @@ def test_an_index_has_what_can_be_read(trained, tmp_path, capsys):
     assert '0000.png' in err and err.count('\n') == 1
     assert out == f'4 of 5 images in {tmp_path / "g"}; 1 left out, named above\n'
     assert [Path(path).name for path in effvit_mm.Gallery.load(tmp_path / 'g').paths] == names
+    options.append('--overwrite')
     assert run_tool('reid_search.py', 'index', tmp_path / 'none', *options) == 2
     assert 'no such folder' in capsys.readouterr().err
 

@@ -93,8 +93,11 @@ def check_anew(out: str | Path, there: bool, args: argparse.Namespace) -> None:
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     """The flag ``--overwrite``, beside ``--resume``."""
-    text = 'begin anew where --out has results of an earlier run, which go'
-    parser.add_argument('--overwrite', action='store_true', help=text)
+    parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='begin anew where --out has results of an earlier run, which are lost',
+    )
 
 
 def open_results(

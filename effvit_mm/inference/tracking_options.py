@@ -50,8 +50,11 @@ def add_tracking(parser: argparse.ArgumentParser) -> None:
 
 def add_resume(parser: argparse.ArgumentParser) -> None:
     """``--resume`` and ``--overwrite``."""
-    text = 'go on where a run was interrupted, or add to what it found'
-    parser.add_argument('--resume', action='store_true', help=text)
+    parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='go on where a run was interrupted, or add to what it found',
+    )
     add_overwrite(parser)
 
 

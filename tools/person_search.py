@@ -34,8 +34,10 @@ def make_parser() -> argparse.ArgumentParser:
         '--detector', nargs='+', metavar='FILE', help='config and weights, or an exported file'
     )
     index.add_argument('--reid', nargs=2, required=True, metavar=('CONFIG', 'CHECKPOINT'))
-    index.add_argument('--out', required=True, metavar='FOLDER', help='of the tracks')
-    index.add_argument('--cameras', nargs='+', type=int, metavar='N', help='of each video (1, 2..)')
+    index.add_argument('--out', required=True, metavar='FOLDER', help='folder of the tracks')
+    index.add_argument(
+        '--cameras', nargs='+', type=int, metavar='N', help='number of each video (1, 2..)'
+    )
     index.add_argument(
         '--start', nargs='+', metavar='TIME', help='when each video, or all, begin: 9:58:00 (0:00)'
     )
@@ -47,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     index.add_argument(
         '--gallery',
         metavar='PLACE',
-        help='of the tracks: a file NAME.db or an address, for a gallery in Milvus (in the folder)',
+        help='where tracks are kept: a file NAME.db or an address of Milvus (a file in the folder)',
     )
     add_tracking(index)
     search = commands.add_parser('search', help='search by pictures of a person')
@@ -107,7 +109,7 @@ def add_data_set(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             flag, nargs=files, required=True, metavar='FILE', help='config and weights'
         )
-    parser.add_argument('--out', required=True, metavar='FOLDER', help='of who is found')
+    parser.add_argument('--out', required=True, metavar='FOLDER', help='folder of who is found')
     add_resume(parser)
     parser.add_argument('--classes', nargs='+', metavar='NAME', help='what counts (people)')
     parser.add_argument('--batch-size', type=int, default=4, help='pictures of a batch (4)')

@@ -48,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     index.add_argument('--distance', choices=('cosine', 'euclidean'), default='cosine')
     add_overwrite(index)
     search = commands.add_parser('search', help='search a gallery with pictures')
-    search.add_argument('gallery', help='that index wrote')
+    search.add_argument('gallery', help='gallery that `index` wrote')
     search.add_argument('picture', help="image of the person, a folder or a pattern ('*.jpg')")
     search.add_argument('--out', metavar='FILE', help='write what is found, too: .csv or .jsonl')
     search.add_argument('--top', type=int, default=10, help='how many are found (10)')

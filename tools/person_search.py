@@ -20,60 +20,16 @@ os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.inference.tracking_options import add_tracking
     from effvit_mm.openmm.cli import Parser, add_model_flags
-    from effvit_mm.reid.galleries import KINDS
 
     parser = Parser(prog='person_search.py', description=__doc__.split('\n')[0])
     commands = parser.add_subparsers(
         dest='command', required=True, metavar='{index,search,evaluate,evaluate-set}'
     )
     index = commands.add_parser('index', help='follow the people of videos and keep their tracks')
-    index.add_argument('videos', nargs='+', metavar='VIDEO', help='or a folder as in MOT17')
-    index.add_argument(
-        '--detector', nargs='+', metavar='FILE', help='config and weights, or an exported file'
-    )
-    index.add_argument('--reid', nargs=2, required=True, metavar=('CONFIG', 'CHECKPOINT'))
-    index.add_argument('--out', required=True, metavar='FOLDER', help='folder of the tracks')
-    index.add_argument(
-        '--cameras', nargs='+', type=int, metavar='N', help='number of each video (1, 2..)'
-    )
-    index.add_argument(
-        '--start', nargs='+', metavar='TIME', help='when each video, or all, begin: 9:58:00 (0:00)'
-    )
-    index.add_argument(
-        '--index',
-        choices=KINDS,
-        help='approximate: faster from a million tracks on; large: ten millions, on disk (exact)',
-    )
-    index.add_argument(
-        '--gallery',
-        metavar='PLACE',
-        help='where tracks are kept: a file NAME.db or an address of Milvus (a file in the folder)',
-    )
-    add_tracking(index)
+    add_index(index)
     search = commands.add_parser('search', help='search by pictures of a person')
-    search.add_argument('folder', help='folder that `index` wrote')
-    search.add_argument('picture', help='image of the person, cut out, or a folder of such')
-    search.add_argument(
-        '--camera', nargs='+', type=int, metavar='N', help='only tracks of these cameras'
-    )
-    search.add_argument(
-        '--not-camera',
-        nargs='+',
-        type=int,
-        metavar='N',
-        help='no tracks of these cameras, as of the one that the picture is from',
-    )
-    for flag, name, side in (('--from', 'begin', 'after'), ('--to', 'end', 'before')):
-        search.add_argument(
-            flag,
-            dest=name,
-            metavar='TIME',
-            help=f'only people who were there {side} this time: 10:00, 10:00:30',
-        )
-    search.add_argument('--clip', metavar='DIR', help='cut the passages out of the videos')
-    search.add_argument('--show', metavar='PNG', help='draw what was found')
+    add_search(search)
     evaluate = commands.add_parser('evaluate', help='judge it, the truth being known')
     evaluate.add_argument('folder', help='folder that `index` wrote')
     evaluate.add_argument('--truth', required=True, help='folder of sequences with gt/gt.txt')
@@ -97,6 +53,61 @@ def make_parser() -> argparse.ArgumentParser:
     for command in (index, search, evaluate, data_set):
         add_model_flags(command)
     return parser
+
+
+def add_index(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``index``."""
+    from effvit_mm.inference.tracking_options import add_tracking
+    from effvit_mm.reid.galleries import KINDS
+
+    parser.add_argument('videos', nargs='+', metavar='VIDEO', help='file, or a folder as in MOT17')
+    parser.add_argument(
+        '--detector', nargs='+', metavar='FILE', help='config and weights, or an exported file'
+    )
+    parser.add_argument('--reid', nargs=2, required=True, metavar=('CONFIG', 'CHECKPOINT'))
+    parser.add_argument('--out', required=True, metavar='FOLDER', help='folder of the tracks')
+    parser.add_argument(
+        '--cameras', nargs='+', type=int, metavar='N', help='number of each video (1, 2..)'
+    )
+    parser.add_argument(
+        '--start', nargs='+', metavar='TIME', help='when each video, or all, begin: 9:58:00 (0:00)'
+    )
+    parser.add_argument(
+        '--index',
+        choices=KINDS,
+        help='approximate: faster from a million tracks on; large: ten millions, on disk (exact)',
+    )
+    parser.add_argument(
+        '--gallery',
+        metavar='PLACE',
+        help='where tracks are kept: a file NAME.db or an address of Milvus (a file in the folder)',
+    )
+    add_tracking(parser)
+
+
+def add_search(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``search`` alone."""
+    parser.add_argument('folder', help='folder that `index` wrote')
+    parser.add_argument('picture', help='image of the person, cut out, or a folder of such')
+    parser.add_argument(
+        '--camera', nargs='+', type=int, metavar='N', help='only tracks of these cameras'
+    )
+    parser.add_argument(
+        '--not-camera',
+        nargs='+',
+        type=int,
+        metavar='N',
+        help='no tracks of these cameras, as of the one that the picture is from',
+    )
+    for flag, name, side in (('--from', 'begin', 'after'), ('--to', 'end', 'before')):
+        parser.add_argument(
+            flag,
+            dest=name,
+            metavar='TIME',
+            help=f'only people who were there {side} this time: 10:00, 10:00:30',
+        )
+    parser.add_argument('--clip', metavar='DIR', help='cut the passages out of the videos')
+    parser.add_argument('--show', metavar='PNG', help='draw what was found')
 
 
 def add_data_set(parser: argparse.ArgumentParser) -> None:

@@ -71,7 +71,7 @@ demo-search: $(VENV)/.ready-search  ## train a detector and re-ID on drawn pedes
 	$(BIN)/python tools/person_search.py index $(addprefix $(SCENES)/,WS-01 WS-02 WS-03) \
 	    --detector $(SEARCH_DET) "$$(cat $(DEMO_SEARCH_DIR)/detector/last_checkpoint)" \
 	    --reid $(SEARCH_REID) "$$(cat $(DEMO_SEARCH_DIR)/reid/last_checkpoint)" \
-	    --min-iou 0.6 --lost 0.5 --max-distance 0.1 --out $(DEMO_SEARCH_DIR)/found
+	    --min-iou 0.6 --lost 0.5 --max-distance 0.1 --out $(DEMO_SEARCH_DIR)/found --overwrite
 	$(BIN)/python tools/person_search.py evaluate $(DEMO_SEARCH_DIR)/found --truth $(SCENES) \
 	    --queries $(SCENES)/queries --query-expansion 1 --show $(DEMO_SEARCH_DIR)/found.png
 

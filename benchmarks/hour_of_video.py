@@ -69,7 +69,7 @@ def index(video: Path, out: Path, flags: Sequence[str], resume: bool, kill_at: i
         SystemExit: It failed, or ended before it was to be killed.
     """
     command = [sys.executable, str(TOOL), 'index', str(video), '--out', str(out), *flags]
-    command += ['--resume'] if resume else []
+    command.append('--resume' if resume else '--overwrite')
     boxes = out / 'work' / video.stem / 'detections.jsonl'
     start = time.perf_counter()
     process = subprocess.Popen(command)

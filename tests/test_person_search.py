@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import zipfile
 
@@ -15,7 +16,7 @@ from remedies import tries
 
 import effvit_mm
 from effvit_mm.errors import ConfigError, DataError
-from effvit_mm.inference.passages import cut_passages
+from effvit_mm.inference.passages import as_shown, cut_passages
 from effvit_mm.inference.person_search import PersonSearch, clock, read_clock
 from effvit_mm.inference.search_evaluation import draw_queries, evaluate_search
 from effvit_mm.inference.tracking import VideoTracker
@@ -293,6 +294,14 @@ def test_columns_are_the_same_for_all_images(tmp_path):
     assert Gallery.load(tmp_path / 'old').columns == {}
 
 
+def test_a_drawn_track_names_its_video_where_there_is_room(films, found):
+    [[track]] = found.search(query(films, 2)[0], 1, camera=2)
+    for video, caption in (('a/hall.mp4', 'camera 2 hall.mp4'), ('a/' + 25 * 'x', 'camera 2')):
+        track = dataclasses.replace(track, video=video)
+        assert as_shown(track).captions[0] == caption
+        assert as_shown(track, True, video=False).captions[0] == 'camera 2'
+
+
 # The tool ----------------------------------------------------------------------------------------
 
 
@@ -324,7 +333,13 @@ def test_the_tool_indexes_searches_draws_and_judges(films, model, tmp_path, caps
     search = ['search', out, picture, '--camera', '2', '--from', '11:00', '--top', '2']
     assert tool.main([*search, '--show', str(sheet), '--clip', str(clips)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith('  1  ') and 'camera 2  11:00:' in lines[0]
+    heading, first = lines[:2]
+    names = ['rank', 'distance', 'camera', 'time', 'video', 'track', 'frames']
+    assert heading.split() == names and first.split()[:3:2] == ['1', '2']
+    assert first.split()[3].startswith('11:00:') and first.split()[4].endswith(f'{NAMES[1]}.avi')
+    assert [heading.index(name) for name in names[3:5]] == [
+        first.index(first.split()[place]) for place in (3, 4)
+    ]
     assert cv2.imread(str(sheet)) is not None
     assert len(list(clips.glob('*.mp4'))) == 2
     truth = ['evaluate', out, '--truth', str(films), '--queries', str(films / 'queries')]
@@ -335,20 +350,77 @@ def test_the_tool_indexes_searches_draws_and_judges(films, model, tmp_path, caps
     assert capsys.readouterr().out.splitlines()[0] != plain.splitlines()[0]
     expanded = [*search, '--query-expansion', '1']
     assert tool.main(expanded) == 0
-    assert capsys.readouterr().out.splitlines()[:2] != lines[:2]
+    assert capsys.readouterr().out.splitlines()[:3] != lines[:3]
+    elsewhere = ['search', out, picture, '--top', '99']
+    for flags, there in (([], {'1', '2'}), (['--not-camera', '2'], {'1'})):
+        assert tool.main([*elsewhere, *flags]) == 0
+        rows = capsys.readouterr().out.splitlines()[1:]
+        assert {row.split()[2] for row in rows} == there
+    with pytest.raises(SystemExit):
+        tool.main(['search', '--help'])
+    helps = ' '.join(capsys.readouterr().out.split())
+    for words in (
+        'folder that `index` wrote',
+        'only tracks of these cameras',
+        'only people who were there before this time',
+    ):
+        assert words in helps
     for wrong, message in (
         ([*arguments, '--resume', '--period', '0.7'], 'was made with period=0.5, not 0.7'),
         ([*arguments, '--detector', 'x.py'], '--detector, --boxes: exactly one of them'),
-        ([*arguments, '--start', 'noon'], "'noon' is no time"),
+        ([*arguments, '--overwrite', '--start', 'noon'], "'noon' is no time"),
+        ([*arguments, '--overwrite', '--cameras', '1'], 'cameras: 1 for 2 videos'),
         ([*search, '--to', '10'], "'10' is no time"),
         ([*search, '--query-expansion', '0'], '--query-expansion 0: 1 or more is needed'),
         (['search', str(tmp_path), picture], 'was not made by index'),
         ([*search, '--show', 'a.jpg'], 'ending in .png'),
         (['search', out, picture, '--camera', '5'], 'there are cameras 1, 2'),
+        (['search', out, picture, '--not-camera', '1', '2'], 'there are cameras 1, 2'),
     ):
         assert tool.main(wrong) == 2
         error = capsys.readouterr().err
         assert message in error and len(error.strip().splitlines()) == 1, error
+
+
+@tries(
+    'of an earlier run: --resume goes on with them or adds to them, --overwrite begins anew without'
+)
+def test_the_tool_begins_anew_where_it_is_told_to(films, model, tmp_path, capsys):
+    tool, out = load_tool('person_search'), tmp_path / 'found'
+
+    def index(number, *flags, reid=model):
+        film = films / NAMES[number]
+        boxes = ['--boxes', str(film / 'gt' / 'gt.txt'), '--reid', *reid]
+        code = tool.main(['index', str(film), *boxes, '--out', str(out), *flags])
+        printed = capsys.readouterr()
+        return code, printed.err or printed.out
+
+    def kept():
+        return {path: path.read_bytes() for path in out.rglob('*') if path.is_file()}
+
+    code, error = index(0, reid=('gone.py', 'gone.pth'))
+    assert code == 2 and 'gone' in error
+    for folder in ('tracks', 'work/hall'):  # so far came a start that failed
+        (out / folder).mkdir(parents=True)
+    for name in ('settings.json', 'work/hall/settings.json'):
+        (out / name).write_text('{}')
+    assert index(0)[0] == 0
+    before = kept()
+    # Before a network is built: the second has no files.
+    for number, files in ((0, model), (1, ('gone.py', 'gone.pth'))):
+        code, error = index(number, reid=files)
+        assert code == 2 and len(error.splitlines()) == 1
+        assert f'--out {out}: there are results of an earlier run: --resume goes on' in error
+    code, error = index(1, '--resume', '--overwrite')
+    assert code == 2 and '--resume, --overwrite: only one of them' in error
+    assert tool.main(['index', 'gone.avi', '--boxes', 'x', *['--reid', 'a', 'b', '--out'], str(out),
+                      '--overwrite']) == 2  # fmt: skip
+    assert 'gone.avi: no such file' in capsys.readouterr().err
+    assert kept() == before
+    assert index(1, '--resume')[0] == 0
+    assert set(Gallery.load(out / 'gallery').columns['name']) == set(NAMES[:2])
+    assert index(0, '--overwrite')[0] == 0
+    assert kept() == before
 
 
 @tries('name another, or give --resume and the --out')
@@ -364,16 +436,22 @@ def test_the_tool_keeps_tracks_in_the_gallery_that_is_asked_for(films, model, tm
         assert tool.main([*index, '--out', out, *flags]) == 0
         capsys.readouterr()
         assert tool.main(['search', out, query(films, 2)[0]]) == 0
-        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
         found[name] = [[line[0], *line[2:]] for line in lines]  # all but the distance
     assert len(found['file']) > 3 and found['file'] == found['folder'] == found['database']
     assert (tmp_path / 'file' / 'gallery').is_file()
     assert (tmp_path / 'folder' / 'gallery' / 'gallery.json').is_file()
     assert database.exists() and not (tmp_path / 'database' / 'gallery').exists()
     for flags, said in (
-        (['--gallery', str(database)], 'people.db: there is one, of another run: name another'),
+        (
+            ['--gallery', str(database), '--overwrite'],
+            'people.db: there is one, of another run: name another',
+        ),
         (['--gallery', str(database), '--resume'], "was made with gallery=None, not '/"),
-        (['--gallery', 'x.db', '--index', 'large'], 'index large: it is a folder, not a database'),
+        (
+            ['--gallery', 'x.db', '--index', 'large', '--overwrite'],
+            'index large: it is a folder, not a database',
+        ),
         (['--index', 'large', '--resume'], "was made with index=None, not 'large'"),
     ):
         assert tool.main([*index, '--out', str(tmp_path / 'file'), *flags]) == 2

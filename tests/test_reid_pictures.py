@@ -13,10 +13,12 @@ from effvit_mm.visualization.pictures import GREEN, RED, read_rgb
 from effvit_mm.visualization.rank_lists import (
     FRAME,
     HEIGHT,
+    IN_A_ROW,
     WIDTH,
     Shown,
     caption,
     draw_rank_list,
+    is_legible,
     save_rank_list,
 )
 
@@ -60,6 +62,22 @@ def test_a_rank_list_frames_right_and_wrong(crops):
     assert picture.shape[1] > 4 * (WIDTH + 2 * FRAME)
 
 
+def test_a_long_rank_list_has_rows(crops):
+    query, found = Shown(crops[0], ['query']), [Shown(crops[1], ['a', 'b'], True)] * 13
+    whole, first = draw_rank_list(query, found), draw_rank_list(query, found[:IN_A_ROW])
+    height, width = first.shape[:2]
+    assert whole.shape == (2 * height, width, 3)
+    np.testing.assert_array_equal(whole[:height], first)
+    below = whole[height:]
+    cell = WIDTH + 2 * FRAME
+    images = frames(below)['right']
+    assert len(images) == 3 * 2 * FRAME  # in the first places, and nothing else
+    assert (images == frames(first)['right'][: len(images)]).all()
+    assert (below[:, : images.min()] == 255).all() and images.min() > cell
+    assert (below[:, images.max() + 1 :] == 255).all()
+    assert draw_rank_list(query, []).shape[0] < height  # 'query' alone is a row, too
+
+
 def test_images_of_any_shape_keep_their_proportions(crops):
     picture = draw_rank_list(Shown(crops[1], []), [Shown(crops[2], [], True)])
     green = (picture == (0, 220, 0)).all(2)  # 30 x 60
@@ -81,6 +99,10 @@ def test_images_of_any_shape_keep_their_proportions(crops):
 )
 def test_captions_name_person_and_camera(arguments, lines):
     assert caption(*arguments) == lines
+
+
+def test_captions_that_would_be_written_small_are_known():
+    assert is_legible('camera 2 hall.mp4') and not is_legible('camera 2 entrance_north.mp4')
 
 
 def test_a_broken_image_is_named_and_leaves_no_picture(crops, tmp_path):

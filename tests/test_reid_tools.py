@@ -286,8 +286,10 @@ def test_a_gallery_on_disk_finds_what_one_in_memory_does(
     index = ['index', some, '--config', config, '--checkpoint', checkpoint, '--out', out, *options]
     assert run_tool('reid_search.py', *index) == 0
     kept.rename(last)
-    assert run_tool('reid_search.py', *index) == 2
-    assert f'--out {out}: there is a gallery already; to add to it, ta' in capsys.readouterr().err
+    for flags in ([], ['--overwrite']):
+        assert run_tool('reid_search.py', *index, *flags) == 2
+        error = capsys.readouterr().err
+        assert f'--out {out}: there is a gallery already; to add to it, ta' in error
     assert run_tool('reid_search.py', *index, '--resume', '--distance', 'euclidean') == 2
     assert f'--distance euclidean: gallery {out} has cosine' in capsys.readouterr().err
     for _ in range(2):
@@ -443,6 +445,7 @@ def test_an_index_has_what_can_be_read(trained, tmp_path, capsys):
     assert '0000.png' in err and err.count('\n') == 1
     assert out == f'4 of 5 images in {tmp_path / "g"}; 1 left out, named above\n'
     assert [Path(path).name for path in effvit_mm.Gallery.load(tmp_path / 'g').paths] == names
+    options.append('--overwrite')
     assert run_tool('reid_search.py', 'index', tmp_path / 'none', *options) == 2
     assert 'no such folder' in capsys.readouterr().err
 
@@ -463,6 +466,12 @@ def test_an_interrupted_index_keeps_what_was_extracted(trained, tmp_path, capsys
     out, err = capsys.readouterr()
     assert out.startswith('2 of 4 images in ') and err == 'interrupted\n'
     assert len(effvit_mm.Gallery.load(tmp_path / 'g')) == 2
+    monkeypatch.undo()
+    assert run_tool('reid_search.py', 'index', root / 'query', *options, '--resume') == 0
+    assert capsys.readouterr().out.startswith('4 of 4 images in ')
+    options[-1] = tmp_path / 'whole'
+    assert run_tool('reid_search.py', 'index', root / 'query', *options) == 0
+    assert (tmp_path / 'g').read_bytes() == (tmp_path / 'whole').read_bytes()
 
 
 def test_activation_maps_and_planes_are_drawn_by_tools(trained, tmp_path, capsys):

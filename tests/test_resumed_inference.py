@@ -218,7 +218,40 @@ def test_a_ranking_is_gone_on_with(models, tmp_path, capsys):
     assert out.read_bytes() == whole and '0.png' not in capsys.readouterr().out.splitlines()[0]
 
 
-@tries('take the same model and options, or begin anew')
+def test_a_gallery_in_a_file_is_added_to_or_begun_anew(models, tmp_path, capsys):
+    config, checkpoint = models['re-identification']
+    for name, count in (('a', 5), ('b', 3)):
+        (tmp_path / name).mkdir()
+        for number, array in enumerate(photographs(count, seed=count)):
+            cv2.imwrite(str(tmp_path / name / f'{number}.png'), array)
+    tool, out = load_tool('reid_search'), tmp_path / 'g'
+    model = ['--config', config, '--checkpoint', checkpoint, '--out', str(out), '--device', 'cpu']
+
+    def index(folder, *flags):
+        code = tool.main(['index', str(tmp_path / folder), *model, *flags])
+        return code, ''.join(capsys.readouterr())
+
+    assert index('a')[0] == 0
+    before = out.read_bytes()
+    code, error = index('b')
+    assert code == 2 and f'--out {out}: there are results of an earlier run: --res' in error
+    for flags, words in (
+        (['--resume', '--flip'], 'prepared by'),
+        (['--resume', '--distance', 'euclidean'], f'euclidean: gallery {out} has cosine'),
+        (['--resume', '--overwrite'], '--resume, --overwrite: only one'),
+    ):
+        code, error = index('b', *flags)
+        assert code == 2 and words in error
+    assert out.read_bytes() == before
+    for _ in range(2):
+        assert index('b', '--resume') == (0, f'3 of 3 images in {out}, beside 5 others\n')
+    names = [path.parent.name for path in map(Path, effvit_mm.Gallery.load(out).paths)]
+    assert names == ['a'] * 5 + ['b'] * 3
+    assert index('b', '--overwrite') == (0, f'3 of 3 images in {out}\n')
+    assert index('a', '--overwrite')[0] == 0 and out.read_bytes() == before
+
+
+@tries('take the same model and options, or begin anew with --overwrite')
 def test_what_cannot_be_gone_on_with_is_named(models, folder, tmp_path, capsys, monkeypatch):
     place, _ = folder
     table, lines = tmp_path / 'a.csv', tmp_path / 'a.jsonl'
@@ -256,7 +289,9 @@ def test_what_cannot_be_gone_on_with_is_named(models, folder, tmp_path, capsys, 
         assert tool.main([*map(str, arguments), '--resume']) == 2
         (error,) = capsys.readouterr().err.splitlines()
         assert error.startswith('error: ') and message in error, error
-    assert reid.main([*map(str, arguments)]) == 2  # begun anew: broken images alone are named
+    assert reid.main([*map(str, arguments)]) == 2
+    assert 'g: there are results of an earlier run: --resume' in capsys.readouterr().err
+    assert reid.main([*map(str, arguments), '--overwrite']) == 2
     again = tmp_path / 'again.partial.jsonl'
     again.write_text('')  # of the same model
     assert reid.main([*map(str, arguments[:-1]), str(tmp_path / 'again'), '--resume']) == 2

@@ -309,6 +309,11 @@ def test_the_tool(prw, tmp_path, capsys, monkeypatch):
     (prw / 'Image').mkdir()
     (prw / 'Image' / 'SSM').symlink_to(prw / 'frames')
     sizes = ['--gallery-sizes', '50', '100']
+    found = (tmp_path / 'o' / 'people.jsonl').read_bytes()
+    assert tool.main(['evaluate-set', 'cuhk-sysu', str(prw), *common, *sizes]) == 2
+    assert 'o: there are results of an earlier run: --resume goes' in capsys.readouterr().err
+    assert (tmp_path / 'o' / 'people.jsonl').read_bytes() == found
+    common.append('--overwrite')
     assert tool.main(['evaluate-set', 'cuhk-sysu', str(prw), *common, *sizes]) == 0
     out = capsys.readouterr().out
     assert 'gallery of 50: mAP 100.00 %' in out and 'gallery of 100: mAP' in out

@@ -282,6 +282,15 @@ def test_the_tool_writes_texts_and_drawn_videos(films, tmp_path, track, capsys):
     assert unchanged == {path: path.stat().st_mtime_ns for path in unchanged}
     assert track.main([*arguments, '--resume', '--certain', '0.7']) == 2
     assert 'was made with certain=0.6, not 0.7' in capsys.readouterr().err
+    for flags, message in (
+        ([], f'--out {out}: there are results of an earlier run: --resume goes on'),
+        (['--resume', '--overwrite'], '--resume, --overwrite: only one of them can be'),
+    ):
+        assert track.main([*arguments, '--certain', '0.7', *flags]) == 2
+        assert message in capsys.readouterr().err
+        assert unchanged == {path: path.stat().st_mtime_ns for path in unchanged}
+    assert track.main([*arguments, '--certain', '0.7', '--overwrite']) == 0
+    assert all(path.stat().st_mtime_ns > time for path, time in unchanged.items())
 
 
 def test_tracks_are_judged_side_by_side(films, tmp_path, track, capsys):

@@ -48,7 +48,9 @@ def make_parser() -> argparse.ArgumentParser:
         parser.add_argument(
             f'--{name}', nargs='+', metavar='FILE', help='config and weights, or an exported file'
         )
-    parser.add_argument('--search', metavar='FOLDER', help='that person_search.py index wrote')
+    parser.add_argument(
+        '--search', metavar='FOLDER', help='folder that person_search.py index wrote'
+    )
     parser.add_argument(
         '--reid', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help='where its model is now'
     )

@@ -3,7 +3,8 @@
 
 ``person_search.py index VIDEOS... --detector CONFIG WEIGHTS --reid CONFIG WEIGHTS --out found``
 follows all people and keeps their tracks; with ``--resume`` it goes on where it was interrupted, or
-adds videos. ``person_search.py search found PERSON.jpg --camera 2 --from 10:00 --show found.png``
+adds videos, with ``--overwrite`` it begins anew.
+``person_search.py search found PERSON.jpg --camera 2 --from 10:00 --show found.png``
 lists and draws the passages of those who look most like the person; ``--clip DIR`` cuts them out.
 ``person_search.py evaluate found --truth SEQUENCES --queries DIR`` judges it by a known truth;
 ``person_search.py evaluate-set prw DATA --detector CONFIG WEIGHTS --reid CONFIG WEIGHTS --out DIR``
@@ -19,46 +20,18 @@ os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from effvit_mm.inference.tracking_options import add_tracking
     from effvit_mm.openmm.cli import Parser, add_model_flags
-    from effvit_mm.reid.galleries import KINDS
 
     parser = Parser(prog='person_search.py', description=__doc__.split('\n')[0])
     commands = parser.add_subparsers(
         dest='command', required=True, metavar='{index,search,evaluate,evaluate-set}'
     )
     index = commands.add_parser('index', help='follow the people of videos and keep their tracks')
-    index.add_argument('videos', nargs='+', metavar='VIDEO', help='or a folder as in MOT17')
-    index.add_argument(
-        '--detector', nargs='+', metavar='FILE', help='config and weights, or an exported file'
-    )
-    index.add_argument('--reid', nargs=2, required=True, metavar=('CONFIG', 'CHECKPOINT'))
-    index.add_argument('--out', required=True, metavar='FOLDER', help='of the tracks')
-    index.add_argument('--cameras', nargs='+', type=int, metavar='N', help='of each video (1, 2..)')
-    index.add_argument(
-        '--start', nargs='+', metavar='TIME', help='when each video, or all, begin: 9:58:00 (0:00)'
-    )
-    index.add_argument(
-        '--index',
-        choices=KINDS,
-        help='approximate: faster from a million tracks on; large: ten millions, on disk (exact)',
-    )
-    index.add_argument(
-        '--gallery',
-        metavar='PLACE',
-        help='of the tracks: a file NAME.db or an address, for a gallery in Milvus (in the folder)',
-    )
-    add_tracking(index)
+    add_index(index)
     search = commands.add_parser('search', help='search by pictures of a person')
-    search.add_argument('folder', help='that index wrote')
-    search.add_argument('picture', help='image of the person, cut out, or a folder of such')
-    search.add_argument('--camera', nargs='+', type=int, metavar='N', help='by these alone')
-    search.add_argument('--from', dest='begin', metavar='TIME', help='there after: 10:00, 10:00:30')
-    search.add_argument('--to', dest='end', metavar='TIME', help='there before')
-    search.add_argument('--clip', metavar='DIR', help='cut the passages out of the videos')
-    search.add_argument('--show', metavar='PNG', help='draw what was found')
+    add_search(search)
     evaluate = commands.add_parser('evaluate', help='judge it, the truth being known')
-    evaluate.add_argument('folder', help='that index wrote')
+    evaluate.add_argument('folder', help='folder that `index` wrote')
     evaluate.add_argument('--truth', required=True, help='folder of sequences with gt/gt.txt')
     evaluate.add_argument(
         '--queries', required=True, help="folder of people, named as Market-1501's: 0137_c1..."
@@ -82,16 +55,73 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def add_index(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``index``."""
+    from effvit_mm.inference.tracking_options import add_tracking
+    from effvit_mm.reid.galleries import KINDS
+
+    parser.add_argument('videos', nargs='+', metavar='VIDEO', help='file, or a folder as in MOT17')
+    parser.add_argument(
+        '--detector', nargs='+', metavar='FILE', help='config and weights, or an exported file'
+    )
+    parser.add_argument('--reid', nargs=2, required=True, metavar=('CONFIG', 'CHECKPOINT'))
+    parser.add_argument('--out', required=True, metavar='FOLDER', help='folder of the tracks')
+    parser.add_argument(
+        '--cameras', nargs='+', type=int, metavar='N', help='number of each video (1, 2..)'
+    )
+    parser.add_argument(
+        '--start', nargs='+', metavar='TIME', help='when each video, or all, begin: 9:58:00 (0:00)'
+    )
+    parser.add_argument(
+        '--index',
+        choices=KINDS,
+        help='approximate: faster from a million tracks on; large: ten millions, on disk (exact)',
+    )
+    parser.add_argument(
+        '--gallery',
+        metavar='PLACE',
+        help='where tracks are kept: a file NAME.db or an address of Milvus (a file in the folder)',
+    )
+    add_tracking(parser)
+
+
+def add_search(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``search`` alone."""
+    parser.add_argument('folder', help='folder that `index` wrote')
+    parser.add_argument('picture', help='image of the person, cut out, or a folder of such')
+    parser.add_argument(
+        '--camera', nargs='+', type=int, metavar='N', help='only tracks of these cameras'
+    )
+    parser.add_argument(
+        '--not-camera',
+        nargs='+',
+        type=int,
+        metavar='N',
+        help='no tracks of these cameras, as of the one that the picture is from',
+    )
+    for flag, name, side in (('--from', 'begin', 'after'), ('--to', 'end', 'before')):
+        parser.add_argument(
+            flag,
+            dest=name,
+            metavar='TIME',
+            help=f'only people who were there {side} this time: 10:00, 10:00:30',
+        )
+    parser.add_argument('--clip', metavar='DIR', help='cut the passages out of the videos')
+    parser.add_argument('--show', metavar='PNG', help='draw what was found')
+
+
 def add_data_set(parser: argparse.ArgumentParser) -> None:
     """The flags of ``evaluate-set``."""
+    from effvit_mm.inference.tracking_options import add_resume
+
     parser.add_argument('name', choices=('prw', 'cuhk-sysu'))
     parser.add_argument('data', metavar='DIR', help='folder of the data set')
     for flag, files in (('--detector', '+'), ('--reid', 2)):
         parser.add_argument(
             flag, nargs=files, required=True, metavar='FILE', help='config and weights'
         )
-    parser.add_argument('--out', required=True, metavar='FOLDER', help='of who is found')
-    parser.add_argument('--resume', action='store_true', help='go on where a run was interrupted')
+    parser.add_argument('--out', required=True, metavar='FOLDER', help='folder of who is found')
+    add_resume(parser)
     parser.add_argument('--classes', nargs='+', metavar='NAME', help='what counts (people)')
     parser.add_argument('--batch-size', type=int, default=4, help='pictures of a batch (4)')
     parser.add_argument('--score-thr', type=float, default=0.5, help='least score of a box (0.5)')
@@ -116,24 +146,37 @@ def work(args: argparse.Namespace, session) -> None:
 def index_videos(args: argparse.Namespace) -> None:
     """Track all videos into the folder."""
     from effvit_mm.errors import ConfigError
+    from effvit_mm.inference.commands import check_anew
+    from effvit_mm.inference.footage import open_footage
     from effvit_mm.inference.models import named_model
-    from effvit_mm.inference.person_search import PersonSearch, read_clock
-    from effvit_mm.inference.track_files import settle
+    from effvit_mm.inference.person_search import (
+        GALLERY,
+        TRACKS,
+        WORK,
+        PersonSearch,
+        check_each,
+        read_clock,
+    )
+    from effvit_mm.inference.track_files import has_results, settle
     from effvit_mm.inference.tracking_options import check_boxes, open_tracker, read_all_boxes
 
     if (args.detector is None) == (args.boxes is None):
         raise ConfigError('--detector, --boxes: exactly one of them gives the boxes')
     check_boxes(args.boxes, args.videos)
+    stale = [Path(args.out) / name for name in (GALLERY, TRACKS, WORK)]
+    check_anew(args.out, has_results(stale), args)
     gallery = place_of_gallery(args)
     model = None if args.detector is None else named_model('--detector', args.detector)
     starts = [read_clock(text) for text in args.start or ['0:00']]
     if len(starts) == 1:
         starts *= len(args.videos)
+    check_each(len(args.videos), cameras=args.cameras, starts=starts)
+    for video in args.videos:  # before anything is overwritten
+        open_footage(video)
     boxes = read_all_boxes(args.boxes)
     tracker, settings = open_tracker(args, model, args.reid, pictures=True)
     settings['boxes'] = args.boxes is not None  # further videos have further files
     settings |= {'index': args.index, 'gallery': gallery}
-    stale = [Path(args.out) / name for name in ('gallery', 'tracks', 'work')]
     settle(Path(args.out), settings, args.resume, f'--out {args.out}', stale)
     people = PersonSearch(args.out, gallery=gallery, kind=args.index or 'exact')
     people.index(
@@ -198,7 +241,7 @@ def read_expansion(args: argparse.Namespace):
 def search_person(args: argparse.Namespace) -> None:
     """Print, draw and cut out what is found for each picture."""
     from effvit_mm.errors import ConfigError
-    from effvit_mm.inference.passages import as_shown, cut_passages
+    from effvit_mm.inference.passages import as_shown, as_table, cut_passages
     from effvit_mm.inference.person_search import read_clock
     from effvit_mm.inference.reid import find_people
     from effvit_mm.utils.files import check_writable
@@ -218,13 +261,19 @@ def search_person(args: argparse.Namespace) -> None:
     pictures = [str(image.path) for image in find_people(args.picture)]
     expansion = read_expansion(args)
     people = open_folder(args)
-    all_found = people.search(pictures, args.top, camera=args.camera, expansion=expansion, **times)
+    all_found = people.search(
+        pictures,
+        args.top,
+        camera=args.camera,
+        not_camera=args.not_camera,
+        expansion=expansion,
+        **times,
+    )
     drawn = []
     for picture, found in zip(pictures, all_found, strict=True):
         if len(pictures) > 1:
             print(picture)
-        for track in found:
-            print(track)
+        print('\n'.join(as_table(found)))
         if args.show is not None:
             shown = [as_shown(track) for track in found]
             drawn.append(draw_rank_list(Shown(picture, [Path(picture).name]), shown))
@@ -261,8 +310,10 @@ def evaluate(args: argparse.Namespace) -> None:
 def evaluate_data_set(args: argparse.Namespace) -> None:
     """Print mAP and top-1, top-5, top-10 of PRW, or of CUHK-SYSU with each size of gallery."""
     from effvit_mm.errors import ConfigError
-    from effvit_mm.inference.frame_people import FramePeople, evaluate_sets
+    from effvit_mm.inference.commands import check_anew
+    from effvit_mm.inference.frame_people import PEOPLE, FramePeople, evaluate_sets
     from effvit_mm.inference.models import named_model
+    from effvit_mm.inference.track_files import has_results
     from effvit_mm.inference.tracking_options import absolute, open_models
     from effvit_mm.tracking.search_sets import read_cuhk_sysu, read_prw
 
@@ -271,6 +322,7 @@ def evaluate_data_set(args: argparse.Namespace) -> None:
         raise ConfigError("--gallery-sizes are CUHK-SYSU's, not PRW's")
     if not prw and args.other_cameras:
         raise ConfigError("--other-cameras is of PRW: CUHK-SYSU's cameras are not known")
+    check_anew(args.out, has_results([Path(args.out) / PEOPLE]), args)
     sizes = args.gallery_sizes or [100]
     if prw:
         named = {'other cameras' if args.other_cameras else 'all frames':

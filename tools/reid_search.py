@@ -5,7 +5,7 @@
 gallery of all images in the folder and below it; ``reid_search.py search gallery PICTURE --top 10
 --show out.png`` lists and draws those that look most like the person of the picture; with a folder
 in its place, for each of its pictures (``--out found.csv``: as a table). ``--resume`` goes on with
-what an interrupted run has written.
+what an interrupted run has written, and adds to a gallery; ``--overwrite`` begins it anew.
 """
 
 import argparse
@@ -21,6 +21,7 @@ MADE_WITH, PARTIAL = '.model.json', '.partial.jsonl'
 
 
 def make_parser() -> argparse.ArgumentParser:
+    from effvit_mm.inference.commands import add_overwrite
     from effvit_mm.openmm.cli import Parser, add_inference
 
     parser = Parser(prog='reid_search.py', description=__doc__.split('\n')[0])
@@ -45,8 +46,9 @@ def make_parser() -> argparse.ArgumentParser:
         help='approximate: faster in galleries of a million; large: ten millions, on disk (exact)',
     )
     index.add_argument('--distance', choices=('cosine', 'euclidean'), default='cosine')
+    add_overwrite(index)
     search = commands.add_parser('search', help='search a gallery with pictures')
-    search.add_argument('gallery', help='that index wrote')
+    search.add_argument('gallery', help='gallery that `index` wrote')
     search.add_argument('picture', help="image of the person, a folder or a pattern ('*.jpg')")
     search.add_argument('--out', metavar='FILE', help='write what is found, too: .csv or .jsonl')
     search.add_argument('--top', type=int, default=10, help='how many are found (10)')
@@ -84,13 +86,16 @@ def make_gallery(args: argparse.Namespace) -> int:
     """Extract the features of a folder and write the gallery, of what can be read of it."""
     from effvit_mm.errors import DataError
     from effvit_mm.inference import ReIDExtractor
-    from effvit_mm.inference.commands import fault_handling, model_arguments
+    from effvit_mm.inference.commands import check_anew, fault_handling, model_arguments
     from effvit_mm.inference.inputs import find_images
+    from effvit_mm.inference.track_files import has_results
     from effvit_mm.reid.galleries import check_kind
     from effvit_mm.utils.files import check_writable
     from effvit_mm.utils.image_files import list_images
 
     check_kind(args.out, args.index)
+    begun = in_memory(args) and has_results([Path(args.out), beside(args.out, PARTIAL)])
+    check_anew(args.out, begun, args)
     arguments = model_arguments(args)
     folder = Path(args.folder).resolve()
     if not folder.is_dir():
@@ -120,18 +125,24 @@ def make_gallery(args: argparse.Namespace) -> int:
     finally:  # also where it is cut short
         if written.count:
             finish_gallery(written, args, model)
-            print(f'{written.count} of {len(files)} images in {args.out}{faults}')
+            others = len(written.there - set(map(str, files)))
+            beside_others = f', beside {others} others' if others else ''
+            count = written.count - others
+            print(f'{count} of {len(files)} images in {args.out}{beside_others}{faults}')
     beside(args.out, PARTIAL).unlink(missing_ok=True)
     return faults.exit_code
 
 
 def open_writer(args: argparse.Namespace, extractor):
     """Where features go: a file that makes a gallery in memory, or a gallery on disk."""
-    from effvit_mm.inference.gallery_writer import GalleryWriter
+    from effvit_mm.inference.gallery_writer import GalleryWriter, open_again
     from effvit_mm.inference.partial_features import PartialFeatures
 
     if in_memory(args):
-        return PartialFeatures(beside(args.out, PARTIAL), extractor, args.resume)
+        there = args.resume and Path(args.out).exists()
+        settings = {'index': args.index, 'distance': args.distance}
+        gallery = open_again(args.out, extractor, settings) if there else None
+        return PartialFeatures(beside(args.out, PARTIAL), extractor, args.resume, gallery)
     return GalleryWriter(args.out, extractor, args.index, args.distance, args.resume)
 
 
@@ -151,10 +162,14 @@ def finish_gallery(written, args: argparse.Namespace, model: dict) -> None:
     from effvit_mm.utils.files import write_text
 
     if in_memory(args):
-        features = PersonFeatures(written.results)
-        gallery = Gallery(features.width, features.model, index=args.index, distance=args.distance)
-        gallery.add(features)
-        gallery.save(args.out)
+        features, gallery = PersonFeatures(written.results), written.gallery
+        if gallery is None:
+            gallery = Gallery(
+                features.width, features.model, index=args.index, distance=args.distance
+            )
+        if written.results:
+            gallery.add(features)
+            gallery.save(args.out)
     write_text(beside(args.out, MADE_WITH), json.dumps(model, indent=1))
 
 

@@ -5,7 +5,7 @@
 detector alone for the first two. With ``--reid CONFIG CHECKPOINT`` pieces of a way that look alike
 are joined. With ``--boxes FILE`` (MOT Challenge or COCO, one for each video) no detector is needed.
 A folder with ``seqinfo.ini``, as MOT17 has it, is a video too. ``--resume`` goes on where a run was
-interrupted.
+interrupted, or adds videos; ``--overwrite`` begins anew.
 """
 
 import argparse
@@ -40,19 +40,21 @@ def make_parser() -> argparse.ArgumentParser:
 
 def work(args: argparse.Namespace, session) -> None:
     """Track each video; what is finished is left as it is with ``--resume``."""
+    from effvit_mm.inference.commands import check_anew
     from effvit_mm.inference.drawn_tracks import draw_tracks_into
     from effvit_mm.inference.footage import footage_names, open_footage
-    from effvit_mm.inference.track_files import settle
+    from effvit_mm.inference.track_files import has_results, settle
     from effvit_mm.inference.tracking_options import open_tracker, read_all_boxes, split_inputs
     from effvit_mm.tracking.mot import read_mot, write_mot
 
     out = Path(args.out)
     model, videos = split_inputs(args.inputs, args.boxes)
+    names = footage_names(videos)
+    stale = [out / 'work', *(out / f'{name}{end}' for name in names for end in ('.txt', '.mp4'))]
+    check_anew(out, has_results(stale), args)
     footage = [open_footage(video) for video in videos]
     boxes = read_all_boxes(args.boxes) or [None] * len(videos)
     tracker, settings = open_tracker(args, model, args.reid)
-    names = footage_names(videos)
-    stale = [out / 'work', *(out / f'{name}{end}' for name in names for end in ('.txt', '.mp4'))]
     settle(out, settings, args.resume, f'--out {out}', stale)
     for name, video, known in zip(names, footage, boxes, strict=True):
         path = out / f'{name}.txt'

@@ -74,6 +74,32 @@ def model_arguments(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def check_anew(out: str | Path, there: bool, args: argparse.Namespace) -> None:
+    """Raise a ConfigError where results would be lost, or both of two flags are given.
+
+    Args:
+        out: What ``--out`` names.
+        there: It holds results.
+        args: With ``resume`` and ``overwrite``.
+    """
+    if args.resume and args.overwrite:
+        raise ConfigError('--resume, --overwrite: only one of them can be')
+    if there and not (args.resume or args.overwrite):
+        raise ConfigError(
+            f'--out {out}: there are results of an earlier run: --resume goes on with them or adds '
+            'to them, --overwrite begins anew without them'
+        )
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """The flag ``--overwrite``, beside ``--resume``."""
+    parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='begin anew where --out has results of an earlier run, which are lost',
+    )
+
+
 def open_results(
     args: argparse.Namespace,
     out: str | Path | None,

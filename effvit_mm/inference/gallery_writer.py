@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import ConfigError
 from ..reid.galleries import AnyGallery, closing, create_gallery, finish, is_there, open_gallery
+from ..reid.gallery_checks import check_features
 from .reid import ReIDExtractor
 from .results import PersonFeature, PersonFeatures
 from .videos import Image
 
 BLOCK = 4096  # images that are added together: so many features a kill loses
+
+
+def open_again(
+    place: str | Path, extractor: ReIDExtractor, settings: Mapping[str, str]
+) -> AnyGallery:
+    """A gallery that an extractor's features can be added to.
+
+    Args:
+        place: File, folder, database file or address.
+        extractor: What makes the features.
+        settings: ``index`` and ``distance`` that it is to have.
+
+    Raises:
+        ConfigError: It is of another kind or distance.
+        DataError: It cannot be read, is of another model, or of images prepared in another way.
+    """
+    gallery = open_gallery(place, model=extractor.identity)
+    for name, value in settings.items():
+        if getattr(gallery, name) != value:
+            raise ConfigError(f'--{name} {value}: gallery {place} has {getattr(gallery, name)}')
+    none = gallery.take([])[0]
+    check_features(none, gallery.width, extractor.identity, extractor.preparation)
+    return gallery
 
 
 class GalleryWriter:
@@ -23,6 +48,7 @@ class GalleryWriter:
         resume: Go on with one that is there.
 
     Attributes:
+        there: Names of images that it had.
         count: Images in it.
 
     Raises:
@@ -37,23 +63,20 @@ class GalleryWriter:
         self.settings = {'index': index, 'distance': distance}
         self.gallery: AnyGallery | None = None
         self._block: list[PersonFeature] = []
-        self._done: set[str] = set()
+        self.there: set[str] = set()
         self._count = 0
         if not is_there(place):
             return
         if not resume:
             raise ConfigError(
-                f'--out {place}: there is a gallery already; to add to it, take --resume'
+                f'--out {place}: there is a gallery already; to add to it, take --resume '
+                '(--overwrite is for galleries in files)'
             )
-        self.gallery = open_gallery(place, model=extractor.identity)
-        for name, value in self.settings.items():
-            if getattr(self.gallery, name) != value:
-                there = getattr(self.gallery, name)
-                raise ConfigError(f'--{name} {value}: gallery {place} has {there}')
+        self.gallery = open_again(place, extractor, self.settings)
         numbers = self.gallery.find()
         self._count = len(numbers)
         for start in range(0, len(numbers), BLOCK):
-            self._done.update(self.gallery.take(numbers[start : start + BLOCK])[0].paths)
+            self.there.update(self.gallery.take(numbers[start : start + BLOCK])[0].paths)
 
     @property
     def count(self) -> int:
@@ -61,7 +84,7 @@ class GalleryWriter:
 
     def done(self, image: Image) -> bool:
         """Whether the gallery has an image."""
-        return image.name in self._done
+        return image.name in self.there
 
     def write(self, result: PersonFeature) -> None:
         """Add a feature, with the others of its block."""

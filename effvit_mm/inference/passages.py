@@ -10,12 +10,13 @@ import numpy as np
 
 from ..tracking.mot import read_mot
 from ..visualization.pictures import draw_objects
-from ..visualization.rank_lists import Shown
+from ..visualization.rank_lists import Shown, is_legible
 from .footage import open_footage
 from .output import written_video
 from .person_search import TRACKS, FoundTrack, PersonSearch, clock
 
 MARGIN = 1.0  # seconds before and after
+HEADING = ('rank', 'distance', 'camera', 'time', 'video', 'track', 'frames')
 
 
 def cut_passages(search: PersonSearch, found: Sequence[FoundTrack], folder: Path) -> list[Path]:
@@ -50,10 +51,46 @@ def _cut(search: PersonSearch, found: FoundTrack, folder: Path) -> Path:
     return path
 
 
-def as_shown(found: FoundTrack, right: bool | None = None) -> Shown:
-    """A track as an image of a rank list."""
+def as_table(found: Sequence[FoundTrack]) -> list[str]:
+    """Lines of a table of what was found, below its heading."""
+    rows = [
+        HEADING,
+        *(
+            (
+                str(track.rank),
+                f'{track.distance:.4f}',
+                str(track.camera),
+                f'{clock(track.begin)}-{clock(track.end)}',
+                track.video,
+                str(track.track),
+                f'{track.first}-{track.last}',
+            )
+            for track in found
+        ),
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    texts = HEADING.index('time'), HEADING.index('video')
+    return [
+        '  '.join(
+            cell.ljust(width) if column in texts else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
+def as_shown(found: FoundTrack, right: bool | None = None, video: bool = True) -> Shown:
+    """A track as an image of a rank list.
+
+    Args:
+        found: The track.
+        right: Whether it is the person's.
+        video: Name the file beside the camera, if it fits there.
+    """
+    camera = f'camera {found.camera}'
+    named = f'{camera} {Path(found.video).name}'
     lines = [
-        f'camera {found.camera}',
+        named if video and is_legible(named) else camera,
         f'{clock(found.begin)}-{clock(found.end)}',
         f'{found.distance:.3f}',
     ]

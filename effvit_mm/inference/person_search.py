@@ -150,9 +150,7 @@ class PersonSearch:
         cameras = list(range(1, count + 1)) if cameras is None else list(cameras)
         starts = [0.0] * count if starts is None else list(starts)
         known = [None] * count if boxes is None else list(boxes)
-        for name, values in (('cameras', cameras), ('starts', starts), ('boxes', known)):
-            if len(values) != count:
-                raise ConfigError(f'{name}: {len(values)} for {count} videos')
+        check_each(count, cameras=cameras, starts=starts, boxes=known)
         check_writable(self.folder / TRACKS, f'folder {self.folder}')
         footage = [open_footage(video) for video in videos]
         for name, video, camera, start, found in zip(
@@ -219,7 +217,7 @@ class PersonSearch:
         top: int = 10,
         *,
         camera: int | Sequence[int] | None = None,
-        not_camera: int | None = None,
+        not_camera: int | Sequence[int] | None = None,
         begin: float | None = None,
         end: float | None = None,
         expansion: QueryExpansion | None = None,
@@ -230,7 +228,7 @@ class PersonSearch:
             pictures: Files, a folder, arrays (BGR): each shows one person, cut out.
             top: How many are found.
             camera: Tracks of this one alone, or of these.
-            not_camera: None of this one.
+            not_camera: None of this one, or of these.
             begin, end: Tracks that were there between these seconds after midnight (after the
                 video's beginning where no clock was given).
             expansion: Search by the mean of a picture's feature and of the nearest tracks', of all
@@ -253,7 +251,7 @@ class PersonSearch:
     def where(
         self,
         camera: int | Sequence[int] | None = None,
-        not_camera: int | None = None,
+        not_camera: int | Sequence[int] | None = None,
         begin: float | None = None,
         end: float | None = None,
     ) -> Where:
@@ -337,6 +335,13 @@ def open_search(
     except (ValueError, KeyError, AttributeError) as error:
         raise DataError(f'{path} cannot be read: {error!r}') from error
     return PersonSearch(folder, ReIDExtractor(*model, **options), gallery=gallery)
+
+
+def check_each(videos: int, **given: Sequence[Any] | None) -> None:
+    """Raise a ConfigError where something that was given is not given for each video."""
+    for name, values in given.items():
+        if values is not None and len(values) != videos:
+            raise ConfigError(f'{name}: {len(values)} for {videos} videos')
 
 
 def clock(seconds: float) -> str:

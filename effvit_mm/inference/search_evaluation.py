@@ -104,6 +104,6 @@ def draw_queries(results: Sequence[QueryResult], top: int, count: int = 8) -> np
     drawn = []
     for result in (results[place] for place in chosen):
         pairs = list(zip(result.found, result.right, strict=True))[:top]
-        shown = [as_shown(track, right) for track, right in pairs]
+        shown = [as_shown(track, right, video=False) for track, right in pairs]
         drawn.append(draw_rank_list(Shown(result.picture, [Path(result.picture).name[:12]]), shown))
     return contact_sheet(drawn)

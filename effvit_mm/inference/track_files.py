@@ -21,6 +21,15 @@ SETTINGS, DETECTIONS, TRACKLETS, PICTURES = (
 )  # fmt: skip
 
 
+def has_results(paths: Iterable[Path]) -> bool:
+    """Whether files, or files of folders and all below, say more than with which settings."""
+    for path in paths:
+        for file in path.rglob('*') if path.is_dir() else [path]:
+            if file.is_file() and file.name != SETTINGS and file.stat().st_size:
+                return True
+    return False
+
+
 def settle(
     folder: Path,
     settings: Mapping[str, Any],

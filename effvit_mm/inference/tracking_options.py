@@ -12,6 +12,7 @@ from ..errors import ConfigError, DataError
 from ..openmm.cli import runtime_arguments
 from ..runtime.exported_detector import is_exported
 from ..tracking.mot import FrameBoxes, read_boxes
+from .commands import add_overwrite
 from .detector import Detector
 from .models import split_model
 from .reid import ReIDExtractor
@@ -37,7 +38,7 @@ def add_tracking(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--classes', nargs='+', metavar='NAME', help='what is followed (people)')
     parser.add_argument('--batch-size', type=int, default=4, help='frames of a batch (4)')
-    parser.add_argument('--resume', action='store_true', help='go on where a run was interrupted')
+    add_resume(parser)
     for field in fields(TrackOptions):
         parser.add_argument(
             f'--{field.name.replace("_", "-")}',
@@ -45,6 +46,16 @@ def add_tracking(parser: argparse.ArgumentParser) -> None:
             default=field.default,
             help=f'{HELP[field.name]} ({field.default})',
         )
+
+
+def add_resume(parser: argparse.ArgumentParser) -> None:
+    """``--resume`` and ``--overwrite``."""
+    parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='go on where a run was interrupted, or add to what it found',
+    )
+    add_overwrite(parser)
 
 
 def split_inputs(

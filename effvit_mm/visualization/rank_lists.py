@@ -6,13 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from .pictures import BLACK, GAP, GREEN, RED, read_rgb, save_png, text_band
+from .pictures import (
+    BLACK,
+    FONT,
+    FONT_SIZE,
+    GAP,
+    GREEN,
+    MIN_TEXT,
+    RED,
+    read_rgb,
+    save_png,
+    text_band,
+)
 
 HEIGHT, WIDTH = 208, 104  # of an image; others are fitted in
 FRAME = 4
+IN_A_ROW = 10  # of what was found
 
 
 class Shown(NamedTuple):
@@ -45,11 +58,17 @@ def caption(pid: int, camid: int, cameras: Sequence[str] = ()) -> list[str]:
     return lines
 
 
+def is_legible(line: str) -> bool:
+    """Whether a caption is written in full size, or little smaller."""
+    needed = cv2.getTextSize(line, FONT, FONT_SIZE, 1)[0][0]
+    return needed * MIN_TEXT <= WIDTH + 2 * FRAME - 4
+
+
 def draw_rank_list(query: Shown, ranked: Sequence[Shown]) -> np.ndarray:
     """A query at the left, what was found for it in order at the right: (H, W, 3) uint8, RGB.
 
-    The frame is green round images of the query's person, red round others, black where neither
-    is known.
+    A row has at most :data:`IN_A_ROW` images; further ones follow below. The frame is
+    green round images of the query's person, red round others, black where neither is known.
 
     Raises:
         DataError: An image cannot be read.
@@ -57,10 +76,17 @@ def draw_rank_list(query: Shown, ranked: Sequence[Shown]) -> np.ndarray:
     lines = max(len(shown.captions) for shown in (query, *ranked))
     first = _cell(query, 'query', lines)
     gap = np.full((len(first), GAP, 3), 255, np.uint8)
-    row = [gap, first, gap, gap]
-    for place, shown in enumerate(ranked, start=1):
-        row += [gap, _cell(shown, str(place), lines)]
-    return np.concatenate([*row, gap], axis=1)
+    cells = [_cell(shown, str(place), lines) for place, shown in enumerate(ranked, start=1)]
+    blank = np.full_like(first, 255)
+    if len(cells) > IN_A_ROW:
+        cells += [blank] * (-len(cells) % IN_A_ROW)
+    rows = []
+    for start in range(0, max(len(cells), 1), IN_A_ROW):
+        row = [gap, blank if start else first, gap, gap]
+        for cell in cells[start : start + IN_A_ROW]:
+            row += [gap, cell]
+        rows.append(np.concatenate([*row, gap], axis=1))
+    return np.concatenate(rows)
 
 
 def save_rank_list(path: str | Path, query: Shown, ranked: Sequence[Shown]) -> None:

@@ -62,6 +62,8 @@ def paths(value: Any, path: tuple = ()) -> Iterator[tuple]:
 def mutate(cfg: dict, draw: random.Random) -> Mutation:
     """Change one place of a config; tuples on the way become lists."""
     kind = draw.choice(KINDS)
+    if kind == 'misspelt' and not any(isinstance(path[-1], str) for path in paths(cfg)):
+        kind = 'other type'  # a list has no keys
     while True:
         path = draw.choice(list(paths(cfg)))
         holder = _holder(cfg, path)

@@ -7,7 +7,7 @@ import torch
 from networks import CASES, SIZES, grads, images
 
 import effvit_mm
-from effvit_mm.backbones.base import BatchNorm
+from effvit_mm.backbones.base import WHOLE, BatchNorm
 from effvit_mm.openmm import backbones as configured
 
 
@@ -86,6 +86,10 @@ def test_arguments_are_checked(case):
         case.cls(dict(list(case.arch.items())[1:]))
     with pytest.raises(ValueError, match=r"unknown.*'widht'"):
         case.cls({**case.arch, 'widht': 1})
+    for key in WHOLE.keys() & case.arch.keys():
+        for bad in (2**40, 1.5, [1, [-1]], 'x', None):
+            with pytest.raises(ValueError, match=rf'arch: {key}=.*: whole numbers from [01] to'):
+                case.cls({**case.arch, key: bad})
     with pytest.raises(TypeError, match='arch'):
         case.cls(3)
     with pytest.raises(ValueError, match=r'drop_path_rate=1\.5'):

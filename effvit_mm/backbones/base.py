@@ -13,7 +13,18 @@ from torch.utils.checkpoint import checkpoint
 from ..errors import ImageSizeError
 from .deployable import Deployable
 
+# Of a variant: the smallest and the largest that can be.
+WHOLE = {'embed_dims': (1, 2**20), 'num_heads': (1, 2**16), 'depths': (0, 1000)}
 BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Values of tuples and lists within each other."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from leaves(item)
+    else:
+        yield value
 
 
 class FeatureMaps(Protocol):
@@ -95,7 +106,7 @@ class Backbone(Deployable):
         """The table row of ``arch``, or a dict of the same keys, checked.
 
         Raises:
-            ValueError: An unknown name; a missing or unknown key.
+            ValueError: An unknown name; a missing or unknown key; numbers that cannot be.
         """
         if isinstance(arch, str):
             if arch not in cls.arch_settings:
@@ -111,6 +122,13 @@ class Backbone(Deployable):
             raise ValueError(f'arch lacks {sorted(missing)}; it needs {sorted(keys)}')
         if unknown := set(arch) - keys:
             raise ValueError(f'arch has unknown {sorted(unknown)}; it takes {sorted(keys)}')
+        for key, (low, high) in WHOLE.items():
+            if key in arch and not all(
+                type(number) is int and low <= number <= high for number in leaves(arch[key])
+            ):
+                raise ValueError(
+                    f'arch: {key}={arch[key]!r}: whole numbers from {low} to {high} are needed'
+                )
         return dict(arch)
 
     def finish(self, channels: Sequence[int], strides: Sequence[float]) -> None:

@@ -105,8 +105,6 @@ class VisionTransformer(Backbone):
         super().__init__(arch, out_indices, frozen_stages, norm_eval, with_cp)
         settings = self.settings(arch)
         dim, depths = settings['embed_dims'], settings['depths']
-        if dim < 1:
-            raise ValueError(f'embed_dims={dim}: 1 or more is needed')
         if dim % settings['num_heads']:
             raise ValueError(f'num_heads={settings["num_heads"]} does not divide embed_dims={dim}')
         self.out_type = check_choice('out_type', out_type, OUT_TYPES)

@@ -329,6 +329,7 @@ def test_list_files(voc, text):
             r'Annotations/1\.xml, object 1: it has 2 <bndbox>; write an <object> for each of them',
         ),
         (lambda text: text.replace('>20<', '>nan<'), "<xmax> is 'nan'; a number is needed"),
+        (lambda text: text.replace('>20<', '>1e25<'), "<xmax> is '1e25'; a number is needed"),
         (lambda text: text.replace('<bndbox>', '<difficult>no</difficult><bndbox>'), '0 or 1 is'),
         (
             lambda text: text.replace('annotation>', 'annotations>'),

@@ -202,11 +202,12 @@ def _stated_size(root: ElementTree.Element) -> tuple[int, int] | None:
 
 
 def _number(text: str | None) -> int | None:
-    """As mmdet reads it: whole, cut off."""
+    """As mmdet reads it: whole, cut off; none that no picture has, and tensors do not hold."""
     try:
-        return int(float(text or ''))
+        number = int(float(text or ''))
     except (ValueError, OverflowError):
         return None
+    return number if abs(number) < 2**31 else None
 
 
 def _read_object(item: ElementTree.Element, where: str, tell: Tell) -> dict | None:

@@ -78,3 +78,11 @@ def test_a_model_that_cannot_predict(fails, tmp_path):
     assert 'anchor_head.py:' in line
     line = fails(make_config(tmp_path / 'two', extra + 'train_dataloader.update(batch_size=5)\n'))
     assert 'model: it fails at the first image of val_dataloader: ' in line
+
+
+def test_a_layer_that_cannot_be_initialised(fails, tmp_path):
+    extra = """
+init = dict(type='Xavier', layer='Conv2d', distribution='uniform', gain='x')
+model['neck'] = dict(init_cfg=init)
+"""
+    assert 'error: model: ' in fails(make_config(tmp_path, extra))

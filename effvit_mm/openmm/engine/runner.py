@@ -145,6 +145,10 @@ class Runner(ResumableRunner):
         with building(self.cfg, 'model'):
             return super().build_model(model)
 
+    def _init_model_weights(self) -> None:
+        with building(self.cfg, 'model'):
+            super()._init_model_weights()
+
     def _with_classes(self, model: dict) -> dict:
         """The model's config with the number of classes of what it is trained, or tested, on."""
         loaders = {f'{split}_dataloader': getattr(self, f'_{split}_dataloader') for split in SPLITS}
@@ -174,7 +178,8 @@ class Runner(ResumableRunner):
     def build_param_scheduler(self, scheduler):
         if isinstance(scheduler, list):
             scheduler = [part for place, part in enumerate(scheduler) if self._begins(part, place)]
-        return super().build_param_scheduler(scheduler)
+        with building(self.cfg, 'param_scheduler'):
+            return super().build_param_scheduler(scheduler)
 
     def _begins(self, schedule, place: int) -> bool:
         """Whether a schedule begins before the training ends; a line tells of one that does not."""

@@ -201,7 +201,7 @@ def test_more_persons_a_step_than_there_are():
         as_rank(1, 2, UNEVEN, 7, 2)
     with pytest.raises(ConfigError, match=r'num_persons=4 train_dataloader.batch_size=8$'):
         as_rank(1, 2, UNEVEN, 7, 2)  # six are left for each
-    with pytest.raises(ConfigError, match='has 12$'):  # of one person there is no triplet
+    with pytest.raises(ConfigError, match=r'has 12$'):  # of one person there is no triplet
         as_rank(1, 12, UNEVEN, 2, 2)
 
 

@@ -93,7 +93,9 @@ def test_persons_of_too_few_images(tmp_path, monkeypatch):
     assert not tells()
 
 
-@tries('; give --cfg-options train_dataloader.sampler.num_persons={} train_dataloader.batch_size={}')
+@tries(
+    '; give --cfg-options train_dataloader.sampler.num_persons={} train_dataloader.batch_size={}'
+)
 def test_more_persons_a_step_than_there_are(tmp_path):
     config = write_people_config(tmp_path / 'p.py', make_people(tmp_path / 'data', train=7))
 
@@ -103,7 +105,7 @@ def test_more_persons_a_step_than_there_are(tmp_path):
         given = {**loader.sampler, 'dataset': data}
         DATA_SAMPLERS.build(given).check_batch_size(loader.batch_size)
 
-    with pytest.raises(ConfigError, match='16 different persons .* has 7; give ') as error:
+    with pytest.raises(ConfigError, match=r'16 different persons .* has 7; give ') as error:
         build('train_dataloader.sampler.num_persons=16', 'train_dataloader.batch_size=32')
     advice = str(error.value).rpartition('give --cfg-options ')[2].split()
     assert advice == ['train_dataloader.sampler.num_persons=4', 'train_dataloader.batch_size=8']

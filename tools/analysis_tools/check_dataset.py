@@ -100,6 +100,7 @@ def _sources_of_config(args: argparse.Namespace) -> tuple[dict, dict, dict]:
 def work(args: argparse.Namespace, session) -> int:
     """Print what was found; 1 where something breaks a training or an evaluation."""
     from effvit_mm.errors import ConfigError
+    from effvit_mm.openmm.config.data_root import how_to_find
     from effvit_mm.openmm.datasets.coco_check import check_coco
     from effvit_mm.openmm.datasets.coco_report import format_report, to_dict, to_markdown
     from effvit_mm.utils.files import check_writable, written_atomically
@@ -112,11 +113,12 @@ def work(args: argparse.Namespace, session) -> int:
         check_writable(Path(args.out).parent, f'--out {args.out}')
     reports = {}
     sources, folders, cfg = find_sources(args)
+    session.cfg = cfg or None
     if args.out is not None and not sources:
         raise ConfigError(f'--out {args.out}: it takes COCO-style sets, of which there is none')
     others = [report for reports in folders.values() for report in reports]
     for report in others:
-        print(report.line)
+        print(f'{report.line}{how_to_find(session.cfg, report.error)}')
     for name, source in sources.items():
         reports[name] = check_coco(source, args.read_images, cfg.get('data_checks'))
         print(format_report(reports[name], name, args.first) + '\n')

@@ -21,5 +21,9 @@ class DataError(UserError):
     """A data set is missing, empty or broken; the message names folder or file."""
 
 
+class MissingDataError(DataError):
+    """A file or folder of a data set is not where it is looked for; the message has its path."""
+
+
 class ImageSizeError(DataError):
     """Images are smaller than a network can take; the message names both sizes."""

@@ -14,6 +14,7 @@ import torch
 from remedies import tries
 from trainer import forget_runs, make_folder, write_config
 
+from effvit_mm.errors import ConfigError
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.config.preparing import prepare_training
 from effvit_mm.openmm.engine.runner import build_runner
@@ -113,6 +114,46 @@ def test_override(fails, config, override):
         works(config, ''.join(meant[1] if word == near else word for word in words))
 
 
+@tries('; did you mean {}?')
+@pytest.mark.parametrize(
+    ('key', 'place'),
+    [
+        ('max_epochs', 'train_cfg.max_epochs'),
+        ('optimizer.lr', 'optim_wrapper.optimizer.lr'),
+        ('start_factor', 'param_scheduler.0.start_factor'),
+    ],
+)
+def test_a_key_without_those_above_it(fails, config, key, place):
+    err = fails(config, '--cfg-options', f'{key}=1')
+    assert f"{key}: no such key; did you mean '{place}'?" in err, err
+    works(config, f'{place}=1')
+
+
+def test_a_key_that_stands_in_several_places_is_not_guessed(fails, config):
+    assert fails(config, '--cfg-options', 'batch_size=1').endswith('batch_size: no such key\n')
+
+
+@tries('; did you mean {}?')
+def test_a_misspelt_flag(fails, config):
+    for wrong in (['--sed', '1'], ['--sed=1'], ['--launchr', 'none', '--sed', '1']):
+        flag = '--launcher' if len(wrong) > 2 else '--seed'
+        assert f"{' '.join(wrong)}; did you mean '{flag}'? (--help" in fails(config, *wrong)
+    assert cli.train_parser().parse_args([str(config), '--seed', '1', '--launcher', 'none'])
+    assert 'did you mean' not in fails(config, '--epochs', '3')
+    assert 'did you mean' not in fails(config, 'another')
+
+
+def test_a_misspelt_flag_of_a_tool_with_commands():
+    parser = cli.Parser(prog='tool')
+    commands = parser.add_subparsers(dest='command', required=True)
+    for name, flag in (('draw', '--pictures'), ('write', '--file')):
+        commands.add_parser(name).add_argument(flag)
+    with pytest.raises(ConfigError, match=r"--picture-dir; did you mean '--pictures'\?"):
+        parser.parse_args(['draw', '--picture-dir'])
+    with pytest.raises(ConfigError, match=r'--picture-dir \(--help'):
+        parser.parse_args(['write', '--picture-dir'])
+
+
 def works(config: Path, *options: str) -> None:
     """Complete and check the config, and build all that a training needs at once."""
     forget_runs()
@@ -163,6 +204,25 @@ def test_misspelt_key_in_the_file(fails, tmp_path, data):
 def test_argument(fails, config, arguments, message):
     err = fails(config, *arguments)
     assert re.search(message, err), err
+
+
+def test_a_missing_checkpoint_names_those_that_are_there(fails, config, tmp_path):
+    folder = tmp_path / 'run'
+    names = [f'epoch_{number}.pth' for number in (11, 2, 1, 10)]
+    text = re.escape(f'checkpoint {folder}/epoch_5.pth: no such file')
+    for run in (
+        lambda: fails(config, '--resume', folder / 'epoch_5.pth'),
+        lambda: fails(config, folder / 'epoch_5.pth', command=cli.test),
+    ):
+        shutil.rmtree(folder, ignore_errors=True)
+        assert re.search(rf'{text}; there is no folder {folder} either\n', run())
+        folder.mkdir()
+        (folder / 'log.json').touch()
+        assert re.search(rf'{text}\n', run())
+        for age, name in enumerate(names):
+            (folder / name).touch()
+            os.utime(folder / name, (0, 1000 - age))
+        assert re.search(rf'{text}; the newest in its folder: {", ".join(names[:3])}\n', run())
 
 
 def test_missing_config(fails):

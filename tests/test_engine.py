@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from mmengine.hooks import ParamSchedulerHook
 from trainer import CLASSES, REPOSITORY, forget_runs, make_folder, write_config
 
@@ -15,6 +16,7 @@ from effvit_mm.errors import CheckpointError, ConfigError
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.config import preparing as configure
 from effvit_mm.openmm.config.building import building
+from effvit_mm.openmm.engine import report
 from effvit_mm.openmm.engine.resuming import find_checkpoints
 from effvit_mm.openmm.engine.runner import Runner
 from effvit_mm.utils import bfloat16
@@ -339,6 +341,23 @@ def test_no_validate_and_save_best_by_name(config, tmp_path):
     work = train(config, tmp_path / 'n', '--no-validate', '--cfg-options', *options)
     assert not list(work.glob('best_*'))
     assert (work / 'curves.png').exists()
+
+
+def test_figures_that_do_not_exist_are_neither_drawn_nor_printed(tmp_path, monkeypatch):
+    drawn, save = [], Figure.savefig
+
+    def keep(figure, *args, **kwargs):
+        drawn.append([line.get_label() for line in figure.axes[-1].get_lines()])
+        save(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, 'savefig', keep)
+    history = [
+        {'step': step, 'loss': 0.5, 'metrics': {'mAP': 0.1 * step, 'mAP_s': -1.0, 'mAP_m': first}}
+        for step, first in ((1, -1.0), (2, 0.3))
+    ]
+    report.draw_curves(history, tmp_path / 'curves.png')
+    assert drawn == [['mAP', 'mAP_m']] and (tmp_path / 'curves.png').stat().st_size
+    assert report.format_metrics(history[1]['metrics']) == 'mAP 0.2000, mAP_s -, mAP_m 0.3000'
 
 
 def test_two_best_metrics(config, tmp_path):

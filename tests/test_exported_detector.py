@@ -139,6 +139,11 @@ def test_objects_are_those_of_the_trained_detector(name, files, trained, tmp_pat
     high = by_file(given, score_thr=float(np.median(found[0]['scores'])))
     assert 0 < len(high[0]['scores']) < len(found[0]['scores'])
     assert high[0]['names'] == [CLASSES[label] for label in high[0]['labels']]
+    best = [float(one.scores.max()) for one in found]
+    for detector in (by_file, by_mmdet):  # scores of 1 are out of reach
+        none = detector(given, score_thr=1.0)
+        assert [one.left_out for one in none] == pytest.approx(best, abs=1e-3)
+    assert not any(one.left_out for one in (*found, *wanted, high[0]))
 
 
 @pytest.mark.parametrize(('name', 'fill_counts'), [('kept', False), ('filled', True)])

@@ -9,13 +9,16 @@ import pytest
 import torch
 from coco_sets import NAMES
 from mmengine.config import Config
+from people import make_people
 from programs import load_tool
 from remedies import tries
 from trainer import CLASSES, forget_runs, make_folder
+from yolo_sets import make_yolo
 
 import effvit_mm
-from effvit_mm.errors import ConfigError
+from effvit_mm.errors import ConfigError, DataError, MissingDataError
 from effvit_mm.openmm import cli
+from effvit_mm.openmm.config.data_root import how_to_find
 from effvit_mm.openmm.config.loading import load_config
 from effvit_mm.openmm.data_checks.class_count import close_heads, open_heads
 from effvit_mm.openmm.trained import build_detector, find_classes
@@ -168,6 +171,61 @@ def test_classes_that_nothing_says_are_asked_for(capsys):
     assert tool.main([*arguments, remedy.replace('N', '7')]) == 0
     root = make_set(Path('set'), 'readme')
     assert tool.main([*arguments[:-1], f'data_root={root}']) == 0
+
+
+SETS = {
+    'pslt-tiny_folder.py': ('IMAGE_FOLDER_ROOT', '/train does not exist; expected'),
+    'retinanet_pslt-tiny_folder.py': ('COCO_FOLDER_ROOT', 'annotations/train.json: No such file'),
+    'retinanet_pslt-tiny_yolo.py': ('YOLO_FOLDER_ROOT', 'data.yaml: No such file or directory;'),
+    'reid_pslt-tiny_folder.py': ('REID_FOLDER_ROOT', 'bounding_box_train does not exist; expected'),
+}
+
+
+def make_any(kind: str) -> Path:
+    """A set of the kind that a variable is for."""
+    if kind == 'COCO_FOLDER_ROOT':
+        return make_set(Path('set'), 'readme')
+    if kind == 'REID_FOLDER_ROOT':
+        return make_people(Path('set'), train=16)
+    (make_yolo if kind == 'YOLO_FOLDER_ROOT' else make_folder)(Path('set'))
+    return Path('set')
+
+
+@tries('set the environment variable {}', 'give --cfg-options data_root=/path')
+@pytest.mark.parametrize('name', SETS)
+def test_a_root_that_is_not_there(name, capsys, monkeypatch):
+    (variable, what), config = SETS[name], str(CONFIGS / name)
+    monkeypatch.delenv(variable, raising=False)
+    remedy = f'; set the environment variable {variable} or give --cfg-options data_root=/path\n'
+    for value in (None, str(Path('empty').absolute())):
+        if value:
+            monkeypatch.setenv(variable, value)
+        assert cli.train([config, '--work-dir', 'w']) == 2
+        error = capsys.readouterr().err
+        assert what in error and error.endswith(remedy) and (value or 'data/') in error, error
+        told = 'data_root/{train,valid}/_annotations.coco.json' in error
+        assert told == name.startswith('retinanet_pslt-tiny_folder')
+    check = load_tool('analysis_tools/check_dataset').main
+    assert check([config, '--splits', 'train']) in (1, 2)
+    assert remedy in ''.join(capsys.readouterr())
+    root = make_any(variable)
+    assert check([config, '--splits', 'train', '--cfg-options', f'data_root={root}']) == 0
+    monkeypatch.setenv(variable, str(root))
+    assert check([config, '--splits', 'train']) == 0
+    # Where the command line has said it, the variable has no say.
+    assert cli.train([config, '--work-dir', 'w', '--cfg-options', 'data_root=other']) == 2
+    error = capsys.readouterr().err
+    assert 'other' in error and 'environment' not in error and '/path' not in error, error
+
+
+def test_the_root_of_a_second_set_has_a_variable_of_its_own(capsys, monkeypatch):
+    monkeypatch.delenv('MSMT17_ROOT', raising=False)
+    cfg = load_config(str(CONFIGS / 'reid_pslt-tiny_market1501-msmt17.py'), [])
+    error = MissingDataError(f'data folder {Path("data/msmt17").absolute()}/train does not exist')
+    assert how_to_find(cfg, error) == '; set the environment variable MSMT17_ROOT'
+    elsewhere = MissingDataError('data folder /x/data/msmt17_v2 does not exist')
+    assert how_to_find(cfg, elsewhere) == how_to_find(cfg, DataError(str(error))) == ''
+    assert how_to_find(None, error) == ''
 
 
 def test_open_heads_are_found_wherever_a_model_has_them():

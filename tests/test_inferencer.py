@@ -299,6 +299,22 @@ def test_the_tool_writes_detections_pictures_and_videos(trained, tool, tmp_path,
     assert output.err == ''
 
 
+def test_where_nothing_is_found_the_best_score_is_told(trained, detector, tool, tmp_path, capsys):
+    image = images(trained)[0]
+    best = float(detector(image, score_thr=0.0)[0].scores.max())
+    arguments = [trained / 'config.py', trained / 'c.pth', image, '--out', tmp_path / 'd.jsonl']
+
+    def last_line(score_thr: float, *more: str) -> str:
+        assert tool.main([*map(str, arguments), '--score-thr', str(score_thr), *more]) == 0
+        return capsys.readouterr().out.splitlines()[-1]
+
+    words = r'^0 objects .*; the best score is ([\d.]+), below --score-thr 1; wrote'
+    told = float(re.search(words, last_line(1.0))[1])
+    assert best - 0.001 < told <= best and 'best score' not in last_line(told)
+    # What the detector leaves out by itself is not known.
+    assert 'best score' not in last_line(1.0, '--cfg-options', 'model.test_cfg.score_thr=0.999')
+
+
 def broken_inputs(root):
     (root / 'empty').mkdir(exist_ok=True)
     (root / 'zero.png').write_bytes(b'')
@@ -470,7 +486,7 @@ def test_checkpoints_of_other_models_and_classes_are_refused(trained, tmp_path):
         'five.pth': r'five\.pth was trained for 5 classes, the model .* has 3',
         'names.pth': 'names 2 classes, the model has 3',
         'other.pth': 'none of its 1 tensors fits the model',
-        'part.pth': r'1 not in the file: neck\.fpn_convs.* of another model',
+        'part.pth': r'^a checkpoint of another model: .* 1 not in the file: neck\.fpn_convs',
         'nowhere.pth': r'nowhere\.pth: no such file',
     }.items():
         with pytest.raises(CheckpointError, match=message):

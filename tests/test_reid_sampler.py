@@ -199,6 +199,10 @@ def test_more_persons_a_step_than_there_are():
         PKSampler(UNEVEN, 13, 2)
     with pytest.raises(ConfigError, match=r'num_persons=7: 2 processes need 14 .*has 12'):
         as_rank(1, 2, UNEVEN, 7, 2)
+    with pytest.raises(ConfigError, match=r'num_persons=4 train_dataloader.batch_size=8$'):
+        as_rank(1, 2, UNEVEN, 7, 2)  # six are left for each
+    with pytest.raises(ConfigError, match=r'has 12$'):  # of one person there is no triplet
+        as_rank(1, 12, UNEVEN, 2, 2)
 
 
 @pytest.mark.parametrize('name', ['num_persons', 'num_instances'])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from mmengine.registry import DATA_SAMPLERS
 from people import TOKENS, VIT, build_model, make_people, write_people_config
 from remedies import said, tries
 from trainer import forget_runs
 
 from effvit_mm.errors import ConfigError, DataError
 from effvit_mm.openmm import cli
+from effvit_mm.openmm.config.loading import load_config
 from effvit_mm.openmm.reid import sampler
 from effvit_mm.openmm.reid.datasets import ReIDDataset
 from effvit_mm.reid.distances import check_distance
@@ -89,6 +91,25 @@ def test_persons_of_too_few_images(tmp_path, monkeypatch):
     for path in few:
         path.unlink()
     assert not tells()
+
+
+@tries(
+    '; give --cfg-options train_dataloader.sampler.num_persons={} train_dataloader.batch_size={}'
+)
+def test_more_persons_a_step_than_there_are(tmp_path):
+    config = write_people_config(tmp_path / 'p.py', make_people(tmp_path / 'data', train=7))
+
+    def build(*options: str) -> None:
+        loader = load_config(str(config), options).train_dataloader
+        data = ReIDDataset(source='folder', data_root=str(tmp_path / 'data'))
+        given = {**loader.sampler, 'dataset': data}
+        DATA_SAMPLERS.build(given).check_batch_size(loader.batch_size)
+
+    with pytest.raises(ConfigError, match=r'16 different persons .* has 7; give ') as error:
+        build('train_dataloader.sampler.num_persons=16', 'train_dataloader.batch_size=32')
+    advice = str(error.value).rpartition('give --cfg-options ')[2].split()
+    assert advice == ['train_dataloader.sampler.num_persons=4', 'train_dataloader.batch_size=8']
+    build(*advice)
 
 
 @tries("model.metric_loss needs train_dataloader.sampler=dict(type='effvit_mm.PKSampler')")

@@ -9,6 +9,7 @@ and weights.
 """
 
 import argparse
+import math
 import os
 import sys
 from pathlib import Path
@@ -30,6 +31,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--no-pictures', action='store_true', help='write detections alone')
     add_inputs(parser, 'detector', '--part detector', batch_size=1)
     return parser
+
+
+def best_below(score: float, threshold: float) -> str:
+    """The best score that was left out, cut to three digits so that it stays below; none of 0."""
+    cut = math.floor(score * 1000) / 1000
+    return f'; the best score is {cut:g}, below --score-thr {threshold:g}' if score else ''
 
 
 def work(args: argparse.Namespace, session) -> int:
@@ -63,16 +70,19 @@ def work(args: argparse.Namespace, session) -> int:
         results = detect_into(out, detector, **given, **options)
     else:
         results = (result for _, result in detector.run(**given, **options))
-    images = objects = 0
+    images, objects, below = 0, 0, 0.0
     try:
         with file:
             for result in results:
                 file.write(result)
                 images, objects = images + 1, objects + len(result)
+                below = max(below, result.left_out or 0.0)
     finally:  # also where it is cut short
         if images or file.kept:
+            best = '' if objects else best_below(below, args.score_thr)
             print(
-                f'{objects} objects in {images} images or frames{file}; wrote {out}{command.faults}'
+                f'{objects} objects in {images} images or frames{file}{best}; '
+                f'wrote {out}{command.faults}'
             )
     return command.faults.exit_code
 

@@ -129,8 +129,10 @@ class Detector(Inferencer[Detection]):
     def result(self, image: Image, found: Objects) -> Detection:
         """Of the objects of an image."""
         names = [self.classes[label] for label in found.labels.tolist()]
-        size, boxes, scores, labels, masks = found
-        return Detection(image.name, image.frame, size, boxes, scores, labels, names, masks)
+        size, boxes, scores, labels, masks, left_out = found
+        return Detection(
+            image.name, image.frame, size, boxes, scores, labels, names, masks, left_out
+        )
 
     def draw(self, image: Image | str | Path | np.ndarray, result: Detection) -> np.ndarray:
         """The image with its objects drawn: ``(H, W, 3)`` uint8, BGR.

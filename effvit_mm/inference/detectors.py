@@ -52,11 +52,13 @@ class TrainedDetector(TrainedNetwork):
 
 def _of_sample(sample: Any, score_thr: float, masks: bool) -> Objects:
     """The objects of one of mmdet's samples."""
-    objects = sample.pred_instances
-    objects = objects[objects.scores >= score_thr].cpu()
+    candidates = sample.pred_instances
+    objects = candidates[candidates.scores >= score_thr].cpu()
+    nothing = len(candidates) and not len(objects)
+    left_out = float(candidates.scores.max()) if nothing else None
     masks = np.asarray(objects.masks, dtype=bool) if masks and 'masks' in objects else None
     arrays = (objects[name].numpy() for name in ('bboxes', 'scores', 'labels'))
-    return Objects(tuple(map(int, sample.ori_shape)), *arrays, masks)
+    return Objects(tuple(map(int, sample.ori_shape)), *arrays, masks, left_out)
 
 
 class FileDetector:

@@ -109,6 +109,8 @@ class Detection(Result):
         labels: (N,) int64.
         names: Of the N classes.
         masks: (N, H, W) bool; None where they were not asked for, or the detector finds none.
+        left_out: Where there is no object, the best score below the threshold; None elsewhere, and
+            where the detector leaves out as much by itself.
 
     Example::
 
@@ -127,6 +129,7 @@ class Detection(Result):
     labels: np.ndarray
     names: list[str]
     masks: np.ndarray | None = None
+    left_out: float | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)

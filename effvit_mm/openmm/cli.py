@@ -48,6 +48,26 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f'{message} (--help shows all arguments)')
 
+    def parse_args(self, args=None, namespace=None) -> Any:
+        """argparse's; of the first flag that there is not, the error names the nearest."""
+        known, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            from .config.arguments import suggest
+
+            wrong = next((word.partition('=')[0] for word in unknown if word.startswith('--')), '')
+            hint = suggest(wrong, self._flags(known))
+            self.error(f'unrecognized arguments: {" ".join(unknown)}{hint}')
+        return known
+
+    def _flags(self, known: argparse.Namespace) -> list[str]:
+        """Those of the parser and of the command that was chosen, where it has several."""
+        flags = list(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                chosen = action.choices.get(getattr(known, action.dest, None))
+                flags += chosen._flags(known) if chosen else []
+        return flags
+
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags that train.py and test.py share, as OpenMMLab's users know them."""
@@ -317,6 +337,7 @@ def run_guarded(
     except Terminated:
         return _interrupted(session, 'terminated (SIGTERM)', EXIT_TERMINATED)
     except Exception as error:
+        from .config.data_root import how_to_find
         from .error_messages import as_user_error
 
         # Libraries turn signals into errors: mmengine, as it writes a config down, any of them.
@@ -327,7 +348,8 @@ def run_guarded(
         translated = as_user_error(error)
         if translated is None or debug:
             raise
-        _print_error(str(translated), everywhere=session.runner is not None)
+        message = f'{translated}{how_to_find(session.cfg, translated)}'
+        _print_error(message, everywhere=session.runner is not None)
         return EXIT_USER_ERROR
     finally:
         signal.signal(signal.SIGTERM, previous)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import re
 
-from ..errors import ConfigError, DataError, UserError
+from ..errors import ConfigError, DataError, MissingDataError, UserError
 from .config.building import one_line
 
 TOO_SMALL = re.compile(
@@ -57,7 +57,8 @@ def as_user_error(error: Exception) -> UserError | None:
     if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
         return UserError(f'out of memory ({text[:120]}); lower train_dataloader.batch_size')
     if isinstance(error, OSError) and error.filename is not None:
-        return DataError(f'{error.filename}: {error.strerror}')
+        kind = MissingDataError if isinstance(error, FileNotFoundError) else DataError
+        return kind(f'{error.filename}: {error.strerror}')
     if isinstance(error, OSError) and error.errno in DISK:
         return UserError(f'a file cannot be written: {error.strerror}')
     return None

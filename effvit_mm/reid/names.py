@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, MissingDataError
 from ..utils.image_files import Listing, list_images
 
 SUBSETS = ('train', 'query', 'gallery')
@@ -106,7 +106,7 @@ def read_names(folder: Path, pattern: re.Pattern) -> tuple[list[Named], Listing]
             named and counted.
     """
     if not folder.is_dir():
-        raise DataError(
+        raise MissingDataError(
             f'data folder {folder.absolute()} does not exist; expected is the layout of '
             'Market-1501: data_root/{bounding_box_train,query,bounding_box_test}/*.jpg, or folders '
             'that are given'

@@ -104,6 +104,7 @@ class Objects(NamedTuple):
         scores: (N,) float32, best first.
         labels: (N,) int64.
         masks: (N, height, width) bool; None of a detector that finds none.
+        left_out: Best score below the threshold where no object reaches it; None elsewhere.
     """
 
     size: Size
@@ -111,6 +112,7 @@ class Objects(NamedTuple):
     scores: np.ndarray
     labels: np.ndarray
     masks: np.ndarray | None
+    left_out: float | None = None
 
 
 class Placed(NamedTuple):
@@ -212,14 +214,16 @@ class ExportedDetector:
         masks: np.ndarray | None = None,
     ) -> Objects:
         """Objects of a graph's outputs for one image, in the photograph's own pixels."""
-        there = (labels != NO_OBJECT) & (scores >= score_thr)
+        found = labels != NO_OBJECT
+        there = found & (scores >= score_thr)
+        left_out = float(scores[found].max()) if found.any() and not there.any() else None
         factors = np.array(placed.size, np.float32) / np.array(placed.shown, np.float32)
         height, width = placed.size
         boxes = boxes[there] * np.tile(factors[::-1], 2)
         if masks is not None:  # of whole boxes, which may reach into a fill that counts
             masks = paste_masks(masks[there], boxes, placed.size)
         boxes = boxes.clip(0, np.array([width, height] * 2, np.float32))
-        return Objects(placed.size, boxes, scores[there], labels[there], masks)
+        return Objects(placed.size, boxes, scores[there], labels[there], masks, left_out)
 
 
 def is_exported(path: str | Path) -> bool:

@@ -31,6 +31,8 @@ WRAPPERS = ('module', '_orig_mod')
 SAFE_TORCH = '2.10'
 # Set to 1, it has older ones read such files all the same, as weights alone.
 OWN_FILES = 'EFFVIT_MM_OWN_CHECKPOINTS'
+SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors')
+MOST_NAMED = 3  # of the checkpoints that are there, where the one that is asked for is not
 # PyTorch's own switch: ``torch.load`` reads weights alone, whatever its caller asks for.
 FORCED = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 UNFORCED = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
@@ -154,7 +156,7 @@ def read_checkpoint(
     """
     path = download(str(source)) if is_address(source) else Path(source)
     if not path.is_file():
-        raise CheckpointError(f'checkpoint {source}: no such file')
+        raise CheckpointError(no_such_file(source))
     if not (trust or own or path.suffix == '.safetensors'):
         _check_torch(source)
     try:
@@ -185,6 +187,18 @@ def read_checkpoint(
     if not isinstance(content, dict):
         raise CheckpointError(f'checkpoint {source} holds a {type(content).__name__}, not a dict')
     return content
+
+
+def no_such_file(path: str | Path) -> str:
+    """The message of a checkpoint that is not there: which are in its folder, the newest first."""
+    folder = Path(path).parent
+    message = f'checkpoint {path}: no such file'
+    if not folder.is_dir():
+        return f'{message}; there is no folder {folder} either'
+    files = [file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file()]
+    files.sort(key=lambda file: (file.stat().st_mtime, file.name), reverse=True)
+    names = ', '.join(file.name for file in files[:MOST_NAMED])
+    return f'{message}; the newest in its folder: {names}' if files else message
 
 
 def _refused_class(error: Exception) -> str:

@@ -299,7 +299,7 @@ def _check_classes(own: State, state: State, classes: Mapping[str, int], source:
 def _check_whole(report: LoadReport, exact: bool) -> None:
     missing = [name for name in report.missing if exact or not name.endswith(COUNTER)]
     if missing or report.mismatched or (exact and report.unexpected):
-        raise CheckpointError(f'{report}. It is a checkpoint of another model')
+        raise CheckpointError(f'a checkpoint of another model: {report}')
 
 
 def count_classes(state: Mapping[str, Tensor]) -> int | None:

@@ -46,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def find_sources(args: argparse.Namespace) -> tuple[dict, dict, dict]:
+def find_sources(args: argparse.Namespace, session) -> tuple[dict, dict, dict]:
     """COCO-style sets by name; reports of others by loader; the config."""
     from effvit_mm.errors import ConfigError, DataError
     from effvit_mm.openmm.datasets.coco_check import CocoSource
@@ -68,10 +68,10 @@ def find_sources(args: argparse.Namespace) -> tuple[dict, dict, dict]:
         return {args.source: source}, {}, {}
     if args.images or args.classes or args.masks:
         raise ConfigError('--images, --classes and --masks go with an annotation file, no config')
-    return _sources_of_config(args)
+    return _sources_of_config(args, session)
 
 
-def _sources_of_config(args: argparse.Namespace) -> tuple[dict, dict, dict]:
+def _sources_of_config(args: argparse.Namespace, session) -> tuple[dict, dict, dict]:
     from mmengine.registry import DefaultScope
 
     from effvit_mm.errors import ConfigError
@@ -79,7 +79,7 @@ def _sources_of_config(args: argparse.Namespace) -> tuple[dict, dict, dict]:
     from effvit_mm.openmm.data_checks.detection import judged_sets
     from effvit_mm.openmm.data_checks.folders import check_folders
 
-    cfg = load_config(args.source, args.cfg_options)
+    cfg = session.cfg = load_config(args.source, args.cfg_options)
     found, folders = {}, {}
     allow_empty = bool((cfg.get('data_checks') or {}).get('allow_empty_classes'))
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
@@ -100,6 +100,7 @@ def _sources_of_config(args: argparse.Namespace) -> tuple[dict, dict, dict]:
 def work(args: argparse.Namespace, session) -> int:
     """Print what was found; 1 where something breaks a training or an evaluation."""
     from effvit_mm.errors import ConfigError
+    from effvit_mm.openmm.config.data_root import how_to_find
     from effvit_mm.openmm.datasets.coco_check import check_coco
     from effvit_mm.openmm.datasets.coco_report import format_report, to_dict, to_markdown
     from effvit_mm.utils.files import check_writable, written_atomically
@@ -111,12 +112,12 @@ def work(args: argparse.Namespace, session) -> int:
             raise ConfigError(f'--out {args.out}: a name ending in .json or .md is needed')
         check_writable(Path(args.out).parent, f'--out {args.out}')
     reports = {}
-    sources, folders, cfg = find_sources(args)
+    sources, folders, cfg = find_sources(args, session)
     if args.out is not None and not sources:
         raise ConfigError(f'--out {args.out}: it takes COCO-style sets, of which there is none')
     others = [report for reports in folders.values() for report in reports]
     for report in others:
-        print(report.line)
+        print(f'{report.line}{how_to_find(session.cfg, report.error)}')
     for name, source in sources.items():
         reports[name] = check_coco(source, args.read_images, cfg.get('data_checks'))
         print(format_report(reports[name], name, args.first) + '\n')

@@ -75,7 +75,12 @@ def dataset_nodes(value: object, path: str) -> Iterator[tuple[str, Mapping]]:
 def suggest(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'lr'?"``, or nothing where nothing is near."""
     near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
-    return f'; did you mean {near[0]!r}?' if near else ''
+    return did_you_mean(near[0]) if near else ''
+
+
+def did_you_mean(name: str) -> str:
+    """The end of a message about a name that there is not, where it is known what was meant."""
+    return f'; did you mean {name!r}?'
 
 
 def find_class(registry: Registry, kind: object) -> Callable | None:

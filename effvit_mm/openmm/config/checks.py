@@ -22,6 +22,7 @@ from ...errors import ConfigError
 from .arguments import (
     check_names,
     check_node,
+    did_you_mean,
     find_class,
     has_type,
     is_number,
@@ -128,12 +129,28 @@ def check_top_level(cfg: Config) -> None:
 
 
 def check_override(cfg: Config, key: str) -> None:
-    """Refuse an override (``--cfg-options``) whose first part no config has."""
+    """Refuse an override (``--cfg-options``) whose first part no config has.
+
+    Where one place alone of what is built ends like it, that is what was meant.
+    """
     first = key.split('.', 1)[0]
-    if first not in TOP_LEVEL_KEYS and first not in cfg:
-        raise ConfigError(
-            f'--cfg-options {key}: no such key{suggest(first, TOP_LEVEL_KEYS | set(cfg))}'
-        )
+    if first in TOP_LEVEL_KEYS or first in cfg:
+        return
+    built = {name: part for name, part in cfg.items() if name in TOP_LEVEL_KEYS}
+    places = [place for place in _places(built) if place.endswith(f'.{key}')]
+    hint = suggest(first, TOP_LEVEL_KEYS | set(cfg))
+    raise ConfigError(
+        f'--cfg-options {key}: no such key{did_you_mean(*places) if len(places) == 1 else hint}'
+    )
+
+
+def _places(node: object, path: str = '') -> Iterator[str]:
+    """All keys within dicts and lists, each with those above it."""
+    items = enumerate(node) if isinstance(node, list | tuple) else ()
+    for key, value in node.items() if isinstance(node, Mapping) else items:
+        place = f'{path}.{key}' if path else str(key)
+        yield place
+        yield from _places(value, place)
 
 
 def check_groups(cfg: Config, training: bool) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 
+from mmengine.config import Config
+
+from ...errors import MissingDataError
 from .arguments import dataset_nodes, has_type, metric_nodes
+from .source import read_files
 
 EVALUATORS = ('val_evaluator', 'test_evaluator')
 SAMPLE_SCENES = ('DigitScenes', 'WalkerScenes')
@@ -34,6 +40,14 @@ LAYOUTS = tuple(
         ('data.yaml#train', 'data.yaml#val', '', ''),
     )
 )
+
+LAYOUTS_IN_WORDS = (
+    'expected are data_root/annotations/{train,val}.json and data_root/images, '
+    "Roboflow's data_root/{train,valid}/_annotations.coco.json beside their images, YOLO's "
+    'data_root/data.yaml, or what train_annotations, val_annotations, train_images and val_images '
+    'name'
+)
+VARIABLE = re.compile(r'\{\{\s*\$(\w+)\s*:\s*(\S*?)\s*\}\}')
 
 
 def spread_data_root(cfg: dict, before: str | None) -> None:
@@ -114,3 +128,38 @@ def _annotation_file(cfg: dict, evaluator: str) -> str | None:
     if not file and split and any(has_type(dataset, name) for name in SAMPLE_SCENES):
         file = f'annotations/{split}.json'
     return os.path.normpath(os.path.join(dataset.get('data_root') or '', file)) if file else None
+
+
+def how_to_find(cfg: Config | None, error: Exception | None) -> str:
+    """Behind an error of a data set's missing file or folder: what the config takes its root from,
+    and of COCO-style folders, whose error cannot know it, the layouts that there are."""
+    if cfg is None or not isinstance(error, MissingDataError):
+        return ''
+    root, text = cfg.get('data_root'), str(error)
+    usual = all(cfg.get(name) == file for name, file in LAYOUTS[0].items())
+    layouts = LAYOUTS_IN_WORDS if usual and _is_below(text, root) else ''
+    variables = list(_variables(cfg))
+    names = [name for name, value in variables if _is_below(text, value)]
+    ways = [f'set the environment variable {name}' for name in names[:1]]
+    # A root that the command line gave in the place of a variable's needs no word more.
+    if _is_below(text, root) and (names or not variables):
+        ways.append('give --cfg-options data_root=/path')
+    return ''.join(f'; {part}' for part in (layouts, ' or '.join(ways)) if part)
+
+
+def _is_below(text: str, root: object) -> bool:
+    """Whether a message has a path in this folder, or the folder itself."""
+    if not root or not isinstance(root, str):
+        return False
+    ways = (root, os.path.normpath(root), os.path.abspath(root))
+    either = '|'.join(map(re.escape, ways))
+    return re.search(rf'(?<![\w./-])(?:{either})(?![\w.-])', text) is not None
+
+
+def _variables(cfg: Config) -> Iterator[tuple[str, str]]:
+    """Environment variables that a config's files read, and their values, the nearest first."""
+    file = read_files(cfg.filename) if cfg.filename else None
+    for node in (node for one in file.files() for node in ast.walk(one.tree)) if file else ():
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            for name, default in VARIABLE.findall(node.value):
+                yield name, os.environ.get(name, default)

@@ -14,6 +14,7 @@ from mmengine.registry import DefaultScope
 
 from ...errors import ConfigError
 from ...utils.files import check_writable
+from ...weights.checkpoint import no_such_file
 from .arguments import find_class, has_type, metric_nodes, type_path
 from .checks import check_config
 from .extras import add_loggers, stop_early
@@ -59,7 +60,7 @@ def prepare_training(args: argparse.Namespace) -> Config:
 def prepare_testing(args: argparse.Namespace) -> Config:
     """The config of a test, complete and checked."""
     if not Path(args.checkpoint).is_file() and '://' not in args.checkpoint:
-        raise ConfigError(f'checkpoint {args.checkpoint}: no such file')
+        raise ConfigError(no_such_file(args.checkpoint))
     cfg = load_config(args.config, args.cfg_options)
     _complete(cfg, args)
     cfg.load_from, cfg.resume = args.checkpoint, False

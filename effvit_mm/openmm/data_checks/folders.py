@@ -26,6 +26,7 @@ class FolderReport(NamedTuple):
         files: Its images.
         classes: How many it names.
         single: Each image has one label.
+        error: What was raised where the set cannot be read.
     """
 
     line: str
@@ -33,6 +34,7 @@ class FolderReport(NamedTuple):
     files: tuple[str, ...] = ()
     classes: int = 0
     single: bool = False
+    error: DataError | None = None
 
 
 def check_folders(
@@ -63,7 +65,7 @@ def _check(node: Mapping, key: str, read_images: bool, allow_empty: bool) -> Fol
             find_match(dataset, key.removesuffix('.dataset'))
     except DataError as error:
         text = str(error)
-        return FolderReport(text if text.startswith(key) else f'{key}: {text}', True)
+        return FolderReport(text if text.startswith(key) else f'{key}: {text}', True, error=error)
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     labels = {info.get('gt_label') for info in infos}
     classes = dataset.metainfo.get('classes', ())

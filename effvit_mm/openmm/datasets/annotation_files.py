@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ...errors import DataError
+from ...errors import DataError, MissingDataError
 from ...utils.text import shorten
 
 LISTS = ('images', 'annotations', 'categories')
@@ -20,7 +20,8 @@ def read_text(path: str | Path) -> str:
     try:
         raw = Path(path).read_bytes()
     except OSError as error:
-        raise DataError(f'annotation file {path}: {error.strerror or error}') from error
+        kind = MissingDataError if isinstance(error, FileNotFoundError) else DataError
+        raise kind(f'annotation file {path}: {error.strerror or error}') from error
     try:
         return raw.decode(json.detect_encoding(raw))
     except UnicodeDecodeError as error:

@@ -15,7 +15,7 @@ import mmpretrain.datasets as theirs
 import numpy as np
 from mmengine.logging import print_log
 
-from ...errors import DataError
+from ...errors import DataError, MissingDataError
 from ...sample_data.digit_images import (
     CLASSES,
     GREY_LEVELS,
@@ -39,7 +39,7 @@ def list_classes(folder: Path) -> tuple[list[str], Listing]:
     Hidden and system folders are none.
     """
     if not folder.is_dir():
-        raise DataError(
+        raise MissingDataError(
             f'data folder {folder.absolute()} does not exist; expected are class folders with '
             'images, as in data_root/train/<class>/*.jpg'
         )
@@ -333,7 +333,7 @@ class ImageNet(SkipCorrupt, _OneWalk, theirs.ImageNet):
         """The samples, after a look whether there are any."""
         folder = Path(self.img_prefix)
         if not folder.is_dir():
-            raise DataError(
+            raise MissingDataError(
                 f'ImageNet: the folder {folder.absolute()} does not exist; expected are '
                 'data_root/train and data_root/val with one folder for each of the 1000 classes'
             )

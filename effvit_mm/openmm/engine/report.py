@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LABEL_WIDTH = 14
 GRID_WIDTH = 120
+ABSENT = -1.0  # COCO's figure of a size of which there is no object
 
 
 def draw_curves(history: Sequence[dict], path: Path, unit: str = 'epoch') -> None:
@@ -32,7 +33,7 @@ def draw_curves(history: Sequence[dict], path: Path, unit: str = 'epoch') -> Non
         return
     from matplotlib.figure import Figure
 
-    names = sorted({name for entry in history for name in entry.get('metrics', {})})
+    names = _figures(history)
     panels = 2 if names else 1
     figure = Figure(figsize=(5 * panels, 3.6), layout='constrained')
     axes = figure.subplots(1, panels, squeeze=False)[0]
@@ -50,6 +51,12 @@ def draw_curves(history: Sequence[dict], path: Path, unit: str = 'epoch') -> Non
         axis.xaxis.get_major_locator().set_params(integer=True)
     with written_atomically(path) as temporary:
         figure.savefig(temporary, format='png', dpi=110)
+
+
+def _figures(history: Sequence[dict]) -> list[str]:
+    """Names of the metrics, but for those that do not exist in any entry."""
+    metrics = [entry.get('metrics', {}) for entry in history]
+    return sorted({name for entry in metrics for name, value in entry.items() if value != ABSENT})
 
 
 def format_table(title: str, rows: Sequence[tuple[str, str]]) -> str:
@@ -139,10 +146,12 @@ def format_duration(seconds: float) -> str:
 
 
 def format_metrics(metrics: dict) -> str:
-    """``'accuracy/top1 97.31, accuracy/top5 99.90'``."""
+    """``'accuracy/top1 97.31, accuracy/top5 99.90'``; ``-`` for what does not exist."""
     parts = []
     for name, value in metrics.items():
-        if isinstance(value, (int, float)) and math.isfinite(value):
+        if value == ABSENT:
+            parts.append(f'{name} -')
+        elif isinstance(value, (int, float)) and math.isfinite(value):
             digits = 2 if abs(value) >= 1 else 4
             parts.append(f'{name} {value:.{digits}f}')
         else:

@@ -89,6 +89,7 @@ class PKSampler(Sampler[int]):
                 f'sampler.num_persons={self.num_persons}: {self.world_size} process'
                 f'{"es need" if self.world_size > 1 else " needs"} {needed} different persons a '
                 f'step, the training set has {len(counts)}'
+                f'{self._fitting(len(counts) // self.world_size)}'
             )
         few = [
             name for name, count in zip(names, counts, strict=True) if count < self.num_instances
@@ -106,6 +107,16 @@ class PKSampler(Sampler[int]):
         tell_once(
             f'{message}: copies fill their places in a batch; add images of them, take these '
             'persons out, or lower num_instances (batch_size is num_persons times that)'
+        )
+
+    def _fitting(self, persons: int) -> str:
+        """What to give where a process can have so many persons; a triplet needs two of them."""
+        if persons < 2:
+            return ''
+        fewer = 1 << (persons.bit_length() - 1)  # a power of two, as batches usually are
+        return (
+            f'; give --cfg-options train_dataloader.sampler.num_persons={fewer} '
+            f'train_dataloader.batch_size={fewer * self.num_instances}'
         )
 
     def _count_batches(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import coco_sets
@@ -62,20 +61,11 @@ def allocate(size):
     return before, with_block, peak_bytes()
 
 
-def uncounted() -> int:
-    """How many bytes two of Linux's figures may be off together.
-
-    Each is the sum of three counters, of files, anonymous and shared memory; to each of these a CPU
-    tells of its pages only when they are this many: the kernel's ``percpu_counter_batch``.
-    """
-    cpus = os.cpu_count() or 1
-    return 2 * 3 * cpus * max(32, 2 * cpus) * os.sysconf('SC_PAGE_SIZE')
-
-
 def test_a_known_allocation_is_seen_and_the_parents_memory_is_not():
     ours = np.ones(2000 * MB, np.uint8)
     (before, with_block, after), peak = run_isolated(allocate, 300 * MB)
-    assert 300 * MB - uncounted() <= with_block - before < 310 * MB
+    # The kernel counts pages by the dozen, and takes those of files back when others need memory.
+    assert 290 * MB < with_block - before < 310 * MB
     assert after - before < 10 * MB
     assert peak < 1500 * MB < len(ours)
 

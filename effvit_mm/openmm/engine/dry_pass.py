@@ -35,6 +35,7 @@ from ..data_checks.image_sizes import check_resized_sizes
 from ..data_checks.matches import find_match
 from ..data_checks.pipelines import check_pipeline
 from ..data_checks.shared_images import describe_shared, image_files
+from ..error_messages import as_user_error
 from ..registry import HOOKS
 from .checkpoints import CheckpointHook as OwnCheckpointHook
 from .checkpoints import unknown_metric_message
@@ -226,7 +227,7 @@ def check_last_batch(runner) -> None:
             type(model).forward(model, *values, **named, mode='loss')
     except BUILD_ERRORS as error:
         if 'more than 1 value per channel' not in str(error):
-            raise ConfigError(_why(error, batch, 'train')) from error
+            raise _explained(error, batch, 'train') from error
         raise DataError(
             f'train_dataloader: the last batch of an epoch has one image ({count} images, '
             f'batch_size={size}), and the batch norm {seen[-1]} of the model cannot be trained on '
@@ -309,26 +310,28 @@ def _predict(model: torch.nn.Module, batch: Any, split: str) -> Sequence:
         settings = [h.test_cfg for h in (model, *heads) if hasattr(h, 'test_cfg')]
         missing = isinstance(error, AttributeError | KeyError | TypeError)
         if not missing or not settings or (all(settings) and 'ConfigDict' not in str(error)):
-            raise ConfigError(_why(error, batch, split)) from error
+            raise _explained(error, batch, split) from error
         raise ConfigError(
             f'model.test_cfg={settings[0]}: no image can be tested with it ({one_line(error)}); '
             'give what the model asks for, as score_thr, nms and max_per_img'
         ) from error
 
 
-def _why(error: Exception, batch: Any, split: str) -> str:
+def _explained(error: Exception, batch: Any, split: str) -> UserError:
     """What ails a model that cannot do its part with an image, as far as that can be told."""
+    if known := as_user_error(error):
+        return known
     samples = batch.get('data_samples', ()) if isinstance(batch, Mapping) else ()
     assertion = isinstance(error, AssertionError) and split != 'train'
     if assertion and not all('scale_factor' in sample for sample in samples):  # mmdet's, wordless
-        return (
+        return ConfigError(
             f'{split}_dataloader.dataset.pipeline: nothing says how boxes are scaled back to the '
             'image (no scale_factor); add a Resize, and scale_factor to the meta_keys'
         )
     last = traceback.extract_tb(error.__traceback__)[-1]
     told, place = one_line(error), f' ({last.filename}:{last.lineno})'
     told += '' if told.endswith(place) else place
-    return f'model: it fails at the first image of {split}_dataloader: {told}'
+    return ConfigError(f'model: it fails at the first image of {split}_dataloader: {told}')
 
 
 def check_files(metric: BaseMetric, key: str) -> None:

@@ -42,6 +42,7 @@ demo: $(VENV)/.ready-openmm  ## train PSLT-tiny on handwritten digits and evalua
 	    --cfg-options train_cfg.max_epochs=$(DEMO_EPOCHS)
 	$(BIN)/python tools/test.py $(DEMO_CONFIG) "$$(cat $(DEMO_DIR)/last_checkpoint)" \
 	    --work-dir $(DEMO_DIR)/test --show-dir $(DEMO_DIR)/pictures
+	@echo 'next: pictures in $(DEMO_DIR)/pictures; make app (a web page); your own images: README.md, Recipes'
 
 demo-det: $(VENV)/.ready-openmm $(CLASSIFIER)  ## train PSLT-tiny RetinaNet on scenes of digits, draw 16 predictions
 	PYTHON=$(BIN)/python tools/dist_train.sh $(DEMO_DET_CONFIG) $(PROCESSES) \

@@ -1,10 +1,9 @@
-"""A person is found in videos, where and when; galleries know more of images than their names."""
+"""A person is found in videos, where and when."""
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
-import zipfile
 
 import cv2
 import numpy as np
@@ -25,7 +24,6 @@ from effvit_mm.reid.expansion import QueryExpansion
 from effvit_mm.reid.features import ReIDFeatures
 from effvit_mm.reid.galleries import KINDS, create_gallery, finish
 from effvit_mm.reid.search import Gallery
-from effvit_mm.reid.vector_index import INDICES
 from effvit_mm.reid.where import Where
 from effvit_mm.tracking.mot import read_boxes, read_mot
 from effvit_mm.tracking.search_metrics import name_tracks
@@ -216,6 +214,32 @@ def test_videos_can_be_added(films, found, tmp_path):
     assert people.gallery.columns['track'] == found.gallery.columns['track']
 
 
+def test_a_video_that_is_added_has_a_camera_and_a_name_of_its_own(films, tmp_path):
+    clips = [tmp_path / place / 'clip.avi' for place in ('hall', 'yard')]
+    for clip, name in zip(clips, NAMES[:2], strict=True):
+        clip.parent.mkdir()
+        shutil.copy(films / name / f'{name}.avi', clip)
+    boxes = {
+        clip: read_boxes(films / n / 'gt' / 'gt.txt')
+        for clip, n in zip(clips, NAMES[:2], strict=True)
+    }
+    people = PersonSearch(tmp_path / 'found', Colors())
+    tracker = VideoTracker(None, Colors(), pictures=True)
+    for wanted in (clips[:1], clips[1:], clips[::-1]):
+        people.index(wanted, tracker, boxes=[boxes[clip] for clip in wanted])
+    columns = people.gallery.columns
+    rows = set(zip(columns['video'], columns['name'], columns['camera'], strict=True))
+    assert rows == {(str(clips[0]), 'clip', 1), (str(clips[1]), 'clip_2', 2)}
+    assert len(columns['video']) == len(index(films, tmp_path / 'once', NAMES[:2]).gallery)
+
+
+def test_one_video_given_twice_is_two(films, tmp_path):
+    names = [NAMES[0], NAMES[0]]
+    first = index(films, tmp_path, names).gallery.columns
+    assert set(zip(first['name'], first['camera'], strict=True)) == {('WS-01', 1), ('WS-01_2', 2)}
+    assert index(films, tmp_path, names).gallery.columns == first
+
+
 def test_what_an_index_needs_is_said(films, tmp_path):
     people = PersonSearch(tmp_path)
     with pytest.raises(ConfigError, match='pictures=True is needed'):
@@ -239,59 +263,6 @@ def test_the_truth_judges_a_search(films, found):
     assert draw_queries(results, 3).ndim == 3
     with pytest.raises(DataError, match='no sequence with gt'):
         evaluate_search(found, films / 'queries', films / 'queries')
-
-
-# Galleries ---------------------------------------------------------------------------------------
-
-
-def features(count, seed=0):
-    values = np.random.default_rng(seed).standard_normal((count, 8))
-    return ReIDFeatures(
-        values, np.full(count, -1), np.arange(count), [f'{i}' for i in range(count)]
-    )
-
-
-@pytest.mark.parametrize('kind', INDICES)
-def test_a_gallery_finds_among_some_of_its_images(kind, tmp_path):
-    images, gallery = features(60), Gallery(8, index=kind)
-    gallery.add(images[:40], {'when': list(range(40)), 'where': ['a', 'b'] * 20})
-    gallery.add(images[40:], {'when': list(range(40, 60)), 'where': ['c'] * 20})
-    gallery.save(tmp_path / 'gallery')
-    for one in (gallery, Gallery.load(tmp_path / 'gallery')):
-        assert one.columns['when'] == list(range(60))
-        allowed = np.array(one.columns['where']) == 'c'
-        rows, distances = one.search(images[:5], 20, among=allowed)
-        assert np.sort(rows, 1).tolist() == [list(range(40, 60))] * 5
-        alone = Gallery(8, index=kind)
-        alone.add(images[40:])
-        expected, values = alone.search(images[:5], 20)
-        np.testing.assert_array_equal(rows, expected + 40)
-        np.testing.assert_allclose(distances, values, atol=1e-5)
-    rows, _ = gallery.search(images[:1], 3, among=np.zeros(60, bool))
-    assert (rows == -1).all()
-    with pytest.raises(DataError, match=r'among has shape \(3,\) for 60 images'):
-        gallery.search(images[:1], among=np.ones(3, bool))
-
-
-def test_columns_are_the_same_for_all_images(tmp_path):
-    gallery = Gallery(8)
-    gallery.add(features(2), {'when': [1, 2]})
-    with pytest.raises(DataError, match=r"columns \[\]: the gallery has \['when'\]"):
-        gallery.add(features(2, 1))
-    with pytest.raises(DataError, match="'when': 1 values for 2 features"):
-        gallery.add(features(2, 1), {'when': [1]})
-    assert len(gallery) == 2
-    plain = Gallery(8)
-    plain.add(features(2))
-    plain.save(tmp_path / 'old')
-    parts = {}
-    with zipfile.ZipFile(tmp_path / 'old') as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(tmp_path / 'old', 'w') as archive:  # as earlier versions wrote it
-        for name, data in parts.items():
-            if name != 'columns.json':
-                archive.writestr(name, data)
-    assert Gallery.load(tmp_path / 'old').columns == {}
 
 
 def test_a_drawn_track_names_its_video_where_there_is_room(films, found):
@@ -380,6 +351,33 @@ def test_the_tool_indexes_searches_draws_and_judges(films, model, tmp_path, caps
         assert tool.main(wrong) == 2
         error = capsys.readouterr().err
         assert message in error and len(error.strip().splitlines()) == 1, error
+
+
+@tries(
+    '; to search a gallery of images use reid_search.py search',
+    'to search them use person_search.py search',
+)
+def test_each_search_names_the_other_for_its_galleries(films, model, tmp_path, capsys):
+    tracks, images = load_tool('person_search'), load_tool('reid_search')
+    picture, out = query(films, 1)[0], str(tmp_path / 'found')
+    film = films / NAMES[0]
+    index = [str(film), '--boxes', str(film / 'gt' / 'gt.txt'), '--reid', *model, '--out', out]
+    config = ['--config', model[0], '--checkpoint', model[1]]
+    assert tracks.main(['index', *index]) == 0
+    for kind in ('exact', 'large'):
+        gallery = str(tmp_path / kind)
+        flags = [*config, '--index', kind, '--out', gallery]
+        assert images.main(['index', str(films / 'queries'), *flags]) == 0
+        capsys.readouterr()
+        assert tracks.main(['search', gallery, picture]) == 2
+        error = capsys.readouterr().err
+        assert error.endswith('was not made by index; to search a gallery of images use '
+                              'reid_search.py search\n')  # fmt: skip
+        assert images.main(['search', gallery, picture]) == 0
+    capsys.readouterr()
+    assert images.main(['search', out, picture, *config]) == 2
+    assert 'to search them use person_search.py search' in capsys.readouterr().err
+    assert tracks.main(['search', out, picture]) == 0
 
 
 @tries(

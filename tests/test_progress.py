@@ -17,6 +17,7 @@ from trainer import forget_runs, make_folder, write_config
 pytest.importorskip('mmpretrain')
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.engine import logger_hook, testing
+from effvit_mm.openmm.engine.report import format_table
 from effvit_mm.openmm.engine.testing import ForwardTimer
 
 
@@ -91,13 +92,13 @@ def test_a_schedule_that_never_begins_is_left_out_with_a_line(config, capsys):
     assert train(config, 'train_cfg.max_epochs=1', 'param_scheduler.1.end=9') == 0
     out = capsys.readouterr().out
     assert (
-        'param_scheduler[1] (CosineAnnealingLR) begins after 1 epochs, the training ends after 1'
-        in out
+        'param_scheduler[1] (CosineAnnealingLR) is left out: the training ends after 1 epochs, and '
+        'it would begin after 1' in out
     )
     forget_runs()
     fitting = ['param_scheduler.1.begin=0', 'param_scheduler.0.end=1']
     assert train(config, 'train_cfg.max_epochs=1', *fitting) == 0
-    assert 'begins after' not in capsys.readouterr().out
+    assert 'is left out' not in capsys.readouterr().out
 
 
 # Results of a test that ends early ----------------------------------------------------------------
@@ -178,3 +179,10 @@ def test_the_main_process_alone_writes_the_figures_of_a_test(config, monkeypatch
     for path in written:
         assert json.loads(path.read_text())['accuracy/top1'] >= 0
         assert not list(path.parent.glob('.*'))
+
+
+def test_a_table_is_as_wide_as_its_title():
+    title = 'test of work_dirs/' + 70 * 'x' + '/epoch_20.pth'
+    table = format_table(title, [('images', '7')])
+    assert table.splitlines()[1].strip() == title
+    assert len({len(line) for line in table.splitlines()[2:]}) == 1

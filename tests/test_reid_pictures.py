@@ -20,6 +20,7 @@ from effvit_mm.visualization.rank_lists import (
     draw_rank_list,
     is_legible,
     save_rank_list,
+    shortened,
 )
 
 
@@ -103,6 +104,19 @@ def test_captions_name_person_and_camera(arguments, lines):
 
 def test_captions_that_would_be_written_small_are_known():
     assert is_legible('camera 2 hall.mp4') and not is_legible('camera 2 entrance_north.mp4')
+
+
+@pytest.mark.parametrize('name', ['0137_c1s1_000151_01.jpg', 'W' * 200, 'hall.jpg', 'a', ''])
+def test_a_caption_loses_its_middle_until_it_can_be_read(name):
+    text = shortened(name)
+    assert is_legible(text)
+    if is_legible(name):
+        assert text == name
+    else:
+        left, right = text.split('...')
+        assert left and right and name.startswith(left) and name.endswith(right)
+        assert abs(len(left) - len(right)) <= 1
+        assert not is_legible(f'{name[: len(left) + 1]}...{name[-len(right) - 1 :]}')
 
 
 def test_a_broken_image_is_named_and_leaves_no_picture(crops, tmp_path):

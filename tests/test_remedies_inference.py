@@ -22,6 +22,7 @@ from effvit_mm import runtime
 from effvit_mm.errors import ConfigError, DataError
 from effvit_mm.inference.calibration import find_calibration
 from effvit_mm.inference.export import load_network
+from effvit_mm.inference.inputs import find_images
 from effvit_mm.inference.reid import find_people
 from effvit_mm.openmm.config.loading import load_config
 from effvit_mm.openmm.trained import build_detector, build_pipeline, build_reid
@@ -86,6 +87,15 @@ def test_a_config_without_training_data_is_given_images(config, data):
     assert said('is missing: give a folder of images with --calibration instead', str(error.value))
     images, _ = find_calibration(loaded, (32, 32), 3, data / 'train' / 'dots')
     assert next(iter(images))[0].shape[1:] == (3, 32, 32)
+
+
+@tries('; to look into them give --subfolders (subfolders=True)')
+def test_a_folder_of_class_folders(tmp_path):
+    (tmp_path / 'cats').mkdir()
+    cv2.imwrite(str(tmp_path / 'cats' / 'a.png'), np.zeros((9, 9, 3), np.uint8))
+    with pytest.raises(DataError, match=r'which are not looked into \(cats\); to look into them'):
+        find_images(tmp_path)
+    assert len(find_images(tmp_path, subfolders=True)) == 1
 
 
 @tries(': change --shape or the pipeline')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ from programs import load_tool
 from effvit_mm.errors import ConfigError, DataError
 from effvit_mm.inference.footage import footage_names, open_footage
 from effvit_mm.inference.people import CROPS_AT_ONCE
+from effvit_mm.inference.track_files import TrackFiles, name_videos
 from effvit_mm.inference.tracking import TrackOptions, VideoTracker, chosen_labels
 from effvit_mm.inference.videos import Image, Video
 from effvit_mm.tracking.metrics import evaluate_tracks, find_truths
@@ -230,6 +232,21 @@ def test_a_folder_of_images_is_a_video(films, boxes, tmp_path):
 
 def test_videos_of_one_name_have_names_of_their_own():
     assert footage_names(['a/x.mp4', 'b/x.mp4', 'y.avi', 'x.mp4']) == ['x', 'x_2', 'y', 'x_3']
+
+
+def test_a_video_keeps_its_name_in_a_folder(films, tmp_path):
+    films = [films / name for name in ('WS-01', 'WS-02')]
+    other = tmp_path / 'other' / 'WS-01'
+    shutil.copytree(films[0], other)
+    work, videos = tmp_path / 'work', [*films, other]
+    footage = [open_footage(video) for video in videos]
+    assert name_videos(work, videos, footage) == ['WS-01', 'WS-02', 'WS-01_2']
+    TrackFiles(work / 'WS-01', footage[2], resume=True)  # the last was begun first, alone
+    assert name_videos(work, videos, footage) == ['WS-01_2', 'WS-02', 'WS-01']
+    assert name_videos(work, videos[2:] * 2, footage[2:] * 2) == ['WS-01', 'WS-01_2']
+    (work / 'WS-01' / 'settings.json').write_text('[]')
+    with pytest.raises(DataError, match=r'settings\.json cannot be read: it holds no settings'):
+        name_videos(work, videos, footage)
 
 
 def test_people_are_followed_where_a_detector_knows_more():

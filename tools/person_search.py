@@ -67,7 +67,11 @@ def add_index(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--reid', nargs=2, required=True, metavar=('CONFIG', 'CHECKPOINT'))
     parser.add_argument('--out', required=True, metavar='FOLDER', help='folder of the tracks')
     parser.add_argument(
-        '--cameras', nargs='+', type=int, metavar='N', help='number of each video (1, 2..)'
+        '--cameras',
+        nargs='+',
+        type=int,
+        metavar='N',
+        help='number of each video (1, 2.., further ones where there are tracks)',
     )
     parser.add_argument(
         '--start', nargs='+', metavar='TIME', help='when each video, or all, begin: 9:58:00 (0:00)'

@@ -182,6 +182,7 @@ def search_gallery(args: argparse.Namespace) -> int:
     from effvit_mm.inference.commands import fault_handling, model_arguments, open_results
     from effvit_mm.inference.reid import find_people
     from effvit_mm.inference.results import Matches
+    from effvit_mm.inference.track_files import SETTINGS
     from effvit_mm.reid.galleries import closing, open_gallery
 
     if args.top < 1:
@@ -193,6 +194,11 @@ def search_gallery(args: argparse.Namespace) -> int:
     names = check_show(args, pictures)
     if args.pattern is not None and not args.other_cameras:
         raise ConfigError(f'--pattern {args.pattern}: it goes with --other-cameras')
+    if (Path(args.gallery) / SETTINGS).is_file():
+        raise ConfigError(
+            f'{args.gallery} holds tracks of people in videos: to search them use '
+            'person_search.py search'
+        )
     file = open_results(args, args.out, Matches)
     gallery = open_gallery(args.gallery)
     known = label(gallery, [str(path) for path in pictures], args) if args.other_cameras else {}

@@ -43,16 +43,16 @@ def work(args: argparse.Namespace, session) -> None:
     from effvit_mm.inference.commands import check_anew
     from effvit_mm.inference.drawn_tracks import draw_tracks_into
     from effvit_mm.inference.footage import footage_names, open_footage
-    from effvit_mm.inference.track_files import has_results, settle
+    from effvit_mm.inference.track_files import has_results, name_videos, settle
     from effvit_mm.inference.tracking_options import open_tracker, read_all_boxes, split_inputs
     from effvit_mm.tracking.mot import read_mot, write_mot
 
     out = Path(args.out)
     model, videos = split_inputs(args.inputs, args.boxes)
-    names = footage_names(videos)
+    footage = [open_footage(video) for video in videos]
+    names = name_videos(out / 'work', videos, footage) if args.resume else footage_names(videos)
     stale = [out / 'work', *(out / f'{name}{end}' for name in names for end in ('.txt', '.mp4'))]
     check_anew(out, has_results(stale), args)
-    footage = [open_footage(video) for video in videos]
     boxes = read_all_boxes(args.boxes) or [None] * len(videos)
     tracker, settings = open_tracker(args, model, args.reid)
     settle(out, settings, args.resume, f'--out {out}', stale)

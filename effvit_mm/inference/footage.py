@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -69,13 +69,16 @@ def open_footage(path: str | Path) -> Footage:
     return ImageSequence(info) if info.video is None else Video(info.video)
 
 
-def footage_names(paths: Sequence[str | Path]) -> list[str]:
-    """A name for each, of its file or folder; equal ones get a number: ``clip``, ``clip_2``."""
+def footage_names(paths: Sequence[str | Path], taken: Collection[str] = ()) -> list[str]:
+    """A name for each, of its file or folder; equal ones get a number: ``clip``, ``clip_2``.
+
+    ``taken``: names of others.
+    """
     names: list[str] = []
     for path in map(Path, paths):
         stem = path.resolve().name if path.is_dir() else path.stem
         name, number = stem, 1
-        while name in names:
+        while name in names or name in taken:
             number += 1
             name = f'{stem}_{number}'
         names.append(name)

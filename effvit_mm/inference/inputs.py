@@ -133,6 +133,8 @@ def _in_folder(folder: Path, subfolders: bool) -> list[Image]:
     left_out = found.left_out(folder)
     if not found.images:
         more = f'; {left_out}' if left_out else ''
+        if found.unopened:
+            more += '; to look into them give --subfolders (subfolders=True)'
         raise DataError(f'folder {folder} has no image ({", ".join(EXTENSIONS)}){more}')
     if left_out:
         warnings.warn(left_out, stacklevel=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,14 +15,15 @@ from ..errors import ConfigError, DataError
 from ..reid.expansion import QueryExpansion
 from ..reid.features import ReIDFeatures
 from ..reid.galleries import AnyGallery, check_kind, create_gallery, finish, is_there, open_gallery
+from ..reid.large_gallery import STATE
 from ..reid.where import Where
 from ..tracking.mot import FrameBoxes, write_mot
 from ..tracking.tracklets import Tracklet
 from ..utils.files import check_writable
-from .footage import Footage, footage_names, open_footage
+from .footage import Footage, open_footage
 from .inputs import Input
 from .reid import ReIDExtractor
-from .track_files import SETTINGS
+from .track_files import SETTINGS, name_videos, read_settings
 from .tracking import VideoTracker
 
 GALLERY, WORK, TRACKS = 'gallery', 'work', 'tracks'
@@ -134,7 +135,7 @@ class PersonSearch:
         Args:
             videos: Video files, or folders with ``seqinfo.ini``.
             tracker: With an extractor, and ``pictures=True``.
-            cameras: A number for each video; default: 1, 2, ...
+            cameras: A number for each video; default: 1, 2, ..., those of the gallery left out.
             starts: Seconds after midnight at which each begins; default: 0.
             boxes: For each video, in the place of the tracker's detector.
             progress: Show a bar on the terminal.
@@ -147,28 +148,45 @@ class PersonSearch:
         if tracker.extractor is None or not tracker.pictures:
             raise ConfigError('tracker: one with an extractor and pictures=True is needed')
         count = len(videos)
-        cameras = list(range(1, count + 1)) if cameras is None else list(cameras)
+        footage = [open_footage(video) for video in videos]
+        names = name_videos(self.folder / WORK, videos, footage)
+        cameras = self._cameras(names) if cameras is None else list(cameras)
         starts = [0.0] * count if starts is None else list(starts)
         known = [None] * count if boxes is None else list(boxes)
         check_each(count, cameras=cameras, starts=starts, boxes=known)
         check_writable(self.folder / TRACKS, f'folder {self.folder}')
-        footage = [open_footage(video) for video in videos]
         for name, video, camera, start, found in zip(
-            footage_names(videos), footage, cameras, starts, known, strict=True
+            names, footage, cameras, starts, known, strict=True
         ):
             done = self.folder / TRACKS / f'{name}.txt'
             if done.is_file():
                 continue
             work = self.folder / WORK / name
             tracks = tracker(video, work, boxes=found, resume=True, progress=progress)
-            if tracks and not self._has(name):
+            if tracks and not len(self._rows(name)):
                 self._add(name, video, camera, start, tracks, tracker.extractor)
             write_mot(done, tracks)
 
-    def _has(self, name: str) -> bool:
-        """Whether the gallery has tracks of a video."""
-        wanted = Where(columns={'name': name})
-        return self.gallery is not None and len(self.gallery.find(wanted)) > 0
+    def _rows(self, name: str) -> Sequence[int]:
+        """The numbers of a video's tracks in the gallery."""
+        if self.gallery is None:
+            return ()
+        return self.gallery.find(Where(columns={'name': name}))
+
+    def _cameras(self, names: Sequence[str]) -> list[int]:
+        """A number for each video: its own where the gallery has it, else the next that is free."""
+        gallery = self.gallery
+        known = {
+            name: int(gallery.take(rows[:1])[0].camids[0])
+            for name in names
+            if len(rows := self._rows(name))
+        }
+        free = (
+            number
+            for number in itertools.count(1)
+            if gallery is None or not len(gallery.find(Where(number)))
+        )
+        return [known[name] if name in known else next(free) for name in names]
 
     def _add(
         self,
@@ -328,13 +346,15 @@ def open_search(
     """
     path = Path(folder) / SETTINGS
     if not path.is_file():
-        raise DataError(f'{path}: no such file: {folder} was not made by index')
-    try:
-        settings = json.loads(path.read_text(encoding='utf-8'))
-        model, gallery = model or settings['reid'], settings.get('gallery')
-    except (ValueError, KeyError, AttributeError) as error:
-        raise DataError(f'{path} cannot be read: {error!r}') from error
-    return PersonSearch(folder, ReIDExtractor(*model, **options), gallery=gallery)
+        is_gallery = Path(folder).is_file() or (Path(folder) / STATE).is_file()
+        more = '; to search a gallery of images use reid_search.py search' if is_gallery else ''
+        raise DataError(f'{path}: no such file: {folder} was not made by index{more}')
+    settings = read_settings(path)
+    model = model or settings.get('reid')
+    if not model:
+        raise DataError(f'{path} has no {"reid"!r}: {folder} was not made by index')
+    extractor = ReIDExtractor(*model, **options)
+    return PersonSearch(folder, extractor, gallery=settings.get('gallery'))
 
 
 def check_each(videos: int, **given: Sequence[Any] | None) -> None:

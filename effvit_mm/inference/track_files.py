@@ -14,7 +14,7 @@ from ..errors import ConfigError, DataError
 from ..tracking.mot import FrameBoxes
 from ..tracking.tracklets import Tracklet
 from ..utils.files import LineFile, check_writable, write_text
-from .footage import Footage
+from .footage import Footage, footage_names
 
 SETTINGS, DETECTIONS, TRACKLETS, PICTURES = (
     'settings.json', 'detections.jsonl', 'tracklets.jsonl', 'pictures',
@@ -28,6 +28,45 @@ def has_results(paths: Iterable[Path]) -> bool:
             if file.is_file() and file.name != SETTINGS and file.stat().st_size:
                 return True
     return False
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """What :func:`settle` wrote.
+
+    Raises:
+        DataError: The file is broken, or another.
+    """
+    try:
+        settings = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise DataError(f'{path} cannot be read: {error}') from error
+    if not isinstance(settings, dict):
+        raise DataError(f'{path} cannot be read: it holds no settings')
+    return settings
+
+
+def name_videos(work: Path, videos: Sequence[str | Path], footage: Sequence[Footage]) -> list[str]:
+    """How the files of each video are called in a folder: as they are there, or by a new name.
+
+    Args:
+        work: Where each video that was begun has a folder of :class:`TrackFiles`.
+        videos: Files or folders, as they were given; new names come from them: ``clip``,
+            ``clip_2``.
+        footage: The same, opened.
+    """
+    there: dict[str, list[str]] = {}  # one video may be given twice
+    for path in sorted(work.glob(f'*/{SETTINGS}')):
+        there.setdefault(read_settings(path).get('video', ''), []).append(path.parent.name)
+    taken = [name for names in there.values() for name in names]
+    named = [(there.get(_identity(video)) or [None]).pop(0) for video in footage]
+    unnamed = [path for path, name in zip(videos, named, strict=True) if name is None]
+    new = iter(footage_names(unnamed, taken))
+    return [next(new) if name is None else name for name in named]
+
+
+def _identity(footage: Footage) -> str:
+    """By which a video is known again."""
+    return str(footage.path.resolve())
 
 
 def settle(
@@ -52,10 +91,7 @@ def settle(
     check_writable(folder, flag)
     path = folder / SETTINGS
     if resume and path.is_file():
-        try:
-            old = json.loads(path.read_text(encoding='utf-8'))
-        except ValueError as error:
-            raise DataError(f'{path} cannot be read: {error}') from error
+        old = read_settings(path)
         for key in dict.fromkeys([*settings, *old]):
             if old.get(key) != settings.get(key):
                 raise ConfigError(
@@ -93,7 +129,7 @@ class TrackFiles:
     def __init__(self, folder: Path, footage: Footage, resume: bool, together: int = 1) -> None:
         self.pictures = folder / PICTURES
         video = {
-            'video': str(footage.path.resolve()),
+            'video': _identity(footage),
             'fps': footage.fps,
             'frames': footage.frames,
             'size': list(footage.size),

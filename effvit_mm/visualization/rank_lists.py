@@ -64,6 +64,16 @@ def is_legible(line: str) -> bool:
     return needed * MIN_TEXT <= WIDTH + 2 * FRAME - 4
 
 
+def shortened(line: str) -> str:
+    """A caption with as much left out of its middle as it takes to be legible."""
+    text = line
+    for kept in range(len(line) - 1, 1, -1):
+        if is_legible(text):
+            break
+        text = f'{line[: kept - kept // 2]}...{line[-(kept // 2) :]}'
+    return text
+
+
 def draw_rank_list(query: Shown, ranked: Sequence[Shown]) -> np.ndarray:
     """A query at the left, what was found for it in order at the right: (H, W, 3) uint8, RGB.
 
@@ -100,5 +110,6 @@ def _cell(shown: Shown, title: str, lines: int) -> np.ndarray:
     image = ImageOps.pad(Image.fromarray(read_rgb(shown.path)), (WIDTH, HEIGHT), color='white')
     image = np.asarray(ImageOps.expand(image, FRAME, color))
     above = text_band([title], 1, image.shape[1], BLACK)
-    below = text_band(shown.captions, lines, image.shape[1], color)
+    captions = [shortened(line) for line in shown.captions]
+    below = text_band(captions, lines, image.shape[1], color)
     return np.concatenate([above, image, below])

@@ -65,9 +65,11 @@ def format_table(title: str, rows: Sequence[tuple[str, str]]) -> str:
     from rich.console import Console
     from rich.table import Table
 
-    width = max(40, *(LABEL_WIDTH + len(value) + 8 for _, value in rows))
+    width = max(40, len(title), *(LABEL_WIDTH + len(value) + 8 for _, value in rows))
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    table = Table(title=title, title_justify='left', box=box.ROUNDED, show_header=False)
+    # A title is no wider than its table: one with a path in it would be broken in two.
+    options = {'title_justify': 'left', 'box': box.ROUNDED, 'min_width': len(title)}
+    table = Table(title=title, show_header=False, **options)
     table.add_column(min_width=LABEL_WIDTH)
     table.add_column(overflow='fold')
     for name, value in rows:

@@ -192,9 +192,10 @@ class Runner(ResumableRunner):
             return True
         unit = 'epochs' if by_epoch else 'iterations'
         self.logger.warning(
-            f'param_scheduler[{place}] ({schedule.get("type")}) begins after {begin} {unit}, the '
-            f'training ends after {end}: it is left out; for one that fits, lower its begin and '
-            f'the end of the schedule before it (--cfg-options param_scheduler.{place}.begin=...)'
+            f'param_scheduler[{place}] ({schedule.get("type")}) is left out: the training ends '
+            f'after {end} {unit}, and it would begin after {begin}; to have it, lower its begin '
+            f'and the end of the schedule before it (--cfg-options '
+            f'param_scheduler.{place}.begin=...)'
         )
         return False
 

@@ -30,8 +30,7 @@ WARM_UP, GROWTH = 0.25, 0.02  # share of the time; share of the memory
 EXTRA = """
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=1, max_keep_ckpts=2))
 train_cfg = dict(max_epochs=1000000, val_interval=1)
-train_dataloader = dict(num_workers=1)
-val_dataloader = dict(num_workers=1)
+train_dataloader['num_workers'] = val_dataloader['num_workers'] = 1
 """
 
 
@@ -135,11 +134,13 @@ class Part:
 
 def judge(sizes: list[tuple[float, int]], code: int) -> tuple[str, str]:
     """The medians of the quarter after the warm-up and of the last one differ by 2 % at most."""
+    if code not in (0, 3):
+        return 'traceback', f'exit code {code}'
     end = sizes[-1][0]
     first = [size for at, size in sizes if WARM_UP * end < at <= 2 * WARM_UP * end]
     last = [size for at, size in sizes if at > (1 - WARM_UP) * end and size]
     before, after = statistics.median(first), statistics.median(last)
     said = f'{before / 1e6:.1f} MB, then {after / 1e6:.1f} MB ({after / before - 1:+.2%})'
     if code:
-        return 'leftovers' if code == 3 else 'traceback', said
+        return 'leftovers', said
     return ('ran' if after <= before * (1 + GROWTH) else 'growing'), said

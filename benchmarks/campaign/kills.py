@@ -66,6 +66,7 @@ def train(config: Path, work: str, resume: bool, rank: tuple[int, int, int] | No
     def run(steps: Counter) -> int:
         torch.set_num_threads(1)
         count_steps(steps)
+        os.chdir(config.parent)  # processes hand each other figures in a folder below their own
         arguments = [str(config), '--work-dir', work, *(['--resume'] if resume else [])]
         if rank is not None:
             names = ('RANK', 'WORLD_SIZE', 'MASTER_PORT')

@@ -15,7 +15,9 @@ NUM_BLOCKS = 8
 # What is resident after each of six rounds of making and freeing the blocks, in MB above the start.
 PROGRAM = f"""
 import ctypes, os, sys, torch
-from effvit_mm.utils.allocator import M_MMAP_THRESHOLD, keep_freed_memory
+from effvit_mm.utils.allocator import (
+    M_MMAP_THRESHOLD, keep_freed_memory, release_freed_memory
+)
 
 def resident():
     pages = int(open('/proc/self/statm').read().split()[1])
@@ -30,6 +32,13 @@ start = resident()
 for _ in range(6):
     [torch.ones({BLOCK} * 2**18) for _ in range({NUM_BLOCKS})]
     print(resident() - start)
+if sys.argv[1] == 'keep':
+    # Between the blocks lies what stays.
+    blocks, kept = zip(*((torch.ones({BLOCK} * 2**18), bytes(5000)) for _ in range({NUM_BLOCKS})))
+    del blocks
+    print(resident() - start)
+    assert release_freed_memory()
+    print(resident() - start)
 """
 
 
@@ -38,10 +47,11 @@ for _ in range(6):
 )
 def test_the_memory_of_freed_tensors_serves_the_next():
     made = BLOCK * NUM_BLOCKS
-    kept, given_back = _run('keep'), _run('give back')
+    (*kept, released), given_back = _run('keep'), _run('give back')
     assert min(kept) > 0.8 * made  # stays,
     assert max(kept) < 1.5 * made  # and is used again
     assert max(given_back) < 0.5 * made
+    assert released < 0.1 * made
 
 
 def _run(mode: str) -> list[int]:
@@ -53,4 +63,4 @@ def _run(mode: str) -> list[int]:
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(platform, 'libc_ver', lambda: ('musl', '1.2'))
     monkeypatch.setattr(ctypes, 'CDLL', None)  # not even opened
-    assert not allocator.keep_freed_memory()
+    assert not allocator.keep_freed_memory() and not allocator.release_freed_memory()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from mmengine.registry import TRANSFORMS
 from remedies import tries
-from torch.utils.data import get_worker_info
+from torch.utils.data import DataLoader, get_worker_info
 from trainer import forget_runs, make_folder, write_config
 
 from effvit_mm.openmm import cli
@@ -49,6 +49,29 @@ def test_a_killed_worker(tmp_path, monkeypatch, capfd):
 def test_a_worker_that_was_ended_without_a_signal_that_is_seen():
     error = as_user_error(RuntimeError('DataLoader worker (pid(s) 12, 13) exited unexpectedly'))
     assert 'was ended from outside' in str(error)
+
+
+class Broken:
+    """A worker's results, of which it sent a part."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def get(self, timeout: float) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    'error', [ConnectionResetError(104, 'reset'), EOFError(), FileNotFoundError(2, 'No such file')]
+)
+def test_a_worker_that_ends_while_it_sends(error):
+    batches = iter(DataLoader(range(4), num_workers=1))
+    queue, batches._data_queue = batches._data_queue, Broken(error)
+    with pytest.raises(type(error)) as raised:
+        next(batches)
+    batches._data_queue = queue
+    assert 'a data loader was ended from outside' in str(as_user_error(raised.value))
+    assert as_user_error(type(error)(*error.args)) is None  # from anywhere else
 
 
 @pytest.mark.parametrize('number', [errno.ENOSPC, errno.EROFS, errno.EFBIG])

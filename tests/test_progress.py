@@ -16,7 +16,7 @@ from trainer import forget_runs, make_folder, write_config
 
 pytest.importorskip('mmpretrain')
 from effvit_mm.openmm import cli
-from effvit_mm.openmm.engine import logger_hook, testing
+from effvit_mm.openmm.engine import hooks, logger_hook, testing
 from effvit_mm.openmm.engine.report import format_table
 from effvit_mm.openmm.engine.testing import ForwardTimer
 
@@ -179,6 +179,16 @@ def test_the_main_process_alone_writes_the_figures_of_a_test(config, monkeypatch
     for path in written:
         assert json.loads(path.read_text())['accuracy/top1'] >= 0
         assert not list(path.parent.glob('.*'))
+
+
+def test_each_evaluation_gives_back_what_it_freed(config, monkeypatch):
+    calls = []
+    monkeypatch.setattr(hooks, 'release_freed_memory', lambda: calls.append(1))
+    assert train(config, 'train_cfg.max_epochs=2') == 0
+    assert len(calls) == 2
+    forget_runs()
+    assert cli.test([str(config), 'work/epoch_2.pth', '--work-dir', 't']) == 0
+    assert len(calls) == 3
 
 
 def test_a_table_is_as_wide_as_its_title():

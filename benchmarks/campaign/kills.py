@@ -43,11 +43,14 @@ FREE_BLOCKS = 2.6  # checkpoints that the small disk takes
 # Every so many trials one of two processes, and one with a hindrance.
 PAIR, HINDERED = 4, 3
 LIMIT = 120.0  # seconds
+KILLED_WORKER, WORKERS = 'killed worker', 2
 
 
-def make_task(task: str, folder: Path, keeping: str) -> None:
-    """Data and ``config.py``."""
+def make_task(task: str, folder: Path, keeping: str, workers: int) -> None:
+    """Data and ``config.py``, with so many workers of the loader."""
     extra, data = EXTRA.format(keeping), folder / 'data'
+    if workers:
+        extra += f"train_dataloader['num_workers'] = {workers}\n"
     path = folder / 'config.py'
     if task == 'classification':
         trainer.write_config(path, trainer.make_folder(data, 4, 2), extra)
@@ -234,11 +237,11 @@ class Part:
         self.folder, self.seed = folder, seed
         self._references: dict[tuple, Reference] = {}
 
-    def reference(self, task: str, keeping: str, pair: bool) -> Reference:
-        known = (task, keeping, pair)
+    def reference(self, task: str, keeping: str, pair: bool, workers: int) -> Reference:
+        known = (task, keeping, pair, workers)
         if known not in self._references:
             place = clear(self.folder / 'undisturbed')
-            make_task(task, place, keeping)
+            make_task(task, place, keeping, workers)
             run = Run(place, 'w', False, pair, nothing)
             watcher = Watcher(place / 'w')
             run.wait(watcher, steps=1)
@@ -261,10 +264,11 @@ class Part:
             keeping = ''
         case = f'{task}, {2 if pair else 1} processes, {keeping or "all kept"}'
         began = time.monotonic()
-        reference = self.reference(task, keeping, pair)
+        workers = WORKERS if hindrance == KILLED_WORKER else 0
+        reference = self.reference(task, keeping, pair, workers)
         place = clear(self.folder / 'trial')
         watcher = Watcher(place / 'w')
-        make_task(task, place, keeping)
+        make_task(task, place, keeping, workers)
         try:
             if hindrance is None:
                 case += f', {self._kill(place, watcher, pair, reference, draw)}'
@@ -301,7 +305,7 @@ class Part:
 
     def _hinder(self, hindrance: Any, place: Path, watcher: Watcher, reference: Reference) -> None:
         """Let it run into something, see one line, take it away and resume."""
-        with hindrance(place) as (before, act, code, words):
+        with hindrance(place) as (before, act, codes, words):
             run = Run(place, 'w', False, False, before)
             run.wait(watcher, steps=5)
             act(run)
@@ -311,11 +315,11 @@ class Part:
         lines = outcome.error_lines()
         if not ended:
             raise FaultError('hang', '')
-        if outcome.is_traceback() or outcome.code != code:
+        if outcome.is_traceback() or outcome.code not in codes:
             raise FaultError('traceback', f'{outcome.code}: {outcome.err[-300:]}')
-        if code and (len(lines) != 1 or not any(word in lines[0] for word in words)):
+        if outcome.code and (len(lines) != 1 or not any(word in lines[0] for word in words)):
             raise FaultError('vague', ' | '.join(lines))
-        if code:
+        if outcome.code:
             run = Run(place, 'w', True, False, nothing)
             run.wait(watcher)
             self._need_good(run.end())
@@ -336,7 +340,7 @@ class Part:
 
 
 # Hindrances --------------------------------------------------------------------------------------
-# Each gives what the child does first, what happens in mid-run, the exit code, words of the line.
+# Each gives what the child does first, what happens in mid-run, exit codes, words of the line.
 
 
 @contextmanager
@@ -347,7 +351,7 @@ def full_disk(place: Path) -> Iterator[tuple]:
     size = max(path.stat().st_size for path in (place.parent / 'undisturbed/w').glob('*.pth'))
     mounted('-t', 'tmpfs', '-o', f'size={int(FREE_BLOCKS * size)}', 'tmpfs', str(work))
     try:
-        yield nothing, lambda run: None, 2, ('No space left',)
+        yield nothing, lambda run: None, (2,), ('No space left',)
         mounted('-o', 'remount,size=1g', str(work))
         shutil.copytree(work, place / 'kept')
     finally:
@@ -366,7 +370,7 @@ def read_only(place: Path) -> Iterator[tuple]:
         mounted('-o', 'remount,bind,ro', work)
 
     try:
-        yield nothing, act, 2, ('Read-only file system',)
+        yield nothing, act, (2,), ('Read-only file system',)
     finally:
         subprocess.run(['umount', '-l', work], check=True)
 
@@ -381,16 +385,13 @@ def vanished(place: Path) -> Iterator[tuple]:
     path = max(p for p in (place / 'data').rglob('*.png') if 'test' not in p.parts[-2])
     path = next(iter(sorted((place / 'data').glob('train/*/*.png'))), path)
     aside = place / 'aside'
-    yield nothing, lambda run: path.rename(aside), 2, (path.name,)
+    yield nothing, lambda run: path.rename(aside), (2,), (path.name,)
     aside.rename(path)
 
 
 @contextmanager
 def killed_worker(place: Path) -> Iterator[tuple]:
-    """One of two workers of the loader is killed, as by the kernel where memory is short."""
-    config = place / 'config.py'
-    before = config.read_text()
-    config.write_text(before + "train_dataloader['num_workers'] = 2\n")
+    """One of the loader's workers is killed, as by the kernel where memory is short."""
 
     def act(run: Run) -> None:
         end = time.monotonic() + 20
@@ -399,8 +400,7 @@ def killed_worker(place: Path) -> Iterator[tuple]:
                 os.kill(children[0], signal.SIGKILL)
                 return
 
-    yield nothing, act, 2, ('worker',)
-    config.write_text(before)
+    yield nothing, act, (2, 0), ('worker',)  # 0: it had sent all that it had
 
 
 def child_pids(pid: int) -> list[int]:
@@ -423,7 +423,7 @@ def without_sync(error: int) -> Callable:
             os.fsync = fsync
 
         fails = error == 5
-        yield before, lambda run: None, 2 if fails else 0, (os.strerror(error),)
+        yield before, lambda run: None, (2,) if fails else (0,), (os.strerror(error),)
 
     return hindrance
 
@@ -432,7 +432,7 @@ HINDRANCES: dict[str, Callable] = {
     'full disk': full_disk,
     'read-only folder': read_only,
     'vanished picture': vanished,
-    'killed worker': killed_worker,
+    KILLED_WORKER: killed_worker,
     'no fsync': without_sync(22),
     'fsync fails': without_sync(5),
 }

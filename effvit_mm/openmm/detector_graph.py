@@ -341,7 +341,8 @@ class DetectorGraph(nn.Module):
             with torch.no_grad():
                 maps = self.maps(torch.zeros(1, 3, *size))
         except (ValueError, RuntimeError) as error:  # the network, or PyTorch, knows what it takes
-            raise ConfigError(f'size {size[0]} {size[1]}: {str(error).splitlines()[0]}') from error
+            reason = str(error).partition('\n')[0] or type(error).__name__
+            raise ConfigError(f'size {size[0]} {size[1]}: {reason}') from error
         self.dense = DenseCandidates(head, rule, maps)
         self.regions = Regions(detector.roi_head) if two_stages else None
         self.rule = self.regions.rule if two_stages else rule

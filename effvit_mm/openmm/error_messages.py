@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
+import traceback
 
 from ..errors import ConfigError, DataError, MissingDataError, UserError
 from .config.building import one_line
@@ -20,6 +21,7 @@ OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory", re.IGNORECASE
 WORKER_KILLED = re.compile(
     r'DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is killed by signal: ([\w ]+)|exited unexp)'
 )
+LOST = (ConnectionError, EOFError, FileNotFoundError)  # of a connection whose other end is gone
 # The disk's; a file that is written to has no name in such an error.
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 NO_SETTING = re.compile(r"'ConfigDict' object has no attribute '(\w+)'")
@@ -46,8 +48,9 @@ def as_user_error(error: Exception) -> UserError | None:
     if isinstance(error, ImportError) and (match := NO_IMPORT.match(text)):
         reason = f': {match[4]}' if match[4] else ': there is no such name'
         return ConfigError(f'config {match[2]}, line {match[3]}: {match[1]}{reason}')
-    if match := WORKER_KILLED.search(text):
-        how = f'by the signal {match[1].lower()}' if match[1] else 'from outside'
+    match = WORKER_KILLED.search(text)
+    if match or _comes_of_a_worker(error):
+        how = f'by the signal {match[1].lower()}' if match and match[1] else 'from outside'
         return UserError(
             f'a worker process of a data loader was ended {how}, as the system does where memory '
             'is short; lower train_dataloader.num_workers, 0 for none'
@@ -62,3 +65,11 @@ def as_user_error(error: Exception) -> UserError | None:
     if isinstance(error, OSError) and error.errno in DISK:
         return UserError(f'a file cannot be written: {error.strerror}')
     return None
+
+
+def _comes_of_a_worker(error: Exception) -> bool:
+    """Whether a worker was gone amid what it sent, before the data loader saw its end."""
+    if not isinstance(error, LOST) or getattr(error, 'filename', None):
+        return False
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code.co_name == '_try_get_data' for frame, _ in frames)

@@ -1,4 +1,4 @@
-"""Memory that a training step frees is kept for the next step's tensors."""
+"""Memory that a step frees is kept for the next step's tensors, and given back after the last."""
 
 from __future__ import annotations
 
@@ -29,3 +29,16 @@ def keep_freed_memory() -> bool:
         (M_TOP_PAD, TOP_PAD),
     )
     return all(mallopt(option, value) == 1 for option, value in options)
+
+
+def release_freed_memory() -> bool:
+    """Have the C library give back what is freed and not in use; whether it can.
+
+    What an evaluation leaves, and be it little, comes to lie between large freed blocks, which no
+    longer serve an aligned block of the same size: with each evaluation of a Mask R-CNN on 15
+    images the process grew by 45 MB, which nothing used (glibc 2.36).
+    """
+    if platform.libc_ver()[0] != 'glibc':
+        return False
+    ctypes.CDLL(None).malloc_trim(0)
+    return True

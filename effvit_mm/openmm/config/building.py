@@ -103,5 +103,8 @@ def one_line(error: BaseException) -> str:
     text = ' '.join(text.split())
     if text:
         return text
-    last = traceback.extract_tb(error.__traceback__)[-1]
+    places = traceback.extract_tb(error.__traceback__)
+    if not places:
+        return type(error).__name__
+    last = places[-1]
     return f'{type(error).__name__} at `{last.line}` ({last.filename}:{last.lineno})'

@@ -12,6 +12,7 @@ from mmengine.hooks import EarlyStoppingHook, Hook
 from torch import nn
 
 from ...errors import UserError
+from ...utils.allocator import release_freed_memory
 from ..config.writing import readable
 from ..registry import HOOKS
 from .report import draw_curves
@@ -228,3 +229,16 @@ class StopEarlyOnResumeHook(Hook):
                     f'the training was stopped early: {" ".join(ends[-1][1].split())} To go on, '
                     "raise the hook's patience"
                 )
+
+
+@HOOKS.register_module()
+class FreedMemoryHook(Hook):
+    """Give back what an evaluation has freed: a long run stays as large as its largest step."""
+
+    priority = 'LOWEST'
+
+    def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
+        release_freed_memory()
+
+    def after_test_epoch(self, runner, metrics: dict | None = None) -> None:
+        release_freed_memory()

@@ -67,7 +67,7 @@ DEFAULT_HOOKS = {
 # Every training has these, whatever its config says.
 OWN_HOOKS = (
     'ReseedHook', 'NonFiniteLossHook', 'RecordHook', 'DryPassHook', 'StopEarlyOnResumeHook',
-    'ValidateOnResumeHook',
+    'ValidateOnResumeHook', 'FreedMemoryHook',
 )  # fmt: skip
 
 

@@ -451,6 +451,7 @@ param_scheduler = []
 
 
 def test_test_of_the_deployed_form(trained, data, tmp_path, capfd, monkeypatch):
+    pytest.importorskip('openvino')
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     config = write_config(tmp_path / 'levit.py', data, LEVIT)
     assert cli.train([str(config), '--work-dir', str(tmp_path / 'work')]) == 0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import redirect_stdout
-from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -28,8 +26,9 @@ from ..runtime.pixels import (
     ResizeEdge,
     Step,
 )
+from ..utils.silence import silent_imports
 
-with redirect_stdout(StringIO()):  # both print that OneDL's platform is not installed
+with silent_imports():
     from mmdet.datasets.transforms import PackDetInputs
     from mmpretrain.datasets.transforms import PackInputs
     from mmpretrain.datasets.transforms import ResizeEdge as ResizeEdgeTransform

@@ -20,6 +20,8 @@ from typing import Any, TextIO
 import cv2
 from mmengine.logging import MMLogger
 
+from ..utils.silence import silent_imports
+
 PACKAGE = str(Path(__file__).resolve().parents[1])
 OPENCV_ERRORS = 2  # cv2.utils.logging.LOG_LEVEL_ERROR
 LOGGER_HOOK = os.path.join('mmengine', 'hooks', 'logger_hook.py')
@@ -104,7 +106,7 @@ def without_lines_of_variables() -> Iterator[None]:
 def import_quietly(scope: str) -> None:
     """Import what a config's scope registers; some of it prints while it is imported."""
     if scope in ('mmpretrain', 'mmdet'):
-        with contextlib.redirect_stdout(io.StringIO()):
+        with silent_imports():
             importlib.import_module(f'{scope}.datasets')
             importlib.import_module(f'{scope}.models')
             importlib.import_module('effvit_mm.openmm.datasets')  # takes in mmpretrain's

@@ -20,10 +20,11 @@ from ..errors import ConfigError
 from ..evaluation.coco import MAX_DETECTIONS, read_figures
 from ..evaluation.voc import VocFigures
 from ..utils.collector import collector_paused
+from ..utils.silence import silent_imports
 from .datasets.coco_api import CocoFile, complete_truth, load_detections, read_faster
 from .registry import METRICS
 
-with redirect_stdout(StringIO()):  # it prints that OneDL's platform is not installed
+with silent_imports():
     import mmdet.evaluation as mmdet
     from mmdet.datasets.api_wrappers import COCOeval, COCOevalMP
     from mmdet.evaluation.functional import eval_map

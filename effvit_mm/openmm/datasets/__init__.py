@@ -3,13 +3,12 @@
 Those for detection are in :mod:`.detection`, which imports mmdet: nothing here does.
 """
 
-from contextlib import redirect_stdout
 from importlib import import_module
 from importlib.util import find_spec
-from io import StringIO
 
 from ...sample_data.folders import make_once
 from ...utils.images import load_image
+from ...utils.silence import silent_imports
 from .corruption import CommonCorruption
 from .scan import SkipCorrupt, find_corrupt
 from .transforms import LoadImage, OnTexture
@@ -26,7 +25,7 @@ __all__ = [
 
 # Detection goes without mmpretrain, on whose classes these are built.
 if find_spec('mmpretrain'):
-    with redirect_stdout(StringIO()):  # it prints that OneDL's platform is not installed
+    with silent_imports():
         import_module('mmpretrain.datasets')
     from .classification import CustomDataset, Digits, FashionMNIST, ImageFolder, ImageNet
 

@@ -8,10 +8,11 @@ from io import StringIO
 from typing import Any
 
 from ...errors import DataError
+from ...utils.silence import silent_imports
 from .coco_format import category_ids, read_coco
 from .coco_gaps import SIDES, fill_areas
 
-with redirect_stdout(StringIO()):  # it prints that OneDL's platform is not installed
+with silent_imports():
     from mmdet.datasets.api_wrappers import COCO
 
 

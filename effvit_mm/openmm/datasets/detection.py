@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import redirect_stdout
-from io import StringIO
 
 from mmengine.fileio import get_local_path
 
@@ -16,6 +14,7 @@ from ...sample_data.folders import make_once
 from ...sample_data.scenes import build_digit_scenes
 from ...sample_data.walker_scenes import CATEGORY, DATA_ROOT, make_walker_scenes
 from ...utils.collector import collector_paused
+from ...utils.silence import silent_imports
 from ..registry import DATASETS
 from .coco_check import box_faults
 from .coco_format import category_ids, read_classes, read_coco
@@ -23,7 +22,7 @@ from .scan import SkipCorrupt, check_split
 from .voc_format import VocSource, read_voc, voc_samples
 from .yolo_format import yolo_split
 
-with redirect_stdout(StringIO()):  # it prints that OneDL's platform is not installed
+with silent_imports():
     import mmdet.datasets as mmdet
 
 

@@ -33,8 +33,8 @@ STORE = """
 from torch.distributed import TCPStore
 store = TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
 print(store.port, flush=True)
-import signal
-signal.pause()
+import time
+time.sleep(300)
 """
 
 
@@ -167,6 +167,10 @@ def serve(modules: list[str]) -> dict:
     os.dup2(2, 1)  # libraries may speak when they are loaded
     for name in modules:
         importlib.import_module(name)
+    if 'mmengine' in sys.modules:
+        from formatting import remember_layouts
+
+        remember_layouts()
     gc.freeze()
     print(json.dumps('ready'), file=answers)
     for line in sys.stdin:

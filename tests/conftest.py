@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from contextlib import closing
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -48,6 +49,33 @@ def pytest_terminal_summary(terminalreporter, config):
     reasons = {report.longrepr[-1] for report in terminalreporter.stats.get('skipped', [])}
     for reason in sorted(reason for reason in reasons if NO_PAGE in reason):
         terminalreporter.write_line(reason)
+
+
+@pytest.fixture(scope='session')
+def pythons():
+    """New Pythons: they have PyTorch already, and nothing of OpenMMLab's or ours."""
+    from forks import LIGHT, Forks
+
+    with closing(Forks(*LIGHT)) as forks:
+        yield forks
+
+
+@pytest.fixture(scope='session')
+def trainers():
+    """Processes that have what a training loads."""
+    from forks import TRAINING, Forks
+
+    with closing(Forks(*TRAINING)) as forks:
+        yield forks
+
+
+@pytest.fixture(autouse=True, scope='session')
+def _formatted_once():
+    """mmengine has yapf lay out a run's config for its log, its file and each checkpoint."""
+    if 'mmengine' in sys.modules:
+        from formatting import remember_layouts
+
+        remember_layouts()
 
 
 @pytest.fixture(autouse=True, scope='module')

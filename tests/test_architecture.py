@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).parents[1] / 'effvit_mm'
 # From the ground up: a room may import those before it, and no two rooms import each other.
 # docs/architecture.md says what is in each.
@@ -102,12 +104,15 @@ import effvit_mm
 ALL = (*FRAMEWORKS, 'timm', 'torchreid', 'pyppbox_torchreid')
 
 
-def run_without(blocked: tuple[str, ...], code: str) -> subprocess.CompletedProcess:
+@pytest.fixture
+def run_without(pythons):
     """Run code in an interpreter in which these packages cannot be imported."""
-    program = BLOCKED.format(blocked=set(blocked)) + code
-    return subprocess.run(
-        [sys.executable, '-c', program], capture_output=True, text=True, cwd=PACKAGE.parent
-    )
+
+    def run(blocked: tuple[str, ...], code: str) -> subprocess.CompletedProcess:
+        program = BLOCKED.format(blocked=set(blocked)) + code
+        return pythons.run('-c', program, cwd=PACKAGE.parent)
+
+    return run
 
 
 CORE_WORK = {
@@ -156,12 +161,12 @@ assert 0 < results.mAP <= 1
 }
 
 
-def test_core_needs_no_framework():
+def test_core_needs_no_framework(run_without):
     result = run_without(ALL, '\n'.join(CORE_WORK.values()))
     assert result.returncode == 0, result.stderr
 
 
-def test_what_needs_a_missing_package_names_it_and_the_pip_line():
+def test_what_needs_a_missing_package_names_it_and_the_pip_line(run_without):
     code = """
 needed = dict(
     Detector='mmengine', ReIDExtractor='mmengine',
@@ -198,20 +203,18 @@ def test_a_python_without_torch_is_told_so():
     assert '. .venv/bin/activate' in last
 
 
-def test_ranking_loads_no_runner():
+def test_ranking_loads_no_runner(pythons):
     code = """
 import sys
 import effvit_mm.reid.ranking
 heavy = [m for m in ('mmengine.runner', 'mmdet', 'mmpretrain', 'torchreid') if m in sys.modules]
 assert not heavy, heavy
 """
-    result = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True, cwd=PACKAGE.parent
-    )
+    result = pythons.run('-c', code, cwd=PACKAGE.parent)
     assert result.returncode == 0, result.stderr
 
 
-def test_reading_a_config_loads_no_trainer():
+def test_reading_a_config_loads_no_trainer(pythons):
     code = """
 import sys
 from effvit_mm.openmm.config.checks import check_config
@@ -220,7 +223,5 @@ cfg = load_config('configs/pslt/pslt-tiny_digits.py', ['train_cfg.max_epochs=3']
 check_config(cfg, training=True)
 assert 'effvit_mm.openmm.engine.runner' not in sys.modules
 """
-    result = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True, cwd=PACKAGE.parent
-    )
+    result = pythons.run('-c', code, cwd=PACKAGE.parent)
     assert result.returncode == 0, result.stderr

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,35 +22,31 @@ from effvit_mm.openmm import cli
 from effvit_mm.openmm.engine.hooks import batch_files
 
 
-def run_script(name: str, *arguments: object, cwd: Path) -> str:
-    done = subprocess.run(
-        ['bash', str(REPOSITORY / 'tools' / name), *map(str, arguments)],
-        capture_output=True, text=True, cwd=cwd, timeout=300,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': '', 'PYTHON': sys.executable},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def read_json(folder: Path) -> dict:
     """The metrics that a test leaves."""
     return json.loads(next(folder.glob('*/*.json')).read_text())
 
 
-def test_two_processes_without_gpus(tmp_path, monkeypatch):
+def test_two_processes_without_gpus(trainers, tmp_path, monkeypatch):
     """sync_bn is left out, and evaluation gives what one process gives, to the last bit."""
     monkeypatch.chdir(tmp_path)
     # The neck asks for SyncBatchNorm by itself.
     config = make_config(
         tmp_path, "sync_bn = 'torch'\nmodel.update(neck=dict(norm_cfg=dict(type='SyncBN')))\n"
     )
-    out = run_script('dist_train.sh', config, 2, '--work-dir', 'work', cwd=tmp_path)
+
+    def run(tool: str, *arguments: object) -> str:
+        script = REPOSITORY / 'tools' / tool
+        ended = trainers.run_ranks(script, config, *arguments, '--launcher', 'pytorch')
+        assert [done.returncode for done in ended] == [0, 0], ended
+        return ''.join(done.stdout for done in ended)
+
+    out = run('train.py', '--work-dir', 'work')
     assert out.count("sync_bn='torch' is left out") == 1
     assert "sync_bn = 'torch'" in (tmp_path / 'work' / 'detector.py').read_text()
     checkpoint = tmp_path / 'work' / 'epoch_1.pth'
     assert read_checkpoint(checkpoint)['meta']['iter'] == 3
-    arguments = (config, checkpoint, 2, '--work-dir', 'two', '--out', 'two.json')
-    run_script('dist_test.sh', *arguments, cwd=tmp_path)
+    run('test.py', checkpoint, '--work-dir', 'two', '--out', 'two.json')
     forget_runs()
     arguments = [str(config), str(checkpoint), '--work-dir', 'one', '--out', 'one.json']
     assert cli.test(arguments) == 0
@@ -121,7 +114,9 @@ cli.train()
 
 
 @pytest.mark.parametrize('workers', [0, 1])
-def test_killed_in_an_epoch_and_resumed_gives_the_same_weights(tmp_path, monkeypatch, workers):
+def test_killed_in_an_epoch_and_resumed_gives_the_same_weights(
+    trainers, tmp_path, monkeypatch, workers
+):
     monkeypatch.chdir(tmp_path)
     config = str(make_config(tmp_path, RESUMED.format(workers=workers)))
 
@@ -130,10 +125,7 @@ def test_killed_in_an_epoch_and_resumed_gives_the_same_weights(tmp_path, monkeyp
         assert cli.train([config, '--work-dir', work, *arguments]) == 0
 
     train('whole')
-    killed = subprocess.run(
-        [sys.executable, '-c', TRAIN_AND_DIE, config, '--work-dir', 'killed'],
-        env={**os.environ, 'PYTHONPATH': str(REPOSITORY)}, check=False, timeout=300,
-    )  # fmt: skip
+    killed = trainers.run('-c', TRAIN_AND_DIE, config, '--work-dir', 'killed')
     assert killed.returncode == -signal.SIGKILL
     assert sorted(p.name for p in Path('killed').glob('epoch_*.pth')) == ['epoch_1.pth']
     train('killed', '--resume')

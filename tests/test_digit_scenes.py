@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -324,12 +322,13 @@ def test_normalised_inputs_are_shown_as_they_were():
     assert np.array_equal(as_bytes(raw.numpy()), image)
 
 
-def test_classification_does_without_mmdet():
+def test_classification_does_without_mmdet(pythons):
     code = (
         'import sys, effvit_mm, effvit_mm.openmm.engine; from effvit_mm.registry import DATASETS; '
         "assert DATASETS.get('Digits'); assert 'mmdet' not in sys.modules"
     )
-    subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
+    done = pythons.run('-c', code, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_digit_on_a_texture_can_be_told_from_it():

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import coco_sets
@@ -31,12 +29,14 @@ from effvit_mm.runtime.exported_detector import AboutDetector, ExportedDetector,
 SIZE = (72, 96)
 CLASSES = ('red', 'white', 'platelet')
 MODEL = """
-channels = [8, 16, 32, 64]
 model.update(
-    backbone=dict(type='mmdet.ResNet', depth=18, base_channels=8, norm_cfg=dict(type='BN')),
-    neck=dict(type='FPN', in_channels=channels, out_channels=8, num_outs=4),
+    backbone=dict(
+        type='mmdet.ResNet', depth=18, base_channels=8, norm_cfg=dict(type='BN'),
+        num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(0, 1),
+    ),
+    neck=dict(type='FPN', in_channels=[8, 16], out_channels=8, num_outs=2),
 )
-model['bbox_head']['anchor_generator']['strides'] = [4, 8, 16, 32]
+model['bbox_head']['anchor_generator']['strides'] = [4, 8]
 model['test_cfg'].update(score_thr=0.0, max_per_img=30)
 test_dataloader = dict(
     dataset=dict(type='effvit_mm.CocoFolder', pipeline=[
@@ -225,7 +225,7 @@ def test_masks_are_those_of_whole_boxes():
 
 
 @tries(': cut it into pieces')
-def test_the_tool_and_python_without_openmmlab(trained, files, tmp_path, capsys):
+def test_the_tool_and_python_without_openmmlab(trained, files, pythons, tmp_path, capsys):
     path = files['stretched']
     cv2.imwrite(str(tmp_path / 'a.png'), photograph(60, 80))
     detect = load_tool('detect')
@@ -239,7 +239,7 @@ def test_the_tool_and_python_without_openmmlab(trained, files, tmp_path, capsys)
         f'(found,) = ExportedDetector({str(path)!r})([cv2.imread({str(tmp_path / "a.png")!r})])\n'
         'print(found.boxes.tolist())\n'
     )
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    done = pythons.run('-c', code)
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(json.loads(done.stdout), json.loads(line)['boxes'], atol=1e-4)
 

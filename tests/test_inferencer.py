@@ -6,8 +6,6 @@ import copy
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import coco_sets
@@ -193,16 +191,16 @@ def test_neither_the_data_set_nor_mmdet_is_needed_to_begin(trained, tmp_path):
     assert len(found(images(trained)[0])) == 1
 
 
-def test_importing_is_light_and_no_library_speaks(trained):
+def test_importing_is_light_and_no_library_speaks(trained, pythons):
     code = f"""
+import warnings
+warnings.simplefilter('ignore')
 import sys, effvit_mm
 print('mmdet' in sys.modules)
 effvit_mm.Detector({str(trained / 'config.py')!r}, {str(trained / 'c.pth')!r}, device='cpu')
 """
-    result = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True
-    )
-    assert (result.stdout, result.stderr) == ('False\n', '')
+    result = pythons.run('-c', code)
+    assert (result.returncode, result.stdout, result.stderr) == (0, 'False\n', '')
 
 
 # Masks and names ---------------------------------------------------------------------------------
@@ -392,14 +390,13 @@ def test_a_video_no_frame_of_which_can_be_used_leaves_no_file(trained, tool, tmp
     assert '; 5 left out, named above' in captured.out
 
 
-def test_what_is_passed_over_is_told_in_a_plain_line(trained, tmp_path):
+def test_what_is_passed_over_is_told_in_a_plain_line(trained, trainers, tmp_path):
     folder = tmp_path / 'folder'
     folder.mkdir()
     shutil.copy(images(trained)[0], folder)
     (folder / 'notes.txt').write_text('')
     words = [trained / 'config.py', trained / 'c.pth', folder, '--out', tmp_path / 'out']
-    command = [sys.executable, str(ROOT / 'tools' / 'detect.py'), *map(str, words)]
-    said = subprocess.run(command, capture_output=True, text=True)
+    said = trainers.run(ROOT / 'tools' / 'detect.py', *words)
     assert said.returncode == 0
     expected = 'passed over: 1 files that are no images by their names (notes.txt)'
     assert said.stderr == f'warning: folder {folder}: {expected}\n'

@@ -6,8 +6,6 @@ compiled ones, and what they were made with.
 
 import importlib
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -131,20 +129,19 @@ def test_deform_conv_gives_the_compiled_values_and_gradients(name, device):
 ROOT = Path(effvit_mm.ops.__file__).parents[2]
 
 
-def run_python(*arguments):
+@pytest.fixture
+def run_python(pythons):
     """Standard output of a new interpreter that finds this effvit_mm."""
-    environment = dict(
-        os.environ,
-        PYTHONPATH=os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH')))),
-    )
-    done = subprocess.run(
-        [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+
+    def run(*arguments):
+        done = pythons.run(*arguments, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
-def test_importing_the_package_loads_no_host_and_then_mmcv_ops_works():
+def test_importing_the_package_loads_no_host_and_then_mmcv_ops_works(run_python):
     printed = run_python(
         '-c',
         """
@@ -158,7 +155,7 @@ print(mmcv.ops.nms(torch.tensor([[0., 0, 2, 2], [0, 0, 2, 1.9]]), torch.ones(2),
     assert printed.splitlines() == ['[]', '[0]']
 
 
-def test_mmcv_ops_works_after_an_import_that_failed():
+def test_mmcv_ops_works_after_an_import_that_failed(run_python):
     printed = run_python(
         '-c',
         """
@@ -187,13 +184,13 @@ except ImportError as error:
 """
 
 
-def test_a_real_extension_is_not_shadowed(tmp_path):
+def test_a_real_extension_is_not_shadowed(run_python, tmp_path):
     file = tmp_path / '_ext.py'
     file.write_text('')
     assert run_python('-c', REAL_EXTENSION, str(tmp_path)).strip() == f'{file} False'
 
 
-def test_a_broken_extension_is_not_replaced(tmp_path):
+def test_a_broken_extension_is_not_replaced(run_python, tmp_path):
     (tmp_path / '_ext.py').write_text("raise ImportError('undefined symbol: _Z3foo')")
     assert run_python('-c', REAL_EXTENSION, str(tmp_path)).strip() == 'undefined symbol: _Z3foo'
 
@@ -260,7 +257,7 @@ def test_the_table_names_a_backend_of_every_operator():
     assert set(covered) == {name for name in wanted if backends[name] != 'not available'}
 
 
-def test_the_command_prints_the_table_versions_and_remedy():
+def test_the_command_prints_the_table_versions_and_remedy(run_python):
     printed = run_python('-m', 'effvit_mm.ops')
     for text in (
         torch.__version__.split('+')[0],

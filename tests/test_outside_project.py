@@ -6,9 +6,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -72,17 +70,15 @@ def tool(package: str, name: str) -> str:
     return str(Path(origin).parent / '.mim' / 'tools' / name)
 
 
-def run(folder: Path, *command: str) -> subprocess.CompletedProcess:
-    """Python started in a folder that is not our repository's."""
-    return subprocess.run(
-        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=300,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': ''},
-    )  # fmt: skip
+@pytest.fixture
+def succeeds(pythons) -> Callable[..., None]:
+    """Runs Python in a folder that is not our repository's."""
 
+    def call(folder: Path, *command: str) -> None:
+        done = pythons.run(*command, cwd=folder)
+        assert done.returncode == 0, done.stdout + done.stderr
 
-def succeeds(folder: Path, *command: str) -> None:
-    done = run(folder, *command)
-    assert done.returncode == 0, done.stdout + done.stderr
+    return call
 
 
 def last_metrics(work: Path) -> dict:
@@ -106,7 +102,7 @@ def project(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_retinanet_with_our_backbone_in_mmdets_tools(project):
+def test_retinanet_with_our_backbone_in_mmdets_tools(project, succeeds):
     """Trained by mmdet's train.py, tested by its test.py and by ours with the same figures."""
     (project / 'retina.py').write_text(RETINANET + IMPORT)
     succeeds(project, tool('mmdet', 'train.py'), 'retina.py')
@@ -127,7 +123,7 @@ def test_retinanet_with_our_backbone_in_mmdets_tools(project):
     }
 
 
-def test_mask_rcnn_by_the_prefix_alone_on_our_runner(project):
+def test_mask_rcnn_by_the_prefix_alone_on_our_runner(project, succeeds):
     """The runner is what is built first: its prefix brings all of ours, the operators too."""
     (project / 'mask.py').write_text(MASK_RCNN + "runner_type = 'effvit_mm.Runner'\n")
     succeeds(project, tool('mmdet', 'train.py'), 'mask.py')
@@ -137,15 +133,15 @@ def test_mask_rcnn_by_the_prefix_alone_on_our_runner(project):
 
 
 @pytest.mark.skipif(not STAND_IN, reason='with a compiled mmcv the prefix alone is enough')
-def test_the_prefix_alone_comes_too_late_without_compiled_operators(project):
+def test_the_prefix_alone_comes_too_late_without_compiled_operators(project, pythons):
     """As the page says: mmdet builds its detector, and asks for them, before our backbone."""
     (project / 'prefix.py').write_text(RETINANET)
-    done = run(project, tool('mmdet', 'train.py'), 'prefix.py')
+    done = pythons.run(tool('mmdet', 'train.py'), 'prefix.py', cwd=project)
     assert done.returncode != 0
     assert done.stderr.rstrip().endswith("ModuleNotFoundError: No module named 'mmcv._ext'")
 
 
-def test_a_classifier_by_the_prefix_alone_in_mmpretrains_train(tmp_path):
+def test_a_classifier_by_the_prefix_alone_in_mmpretrains_train(tmp_path, succeeds):
     make_folder(tmp_path / 'data')
     (tmp_path / 'classify.py').write_text(CLASSIFIER)
     succeeds(tmp_path, tool('mmpretrain', 'train.py'), 'classify.py')

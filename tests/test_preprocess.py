@@ -1,7 +1,6 @@
 """Files that take pixels: what they give for photographs is what the config's pipeline gives."""
 
 import shutil
-import subprocess
 import sys
 
 import coco_sets
@@ -255,11 +254,10 @@ print(*network(network.read(sys.argv[2:]))[:, 0].tolist())
 
 
 @torch.no_grad()
-def test_a_file_needs_no_openmmlab(photographs, tmp_path):
+def test_a_file_needs_no_openmmlab(photographs, pythons, tmp_path):
     source = small(ResizeEdge(60, 'short', 'bicubic', 'pillow'), CenterCrop(50, 40))
     runtime.export_openvino(source, tmp_path / 'a.xml', (40, 50))
-    command = [sys.executable, '-c', ALONE, str(tmp_path / 'a.xml'), *map(str, photographs)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = pythons.run('-c', ALONE, tmp_path / 'a.xml', *photographs)
     assert done.returncode == 0, done.stderr
     got = torch.tensor([float(word) for word in done.stdout.split()])
     assert deviation(got, by_hand(source.preprocessing.read(photographs))[:, 0]) < 1e-4

@@ -1,8 +1,5 @@
 """Backbones build from every OpenMMLab project, with no custom_imports."""
 
-import subprocess
-import sys
-
 import pytest
 
 import effvit_mm
@@ -33,24 +30,31 @@ print([name for name in ('mmdet', 'mmpretrain', 'torchreid') if name in sys.modu
 """
 
 
-def run(code):
-    return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+@pytest.fixture
+def run(pythons):
+    return lambda code: pythons.run('-c', code)
+
+
+def test_new_pythons_have_nothing_that_is_tested_here(run):
+    names = ('effvit_mm', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'torchreid', 'timm')
+    result = run(f'import sys; print([name for name in {names} if name in sys.modules])')
+    assert result.stdout == '[]\n', result.stderr
 
 
 @pytest.mark.parametrize('package', ['mmengine', 'mmpretrain', 'mmdet'])
-def test_prefixed_type_builds_without_import(package):
+def test_prefixed_type_builds_without_import(run, package):
     result = run(COMPILED + BUILD.format(package=package, name='effvit_mm.PSLT'))
     assert result.stdout.split()[-1:] == ['effvit_mm.openmm.backbones'], result.stderr
 
 
 @pytest.mark.parametrize('package', ['mmengine', 'mmpretrain', 'mmdet'])
-def test_plain_type_builds_after_import(package):
+def test_plain_type_builds_after_import(run, package):
     result = run('import effvit_mm' + BUILD.format(package=package, name='PSLT'))
     assert result.stdout.split()[-1:] == ['effvit_mm.openmm.backbones'], result.stderr
 
 
 @pytest.mark.parametrize('then', ['', "effvit_mm.create_model('castling_levit_128s')"])
-def test_importing_and_building_are_light(then):
+def test_importing_and_building_are_light(run, then):
     heavy = ('mmdet', 'mmpretrain', 'mmcv', 'torchreid', 'timm', 'matplotlib.pyplot')
     code = (
         f'import sys, effvit_mm\n{then}\nprint([name for name in {heavy} if name in sys.modules])'
@@ -68,7 +72,7 @@ def test_importing_and_building_are_light(then):
         ('mmdet', 'inference.preprocessing'),
     ],
 )
-def test_what_imports_a_library_is_silent(library, module):
+def test_what_imports_a_library_is_silent(run, library, module):
     """Both print that OneDL's platform is not there; mmdet warns of other packages."""
     missing = "import sys\nsys.modules['faster_coco_eval'] = None\n"
     loaded = f"assert '{library}.datasets' in sys.modules"
@@ -76,13 +80,15 @@ def test_what_imports_a_library_is_silent(library, module):
     assert (result.returncode, result.stdout, result.stderr) == (0, '', '')
 
 
-def test_attention_needs_torch_alone():
+def test_attention_needs_torch_alone(run):
     code = """
 import importlib.util, sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.split('.')[0] in ('mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'torchvision'):
             raise ImportError(name)
+for name in [name for name in sys.modules if name.split('.')[0] == 'torchvision']:
+    del sys.modules[name]
 sys.meta_path.insert(0, Refuse())
 import os, types
 folder = {folder!r}
@@ -110,7 +116,7 @@ def test_create_model_refuses():
         effvit_mm.create_model('pslt_tiny', out_indices=(1, 2))
 
 
-def test_networks_by_name_load_no_host():
+def test_networks_by_name_load_no_host(run):
     """A host prints, and takes seconds; mechanisms are looked up without one."""
     names = ['pslt_tiny', 'crossvit_tiny', 'castling_deit_tiny', 'levit_128s', 'mvitv2_tiny']
     result = run(NETWORKS.format(names=names))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -77,13 +75,6 @@ def plain(values, q_pids, g_pids, q_camids, g_camids, max_rank=50):
             penalties.append(len(ranks) / ranks[-1])
     cmc = [np.mean([first <= k for first in firsts]) for k in range(1, max_rank + 1)]
     return np.array(cmc), np.mean(precisions), np.mean(penalties)
-
-
-def run(code: str) -> str:
-    """What a fresh interpreter prints."""
-    return subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True, check=True
-    ).stdout
 
 
 def torchreid(case, max_rank: int, cuhk03: bool, seed: int = 0):
@@ -441,6 +432,7 @@ def test_identity_is_of_the_weights() -> None:
     assert model_identity(first) != model_identity(second)
 
 
-def test_ranking_without_openmmlab_and_torchreid():
-    printed = run(ALONE.format(others=OTHERS, folder=effvit_mm.__path__[0]))
-    assert list(map(float, printed.split())) == [1, 1, 1]
+def test_ranking_without_openmmlab_and_torchreid(pythons):
+    done = pythons.run('-c', ALONE.format(others=OTHERS, folder=effvit_mm.__path__[0]))
+    assert done.returncode == 0, done.stderr
+    assert list(map(float, done.stdout.split())) == [1, 1, 1]

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -252,23 +248,11 @@ print(json.dumps([batch.tolist() for batch in built]))
 """
 
 
-def test_two_processes_agree_on_a_seed_and_share_no_image():
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
+def test_two_processes_agree_on_a_seed_and_share_no_image(trainers):
     program = PROGRAM.format(folders=[str(TESTS), str(TESTS / 'helpers')])
-    started = [
-        subprocess.Popen(
-            [sys.executable, '-c', program],
-            env={**os.environ, 'RANK': str(rank), 'WORLD_SIZE': '2', 'LOCAL_RANK': str(rank),
-                 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)},
-            stdout=subprocess.PIPE, text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    outputs = [process.communicate(timeout=240)[0] for process in started]
-    assert [process.returncode for process in started] == [0, 0]
-    found = np.array([json.loads(output.splitlines()[-1]) for output in outputs])
+    ended = trainers.run_ranks('-c', program)
+    assert [done.returncode for done in ended] == [0, 0], ended
+    found = np.array([json.loads(done.stdout.splitlines()[-1]) for done in ended])
     assert found.shape[0] == 2 and found.shape[1] > 1 and found.shape[2] == 12
     for step in range(found.shape[1]):
         persons = [set(UNEVEN.pids[found[rank, step]]) for rank in range(2)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import packages_distributions, requires
@@ -163,17 +162,17 @@ def test_timm_is_missing_where_networks_are_to_enter_it(monkeypatch):
 LATER = "`pip install 'effvit-mm[openmm]'` brings the OneDL distributions; OpenMMLab's own packages"
 
 
-def run(code: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, '-W', 'always', '-c', code], capture_output=True, text=True
-    )
+@pytest.fixture
+def run(pythons):
+    seen = "import warnings\nwarnings.simplefilter('always')\n"
+    return lambda code: pythons.run('-c', seen + code)
 
 
 @tries(
     'effvit_mm.{} needs {}: `pip install',
     'effvit_mm needs mmengine: `pip install',
 )
-def test_mmengine_is_missing():
+def test_mmengine_is_missing(run):
     asks = (
         'import sys\n{}import effvit_mm\n'
         "for work in ('effvit_mm.Detector', '__import__(\"effvit_mm.registry\")'):\n"
@@ -209,7 +208,7 @@ def test_mmcv_is_missing(monkeypatch, capsys):
 
 
 @tries("Put 'import effvit_mm' before the first import of mmdet.")
-def test_mmdet_came_before():
+def test_mmdet_came_before(run):
     from effvit_mm.ops.finder import StandInLoader
 
     if not isinstance(getattr(sys.modules['mmcv._ext'], '__loader__', None), StandInLoader):

@@ -4,8 +4,6 @@ import itertools
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -101,12 +99,9 @@ sys.exit(run_guarded(work, lambda: Parser(), []))
         ('group', EXIT_TERMINATED, 'terminated (SIGTERM)\n'),
     ],
 )
-def test_workers_of_a_loader_end_without_a_word(end, code, line):
+def test_workers_of_a_loader_end_without_a_word(end, code, line, trainers):
     """Their iterator is still there: Python would end them by a signal, of which PyTorch warns."""
-    done = subprocess.run(
-        [sys.executable, '-c', SCRIPT, end],
-        capture_output=True, text=True, timeout=60, start_new_session=True,
-    )  # fmt: skip
+    done = trainers.run('-c', SCRIPT, end, start_new_session=True)
     assert (done.returncode, done.stderr) == (code, line)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -77,13 +75,11 @@ def build_engine(root: Path, name: str, kind: str, save_dir: Path | None = None)
     return engine, model, optimizer, scheduler
 
 
-def test_importing_loads_no_framework():
+def test_importing_loads_no_framework(pythons):
     code = 'import sys, effvit_mm.torchreid; print([n for n in {} if n in sys.modules])'
     heavy = ('mmengine.runner', 'mmdet', 'mmpretrain', 'torchreid', 'effvit_mm.openmm.reid')
-    done = subprocess.run(
-        [sys.executable, '-c', code.format(heavy)], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == '[]\n'
+    done = pythons.run('-c', code.format(heavy))
+    assert done.stdout == '[]\n', done.stderr
 
 
 # Its engines ------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forks import Fork
 from trainer import REPOSITORY, make_folder, write_config
 
 from effvit_mm.weights.checkpoint import read_checkpoint
@@ -67,7 +68,7 @@ def undisturbed(config, tmp_path_factory) -> tuple[Path, str]:
     return folder / 'work', out
 
 
-def wait_for(process: subprocess.Popen, condition, seconds: float = 120) -> None:
+def wait_for(process: subprocess.Popen | Fork, condition, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()
@@ -100,9 +101,11 @@ def test_console_is_quiet_and_files_are_complete(undisturbed):
     assert len(list(work.glob('best_*.pth'))) == 1
 
 
-def test_killed_five_times_and_resumed_gives_the_same_weights(config, undisturbed, tmp_path):
+def test_killed_five_times_and_resumed_gives_the_same_weights(
+    config, undisturbed, trainers, tmp_path
+):
     for epoch, delay in ((1, 0.0), (2, 0.13), (3, 0.03), (4, 0.3), (5, 0.07)):
-        process = start(config, '--work-dir', tmp_path, '--resume')
+        process = trainers.start(TRAIN, config, '--work-dir', tmp_path, '--resume')
         # From the moment the checkpoint is in place: its validation, best checkpoint, next epoch.
         wait_for(
             process,
@@ -112,12 +115,13 @@ def test_killed_five_times_and_resumed_gives_the_same_weights(config, undisturbe
         )
         time.sleep(delay)
         process.kill()
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+        assert process.wait() == -signal.SIGKILL
         for path in tmp_path.glob('*.pth'):
             read_checkpoint(path)
         assert list(tmp_path.glob('epoch_*.pth'))
-    out, _ = run(config, '--work-dir', tmp_path, '--resume')
+    done = trainers.run(TRAIN, config, '--work-dir', tmp_path, '--resume')
+    assert done.returncode == 0, done.stderr
+    out = done.stdout
     assert re.search(r'resumed \S+epoch_\d\.pth: epoch \d of 6', out), out
     assert 'training done' in out
     assert_same_training(undisturbed[0], tmp_path)
@@ -127,11 +131,14 @@ def test_killed_five_times_and_resumed_gives_the_same_weights(config, undisturbe
 
 
 @pytest.mark.parametrize(('number', 'code'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_with_one_line_and_no_traceback(config, tmp_path, number, code):
-    process = start(config, '--work-dir', tmp_path)
+def test_a_signal_ends_with_one_line_and_no_traceback(config, trainers, tmp_path, number, code):
+    if number == signal.SIGINT:
+        process = start(config, '--work-dir', tmp_path)
+    else:
+        process = trainers.start(TRAIN, config, '--work-dir', tmp_path)
     wait_for(process, lambda: (tmp_path / 'epoch_2.pth').exists())
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    os.kill(process.pid, number)
+    _, err = process.communicate()
     assert process.returncode == code
     assert len(err.splitlines()) == 1, err
     assert re.search(r'epoch_\d\.pth; go on with: python \S+ .*--resume', err)

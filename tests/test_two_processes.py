@@ -48,12 +48,16 @@ def run(folder: Path, config: str) -> tuple[int, list[str]]:
     return done.returncode, [line for line in said if line.startswith('error')]
 
 
-def test_a_broken_annotation_file(tmp_path):
+def test_a_broken_annotation_file(trainers, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     make_config(tmp_path)
     path = tmp_path / 'data' / 'train.json'
     path.write_text(path.read_text()[:-40])
-    code, (line,) = run(tmp_path, 'detector.py')
-    assert code != 0 and line.startswith(f'error: annotation file {path} is cut short')
+    script = REPOSITORY / 'tools' / 'train.py'
+    ended = trainers.run_ranks(script, 'detector.py', '--work-dir', 'w', '--launcher', 'pytorch')
+    assert [done.returncode for done in ended] == [2, 2]
+    (line,) = ''.join(done.stderr for done in ended).splitlines()
+    assert line.startswith(f'error: annotation file {path} is cut short')
 
 
 def test_a_process_that_fails_in_the_middle(tmp_path):

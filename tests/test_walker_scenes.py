@@ -23,7 +23,7 @@ from effvit_mm.sample_data.walkers import draw_people
 # Of the frames that `test_they_are_the_same_on_every_machine` draws.
 DIGEST = 'cd3ef69348090bc6'
 PLAIN = walker_films.Place(5, TRAIN_PLACES[0].camera, 112, (70, 124))
-AMOUNT = Amount(train=8, test=4, search=4, train_every=12, test_every=12)
+AMOUNT = Amount(train=8, test=4, search=4, train_every=24, test_every=24)
 
 
 def build(folder):

@@ -1,7 +1,5 @@
 """Names of published weights, and loads that say what they did."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -399,7 +397,7 @@ def test_what_is_not_unmistakable_says_how_to_convert(published, tmp_path):
 # Without OpenMMLab --------------------------------------------------------------------------------
 
 
-def test_a_trainer_s_checkpoint_is_read_without_mmengine():
+def test_a_trainer_s_checkpoint_is_read_without_mmengine(pythons):
     """Its log history holds nothing there; the rest is as it is with mmengine."""
     code = (
         'import sys, types, torch\n'
@@ -416,8 +414,6 @@ def test_a_trainer_s_checkpoint_is_read_without_mmengine():
     )
     package = Path(effvit_mm.__file__).parent
     file = DATA / 'old_checkpoints' / 'pslt_tiny.pth'
-    done = subprocess.run(
-        [sys.executable, '-c', code, str(package), str(file)], capture_output=True, text=True
-    )
+    done = pythons.run('-c', code, package, file)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f'loaded 2 of 2 tensors from {file}')

@@ -59,7 +59,9 @@ def _try_random_steps(dataset: Any, key: str) -> None:
     """Call all that a pipeline may call on the first image; of data sets that do no more."""
     chain = getattr(dataset, 'pipeline', None)
     plain = getattr(type(dataset), 'prepare_data', None) is BaseDataset.prepare_data
-    if not plain or not isinstance(chain, Compose) or not any(map(_is_random, chain.transforms)):
+    if not plain or not len(dataset) or not isinstance(chain, Compose):
+        return
+    if not any(map(_is_random, chain.transforms)):
         return
     steps = copy.deepcopy(chain.transforms)  # some keep the images that they saw
     last = max(number for number, step in enumerate(steps) if _is_random(step))

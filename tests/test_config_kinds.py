@@ -179,6 +179,7 @@ class Part:
         self, size: int | Sequence[int], mode: Literal['a', 'b'] = 'a', pad: int | str = 0,
         kind: dict | None = None, rate=0.5, free=None, flag=False, one: float = 1.0,
         name: str | None = None, where: str | list = '', places: dict = {'first': 1},  # noqa: B006
+        scale: str = 'dynamic',
     ):  # fmt: skip
         pass
 
@@ -187,7 +188,8 @@ def test_what_annotations_allow_passes():
     good = {'size': [3, 4], 'mode': 'b', 'pad': 'same', 'kind': {}, 'rate': [1], 'free': 'x'}
     check_arguments('part', {**good, 'flag': 'on_input', 'one': (1, 1), 'unknown': 'x'}, Part)
     check_arguments('part', {'name': None, 'where': [1], 'size': 0.5, 'kind': 3}, Part)
-    check_arguments('part', {'places': {'second': 2}}, Part)
+    check_arguments('part', {'places': {'second': 2}, 'scale': 512.0}, Part)
+    check_arguments('part', {'places': {'type': 'Other', 'fisrt': 1}}, Part)
     with pytest.raises(ConfigError, match=r"^part\.places\.fisrt=1: .* mean 'first'\?"):
         check_arguments('part', {'places': {'fisrt': 1}}, Part)
     wrong = {'mode': 'c', 'rate': 'x', 'one': '1', 'size': 'x', 'kind': 'x', 'name': 3}

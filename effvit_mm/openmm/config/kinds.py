@@ -21,6 +21,7 @@ from mmengine.registry import Registry
 
 from ...errors import ConfigError
 from .arguments import find_class, is_number, suggest
+from .options import NAMES_OF_THINGS
 
 # Of the top level: kinds that a key takes, and what messages call them.
 DICTS = (
@@ -248,8 +249,9 @@ def check_arguments(path: str, node: Mapping, target: Callable) -> None:
     """Raise a ConfigError for an argument that cannot be of the kind that ``target`` takes.
 
     Its annotations say so; where it has none, a default that is a number. Texts and dicts are
-    judged, and numbers and lists where a text is the only thing to give: elsewhere the annotations
-    of OpenMMLab are often too narrow for them. A dict's keys are compared with its default's.
+    judged, and numbers and lists in the place of a file's or folder's name: elsewhere the
+    annotations of OpenMMLab are often too narrow for them (``loss_scale: str`` takes numbers). The
+    keys of a dict without a type are compared with its default's.
     """
     arguments = dict(_arguments(target))
     for name, value in node.items():
@@ -259,7 +261,8 @@ def check_arguments(path: str, node: Mapping, target: Callable) -> None:
         default = argument.default
         hint = _hints(owner).get(name, argument.annotation)
         if not isinstance(value, str | Mapping):
-            fits, wanted = not _is_text(hint), _written(hint)
+            wanted = _written(hint)
+            fits = not (NAMES_OF_THINGS.search(name) and _is_text(hint))
         elif hint is inspect.Parameter.empty:
             number = isinstance(default, int | float) and not isinstance(default, bool)
             fits, wanted = not number, 'a number'
@@ -270,7 +273,8 @@ def check_arguments(path: str, node: Mapping, target: Callable) -> None:
                 f'{path}.{name}={value!r}: {getattr(target, "__name__", target)} takes {wanted} '
                 f'there, not {_kind(value)}'
             )
-        if isinstance(value, Mapping) and isinstance(default, Mapping):
+        plain = isinstance(value, Mapping) and 'type' not in value
+        if plain and isinstance(default, Mapping):
             _check_dict(value, f'{path}.{name}', tuple(default), certain=False)
 
 

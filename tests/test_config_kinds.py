@@ -103,6 +103,33 @@ WRONG = {
         r'train_dataloader\.dataset\.pipeline\[1\]\.prob=1\.5: a number from 0 to 1 is needed'
     ),
     "model['head']['dropout_rate'] = float('nan')": r'dropout_rate=nan: a number is needed',
+    "train_dataloader['dataset']['ann_file'] = 0.5": (
+        r'train_dataloader\.dataset\.ann_file=0\.5: CustomDataset takes str there, not float'
+    ),
+    "train_dataloader['dataset']['ann_file'] = ['x']": r'takes str there, not list',
+    'data_root = 3': r'data_root=3: a text is needed, not int',
+    'train_cfg.update(val_interval=1.0)': r'train_cfg\.val_interval=1\.0: a whole number of at',
+    'train_cfg.update(val_interval=0.5)': r'train_cfg\.val_interval=0\.5: a whole number of at',
+    "runner_type = None\nrunnsr_type = 'effvit_mm.Runner'": (
+        r"runnsr_type: no such key; did you mean 'runner_type'\?"
+    ),
+    "wrk_dir = 'w'": r"wrk_dir: no such key; did you mean 'work_dir'\?",
+    "pipeline.insert(1, dict(type='RandomChoiceResize', scales=[(32, 32), dict(a=1)]))": (
+        r"pipeline\[1\]\.scales=.*: numbers are needed, not \{'a': 1\}"
+    ),
+    "pipeline.insert(1, dict(type='Resize', scale=(dict(a=1), 8)))": (
+        r"pipeline\[1\]\.scale=.*: numbers are needed, not \{'a': 1\}"
+    ),
+    "pipeline.insert(1, dict(type='RandAugment', num_policies=2, "
+    "magnitude_level=9, policies='timm_increasing', hparams=dict(interpolaltion='bicubic')))": (
+        r"pipeline\[1\]\.hparams\.interpolaltion='bicubic': .* did you mean 'interpolation'\?"
+    ),
+    "pipeline.insert(1, dict(type='AutoAugment', "
+    "policies=[[dict(type='Invert', prob=0.1)]], hparams=dict(pad_val=3)))": (
+        r'pipeline\[1\]\.hparams\.pad_val=3: no such key; it takes prob'
+    ),
+    "pipeline.insert(1, dict(type='Pad', size=(40, 40), "
+    'pad_val=dict(ig=0)))': r"pipeline\[1\]\.pad_val\.ig=0: no such key; did you mean 'img'\?",
 }
 
 
@@ -137,6 +164,12 @@ def test_randomness_without_a_seed_draws_one(base):
 def test_none_is_what_the_framework_has(base):
     cfg = prepared(base, 'env_cfg = log_level = log_processor = randomness = None')
     assert not {'env_cfg', 'log_level', 'log_processor', 'randomness'} & set(cfg)
+    cfg = prepared(
+        base, "env_cfg = dict(_delete_=True, mp_cfg=None, dist_cfg=dict(backend='gloo'))"
+    )
+    assert cfg.env_cfg == {'dist_cfg': {'backend': 'gloo'}}
+    cfg = prepared(base, 'env_cfg = dict(_delete_=True, mp_cfg=dict(mp_start_method=None))')
+    assert cfg.env_cfg == {'mp_cfg': {}}
 
 
 class Part:
@@ -145,6 +178,8 @@ class Part:
     def __init__(
         self, size: int | Sequence[int], mode: Literal['a', 'b'] = 'a', pad: int | str = 0,
         kind: dict | None = None, rate=0.5, free=None, flag=False, one: float = 1.0,
+        name: str | None = None, where: str | list = '', places: dict = {'first': 1},  # noqa: B006
+        scale: str = 'dynamic',
     ):  # fmt: skip
         pass
 
@@ -152,7 +187,13 @@ class Part:
 def test_what_annotations_allow_passes():
     good = {'size': [3, 4], 'mode': 'b', 'pad': 'same', 'kind': {}, 'rate': [1], 'free': 'x'}
     check_arguments('part', {**good, 'flag': 'on_input', 'one': (1, 1), 'unknown': 'x'}, Part)
-    for name, value in {'mode': 'c', 'rate': 'x', 'one': '1', 'size': 'x', 'kind': 'x'}.items():
+    check_arguments('part', {'name': None, 'where': [1], 'size': 0.5, 'kind': 3}, Part)
+    check_arguments('part', {'places': {'second': 2}, 'scale': 512.0}, Part)
+    check_arguments('part', {'places': {'type': 'Other', 'fisrt': 1}}, Part)
+    with pytest.raises(ConfigError, match=r"^part\.places\.fisrt=1: .* mean 'first'\?"):
+        check_arguments('part', {'places': {'fisrt': 1}}, Part)
+    wrong = {'mode': 'c', 'rate': 'x', 'one': '1', 'size': 'x', 'kind': 'x', 'name': 3}
+    for name, value in wrong.items():
         with pytest.raises(ConfigError, match=rf'^part\.{name}='):
             check_arguments('part', {name: value}, Part)
 

@@ -21,7 +21,7 @@ from effvit_mm.errors import DataError
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.data_checks.image_sizes import smallest_scales, vanishes
 from effvit_mm.openmm.data_checks.matches import find_match
-from effvit_mm.openmm.engine.dry_pass import smallest_batch
+from effvit_mm.openmm.engine.training_step import smallest_batch
 
 SHORT = ('train_cfg.max_epochs=1', 'param_scheduler=None')
 
@@ -247,12 +247,13 @@ def test_a_batch_of_one_image_at_batch_norms_over_maps_trains(run, classes):
     assert run(write_config(Path('config.py'), classes), 'train_dataloader.batch_size=23')[0] == 0
 
 
-def test_the_trial_leaves_no_trace_in_the_training(run, classes):
+@pytest.mark.parametrize('batch', [23, 8])
+def test_the_trial_leaves_no_trace_in_the_training(run, classes, batch):
     """Statistics of batch norms, random numbers: the same checkpoint to the last bit."""
     config = write_config(
         Path('config.py'), classes,
-        # Averages of the maps: a batch of one is tried, and passes.
-        "train_dataloader.update(batch_size=23)\ncustom_hooks = []\n",
+        # Averages of the maps: a batch of one is tried, and passes; or the first batch is.
+        f"train_dataloader.update(batch_size={batch})\ncustom_hooks = []\n",
     )  # fmt: skip
     states = []
     for hook in ('DryPassHook', 'Nothing'):

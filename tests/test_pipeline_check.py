@@ -6,10 +6,14 @@ import re
 
 import pytest
 from coco_sets import make_config
+from mmengine.registry import DATASETS, DefaultScope
 from remedies import tries
 from trainer import forget_runs, make_folder, write_config
 
+from effvit_mm.errors import ConfigError
 from effvit_mm.openmm import cli
+from effvit_mm.openmm.config.loading import load_config
+from effvit_mm.openmm.data_checks.pipelines import check_pipeline
 
 
 @pytest.fixture
@@ -74,10 +78,14 @@ def test_a_model_that_cannot_predict(fails, tmp_path):
     """Four strides for five maps are an assertion without a word in mmdet."""
     extra = "model['bbox_head'] = dict(anchor_generator=dict(strides=[8, 16, 32, 64]))\n"
     line = fails(make_config(tmp_path, extra))
-    assert 'model: it fails at the first image of train_dataloader: AssertionError at `' in line
+    assert (
+        'model.bbox_head (type RetinaHead): it fails at the first image of train_dataloader: '
+        'AssertionError at `'
+    ) in line
     assert 'anchor_head.py:' in line
-    line = fails(make_config(tmp_path / 'two', extra + 'train_dataloader.update(batch_size=5)\n'))
-    assert 'model: it fails at the first image of val_dataloader: ' in line
+    extra = "model['test_cfg'].update(nms_pre='many')\n"
+    line = fails(make_config(tmp_path / 'two', extra))
+    assert 'model.bbox_head (type RetinaHead): it fails at the first image of val_data' in line
 
 
 def test_a_layer_that_cannot_be_initialised(fails, tmp_path):
@@ -86,3 +94,37 @@ init = dict(type='Xavier', layer='Conv2d', distribution='uniform', gain='x')
 model['neck'] = dict(init_cfg=init)
 """
     assert 'error: model: ' in fails(make_config(tmp_path, extra))
+
+
+CHANCE = {
+    "dict(type='RandAugment', policies='timm_increasing', num_policies=1, magnitude_level=1, "
+    'hparams=dict(pad_val=PAD))': r'\(type RandAugment\): Shear: Expected the num of elements',
+    "dict(type='RandomApply', prob=0.01, transforms=[dict(type='Shear', magnitude=0.1, prob=0.01, "
+    'pad_val=PAD)])': r'\(type RandomApply\): Shear: Expected the num of elements',
+    "dict(type='RandomChoice', transforms=[[dict(type='RandomFlip', prob=0.5)], [dict("
+    "type='Shear', magnitude=0.1, prob=0.01, pad_val=PAD)]], prob=[0.99, 0.01])": (
+        r'\(type RandomChoice\): Shear: Expected the num of elements'
+    ),
+    "dict(type='Shear', magnitude=0.1, prob=0.01, pad_val=PAD)": (
+        r'\(type Shear\): Expected the num of elements'
+    ),
+}
+
+
+@pytest.mark.parametrize('step', CHANCE)
+def test_a_step_that_chance_calls(tmp_path, step):
+    """Once in a hundred images, or more rarely, and then in the training."""
+    root = make_folder(tmp_path / 'data', 1, 1)
+    extra = f'pipeline.insert(1, {step})\n'
+    for padding in ('[104, 116, 124]', '[104, 116]'):
+        config = write_config(tmp_path / 'c.py', root, extra.replace('PAD', padding))
+        cfg = load_config(str(config), [])
+        with DefaultScope.overwrite_default_scope(cfg.default_scope):
+            dataset = DATASETS.build(cfg.train_dataloader.dataset)
+            if padding.count(',') == 2:
+                check_pipeline(dataset, 'train_dataloader')
+                continue
+            with pytest.raises(ConfigError) as error:
+                check_pipeline(dataset, 'train_dataloader')
+    found = r'^train_dataloader\.dataset\.pipeline\[1\] ' + CHANCE[step]
+    assert re.search(found, str(error.value)), error.value

@@ -32,7 +32,7 @@ from .arguments import (
     type_path,
 )
 from .building import BUILD_ERRORS, typed_parts
-from .kinds import check_arguments, check_values
+from .kinds import check_arguments, check_shared_arguments, check_values
 
 # What mmengine's runner, OpenMMLab's tools and ours read at a config's top level.
 TOP_LEVEL_KEYS = {
@@ -100,7 +100,6 @@ NUMBERS: dict[str, tuple[type, float, bool, bool]] = {
 
 def check_config(cfg: Config, training: bool) -> None:
     """Check keys, types of values, completeness, and the arguments of what will be built."""
-    check_top_level(cfg)
     _need_type(cfg.get('model'), 'model')
     check_groups(cfg, training)
     check_numbers(cfg)
@@ -110,6 +109,7 @@ def check_config(cfg: Config, training: bool) -> None:
         for path, node, registry, injected in buildable_nodes(cfg):
             check_node(path, node, registry, injected)
             check_arguments(path, node, find_class(registry, node['type']))
+            check_shared_arguments(path, node, registry)
         for path, node in typed_parts(cfg.model, 'model'):
             _check_inner(path, node)
         check_neck(cfg.model)

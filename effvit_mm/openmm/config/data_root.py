@@ -127,7 +127,10 @@ def _annotation_file(cfg: dict, evaluator: str) -> str | None:
     file, split = dataset.get('ann_file'), dataset.get('split')
     if not file and split and any(has_type(dataset, name) for name in SAMPLE_SCENES):
         file = f'annotations/{split}.json'
-    return os.path.normpath(os.path.join(dataset.get('data_root') or '', file)) if file else None
+    root = dataset.get('data_root') or ''
+    if not file or not isinstance(file, str) or not isinstance(root, str):
+        return None  # of another kind: refused by its key
+    return os.path.normpath(os.path.join(root, file))
 
 
 def how_to_find(cfg: Config | None, error: Exception | None) -> str:

@@ -6,17 +6,22 @@ import difflib
 import inspect
 import logging
 import math
+import os
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.registry import Registry
 
 from ...errors import ConfigError
-from .arguments import is_number, suggest
+from .arguments import find_class, is_number, suggest
+from .options import NAMES_OF_THINGS
 
 # Of the top level: kinds that a key takes, and what messages call them.
 DICTS = (
@@ -24,10 +29,11 @@ DICTS = (
     'env_cfg', 'log_processor', 'model_wrapper_cfg', 'randomness', 'tta_model', 'visualizer',
 )  # fmt: skip
 LISTS = ('custom_hooks',)
-TEXTS = ('default_scope', 'experiment_name', 'load_from')
+TEXTS = ('data_root', 'default_scope', 'experiment_name', 'load_from')
 FLAGS = ('find_unused_parameters', 'resume', 'trust_checkpoint', 'use_ema')
 # mmengine has values of its own for these where a config has none, but takes no None.
 DEFAULTED = ('default_scope', 'env_cfg', 'log_level', 'log_processor', 'randomness')
+DEFAULTED_WITHIN = ('env_cfg', 'env_cfg.mp_cfg')
 LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG', 'NOTSET')
 # Dicts without a type: what can be in them.
 PLAIN = {
@@ -68,6 +74,11 @@ SHARES = (
     'label_smooth_val', 'min_area_ratio', 'max_area_ratio', 'pos_fraction',
 )  # fmt: skip
 PIXELS = ('mean', 'std')  # of colours
+# Arguments of transforms that are a size or a border, or several to choose from.
+SIZES = ('crop_size', 'img_scale', 'padding', 'scale', 'size')
+CHOICES_OF_SIZES = ('scales',)
+# Of the module of mmpretrain's steps that take `policies`: what names of policies stand for.
+PRESETS = ('RANDAUG_POLICIES', 'AUTOAUG_POLICIES')
 NEAR = 0.75
 
 
@@ -77,6 +88,11 @@ def check_kinds(cfg: Config) -> None:
     for key in DEFAULTED:
         if key in cfg and cfg[key] is None:
             cfg.pop(key)
+    for path in DEFAULTED_WITHIN:
+        group = _look_up(cfg, path)
+        for key in list(group) if isinstance(group, Mapping) else ():
+            if group[key] is None:
+                group.pop(key)
     for keys, kind, word in (
         (DICTS, Mapping, 'a dict'), (LISTS, list | tuple, 'a list'), (TEXTS, str, 'a text'),
         (FLAGS, bool, 'True or False'),
@@ -204,6 +220,8 @@ def check_values(node: Any, path: str) -> None:
             raise ConfigError(f'{place}={value!r}: a dict or a list of dicts is needed')
         if key in PIXELS and isinstance(value, list | tuple):
             _check_pixels(key, value, place)
+        if key in (*SIZES, *CHOICES_OF_SIZES) and 'pipeline' in place:
+            _check_size(value, value, place)
         for number in value if isinstance(value, list | tuple) else [value]:
             share = key in SHARES and isinstance(number, Real)
             if share and not 0 <= number <= 1:
@@ -219,23 +237,35 @@ def _check_pixels(key: str, values: Sequence, place: str) -> None:
             raise ConfigError(f'{place}={values!r}: {word} are needed, not {value!r}')
 
 
+def _check_size(item: Any, value: Any, place: str) -> None:
+    """What a list of sizes or of sides holds, at any depth, is no dict and no text."""
+    for inner in item if isinstance(item, list | tuple) else ():
+        if isinstance(inner, Mapping | str):
+            raise ConfigError(f'{place}={value!r}: numbers are needed, not {inner!r}')
+        _check_size(inner, value, place)
+
+
 def check_arguments(path: str, node: Mapping, target: Callable) -> None:
     """Raise a ConfigError for an argument that cannot be of the kind that ``target`` takes.
 
-    Its annotations say so; where it has none, a default that is a number. Only texts and dicts are
-    judged: of numbers, None and lists (of necks, initialisations, heads of stages) the annotations
-    of OpenMMLab are often too narrow.
+    Its annotations say so; where it has none, a default that is a number. Texts and dicts are
+    judged, and numbers and lists in the place of a file's or folder's name: elsewhere the
+    annotations of OpenMMLab are often too narrow for them (``loss_scale: str`` takes numbers). The
+    keys of a dict without a type are compared with its default's.
     """
     arguments = dict(_arguments(target))
     for name, value in node.items():
-        if name not in arguments or not isinstance(value, str | Mapping):
+        if name not in arguments or not isinstance(value, str | Mapping | Real | list | tuple):
             continue
         owner, argument = arguments[name]
+        default = argument.default
         hint = _hints(owner).get(name, argument.annotation)
-        if hint is inspect.Parameter.empty:
-            default = argument.default
+        if not isinstance(value, str | Mapping):
+            wanted = _written(hint)
+            fits = not (NAMES_OF_THINGS.search(name) and _is_text(hint))
+        elif hint is inspect.Parameter.empty:
             number = isinstance(default, int | float) and not isinstance(default, bool)
-            fits, wanted = not number or not isinstance(value, str | Mapping), 'a number'
+            fits, wanted = not number, 'a number'
         else:
             fits, wanted = _fits(value, hint), _written(hint)
         if not fits:
@@ -243,6 +273,38 @@ def check_arguments(path: str, node: Mapping, target: Callable) -> None:
                 f'{path}.{name}={value!r}: {getattr(target, "__name__", target)} takes {wanted} '
                 f'there, not {_kind(value)}'
             )
+        plain = isinstance(value, Mapping) and 'type' not in value
+        if plain and isinstance(default, Mapping):
+            _check_dict(value, f'{path}.{name}', tuple(default), certain=False)
+
+
+def check_shared_arguments(path: str, node: Mapping, registry: Registry) -> None:
+    """Raise a ConfigError for a key of ``hparams`` that none of a step's policies takes.
+
+    mmpretrain gives each policy those that it has an argument for, and drops the others.
+    """
+    given, policies = node.get('hparams'), node.get('policies')
+    if not isinstance(given, Mapping):
+        return
+    if isinstance(policies, str):
+        module = sys.modules[find_class(registry, node['type']).__module__]
+        presets = (getattr(module, name, {}) for name in PRESETS)
+        policies = next((preset[policies] for preset in presets if policies in preset), None)
+    kinds = (find_class(registry, part.get('type')) for part in _dicts_within(policies))
+    known: set[str] = set()
+    for kind in kinds:
+        if inspect.isclass(kind):  # without those of its base classes, as mmpretrain does
+            known.update(inspect.getfullargspec(kind.__init__).args[1:])
+    if known:
+        _check_dict(given, f'{path}.hparams', tuple(sorted(known)), certain=True)
+
+
+def _dicts_within(value: Any) -> Iterator[Mapping]:
+    """A dict, or those of lists of any depth."""
+    if isinstance(value, Mapping):
+        yield value
+    for item in value if isinstance(value, list | tuple) else ():
+        yield from _dicts_within(item)
 
 
 def _arguments(target: Callable) -> Iterator[tuple[str, tuple[Callable, inspect.Parameter]]]:
@@ -270,7 +332,7 @@ def _hints(function: Callable) -> dict[str, Any]:
 def _fits(value: object, hint: Any) -> bool:
     """Whether a text, dict or list can be what an annotation says; True where that is open."""
     origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
+    if _is_union(hint):
         return any(_fits(value, part) for part in typing.get_args(hint))
     if origin is typing.Literal:
         return not isinstance(value, str) or value in typing.get_args(hint)
@@ -286,6 +348,17 @@ def _fits(value: object, hint: Any) -> bool:
     if isinstance(kind, type) and issubclass(kind, dict | Mapping):
         return isinstance(value, Mapping)
     return kind is not type(None)
+
+
+def _is_text(hint: Any) -> bool:
+    """Whether an annotation allows texts, and besides them at most None and dicts."""
+    parts = typing.get_args(hint) if _is_union(hint) else (hint,)
+    kinds = {typing.get_origin(part) or part for part in parts}
+    return str in kinds and kinds <= {str, dict, Mapping, type(None), Path, os.PathLike}
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
 
 
 def _written(hint: Any) -> str:

@@ -12,7 +12,7 @@ from ...errors import ConfigError
 from ..console import import_quietly, without_lines_of_variables
 from .arguments import metric_nodes, type_path
 from .building import one_line
-from .checks import check_override
+from .checks import check_override, check_top_level
 from .data_root import EVALUATORS, follow_annotation_files, follow_layout
 from .kinds import check_kinds
 from .names import follow_assignments, is_name, set_names
@@ -69,6 +69,7 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
             cfg.merge_from_dict({key: value})
         except (KeyError, TypeError, AssertionError, IndexError, AttributeError) as error:
             raise ConfigError(f'--cfg-options {key}={value}: {one_line(error)}') from error
+    check_top_level(cfg)  # before anything that is missing is put in
     check_kinds(cfg)
     make_sizes_tuples(cfg)
     complete_scope(cfg)

@@ -145,7 +145,7 @@ def _refuse_unused(cfg: Config, root: ConfigFile | None, key: str, text: str) ->
             f'--cfg-options {key}={text}: has no effect, since the config has no {name}; give the '
             'key of the part, as val_dataloader.dataset.pipeline'
         )
-    places = list(_places(_built(cfg), cfg[name]))
+    places = list(places_of(_built(cfg), cfg[name]))
     if places:
         keys = ' '.join(f'{place}{rest}={text}' for place in places)
         raise ConfigError(
@@ -159,7 +159,7 @@ def _refuse_unused(cfg: Config, root: ConfigFile | None, key: str, text: str) ->
         )
 
 
-def _places(node: Any, value: Any, path: str = '') -> Iterator[str]:
+def places_of(node: Any, value: Any, path: str = '') -> Iterator[str]:
     """Keys below which a config has this value: a dict, a list or a text."""
     if not value or not isinstance(value, Mapping | list | tuple | str):
         return
@@ -170,4 +170,4 @@ def _places(node: Any, value: Any, path: str = '') -> Iterator[str]:
     if isinstance(node, list | tuple):
         items = enumerate(node)
     for key, item in items:
-        yield from _places(item, value, f'{path}.{key}' if path else str(key))
+        yield from places_of(item, value, f'{path}.{key}' if path else str(key))

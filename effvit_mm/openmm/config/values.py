@@ -18,10 +18,8 @@ from mmengine.config.lazy import LazyAttr, LazyObject
 from ...errors import ConfigError
 from .arguments import is_number
 from .checks import TOP_LEVEL_KEYS
+from .kinds import CHOICES_OF_SIZES, SIZES
 
-# Arguments of transforms that are a size or a border: some take two numbers as a tuple alone.
-SIZES = ('crop_size', 'img_scale', 'padding', 'scale', 'size')
-CHOICES_OF_SIZES = ('scales',)
 IN_A_DICT = 'give dict(type=NAME, ...) with the arguments in the place of it'
 
 
@@ -46,7 +44,8 @@ def keep_plain(cfg: Config) -> None:
 def make_sizes_tuples(cfg: Config) -> None:
     """Make tuples of the lists that stand for sizes in pipelines, in place.
 
-    JSON and YAML have no tuples, and ``--cfg-options`` makes lists of what is typed with commas.
+    JSON and YAML have no tuples, and ``--cfg-options`` makes lists of what is typed with commas;
+    some transforms take two numbers as a tuple alone.
     """
     for key, holder, place, value in _lists(cfg._cfg_dict, ''):
         if not re.search(r'(^|[._])pipeline\.', key):

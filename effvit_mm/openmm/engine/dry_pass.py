@@ -1,4 +1,4 @@
-"""What only the first validation, the last batch or the end uses, tried before the first iteration.
+"""What a training needs only when it runs, at its end or to validate, tried before it begins.
 
 It takes an image of each set through its pipeline, the model and the evaluators: seconds, where the
 first validation would come after an epoch. The main process tries for all.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,15 +17,14 @@ from typing import Any
 
 import mmengine.registry as root
 import torch
-from mmengine.dataset import Compose, InfiniteSampler
+from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.dist import get_world_size
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import revert_sync_batchnorm
 from mmengine.structures import InstanceData
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...errors import ConfigError, DataError, UserError
+from ...errors import ConfigError, UserError
 from ...utils.distributed import on_main_process
 from ...utils.files import check_writable
 from ..config.arguments import metric_nodes, node_class
@@ -35,11 +33,11 @@ from ..data_checks.image_sizes import check_resized_sizes
 from ..data_checks.matches import find_match
 from ..data_checks.pipelines import check_pipeline
 from ..data_checks.shared_images import describe_shared, image_files
-from ..error_messages import as_user_error
 from ..registry import HOOKS
 from .checkpoints import CheckpointHook as OwnCheckpointHook
 from .checkpoints import unknown_metric_message
 from .seeding import is_by_epoch
+from .training_step import check_training_step, explained
 
 # Attributes of metrics that name files which they write.
 FILES_OF_METRICS = ('outfile_prefix', 'out_file_path', 'path')
@@ -47,7 +45,7 @@ FILES_OF_METRICS = ('outfile_prefix', 'out_file_path', 'path')
 
 @HOOKS.register_module()
 class DryPassHook(Hook):
-    """Try validation or test on one image, the smallest last batch, and the folders written to.
+    """Try a training step, validation or test on one image, and the folders written to.
 
     Raises:
         ConfigError: An argument of an evaluator, a metric's name or a folder that cannot work.
@@ -73,7 +71,7 @@ class DryPassHook(Hook):
         check_head(runner.bare_model)
         check_resized_sizes(runner.train_dataloader.dataset, 'train_dataloader')
         check_pipeline(runner.train_dataloader.dataset, 'train_dataloader')
-        check_last_batch(runner)
+        check_training_step(runner)
         check_later_pipelines(runner)
         if runner.val_loop is not None:
             tell_shared_images(runner)
@@ -204,53 +202,6 @@ def check_later_pipelines(runner) -> None:
             raise ConfigError(f'switch_pipeline of {name}: {one_line(error)}') from error
 
 
-# The last batch ---------------------------------------------------------------------------------
-
-
-def check_last_batch(runner) -> None:
-    """Raise where a batch of one image would stop the training at a batch norm."""
-    loader = runner.train_dataloader
-    size, count = loader.batch_size, len(loader.dataset)
-    if smallest_batch(loader) != 1:
-        return
-    model = copy.deepcopy(revert_sync_batchnorm(runner.bare_model)).train()
-    seen: list[str] = []
-    for name, module in model.named_modules():
-        if isinstance(module, _BatchNorm):
-            module.register_forward_pre_hook(lambda *_, name=name: seen.append(name))
-    batch = loader.collate_fn([loader.dataset[count - 1]])
-    try:
-        with torch.no_grad():
-            data = model.data_preprocessor(batch, True)
-            # The class's, as a compiled one belongs to the model that was copied.
-            values, named = ((), data) if isinstance(data, dict) else (data, {})
-            type(model).forward(model, *values, **named, mode='loss')
-    except BUILD_ERRORS as error:
-        if 'more than 1 value per channel' not in str(error):
-            raise _explained(error, batch, 'train') from error
-        raise DataError(
-            f'train_dataloader: the last batch of an epoch has one image ({count} images, '
-            f'batch_size={size}), and the batch norm {seen[-1]} of the model cannot be trained on '
-            f'a single value; set train_dataloader.{_remedy(size)}'
-        ) from error
-
-
-def _remedy(size: int) -> str:
-    if size == 1:
-        return 'batch_size=2 train_dataloader.drop_last=True'
-    return 'drop_last=True'
-
-
-def smallest_batch(loader) -> int | None:
-    """Images of an epoch's smallest batch in a process; None where the loader does not say."""
-    size = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', None)
-    if size is None or isinstance(loader.sampler, InfiniteSampler):
-        return size
-    rest = len(loader.sampler) % size
-    dropped = loader.drop_last or getattr(loader.batch_sampler, 'drop_last', False)
-    return rest if rest and not dropped else size
-
-
 # The evaluation ---------------------------------------------------------------------------------
 
 
@@ -272,7 +223,7 @@ def try_evaluation(runner, split: str) -> dict[str, float]:
     places = find_match(loader.dataset, f'{split}_dataloader')
     model = runner.bare_model.eval()
     batch = loader.collate_fn([loader.dataset[place] for place in places])
-    predicted = [_with_an_object(sample) for sample in _predict(model, batch, split)]
+    predicted = [_with_an_object(sample) for sample in _predict(model, batch, split, runner.cfg)]
     nodes = list(metric_nodes(runner.cfg.get(key), key))
     metrics = loop.evaluator.metrics
     if type(loop.evaluator) is not Evaluator:  # then which images a metric judges is not known
@@ -298,7 +249,7 @@ def try_evaluation(runner, split: str) -> dict[str, float]:
     return figures
 
 
-def _predict(model: torch.nn.Module, batch: Any, split: str) -> Sequence:
+def _predict(model: torch.nn.Module, batch: Any, split: str, cfg: Config) -> Sequence:
     """What the model makes of a batch; a detector without its ``test_cfg`` makes nothing."""
     try:
         with torch.no_grad():
@@ -310,28 +261,11 @@ def _predict(model: torch.nn.Module, batch: Any, split: str) -> Sequence:
         settings = [h.test_cfg for h in (model, *heads) if hasattr(h, 'test_cfg')]
         missing = isinstance(error, AttributeError | KeyError | TypeError)
         if not missing or not settings or (all(settings) and 'ConfigDict' not in str(error)):
-            raise _explained(error, batch, split) from error
+            raise explained(error, model, batch, split, cfg) from error
         raise ConfigError(
             f'model.test_cfg={settings[0]}: no image can be tested with it ({one_line(error)}); '
             'give what the model asks for, as score_thr, nms and max_per_img'
         ) from error
-
-
-def _explained(error: Exception, batch: Any, split: str) -> UserError:
-    """What ails a model that cannot do its part with an image, as far as that can be told."""
-    if known := as_user_error(error):
-        return known
-    samples = batch.get('data_samples', ()) if isinstance(batch, Mapping) else ()
-    assertion = isinstance(error, AssertionError) and split != 'train'
-    if assertion and not all('scale_factor' in sample for sample in samples):  # mmdet's, wordless
-        return ConfigError(
-            f'{split}_dataloader.dataset.pipeline: nothing says how boxes are scaled back to the '
-            'image (no scale_factor); add a Resize, and scale_factor to the meta_keys'
-        )
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    told, place = one_line(error), f' ({last.filename}:{last.lineno})'
-    told += '' if told.endswith(place) else place
-    return ConfigError(f'model: it fails at the first image of {split}_dataloader: {told}')
 
 
 def check_files(metric: BaseMetric, key: str) -> None:

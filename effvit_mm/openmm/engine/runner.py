@@ -29,7 +29,7 @@ from ...errors import ConfigError
 from ...utils.files import check_writable, temporary_name, written_atomically
 from ...weights import LoadReport, fit_checkpoint, read_checkpoint
 from ..config.arguments import find_class, is_number, node_class, type_path
-from ..config.building import building
+from ..config.building import BUILD_ERRORS, building
 from ..config.checks import SPLITS
 from ..config.loading import use_own_metrics
 from ..config.own_sets import take_own_sets
@@ -57,6 +57,7 @@ from .optim import check_optimizer_fits
 from .reid_testing import with_persons
 from .report import format_duration, format_metrics, format_table
 from .resumable import ResumableRunner
+from .training_step import explained, is_of_a_step
 
 # mmengine's, by their names in a config.
 DEFAULT_HOOKS = {
@@ -104,6 +105,7 @@ class Runner(ResumableRunner):
         self._use_ema = bool(cfg.get('use_ema', True))
         self._data_checks = dict(cfg.get('data_checks') or {})
         self._notes: list[str] = []
+        self._has_stepped = False
         check_writable(work_dir, 'work_dir')
         if resume:
             by_epoch = 'max_iters' not in (kwargs.get('train_cfg') or {})
@@ -206,6 +208,7 @@ class Runner(ResumableRunner):
     def call_hook(self, fn_name: str, **kwargs) -> None:
         """mmengine's; what hooks build before a run, as an averaged model, is of the config."""
         if fn_name != 'before_run':
+            self._has_stepped |= fn_name == 'after_train_iter'
             super().call_hook(fn_name, **kwargs)
             return
         with building(self.cfg, 'custom_hooks', 'default_hooks'):
@@ -416,7 +419,12 @@ class Runner(ResumableRunner):
             f'process{"es" if self.world_size > 1 else ""} on {get_device()}, '
             f'log {_short_path(self.logger.log_file or "none")}'
         )
-        model = super().train()
+        try:
+            model = super().train()
+        except BUILD_ERRORS as error:
+            if self._has_stepped or not is_of_a_step(error):
+                raise
+            raise explained(error, self.bare_model, {}, 'train', self.cfg) from error
         self._report_training()
         return model
 

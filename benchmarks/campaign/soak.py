@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ import effvit_mm
 from effvit_mm.openmm import cli
 
 from .kills import count_steps
-from .trials import Counter, Started, Trial, clear, import_all, resident
+from .trials import Counter as Steps
+from .trials import Started, Trial, clear, import_all, resident
 
 SOAK_SECONDS = float(os.environ.get('SOAK_SECONDS', '3600'))
+SHARED = '/dev/shm/torch'  # tensors that a worker made
 WARM_UP, GROWTH = 0.25, 0.02  # share of the time; share of the memory
 EXTRA = """
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=1, max_keep_ckpts=2))
@@ -38,7 +41,7 @@ class Done(BaseException):
     """The time is up."""
 
 
-def train(steps: Counter) -> int:
+def train(steps: Steps) -> int:
     """Train a detector, with a worker, until the time is up; then count what is left."""
     from effvit_mm.openmm.engine.loops import EpochTrainLoop
 
@@ -46,14 +49,16 @@ def train(steps: Counter) -> int:
     config = coco_sets.make_config(Path().absolute(), EXTRA)
     count_steps(steps)
     end, inner = time.monotonic() + SOAK_SECONDS, EpochTrainLoop.run_iter
+    files: Counter[str] = Counter()
 
     def run_iter(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.epoch == 1:  # with a batch in hand, as at the end; fonts are open for the curves
+            files.update(open_files() - files)
         if time.monotonic() > end:
             raise Done
         return inner(self, *args, **kwargs)
 
     EpochTrainLoop.run_iter = run_iter
-    files = open_files()
     try:
         cli.train([str(config), '--work-dir', 'w'])
     except Done:
@@ -61,7 +66,7 @@ def train(steps: Counter) -> int:
     return 1
 
 
-def detect(steps: Counter) -> int:
+def detect(steps: Steps) -> int:
     """``Detector.stream`` over pictures of some sizes until the time is up."""
     torch.set_num_threads(1)
     data = Path('data').absolute()
@@ -84,19 +89,20 @@ def detect(steps: Counter) -> int:
     return leftovers(files)
 
 
-def open_files() -> set[str]:
-    """What file descriptors of this process stand for; pipes and sockets as their kind."""
-    found = set()
+def open_files() -> Counter[str]:
+    """What file descriptors of this process stand for; pipes, sockets, shared tensors by kind."""
+    found: Counter[str] = Counter()
     for entry in Path('/proc/self/fd').iterdir():
         try:
-            found.add(os.readlink(entry).split(':')[0])
+            name = os.readlink(entry).split(':')[0]
         except FileNotFoundError:
             continue  # that of the listing itself
+        found[SHARED if name.startswith(SHARED) else name] += 1
     return found
 
 
-def leftovers(files: set[str]) -> int:
-    """0 where no worker and no file is left that was not there; names them else."""
+def leftovers(files: Counter[str]) -> int:
+    """0 where no worker is left, and no more files than there were; names them else."""
     task = f'/proc/self/task/{os.getpid()}/children'
     workers, more = Path(task).read_text().split(), sorted(open_files() - files)
     logs = [name for name in more if name.endswith(('.log', '.json'))]  # mmengine's, to the end

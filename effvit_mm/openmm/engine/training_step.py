@@ -28,7 +28,7 @@ def check_training_step(runner) -> None:
     """Raise where the model cannot be trained on its first images, or on a last batch of one."""
     if smallest_batch(runner.train_dataloader) == 1:
         check_last_batch(runner)
-    elif get_world_size() == 1:  # a loss may wait for the other processes
+    elif get_world_size() == 1:
         try_first_batch(runner)
 
 
@@ -72,7 +72,7 @@ def _try_step(runner, model: torch.nn.Module, indices: Sequence[int]) -> None:
     try:
         with warnings.catch_warnings(), torch.no_grad(), runner.optim_wrapper.optim_context(model):
             warnings.simplefilter('ignore')  # of what needs gradients
-            losses = _losses(model, batch)
+            losses = _forward(model, batch, 'loss')
         model.parse_losses(losses)
     except BUILD_ERRORS as error:
         raise explained(error, model, batch, 'train', runner.cfg) from error
@@ -83,11 +83,11 @@ def _model_for_trials(runner) -> torch.nn.Module:
     return revert_sync_batchnorm(copy.deepcopy(runner.bare_model)).train()
 
 
-def _losses(model: torch.nn.Module, batch: Any) -> Any:
+def _forward(model: torch.nn.Module, batch: Any, mode: str) -> Any:
     data = model.data_preprocessor(batch, True)
     values, named = ((), data) if isinstance(data, dict) else (data, {})
     # The class's, as a compiled one belongs to the model that was copied.
-    return type(model).forward(model, *values, **named, mode='loss')
+    return type(model).forward(model, *values, **named, mode=mode)
 
 
 # The last batch ---------------------------------------------------------------------------------
@@ -103,11 +103,15 @@ def check_last_batch(runner) -> None:
         if isinstance(module, _BatchNorm):
             module.register_forward_pre_hook(lambda *_, name=name: seen.append(name))
     batch = loader.collate_fn([load_sample(loader.dataset, count - 1, KEY)])
+    alone = get_world_size() == 1
     try:
         with torch.no_grad():
-            _losses(model, batch)
+            # A loss may wait for the other processes, which do not try.
+            _forward(model, batch, 'loss' if alone else 'tensor')
     except BUILD_ERRORS as error:
         if 'more than 1 value per channel' not in str(error):
+            if not alone:  # some models have no such pass; the first step will tell
+                return
             raise explained(error, model, batch, 'train', runner.cfg) from error
         raise DataError(
             f'train_dataloader: the last batch of an epoch has one image ({count} images, '

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from networks import CASES, SIZES, grads, images
+from networks import CASES, SIZES, grads, images, needs_exporter
 
 import effvit_mm
 from effvit_mm.backbones.base import WHOLE, BatchNorm
@@ -242,6 +242,7 @@ def test_training_after_inference_mode(case):
     assert grads(model.train(), images(*size))
 
 
+@needs_exporter
 def test_exports(case):
     model = case.build(out_indices=case.all_maps).eval()
     x = images(96, 64, batch=1)

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from networks import CASES, SIZES, VIT, Case, as_trained, deviation, images
+from networks import CASES, SIZES, VIT, Case, as_trained, deviation, images, needs_exporter
 from torch import nn
 from torchvision.ops import StochasticDepth
 
@@ -117,6 +117,7 @@ def test_pickles_and_copies(case, tmp_path):
             other.train()
 
 
+@needs_exporter
 def test_exports(case):
     model = build(case).switch_to_deploy()
     x = images(75, 97, batch=1)
@@ -207,6 +208,7 @@ def test_own_mechanism_is_asked_for_all_tokens():
     assert queries == [1, 26]
 
 
+@needs_exporter
 @torch.no_grad()
 def test_compiled_for_any_size():
     """One graph serves every size and batch."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import golden
+import pytest
 import torch
 from torch import nn
 
@@ -26,6 +27,11 @@ MVITV2 = {'embed_dims': 12, 'num_heads': 1, 'depths': (1, 2, 2, 1)}
 VIT = {'embed_dims': 24, 'depths': (1, 1, 2, 1), 'num_heads': 3, 'mlp_ratio': 2}
 CASTLING = {'attention': {'type': 'LinearAngularAttention'}}
 SAMPLING = {'type': 'EAttention', 'num_samples': 12}
+
+# What the extra `export` asks for, and graphs for any size.
+needs_exporter = pytest.mark.skipif(
+    torch.__version__ < '2.9', reason='PyTorch before 2.9 writes no graphs for any size'
+)
 
 SIZES = ((32, 32), (33, 47), (64, 96), (256, 128), (97, 225))
 

@@ -84,8 +84,10 @@ class Forks:
         assert self.answer() == 'ready'
 
     def close(self) -> None:
-        self.server.stdin.close()
+        self.server.terminate()  # forks of the tests' own process may hold its input open
         self.server.wait()
+        self.server.stdin.close()
+        self.server.stdout.close()
         self.folder.cleanup()
 
     def ask(self, **request: object) -> int | None:

@@ -1,4 +1,4 @@
-"""Time, memory and recall of galleries of all kinds, on made features of 512.
+"""Time, memory and recall of galleries of all kinds, on made features.
 
 Each is filled in one process and searched in another. Interrupted, it goes on where it was when
 called again with the same --out. Example:
@@ -16,8 +16,8 @@ HEADER = (
     'recall@10', '1 of 32: a query', 'recall@10',
 )  # fmt: skip
 NOTES = """\
-Made features, 512 wide, float32: {looks} looks, people of 2 to 30 images; {queries} queries, one
-at a time; {machine}; faiss {faiss}, pymilvus {pymilvus}, milvus-lite {milvus}. `adding` and
+Made features, {width} wide, float32: {looks} looks, people of 2 to 30 images; {queries} queries,
+one at a time; {machine}; faiss {faiss}, pymilvus {pymilvus}, milvus-lite {milvus}. `adding` and
 `index` are the time for all images, `memory` the largest resident set above what the process had
 before, once while filling, once while opening and searching; `opening` goes up to the first
 answer. A query: median and, in brackets, 95 % of them take less. `1 of 32`: two of 16 cameras, a
@@ -30,6 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = Parser(prog='python -m benchmarks.galleries', description=__doc__.split('\n')[0])
     parser.add_argument('--counts', nargs='+', type=int, default=[100_000], metavar='N')
     parser.add_argument('--kinds', nargs='+', choices=KINDS, default=KINDS, metavar='KIND')
+    parser.add_argument('--width', type=int, default=512, help='of the features (512)')
     parser.add_argument('--queries', type=int, default=200, help='(200)')
     parser.add_argument('--threads', type=int, default=2, help='(2)')
     parser.add_argument('--dir', default='work_dirs/galleries', help='for the galleries')
@@ -45,10 +46,10 @@ def work(args: argparse.Namespace, session) -> None:
     from benchmarks.measure.galleries import remove
     from effvit_mm.utils.files import check_writable, write_text
 
-    check_positive(args, 'counts', 'queries', 'threads')
+    check_positive(args, 'counts', 'width', 'queries', 'threads')
     check_out(args.out, '.json')
     check_writable(args.dir, f'--dir {args.dir}')
-    settings = {'queries': args.queries, 'threads': args.threads}
+    settings = {'queries': args.queries, 'threads': args.threads, 'width': args.width}
     path = None if args.out is None else Path(args.out)
     measured = read_earlier(path, settings)
     for count in args.counts:
@@ -69,7 +70,7 @@ def measure(args: argparse.Namespace, kind: str, count: int) -> dict:
     from benchmarks.measure.galleries import ask, fill, place_of, remove
     from benchmarks.measure.isolation import run_isolated
 
-    arguments = (args.dir, kind, count, args.queries, args.threads)
+    arguments = (args.dir, kind, count, args.queries, args.threads, args.width)
     try:
         filled = run_isolated(fill, *arguments).result
         truth = filled.pop('truth')
@@ -115,6 +116,7 @@ def notes(args: argparse.Namespace) -> str:
 
     torch.set_num_threads(args.threads)
     return NOTES.format(
+        width=args.width,
         looks=LOOKS,
         queries=args.queries,
         machine=describe_machine(),

@@ -8,12 +8,15 @@ import sys
 from importlib import import_module
 from typing import Any
 
+from .errors import MissingPackageError, tell_missing_packages
+
 try:
     from . import deploy, ops
 except ModuleNotFoundError as error:
     if error.name not in ('torch', 'torchvision'):
         raise
-    raise ModuleNotFoundError(
+    tell_missing_packages()
+    raise MissingPackageError(
         f'effvit_mm needs {error.name}, which {sys.executable} does not have: is the environment '
         'active that it was installed into (. .venv/bin/activate)?',
         name=error.name,
@@ -85,12 +88,12 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(_LATER[name], __name__), name)
     except ModuleNotFoundError as error:
         if error.name == 'timm':
-            raise ModuleNotFoundError(
+            raise MissingPackageError(
                 f'effvit_mm.{name} needs timm: `pip install timm` brings it', name='timm'
             ) from error
         if error.name not in ('mmengine', 'mmcv', 'mmdet', 'mmpretrain'):
             raise
-        raise ModuleNotFoundError(
+        raise MissingPackageError(
             f"effvit_mm.{name} needs {error.name}: `pip install 'effvit-mm[openmm]'` brings the "
             "OneDL distributions; OpenMMLab's own packages work too",
             name=error.name,

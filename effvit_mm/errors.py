@@ -4,6 +4,15 @@ The tools print such an error as one line and exit with 2; anything else is a fa
 a library) and keeps its traceback.
 """
 
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import TracebackType
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PROGRAMS = ('tools', 'benchmarks')
+
 
 class UserError(ValueError):
     """Something the user gave (an argument, a file, a config key) cannot be used."""
@@ -27,3 +36,26 @@ class MissingDataError(DataError):
 
 class ImageSizeError(DataError):
     """Images are smaller than a network can take; the message names both sizes."""
+
+
+class MissingPackageError(ModuleNotFoundError):
+    """A package that effvit_mm needs is not installed; the message says what brings it."""
+
+
+def tell_missing_packages() -> None:
+    """Have a program of this repository that lacks a package end in a line, not in a traceback.
+
+    The command lines do so for all errors, but need these packages to be loaded.
+    """
+    program = Path(getattr(sys.modules['__main__'], '__file__', None) or '').resolve()
+    if not any(REPOSITORY / folder in program.parents for folder in PROGRAMS):
+        return
+    show = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not isinstance(error, MissingPackageError) or '--debug' in sys.argv:
+            return show(kind, error, trace)
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
+
+    sys.excepthook = hook

@@ -198,9 +198,11 @@ def test_a_python_without_torch_is_told_so():
     program = PACKAGE.parent / 'tools' / 'train.py'
     command = [sys.executable, '-S', str(program), 'config.py']  # -S: no site-packages
     done = subprocess.run(command, capture_output=True, text=True)
-    last = done.stderr.splitlines()[-1]
-    assert f'effvit_mm needs torch, which {sys.executable} does not have' in last, done.stderr
-    assert '. .venv/bin/activate' in last
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f'error: effvit_mm needs torch, which {sys.executable} does not have')
+    assert '. .venv/bin/activate' in line and done.returncode == 2
+    done = subprocess.run([*command, '--debug'], capture_output=True, text=True)
+    assert 'Traceback' in done.stderr and done.stderr.splitlines()[-1].endswith(line[6:])
 
 
 def test_ranking_loads_no_runner(pythons):

@@ -21,7 +21,7 @@ from effvit_mm.reid.where import Where
 
 from .memory import peak_bytes, reset_peak, resident_bytes
 
-WIDTH, LOOKS, CAMERAS, TOP = 512, 1000, 16, 10
+LOOKS, CAMERAS, TOP = 1000, 16, 10
 PERSON, IMAGE = 0.7, 0.6  # spread around a look, and around a person
 ROWS_AT_ONCE = 65_536
 SECONDS = 36_000  # that the images are spread over
@@ -45,10 +45,10 @@ class Block(NamedTuple):
     begin: np.ndarray
 
 
-def make_block(number: int, rows: int) -> Block:
+def make_block(number: int, rows: int, width: int) -> Block:
     """A block of images, the same whenever it is made."""
     rng = np.random.default_rng([2026, number])
-    looks = np.random.default_rng(2026).standard_normal((LOOKS, WIDTH), np.float32)
+    looks = np.random.default_rng(2026).standard_normal((LOOKS, width), np.float32)
     sizes = rng.integers(2, 31, rows // 2 + 1)
     sizes = sizes[: np.searchsorted(np.cumsum(sizes), rows) + 1]
     people = looks[rng.integers(0, LOOKS, len(sizes))]
@@ -59,19 +59,19 @@ def make_block(number: int, rows: int) -> Block:
     return Block(features, people, rng.integers(0, CAMERAS, rows), rng.uniform(0, SECONDS, rows))
 
 
-def make_blocks(count: int) -> Iterator[tuple[int, Block]]:
+def make_blocks(count: int, width: int) -> Iterator[tuple[int, Block]]:
     """Number of the first image and block, ``count`` images in all."""
     for number, start in enumerate(range(0, count, ROWS_AT_ONCE)):
-        yield start, make_block(number, min(ROWS_AT_ONCE, count - start))
+        yield start, make_block(number, min(ROWS_AT_ONCE, count - start), width)
 
 
-def make_queries(count: int, queries: int) -> np.ndarray:
+def make_queries(count: int, queries: int, width: int) -> np.ndarray:
     """Further images of people in the gallery: (Q, D) float32."""
     rng = np.random.default_rng(7)
     blocks = -(-count // ROWS_AT_ONCE)
     made = []
     for number in rng.integers(0, blocks, min(queries, 8)):
-        people = make_block(int(number), min(ROWS_AT_ONCE, count)).people
+        people = make_block(int(number), min(ROWS_AT_ONCE, count), width).people
         share = people[rng.integers(0, len(people), -(-queries // min(queries, 8)))]
         made.append(share + IMAGE * rng.standard_normal(share.shape, np.float32))
     return np.concatenate(made)[:queries]
@@ -107,18 +107,20 @@ def place_of(folder: str, kind: str, count: int) -> str:
     return str(Path(folder) / f'{name}_{count}{SUFFIX.get(kind, ".db")}')
 
 
-def fill(folder: str, kind: str, count: int, queries: int, threads: int) -> dict[str, Any]:
+def fill(
+    folder: str, kind: str, count: int, queries: int, threads: int, width: int
+) -> dict[str, Any]:
     """Make a gallery; gives times, the peak of memory, the disk it takes, and the exact nearest."""
     torch.set_num_threads(threads)
     place, index = place_of(folder, kind, count), kind.split()[-1]
     remove(place)
-    asked = make_queries(count, queries)
+    asked = make_queries(count, queries, width)
     before = resident_bytes()
     reset_peak()
-    gallery = create_gallery(place, WIDTH, index=index)
+    gallery = create_gallery(place, width, index=index)
     everything, narrow = Nearest(asked), Nearest(asked)
     adding = 0.0
-    for start, block in make_blocks(count):
+    for start, block in make_blocks(count, width):
         rows = len(block.features)
         numbers = np.arange(start, start + rows)
         features = ReIDFeatures(
@@ -150,11 +152,17 @@ def fill(folder: str, kind: str, count: int, queries: int, threads: int) -> dict
 
 
 def ask(
-    folder: str, kind: str, count: int, queries: int, threads: int, truth: dict[str, list]
+    folder: str,
+    kind: str,
+    count: int,
+    queries: int,
+    threads: int,
+    width: int,
+    truth: dict[str, list],
 ) -> dict[str, Any]:
     """Open a gallery and search it, a query at a time; gives times, memory and recall."""
     torch.set_num_threads(threads)
-    asked = make_queries(count, queries)
+    asked = make_queries(count, queries, width)
     before = resident_bytes()
     reset_peak()
     begin = time.perf_counter()

@@ -10,13 +10,16 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 
+from ..errors import MissingPackageError, tell_missing_packages
+
 try:
     from mmengine import registry as root
     from mmengine.registry import Registry
 except ModuleNotFoundError as error:
     if error.name != 'mmengine':
         raise
-    raise ModuleNotFoundError(
+    tell_missing_packages()
+    raise MissingPackageError(
         "effvit_mm needs mmengine: `pip install 'effvit-mm[openmm]'` brings the OneDL "
         "distributions; OpenMMLab's own packages work too",
         name='mmengine',

@@ -102,12 +102,22 @@ class ExactIndex:
 
     def _joined(self) -> FeatureSpace:
         if self._space is None:
-            self._parts = [np.concatenate(self._parts)]
-            self._space = FeatureSpace(self._parts[0], self.distance, ready=True)
+            self._space = FeatureSpace(self._in_one(), self.distance, ready=True)
         return self._space
 
+    def _in_one(self) -> np.ndarray:
+        """All vectors in one array; what was copied is let go at once: never twice in memory."""
+        if len(self._parts) > 1:
+            joined, end = np.empty((len(self), self.width), np.float32), 0
+            for place, part in enumerate(self._parts):
+                start, end = end, end + len(part)
+                joined[start:end] = part
+                self._parts[place] = joined[start:end]
+            self._parts = [joined]
+        return self._parts[0]
+
     def write(self, file: IO[bytes]) -> None:
-        np.save(file, self._joined().features.numpy())
+        np.save(file, self._in_one())
 
     def read(self, file: IO[bytes]) -> None:
         vectors = np.load(file, allow_pickle=False)

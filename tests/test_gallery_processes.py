@@ -96,6 +96,29 @@ def test_without_the_client_databases_alone_are_missing(tmp_path, monkeypatch):
     assert [line.split('>=')[0] for line in extra] == ['pymilvus', 'milvus-lite']
 
 
+@pytest.mark.parametrize(('place', 'seconds'), [('x.db', 2**31 / 1000), ('http://127.0.0.1:9', 10)])
+def test_a_file_is_not_asked_again_and_again_whether_it_is_there(
+    place, seconds, tmp_path, monkeypatch
+):
+    """Its server is in this process, and ends connections that ask often: a line of gRPC's."""
+    grpc, asked = pytest.importorskip('grpc'), []
+    servers = pytest.importorskip('milvus_lite.server_manager').server_manager_instance
+
+    class StoppedError(Exception):
+        pass
+
+    def channel(address, options):
+        asked.append(dict(options)['grpc.keepalive_time_ms'] / 1000)
+        raise StoppedError
+
+    monkeypatch.setattr(grpc, 'insecure_channel', channel)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoppedError):
+        create_gallery(place, WIDTH)
+    servers.release_server(place)
+    assert asked == [pytest.approx(seconds, rel=1e-6)]
+
+
 def test_a_database_leaves_the_handlers_of_others_open(tmp_path):
     """pymilvus configures logging at its import, which closes a training's log file."""
     pytest.importorskip('pymilvus')

@@ -41,6 +41,10 @@ MARGIN = 16  # asked for behind the last, to see whether there are more as near
 ROUNDING = 1e-5  # of distances, of the features' squared lengths
 PATH_BYTES = 4096
 WAIT = 10  # seconds for a server
+# Milvus Lite's server, in this process, turns away clients that ask every ten seconds whether it is
+# there, as pymilvus's does, and gRPC says so on standard error after a minute of rest
+# (``findings/milvus_lite_turns_idle_clients_away.sh``).
+NEVER_PING = {'grpc.keepalive_time_ms': 2**31 - 1}
 
 
 class DatabaseGallery:
@@ -423,9 +427,11 @@ def connect(place: str, token: str) -> Any:
     """A client of the database in a file or at an address."""
     milvus = import_milvus(place)
     with told(place):
+        options = {}
         if is_file(place):
             Path(place).parent.mkdir(parents=True, exist_ok=True)
-        return milvus.MilvusClient(place, token=token, timeout=WAIT)
+            options['grpc_options'] = NEVER_PING
+        return milvus.MilvusClient(place, token=token, timeout=WAIT, **options)
 
 
 def import_milvus(place: str) -> ModuleType:

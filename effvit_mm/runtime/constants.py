@@ -7,19 +7,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.export import ExportedProgram
 
 # Checks of what is known already; other runtimes have no use for them.
 CHECKS = (torch.ops.aten._assert_tensor_metadata.default,)
 
 
-def fold_constants(program: ExportedProgram) -> fx.GraphModule:
-    """The graph of a program as a module, each part that no input reaches being one buffer.
+def fold_constants(module: fx.GraphModule) -> fx.GraphModule:
+    """Make one buffer of each part of a program's module that no input reaches; gives it back.
 
     Masks, index tables, border corrections and gathered biases are made by hundreds of small
     operators, which converters would carry one by one.
     """
-    module = program.module(check_guards=False)
     values = _known_values(module)
     count = 0
     for node in list(module.graph.nodes):

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
 from ..errors import ConfigError, UserError
@@ -170,31 +170,49 @@ def replaced_when_right(path: Path, *suffixes: str) -> Iterator[Path]:
                 shutil.move(made.with_suffix(suffix), temporary)
 
 
-def trace(network: DeployedNetwork, shapes: Shapes, further: Rules = NO_RULES) -> ExportedProgram:
+def trace(network: DeployedNetwork, shapes: Shapes) -> ExportedProgram:
     """The graph of a network; what depends on size and weights alone is a constant in it.
 
     Args:
         network: Deployed.
         shapes: What it is to hold for.
+
+    Raises:
+        ExportError: It cannot hold for the sizes that were asked for.
+    """
+    with _told(shapes):
+        program = _first_program(network, shapes, NO_RULES)
+        folded = fold_constants(program.module(check_guards=False))
+        inputs = example(network, 1 if shapes.single else 2, shapes.size)
+        return _export(folded, inputs, _open_axes(network, shapes))
+
+
+def trace_for(
+    convert: Callable[[ExportedProgram], fx.GraphModule],
+    network: DeployedNetwork,
+    shapes: Shapes,
+    further: Rules,
+) -> fx.GraphModule:
+    """The same as a module of a converter's own operators, by a tracing less.
+
+    Args:
+        convert: What the converter makes of a program before anything else.
+        network, shapes: As of :func:`trace`.
         further: Of :func:`graph_form`.
 
     Raises:
         ExportError: It cannot hold for the sizes that were asked for.
     """
-    network = cast('DeployedNetwork', graph_form(network, further))
-    dims = {BATCH: Dim(BATCH), **{side: Dim(side, min=shapes.least) for side in SIDES}}
-    images, *rest = (
-        {axis: dims[name] for axis, name in names.items()}
-        for names in axis_names(network, shapes).values()
-    )
-    # To it, open sizes of one are special.
-    inputs = example(network, 1 if shapes.single else 2, shapes.size)
+    with _told(shapes):
+        return fold_constants(convert(_first_program(network, shapes, further)))
+
+
+@contextmanager
+def _told(shapes: Shapes) -> Iterator[None]:
+    """What cannot be traced as one line, without gradients."""
     try:
         with torch.no_grad():
-            # What lies behind the images is one argument of the network's, `*further`.
-            grouped = (images, tuple(rest)) if rest else (images,)
-            folded = fold_constants(_export(network, inputs, grouped))
-            return _export(folded, inputs, (images, *rest))
+            yield
     except Exception as error:  # of many kinds, where a network chooses its way by what it sees
         line = f'{type(error).__name__}: {str(error).strip()}'.split('\n')[0]
         if shapes.least is None:
@@ -203,6 +221,25 @@ def trace(network: DeployedNetwork, shapes: Shapes, further: Rules = NO_RULES) -
             'the graph of this network holds for one image size alone: give that size, not any '
             f'size ({line})'
         ) from error
+
+
+def _first_program(network: DeployedNetwork, shapes: Shapes, further: Rules) -> ExportedProgram:
+    """The graph with all that depends on nothing but size and weights."""
+    images, *rest = _open_axes(network, shapes)
+    # What lies behind the images is one argument of the network's, `*further`.
+    grouped = (images, tuple(rest)) if rest else (images,)
+    # To torch.export, open sizes of one are special.
+    inputs = example(network, 1 if shapes.single else 2, shapes.size)
+    return _export(graph_form(network, further), inputs, grouped)
+
+
+def _open_axes(network: DeployedNetwork, shapes: Shapes) -> tuple[dict[int, Dim], ...]:
+    """The axes that may vary, of each input."""
+    dims = {BATCH: Dim(BATCH), **{side: Dim(side, min=shapes.least) for side in SIDES}}
+    return tuple(
+        {axis: dims[name] for axis, name in names.items()}
+        for names in axis_names(network, shapes).values()
+    )
 
 
 def axis_names(network: DeployedNetwork, shapes: Shapes) -> dict[str, dict[int, str]]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
 
 from ..errors import ConfigError
 from . import suppression
@@ -23,7 +24,7 @@ from .graph import (
     find_shapes,
     need,
     replaced_when_right,
-    trace,
+    trace_for,
 )
 from .graph_form import Rules
 from .layout import NORMALISED, PIXELS
@@ -86,7 +87,7 @@ def to_openvino(network: DeployedNetwork, shapes: Shapes, winograd: bool = True)
     rules: Rules = {nn.Conv2d: winograd_convolution} if winograd and fixed else {}
     try:
         model = openvino.convert_model(
-            trace(network, shapes, rules), extension=[suppression.openvino_extension()]
+            _decoder(network, shapes, rules), extension=[suppression.openvino_extension()]
         )
     except RuntimeError as error:
         raise ExportError(f'OpenVINO cannot convert this network: {reason(error)}') from error
@@ -103,6 +104,16 @@ def to_openvino(network: DeployedNetwork, shapes: Shapes, winograd: bool = True)
     for key, value in network.metadata(shapes.least).items():
         model.set_rt_info(value, [SECTION, key])
     return model
+
+
+def _decoder(network: DeployedNetwork, shapes: Shapes, rules: Rules) -> Any:
+    """What OpenVINO makes of a program by itself, but with constants as constants."""
+    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder as Decoder
+
+    def convert(program: ExportedProgram) -> fx.GraphModule:
+        return Decoder.from_exported_program(program).pt_module
+
+    return Decoder(trace_for(convert, network, shapes, rules), dynamic_shapes=True)
 
 
 class OpenVINOSession:

@@ -14,8 +14,9 @@ import torch
 from remedies import tries
 from trainer import forget_runs, make_folder, write_config
 
-from effvit_mm.errors import ConfigError
+from effvit_mm.errors import ConfigError, DataError, MissingDataError
 from effvit_mm.openmm import cli
+from effvit_mm.openmm.config.building import naming_files
 from effvit_mm.openmm.config.preparing import prepare_training
 from effvit_mm.openmm.engine.runner import build_runner
 
@@ -59,7 +60,16 @@ OVERRIDES = {
     'optim_wrapper.clip_grad=3': r'optim_wrapper: .*clip_grad',
     'optim_wrapper.optimizer.betas=3': r'optim_wrapper\.optimizer \(type AdamW\): ',
     'custom_hooks.0.momentum=7': r'custom_hooks: momentum must be in range',
-    'load_from=nowhere.pth': r'checkpoint nowhere\.pth: no such file',
+    'load_from=nowhere.pth': r"load_from='nowhere\.pth': checkpoint nowhere\.pth: no such file",
+    'train_dataloader.dataset.data_prefix=tain': (
+        r"train_dataloader\.dataset\.data_prefix='tain': data folder /.*/tain does not exist"
+    ),
+    'train_dataloader.dataset.ann_file=tain.txt': (
+        r"train_dataloader\.dataset\.ann_file='tain\.txt': annotation file .*/tain\.txt: No such"
+    ),
+    'val_dataloader.dataset.data_root=../nowhere': (
+        r"val_dataloader\.dataset\.data_root='\.\./nowhere': data folder .*nowhere/val does not"
+    ),
     'randomness.seed=x': r"randomness\.seed='x': a whole number",
     'custom_hooks.0.type=EMAHok': r"custom_hooks\[0\]\.type='EMAHok'.* 'EMAHook'",
     'no_such_key=1': r'--cfg-options no_such_key: no such key',
@@ -112,6 +122,30 @@ def test_override(fails, config, override):
         words = re.split(r'([.=])', option)
         near = difflib.get_close_matches(meant[1], words, n=1, cutoff=0)[0]
         works(config, ''.join(meant[1] if word == near else word for word in words))
+
+
+def test_pretrained_weights_that_are_not_there(fails, config):
+    key = 'model.backbone.init_cfg'
+    err = fails(config, '--cfg-options', f'{key}.type=Pretrained', f'{key}.checkpoint=x.pth')
+    assert f"error: {key}.checkpoint='x.pth': checkpoint x.pth: no such file" in err
+
+
+def test_the_key_of_what_is_missing(tmp_path):
+    """The root before what lies below it; none twice, and none for what is there."""
+    (tmp_path / 'here').mkdir()
+    cfg = {'data': {'data_prefix': 'a', 'data_root': './gone', 'name': 'a', 'ann_file': ''}}
+    for text, told in (
+        (f'{tmp_path}/gone/a does not exist', "data.data_root='./gone': "),
+        (f'{tmp_path}/gone2/b: no such file', ''),
+        (f'{tmp_path}/gone/a is broken', ''),
+        ("data.data_root='./gone': gone/a does not exist", ''),
+    ):
+        with pytest.raises(MissingDataError) as error, naming_files(cfg, 'data'):
+            raise MissingDataError(text)
+        assert str(error.value) == told + text
+    cfg['data']['data_root'] = str(tmp_path / 'here')
+    with pytest.raises(DataError, match=r"^data\.data_prefix='a': "), naming_files(cfg, 'data'):
+        raise DataError(f'folder {tmp_path}/here/a does not exist; expected are others')
 
 
 @tries('; did you mean {}?')
@@ -308,7 +342,7 @@ def test_variant_misspelt(fails, tmp_path, data):
 
 
 def test_nan_loss_names_the_images(fails, config):
-    options = ('optim_wrapper.optimizer.lr=1e30', 'train_cfg.max_epochs=9', 'param_scheduler=None')
+    options = ('optim_wrapper.optimizer.lr=1e6', 'train_cfg.max_epochs=9', 'param_scheduler=None')
     err = fails(config, '--cfg-options', *options, 'default_hooks.checkpoint.interval=99')
     assert re.search(r'the loss became (nan|inf).*\.png', err), err
 

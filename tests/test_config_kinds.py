@@ -53,7 +53,7 @@ WRONG = {
     'param_scheduler = dict(a=1)': r'param_scheduler\.a=1: a dict or a list of dicts is needed',
     "model['head']['init_cfg'] = True": r'model\.head\.init_cfg=True: a dict or a list of dicts',
     "val_dataloader['sampler'] = dict(tyxe='DefaultSampler')": (
-        r"val_dataloader\.sampler=\{'tyxe': 'DefaultSampler'\}: a dict with a type is needed"
+        r"val_dataloader\.sampler\.tyxe='DefaultSampler': no such key; did you mean 'type'\?"
     ),
     'log_processor = dict(window_size=[1])': r'window_size=\[1\]: a whole number of at least 1',
     "train_dataloader['dataset']['filter_cfg'] = dict(min_size='')": r"min_size='': a number of at",
@@ -88,11 +88,52 @@ WRONG = {
     ),
     'test_dataloader = dict(_delete_=True, **test_dataloader)\n'
     "test_dataloader['dataset'] = dict(test_dataloader['dataset'])\n"
-    "test_dataloader['dataset']['pipeline'] = [dict(taype='LoadImage')]": (
-        r'test_dataloader\.dataset\.pipeline\[0\]: a dict with a type is needed'
+    "test_dataloader['dataset']['pipeline'] = [dict(taype='LoadImageFromFile')]": (
+        r"pipeline\[0\]\.taype='LoadImageFromFile': no such key; did you mean 'type'\?"
+    ),
+    "test_evaluator = dict(typ='Accuracy', topk=(1,))": (
+        r"test_evaluator\.typ='Accuracy': no such key; did you mean 'type'\?"
     ),
     "param_scheduler = [dict(hype='LinearLR', end=1)]": (
+        r"param_scheduler\[0\]\.hype='LinearLR': no such key; did you mean 'type'\?"
+    ),
+    "param_scheduler = [dict(tape='of mine', end=1)]": (
         r'param_scheduler\[0\]: a dict with a type is needed'
+    ),
+    "param_scheduler = dict(tyep='LinearLR', end=1)": (
+        r"param_scheduler\.tyep='LinearLR': no such key; did you mean 'type'\?"
+    ),
+    "default_hooks = dict(sampler_seed=dict(_delete_=True, tyep='DistSamplerSeedHook'))": (
+        r"default_hooks\.sampler_seed\.tyep='DistSamplerSeedHook': .* did you mean 'type'\?"
+    ),
+    "custom_hooks = [dict(tpye='EMAHook')]": (
+        r"custom_hooks\[0\]\.tpye='EMAHook': no such key; did you mean 'type'\?"
+    ),
+    "visualizer = dict(_delete_=True, type='UniversalVisualizer', "
+    "vis_backends=[dict(tyep='LocalVisBackend')])": (
+        r"visualizer\.vis_backends\[0\]\.tyep='LocalVisBackend': .* did you mean 'type'\?"
+    ),
+    'default_hooks = dict(sampler_seed=dict(speed=1))': (
+        r'default_hooks\.sampler_seed\.speed=1: DistSamplerSeedHook has no such argument; .* none'
+    ),
+    'road_from = None': r"road_from: no such key; did you mean 'load_from'\?",
+    "train_dataloader['dataset']['metainfo'] = dict(clases=['bars', 'dots', 'rings'])": (
+        r"train_dataloader\.dataset\.metainfo\.clases=\[.*\]: .* did you mean 'classes'\?"
+    ),
+    "optim_wrapper['paramwise_cfg'] = dict(bias_decay_mult=float('inf'))": (
+        r'optim_wrapper\.paramwise_cfg\.bias_decay_mult=inf: a number of at most 1,000,000 is'
+    ),
+    "optim_wrapper['paramwise_cfg'] = dict(custom_keys={'.head': dict(lr_mult=10**400)})": (
+        r'paramwise_cfg\.custom_keys\.\.head\.lr_mult=10+: a number of at most 1,000,000 is'
+    ),
+    "optim_wrapper['optimizer'].update(weight_decay=1e30)": (
+        r'optim_wrapper\.optimizer\.weight_decay=1e\+30: a number of at most 1,000,000 is needed'
+    ),
+    "optim_wrapper['optimizer'].update(lr=1e30)": (
+        r'optim_wrapper\.optimizer\.lr=1e\+30: a number of at most 1,000,000 is needed'
+    ),
+    "model['head']['loss'] = dict(type='CrossEntropyLoss', loss_weight=float('inf'))": (
+        r'model\.head\.loss\.loss_weight=inf: a number of at most 1,000,000 is needed'
     ),
     "default_scope = 'mmengine'": r"there is no such \w+ in default_scope='mmengine'",
     "model['head']['cal_acc'] = 'yes'": r"model\.head\.cal_acc='yes': StackedLinearClsHead takes",
@@ -202,6 +243,14 @@ def test_numbers_of_any_depth():
     check_values({'a': [1, {'prob': (0, 0.5)}], 'norm_type': float('inf')}, 'x')
     with pytest.raises(ConfigError, match=r'^x\.a\[1\]\.prob=-1: a number from 0 to 1'):
         check_values({'a': [1, {'prob': -1}]}, 'x')
+
+
+def test_what_is_like_a_known_key_and_meant_passes(base):
+    """Settings of one's own, a mapping between names, infinite bounds."""
+    prepared(base, "enc_cfg = dict(depth=3)\nmodes = [1]\ncustom_keys = dict(dtype='float16')")
+    bound = "optim_wrapper['clip_grad'] = dict(max_norm=1e5, norm_type=float('inf'))"
+    assert prepared(base, bound).optim_wrapper.clip_grad.norm_type == float('inf')
+    prepared(base, "train_dataloader['dataset']['metainfo'] = dict(clazz_source='mine')")
 
 
 def test_shipped_runtimes_pass():

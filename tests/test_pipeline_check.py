@@ -74,6 +74,23 @@ def test_a_detectors_pipeline_that_cannot_be_undone(fails, tmp_path):
     assert cli.train([str(config), '--work-dir', 'w']) == 0
 
 
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ("ann_file='x.json'", r"ann_file='x\.json': annotation file \S+x\.json: No such file"),
+        (
+            "data_prefix=dict(img='tain')",
+            r"data_prefix\.img='tain': .* image files that do not exist",
+        ),
+        ("data_root='nowhere'", r"data_root='nowhere': annotation file nowhere/"),
+    ],
+)
+def test_files_of_a_detector_that_are_missing(fails, tmp_path, settings, message):
+    config = make_config(tmp_path, f"val_dataloader['dataset'].update({settings})\n")
+    line = fails(config)
+    assert re.search(rf'error: val_dataloader\.dataset\.{message}', line), line
+
+
 def test_a_model_that_cannot_predict(fails, tmp_path):
     """Four strides for five maps are an assertion without a word in mmdet."""
     extra = "model['bbox_head'] = dict(anchor_generator=dict(strides=[8, 16, 32, 64]))\n"

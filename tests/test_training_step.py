@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 from coco_sets import make_config
 from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.hooks import IterTimerHook
 from remedies import tries
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from trainer import forget_runs, make_folder, write_config
 
 pytest.importorskip('mmdet')
-from effvit_mm.errors import ConfigError
+from effvit_mm.errors import ConfigError, UserError
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.engine import training_step
 from effvit_mm.openmm.engine.training_step import failed_part, first_batch
@@ -47,6 +49,9 @@ DETECTOR = {
     "model['bbox_head'] = dict(bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=[1] * 3))": (
         r'error: model\.bbox_head\.bbox_coder \(type DeltaXYWHBBoxCoder\): it fails at the first '
         r'image of train_dataloader: The size of tensor .*\.py:\d+\)$'
+    ),
+    "model['data_preprocessor'] = None": (
+        r'error: model\.data_preprocessor is missing: without one the model gets the images as a '
     ),
     "model['train_cfg'] = None": (
         r'error: model\.train_cfg=None: model\.bbox_head cannot be trained with it \(.*\.py:\d+\)'
@@ -111,10 +116,92 @@ def test_a_first_iteration_that_fails_is_a_line(train, config, monkeypatch):
     assert re.search(r'error: model\.head \(type .*\): .*: out of luck \(.*\.py:\d+\)$', line), line
 
 
-def test_a_later_iteration_that_fails_is_a_traceback(train, config, monkeypatch):
+def test_a_later_iteration_that_fails_is_a_line_that_says_when(train, config, monkeypatch):
+    losses(monkeypatch, lambda call, images: call == 3)  # the first is the trial's
+    code, line, _ = train(config)
+    assert code == 2
+    assert re.search(
+        r'error: model\.head \(type .*\): it fails in epoch 1, iteration 2: out of luck '
+        r'\(.*\.py:\d+\)$',
+        line,
+    ), line
     losses(monkeypatch, lambda call, images: call == 3)
-    with pytest.raises(KeyError, match='out of luck'):
+    forget_runs()
+    with pytest.raises(ConfigError) as error:  # with all that led to it
+        cli.train([str(config), '--work-dir', 'w', '--debug'])
+    assert isinstance(error.value.__cause__, KeyError)
+
+
+def test_gradients_of_a_later_iteration_that_fail_are_a_line(train, config, monkeypatch):
+    calls: list[int] = []
+    whole = torch.Tensor.backward
+
+    def backward(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError('no gradient of this')
+        whole(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, 'backward', backward)
+    code, line, _ = train(config)
+    assert code == 2 and re.search(
+        r'error: model: it fails in epoch 1, iteration 3: no gradient of this \(.*\.py:\d+\)$', line
+    ), line
+
+
+def test_a_hook_of_ones_own_that_fails_keeps_its_traceback(train, config, monkeypatch):
+    def broken(self, *args, **kwargs):
+        raise KeyError('my mistake')
+
+    monkeypatch.setattr(IterTimerHook, '_after_iter', broken)
+    with pytest.raises(KeyError, match='my mistake'):
         train(config)
+
+
+@tries('look at them, at the settings of this loss, and at mean and std of the data_preprocessor')
+def test_a_first_loss_that_is_not_finite(train, config):
+    text = config.read_text()
+    config.write_text(text.replace('std=[60.0] * 3', 'std=[1e-44] * 3'))
+    code, line, trained = train(config)
+    assert code == 2 and not trained
+    assert re.search(
+        r"error: the model's loss is nan for the first images of \w+ \(\S+\.png, .*\); "
+        'look at them, at the settings of this loss, and at mean and std of the data_preprocessor$',
+        line,
+    ), line
+    config.write_text(text)
+    assert train(config)[0] == 0
+
+
+def test_a_loss_of_few_images_or_in_float16_may_be_infinite():
+    value = {'loss': torch.tensor(float('inf')), 'accuracy': torch.tensor(float('nan'))}
+    half = SimpleNamespace(optim_wrapper=SimpleNamespace(loss_scaler=object()))
+    training_step._check_finite(half, value, {})
+    plain = SimpleNamespace(optim_wrapper=SimpleNamespace())
+    with pytest.raises(UserError, match=r"the model's loss is inf "):
+        training_step._check_finite(plain, value, {})
+    training_step._check_finite(plain, {**value, 'loss': [torch.ones(2)]}, {})
+
+
+@pytest.mark.parametrize('norm', ['BN1d', 'LN'])
+def test_a_last_batch_of_one_is_tried_without_a_loss_among_processes(
+    train, config, monkeypatch, norm
+):
+    """A loss may gather from all processes, and this one is alone in its trial."""
+    extra = (
+        "model['head'].update(norm_cfg=dict(type=NORM))\ntrain_dataloader.update(batch_size=23)\n"
+    )
+    config.write_text(config.read_text() + extra.replace('NORM', repr(norm)))
+    monkeypatch.setattr(training_step, 'get_world_size', lambda: 2)
+    sizes = losses(monkeypatch, lambda call, images: False)
+    code, line, _ = train(config)
+    if norm == 'BN1d':
+        assert code == 2 and not sizes
+        assert re.search(r'one image .*the batch norm head\.layers\.0\.norm of the model', line), (
+            line
+        )
+    else:
+        assert code == 0 and sizes == [23, 1]
 
 
 class Stateful(Sampler):

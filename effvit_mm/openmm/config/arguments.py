@@ -112,6 +112,8 @@ def parameters(target: Callable) -> tuple[set[str], bool]:
     if inspect.isclass(target):
         bases = target.__mro__[:-1]  # without object
         functions = [vars(cls)['__init__'] for cls in bases if '__init__' in vars(cls)]
+        if not functions and target.__new__ is object.__new__:
+            return set(), True
     names: set[str] = set()
     for function in functions:
         try:
@@ -160,5 +162,5 @@ def check_names(path: str, node: Mapping, target: Callable, injected: Sequence[s
         names = parameters(target)[0] - set(injected)
         raise ConfigError(
             f'{path}.{wrong}={node[wrong]!r}: {target.__name__} has no such argument'
-            f'{suggest(wrong, names) or "; it takes " + ", ".join(sorted(names))}'
+            f'{suggest(wrong, names) or "; it takes " + (", ".join(sorted(names)) or "none")}'
         )

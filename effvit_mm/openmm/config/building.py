@@ -7,6 +7,8 @@ import re
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from os.path import normpath
+from pathlib import Path
 from typing import Any
 
 import mmengine.registry as root
@@ -22,6 +24,11 @@ BUILD_ERRORS = (
     TypeError, ValueError, LookupError, AssertionError, OSError, ImportError, AttributeError,
     NotImplementedError, RuntimeError, ArithmeticError, MemoryError,
 )  # fmt: skip
+# Keys of files and folders, and what is said of one that is not there.
+FILES = re.compile(
+    r'(^|\.)(load_from|checkpoint|classes_from|split|\w*root|\w*file|\w*dir|data_prefix(\.\w+)?)$'
+)
+MISSING = re.compile('no such file|not exist|cannot be downloaded', re.IGNORECASE)
 IN_WORKER = re.compile(r'^Caught (\w+) in DataLoader worker process')
 
 
@@ -35,7 +42,7 @@ def building(cfg: Mapping | Config, *keys: str) -> Iterator[None]:
     ``keys`` are top-level ones, as ``'model'``. The ConfigError names path and type of the dict.
     """
     try:
-        with without_progress():
+        with without_progress(), naming_files(cfg, *keys):
             yield
     except UserError:
         raise
@@ -46,6 +53,40 @@ def building(cfg: Mapping | Config, *keys: str) -> Iterator[None]:
         kind = node.get('type', '')
         kind = f' (type {getattr(kind, "__name__", kind)})' if kind else ''
         raise ConfigError(f'{path}{kind}: {one_line(error)}') from error
+
+
+@contextmanager
+def naming_files(cfg: Mapping | Config, *keys: str) -> Iterator[None]:
+    """Around code that looks for files and folders of a config: of one that is missing, the key.
+
+    An error that names one keeps its kind, and gets the key with its value in front.
+    """
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        missing = [found for key in keys for found in _missing(cfg.get(key), key)]
+        if not MISSING.search(text) or any(f'{place}=' in text for place, _ in missing):
+            raise
+        for place, name in missing:
+            said = re.search(rf'(?<![\w.-]){re.escape(normpath(name))}(?![\w-]|\.\w)', text)
+            if said:
+                raise type(error)(f'{place}={name!r}: {text}') from error
+        raise
+
+
+def _missing(value: Any, path: str, root: str = '') -> Iterator[tuple[str, str]]:
+    """Key and text of the names of files and folders that are not there, those above first."""
+    if isinstance(value, str) and value and FILES.search(path) and not Path(root, value).exists():
+        yield path, value
+    if isinstance(value, Mapping):
+        own = value.get('data_root')
+        root = own if isinstance(own, str) else root
+        for key in sorted(value, key=lambda key: key != 'data_root'):
+            yield from _missing(value[key], f'{path}.{key}', '' if key == 'data_root' else root)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _missing(item, f'{path}[{index}]', root)
 
 
 def typed_parts(value: Any, path: str) -> Iterator[tuple[str, Mapping]]:

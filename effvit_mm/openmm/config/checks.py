@@ -32,7 +32,13 @@ from .arguments import (
     type_path,
 )
 from .building import BUILD_ERRORS, typed_parts
-from .kinds import check_arguments, check_shared_arguments, check_values
+from .kinds import (
+    check_arguments,
+    check_metainfo,
+    check_shared_arguments,
+    check_types,
+    check_values,
+)
 
 # What mmengine's runner, OpenMMLab's tools and ours read at a config's top level.
 TOP_LEVEL_KEYS = {
@@ -100,6 +106,9 @@ NUMBERS: dict[str, tuple[type, float, bool, bool]] = {
 
 def check_config(cfg: Config, training: bool) -> None:
     """Check keys, types of values, completeness, and the arguments of what will be built."""
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+        for key in (key for key in cfg if key in TOP_LEVEL_KEYS):
+            check_types(cfg[key], key)
     _need_type(cfg.get('model'), 'model')
     check_groups(cfg, training)
     check_numbers(cfg)
@@ -110,6 +119,8 @@ def check_config(cfg: Config, training: bool) -> None:
             check_node(path, node, registry, injected)
             check_arguments(path, node, find_class(registry, node['type']))
             check_shared_arguments(path, node, registry)
+            if registry is root.DATASETS:
+                check_metainfo(path, node)
         for path, node in typed_parts(cfg.model, 'model'):
             _check_inner(path, node)
         check_neck(cfg.model)
@@ -124,8 +135,14 @@ def check_top_level(cfg: Config) -> None:
             continue
         near = difflib.get_close_matches(key, TOP_LEVEL_KEYS, n=1, cutoff=0.9)
         near = near or [known for known in TOP_LEVEL_KEYS if sorted(known) == sorted(key)]
+        if not near and not isinstance(cfg[key], Mapping):  # of a short name one letter is much
+            near = [known for known in TOP_LEVEL_KEYS if _differ_in_a_letter(known, key)]
         if near and (near[0] not in cfg or cfg[near[0]] is None):
             raise ConfigError(f'{key}: no such key{suggest(key, near)}')
+
+
+def _differ_in_a_letter(one: str, other: str) -> bool:
+    return len(one) == len(other) and sum(a != b for a, b in zip(one, other, strict=True)) == 1
 
 
 def check_override(cfg: Config, key: str) -> None:

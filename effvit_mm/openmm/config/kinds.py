@@ -7,6 +7,7 @@ import inspect
 import logging
 import math
 import os
+import re
 import sys
 import types
 import typing
@@ -15,6 +16,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import mmengine.registry as root
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import Registry
@@ -80,6 +82,12 @@ CHOICES_OF_SIZES = ('scales',)
 # Of the module of mmpretrain's steps that take `policies`: what names of policies stand for.
 PRESETS = ('RANDAUG_POLICIES', 'AUTOAUG_POLICIES')
 NEAR = 0.75
+# What data sets of OpenMMLab say of themselves.
+METAINFO = ('classes', 'dataset_type', 'palette', 'task_name')
+# Rates and factors: of what is larger no product is meant, and soon none has a place in float32.
+FACTORS = re.compile(r'(^|_)(lr|decay|decay_rate|mult|weight|momentum|factor|gamma|eta_min)$')
+LARGEST = 1_000_000
+REGISTRIES = tuple(value for value in vars(root).values() if isinstance(value, Registry))
 
 
 def check_kinds(cfg: Config) -> None:
@@ -131,6 +139,7 @@ def _check_schedule(schedule: Any) -> None:
     """A schedule, several, or of several optimizers a schedule or several each."""
     parts = {} if schedule is None else {'param_scheduler': schedule}
     if isinstance(schedule, Mapping) and 'type' not in schedule:
+        _check_dict(schedule, 'param_scheduler', ('type',), certain=False)
         parts = {f'param_scheduler.{name}': part for name, part in schedule.items()}
     for path, part in parts.items():
         for item in part if isinstance(part, list | tuple) else [part]:
@@ -207,7 +216,8 @@ def _kind(value: object) -> str:
 
 
 def check_values(node: Any, path: str) -> None:
-    """Raise a ConfigError for numbers that are none, and for shares outside of 0 to 1."""
+    """Raise a ConfigError for numbers that are none, for shares outside of 0 to 1, and for rates
+    and factors that are infinite or beyond all use."""
     items: Any = ()
     if isinstance(node, Mapping):
         items = ((f'{path}.{key}', key, value) for key, value in node.items())
@@ -226,7 +236,36 @@ def check_values(node: Any, path: str) -> None:
             share = key in SHARES and isinstance(number, Real)
             if share and not 0 <= number <= 1:
                 raise ConfigError(f'{place}={value!r}: a number from 0 to 1 is needed')
+            factor = FACTORS.search(str(key)) and isinstance(number, Real)
+            if factor and abs(number) > LARGEST:
+                raise ConfigError(f'{place}={value!r}: a number of at most {LARGEST:,} is needed')
         check_values(value, place)
+
+
+def check_types(node: Any, path: str) -> None:
+    """Raise a ConfigError for a misspelt ``type``: its value is the name of something."""
+    items: Any = ()
+    if isinstance(node, Mapping):
+        items = [(f'{path}.{key}', key, value) for key, value in node.items()]
+    elif isinstance(node, list | tuple):
+        items = [(f'{path}[{index}]', '', value) for index, value in enumerate(node)]
+    for place, key, value in items:
+        near = key != 'type' and difflib.get_close_matches(str(key), ('type',), cutoff=NEAR)
+        if near and _is_of_a_registry(value):
+            raise ConfigError(f'{place}={value!r}: no such key{suggest(key, near)}')
+        check_types(value, place)
+
+
+def _is_of_a_registry(value: Any) -> bool:
+    if not isinstance(value, str):
+        return inspect.isclass(value)
+    return any(callable(find_class(registry, value)) for registry in REGISTRIES)
+
+
+def check_metainfo(path: str, node: Mapping) -> None:
+    """Raise a ConfigError for near misses of what a data set's ``metainfo`` is looked up for."""
+    if isinstance(node.get('metainfo'), Mapping):
+        _check_dict(node['metainfo'], f'{path}.metainfo', METAINFO, certain=False)
 
 
 def _check_pixels(key: str, values: Sequence, place: str) -> None:

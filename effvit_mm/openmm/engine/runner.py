@@ -29,7 +29,7 @@ from ...errors import ConfigError
 from ...utils.files import check_writable, temporary_name, written_atomically
 from ...weights import LoadReport, fit_checkpoint, read_checkpoint
 from ..config.arguments import find_class, is_number, node_class, type_path
-from ..config.building import BUILD_ERRORS, building
+from ..config.building import BUILD_ERRORS, building, naming_files
 from ..config.checks import SPLITS
 from ..config.loading import use_own_metrics
 from ..config.own_sets import take_own_sets
@@ -115,7 +115,8 @@ class Runner(ResumableRunner):
             if resume:
                 kwargs['randomness'] = self._resumed_randomness(kwargs.get('randomness'))
         elif load_from and '://' not in str(load_from):
-            self._content = read_checkpoint(load_from, trust=self._trust)
+            with naming_files({'load_from': load_from}, 'load_from'):
+                self._content = read_checkpoint(load_from, trust=self._trust)
         super().__init__(*args, work_dir=work_dir, resume=resume, load_from=load_from, **kwargs)
         for note in self._notes:
             self.logger.info(note)
@@ -312,7 +313,8 @@ class Runner(ResumableRunner):
         use_own_metrics({'default_scope': self.default_scope.scope_name, judge: evaluator})
         if isinstance(loader, dict):
             take_own_sets(loader)
-            check_detection_sets(loader, key, self._data_checks, evaluator)
+            with naming_files(self.cfg, key):
+                check_detection_sets(loader, key, self._data_checks, evaluator)
             ranks_differ = self._randomness_cfg.get('diff_rank_seed', False)
             with building(self.cfg, key):
                 loader = self.build_dataloader(loader, self.seed, ranks_differ)
@@ -422,9 +424,11 @@ class Runner(ResumableRunner):
         try:
             model = super().train()
         except BUILD_ERRORS as error:
-            if self._has_stepped or not is_of_a_step(error):
+            if not is_of_a_step(error):
                 raise
-            raise explained(error, self.bare_model, {}, 'train', self.cfg) from error
+            when = f'in epoch {self.epoch + 1}, iteration {self.iter + 1}'
+            when = when if self._has_stepped else None
+            raise explained(error, self.bare_model, {}, 'train', self.cfg, when) from error
         self._report_training()
         return model
 

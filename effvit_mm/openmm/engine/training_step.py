@@ -6,13 +6,14 @@ import copy
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_world_size
-from mmengine.model import BaseModel, revert_sync_batchnorm
+from mmengine.model import BaseDataPreprocessor, BaseModel, revert_sync_batchnorm
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...errors import ConfigError, DataError, UserError
@@ -20,6 +21,7 @@ from ..config.building import BUILD_ERRORS, one_line
 from ..config.names import places_of
 from ..data_checks.pipelines import load_sample
 from ..error_messages import as_user_error
+from .hooks import batch_files
 
 KEY = 'train_dataloader'
 
@@ -76,6 +78,22 @@ def _try_step(runner, model: torch.nn.Module, indices: Sequence[int]) -> None:
         model.parse_losses(losses)
     except BUILD_ERRORS as error:
         raise explained(error, model, batch, 'train', runner.cfg) from error
+    _check_finite(runner, losses, batch)
+
+
+def _check_finite(runner, losses: Mapping, batch: Any) -> None:
+    """Raise where a loss is infinite or NaN, but in float16, whose range is small."""
+    if getattr(runner.optim_wrapper, 'loss_scaler', None) is not None:
+        return
+    for name, value in losses.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        broken = [v for v in (each.mean().item() for each in values) if not isfinite(v)]
+        if 'loss' in name and broken:
+            raise UserError(
+                f"the model's {name} is {broken[0]} for the first images of {KEY} "
+                f'({batch_files(batch)}); look at them, at the settings of this loss, and at mean '
+                'and std of the data_preprocessor'
+            )
 
 
 def _model_for_trials(runner) -> torch.nn.Module:
@@ -153,7 +171,12 @@ def is_of_a_step(error: BaseException) -> bool:
 
 
 def explained(
-    error: Exception, model: torch.nn.Module, batch: Any, split: str, cfg: Config
+    error: Exception,
+    model: torch.nn.Module,
+    batch: Any,
+    split: str,
+    cfg: Config,
+    when: str | None = None,
 ) -> UserError:
     """What ails a model that cannot do its part with an image, as far as that can be told.
 
@@ -163,11 +186,21 @@ def explained(
         batch: What it was given.
         split: ``'train'``, ``'val'`` or ``'test'``.
         cfg: The run's; names the settings that lack something.
+        when: Words for the moment, where it is not at the split's first image.
     """
     if missing := missing_setting(error, cfg):
-        return ConfigError(f'{missing} is missing: the model reads it at the first image')
+        return ConfigError(
+            f'{missing} is missing: the model reads it {when or "at the first image"}'
+        )
     if known := as_user_error(error):
         return known
+    given = cfg.get('data_preprocessor') or (cfg.get('model') or {}).get('data_preprocessor')
+    bare = type(getattr(model, 'data_preprocessor', None)) is BaseDataPreprocessor
+    if bare and not given and 'list' in str(error):  # what it leaves the images
+        return ConfigError(
+            'model.data_preprocessor is missing: without one the model gets the images as a list, '
+            'not as a batch'
+        )
     samples = batch.get('data_samples', ()) if isinstance(batch, Mapping) else ()
     assertion = isinstance(error, AssertionError) and split != 'train'
     if assertion and not all('scale_factor' in sample for sample in samples):  # mmdet's, wordless
@@ -187,7 +220,8 @@ def explained(
             'it asks for, as assigner and sampler'
         )
     kind = '' if part is model else f' (type {type(part).__name__})'
-    return ConfigError(f'{path}{kind}: it fails at the first image of {split}_dataloader: {told}')
+    when = when or f'at the first image of {split}_dataloader'
+    return ConfigError(f'{path}{kind}: it fails {when}: {told}')
 
 
 def missing_setting(error: Exception, cfg: Config) -> str:

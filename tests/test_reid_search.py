@@ -20,6 +20,8 @@ from effvit_mm.reid.ranking import nearest
 from effvit_mm.reid.search import Gallery
 from effvit_mm.reid.vector_index import INDICES, ExactIndex
 
+ROOT = Path(__file__).parents[1]
+
 WIDTH, MODEL = 24, 'PSLT-0123456789ab'
 
 
@@ -450,3 +452,29 @@ def test_files_are_labelled_by_their_names() -> None:
         label_files(['0012_c3s1_1.jpg', 'somebody.jpg'])
     with pytest.raises(ConfigError, match="the named group 'cam' is missing"):
         label_files(['0012_c3s1_1.jpg'], r'(?P<pid>\d+)')
+
+
+def test_vectors_in_many_parts_are_never_twice_in_memory(pythons):
+    """Parts larger than the C library's own store, 32 MB, go back to the system one by one."""
+    code = """
+import numpy as np
+import torch
+from benchmarks.measure.memory import peak_bytes, reset_peak, resident_bytes
+from effvit_mm.reid.vector_index import ExactIndex
+
+torch.set_num_threads(1)
+index, rng, wanted = ExactIndex(512, 'cosine'), np.random.default_rng(0), []
+for _ in range(8):
+    part = rng.standard_normal((20_000, 512), np.float32)  # 41 MB
+    wanted.append(part[7].copy())
+    index.add(part)
+del part
+before = resident_bytes()
+reset_peak()
+list(index.nearest(np.stack(wanted), 1, None))
+grown = peak_bytes() - before
+assert np.array_equal(index.take(np.arange(7, 160_000, 20_000)), np.stack(wanted))
+assert grown < 120e6, grown  # 328 MB if all were copied; a part, and a block of distances
+"""
+    done = pythons.run('-c', code, cwd=ROOT)
+    assert done.returncode == 0, done.stderr

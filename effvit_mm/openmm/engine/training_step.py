@@ -24,6 +24,7 @@ from ..error_messages import as_user_error
 from .hooks import batch_files
 
 KEY = 'train_dataloader'
+GLOO = 'gloo/transport'  # in what it says of a lost connection, a plain RuntimeError
 
 
 def check_training_step(runner) -> None:
@@ -162,7 +163,9 @@ def _batch_size(loader) -> int | None:
 
 
 def is_of_a_step(error: BaseException) -> bool:
-    """Whether an error comes of a model's training step, not of data or hooks."""
+    """Whether an error comes of a model's training step, not of data, hooks or other processes."""
+    if isinstance(error, torch.distributed.DistError) or GLOO in str(error):
+        return False  # another has ended, which tells why
     return any(
         frame.f_code.co_name == 'train_step'
         and isinstance(frame.f_locals.get('self'), torch.nn.Module)

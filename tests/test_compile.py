@@ -171,6 +171,20 @@ def test_a_damaged_entry_is_made_anew(damage, tmp_path, caplog):
     assert len(entries(tmp_path)) == 1
 
 
+def test_what_compiles_is_silent(pythons, tmp_path):
+    """OpenVINO logs operators that it looks for, without a logger and with tracebacks."""
+    code = f"""
+import logging
+import effvit_mm
+from torch import nn
+model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.UpsamplingNearest2d(scale_factor=2))
+effvit_mm.compile(model, size=(20, 24), cache={str(tmp_path)!r})
+assert not logging.getLogger().handlers and logging.getLogger().level == logging.WARNING
+"""
+    done = pythons.run('-c', code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
+
+
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path

@@ -80,6 +80,15 @@ def test_what_imports_a_library_is_silent(run, library, module):
     assert (result.returncode, result.stdout, result.stderr) == (0, '', '')
 
 
+def test_a_config_that_imports_a_library_says_what_it_prints_itself(run, tmp_path):
+    (tmp_path / 'c.py').write_text(
+        'from mmdet.datasets import CocoDataset\nprint(1)\nmodel = dict(type=CocoDataset)\n'
+    )
+    load = 'from effvit_mm.openmm.config.loading import load_config\n'
+    result = run(f'{load}load_config({str(tmp_path / "c.py")!r}, [])')
+    assert (result.returncode, result.stdout, result.stderr) == (0, '1\n', '')
+
+
 def test_attention_needs_torch_alone(run):
     code = """
 import importlib.util, sys

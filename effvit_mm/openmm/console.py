@@ -119,12 +119,13 @@ def print_in_any_locale() -> None:
         sys.stdout.reconfigure(errors='replace')
 
 
-class _WithoutProgress:
-    """A text stream that leaves out pycocotools' lines of progress."""
+class _WithoutAsides:
+    """A text stream that leaves out pycocotools' lines of progress, and a package that mmdet and
+    mmpretrain say is not there while they are imported, as configs in pure Python do."""
 
     lines = re.compile(
         r'loading annotations into memory|creating index|index created!|Loading and preparing'
-        r'|D(one|ONE) \(t='
+        r'|D(one|ONE) \(t=|Could not import OneDL'
     )
 
     def __init__(self, stream: TextIO) -> None:
@@ -140,9 +141,9 @@ class _WithoutProgress:
 
 
 @contextlib.contextmanager
-def without_progress() -> Iterator[None]:
-    """Leave pycocotools' lines of progress out of what is printed in the block, nothing else."""
-    with contextlib.redirect_stdout(_WithoutProgress(sys.stdout)):
+def without_asides() -> Iterator[None]:
+    """Leave lines of libraries that tell nobody anything out of what is printed in the block."""
+    with contextlib.redirect_stdout(_WithoutAsides(sys.stdout)):
         yield
 
 

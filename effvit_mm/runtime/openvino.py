@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from ..errors import ConfigError
+from ..utils.silence import silent_logging
 from . import suppression
 from .external_data import check_weights_inside
 from .graph import (
@@ -111,7 +112,8 @@ def _decoder(network: DeployedNetwork, shapes: Shapes, rules: Rules) -> Any:
     from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder as Decoder
 
     def convert(program: ExportedProgram) -> fx.GraphModule:
-        return Decoder.from_exported_program(program).pt_module
+        with silent_logging():  # of operators that PyTorch's table lacks, with tracebacks
+            return Decoder.from_exported_program(program).pt_module
 
     return Decoder(trace_for(convert, network, shapes, rules), dynamic_shapes=True)
 

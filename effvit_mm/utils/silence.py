@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -18,3 +19,21 @@ def silent_imports() -> Iterator[None]:
     with redirect_stdout(StringIO()), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         yield
+
+
+@contextmanager
+def silent_logging() -> Iterator[None]:
+    """Leave out what is logged without a logger within the block, but for errors.
+
+    Such a call gives the root logger a handler where it has none, which then shows what all
+    libraries log.
+    """
+    root, handler = logging.getLogger(), logging.NullHandler()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)

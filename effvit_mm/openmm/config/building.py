@@ -17,7 +17,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope, Registry
 
 from ...errors import ConfigError, UserError
-from ..console import without_progress
+from ..console import without_asides
 
 # What constructors raise for values that they cannot work with.
 BUILD_ERRORS = (
@@ -42,7 +42,7 @@ def building(cfg: Mapping | Config, *keys: str) -> Iterator[None]:
     ``keys`` are top-level ones, as ``'model'``. The ConfigError names path and type of the dict.
     """
     try:
-        with without_progress(), naming_files(cfg, *keys):
+        with without_asides(), naming_files(cfg, *keys):
             yield
     except UserError:
         raise

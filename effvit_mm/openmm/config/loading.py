@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ...errors import ConfigError
-from ..console import import_quietly, without_lines_of_variables
+from ..console import import_quietly, without_asides, without_lines_of_variables
 from .arguments import metric_nodes, type_path
 from .building import one_line
 from .checks import check_override, check_top_level
@@ -29,6 +29,7 @@ PACKAGED = Path(__file__).resolve().parents[2] / '.mim'
 SCOPES = {'mmpretrain': 'mmpretrain', 'mmdet': 'mmdet', 'effvit_mm': 'mmpretrain'}
 
 
+@without_asides()
 @without_lines_of_variables()
 def load_config(path: str, overrides: Sequence[str]) -> Config:
     """Read a config file and apply ``key=value`` overrides.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,32 @@ def test_a_factor_of_no_weight_decay(config, capfd):
     assert 'weight_decay is missing: paramwise_cfg.norm_decay_mult is a factor of it' in err
     forget_runs()
     assert train(config, factor, err.split('as ')[-1].strip()) == 0
+
+
+LAY_OUT = """
+import sys
+from effvit_mm.openmm.config import writing
+if len(sys.argv) > 1:
+    writing.PATIENCE = float(sys.argv[1])
+writing.import_formatter()
+print(writing.Config(dict(a=1)).pretty_text.strip())
+"""
+
+
+def test_a_formatter_whose_cache_is_empty(pythons, tmp_path):
+    """As another process leaves it that is about to write it, or was killed before it did."""
+    env = {**os.environ, 'XDG_CACHE_HOME': str(tmp_path)}
+    assert pythons.run('-c', LAY_OUT, env=env).stdout == 'a = 1\n'
+    (grammar,) = tmp_path.glob('YAPF/*/Grammar-*.pickle')
+    whole = grammar.read_bytes()
+    for content in (b'', whole[:100]):
+        grammar.write_bytes(content)
+        done = pythons.run('-c', LAY_OUT, '0.2', env=env)
+        assert (done.stdout, done.stderr) == ('a = 1\n', '')
+        assert grammar.read_bytes() == whole
+    grammar.write_bytes(b'')
+    waiting = pythons.start('-c', LAY_OUT, '60', env=env)
+    time.sleep(1)
+    assert waiting.poll() is None and grammar.read_bytes() == b''
+    grammar.write_bytes(whole)
+    assert (waiting.wait(), waiting.communicate()[0]) == (0, 'a = 1\n')

@@ -1,12 +1,13 @@
 """The layout of configs, for which mmengine asks yapf several times in each training."""
 
-from yapf.yapflib import yapf_api
+from effvit_mm.openmm.config.writing import import_formatter
 
 KEPT = 50
 
 
 def remember_layouts() -> None:
     """Let a text that yapf has laid out before be looked up."""
+    yapf_api = import_formatter()
     lay_out, known = yapf_api.FormatCode, {}
 
     def format_code(code: str, **options: object) -> object:

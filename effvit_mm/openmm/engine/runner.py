@@ -33,7 +33,7 @@ from ..config.building import BUILD_ERRORS, building, naming_files
 from ..config.checks import SPLITS
 from ..config.loading import use_own_metrics
 from ..config.own_sets import take_own_sets
-from ..config.writing import readable
+from ..config.writing import import_formatter, readable
 from ..console import quiet_standard_error, quieten
 from ..data_checks.class_count import close_heads, count_classes, open_heads
 from ..data_checks.class_names import (
@@ -107,6 +107,7 @@ class Runner(ResumableRunner):
         self._notes: list[str] = []
         self._has_stepped = False
         check_writable(work_dir, 'work_dir')
+        import_formatter()
         if resume:
             by_epoch = 'max_iters' not in (kwargs.get('train_cfg') or {})
             hook = (kwargs.get('default_hooks') or {}).get('checkpoint')

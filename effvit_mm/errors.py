@@ -34,6 +34,10 @@ class MissingDataError(DataError):
     """A file or folder of a data set is not where it is looked for; the message has its path."""
 
 
+class CorruptImageError(DataError):
+    """An image file cannot be decoded; the message names it and its fault."""
+
+
 class ImageSizeError(DataError):
     """Images are smaller than a network can take; the message names both sizes."""
 

@@ -164,7 +164,10 @@ def test_a_key_without_those_above_it(fails, config, key, place):
 
 
 def test_a_key_that_stands_in_several_places_is_not_guessed(fails, config):
-    assert fails(config, '--cfg-options', 'batch_size=1').endswith('batch_size: no such key\n')
+    assert fails(config, '--cfg-options', 'batch_size=1').endswith(
+        "batch_size: no such key; did you mean 'train_dataloader.batch_size', "
+        "'val_dataloader.batch_size' or 'test_dataloader.batch_size'?\n"
+    )
 
 
 @tries('; did you mean {}?')
@@ -261,6 +264,18 @@ def test_a_missing_checkpoint_names_those_that_are_there(fails, config, tmp_path
 
 def test_missing_config(fails):
     assert 'config gone.py: no such file' in fails('gone.py')
+
+
+@pytest.mark.parametrize(
+    'near', ['configs/pslt/pslt-tiny_foldr.py', 'configs/pslt/pslt-tiny_folder', 'small.p']
+)
+def test_a_config_that_is_misspelt(fails, tmp_path, config, near):
+    """In the installed package's folder, in that of a checkout, and in any other."""
+    meant = 'small.py' if near == 'small.p' else 'configs/pslt/pslt-tiny_folder.py'
+    (tmp_path / 'small.py').write_text(config.read_text())
+    if near.startswith('configs'):
+        shutil.copytree(ROOT / 'configs', tmp_path / 'configs')
+    assert f'config {near}: no such file; did you mean {meant!r}?' in fails(near)
 
 
 def test_no_config_at_all(fails):

@@ -345,7 +345,9 @@ def test_the_tool_indexes_searches_draws_and_judges(films, model, tmp_path, caps
         ([*search, '--query-expansion', '0'], '--query-expansion 0: 1 or more is needed'),
         (['search', str(tmp_path), picture], 'was not made by index'),
         ([*search, '--show', 'a.jpg'], 'ending in .png'),
-        (['search', out, picture, '--camera', '5'], 'there are cameras 1, 2'),
+        (['search', out, picture, '--camera', '5'], 'camera 5: there are cameras 1, 2'),
+        (['search', out, picture, '--camera', '1', '5'], 'camera 5: there are cameras 1, 2'),
+        (['search', out, picture, '--not-camera', '3'], 'camera 3: there are cameras 1, 2'),
         (['search', out, picture, '--not-camera', '1', '2'], 'there are cameras 1, 2'),
     ):
         assert tool.main(wrong) == 2

@@ -24,6 +24,15 @@ from effvit_mm.openmm.datasets.classification import CustomDataset
 from effvit_mm.sample_data.folders import make_once
 
 ONE_EPOCH = 'train_cfg.update(max_epochs=1)\n'
+# The same data by the class that finds its classes in the folder of training.
+FOLDERS = """
+for name, loader in (('train', train_dataloader), ('val', val_dataloader)):
+    loader['dataset'] = dict(
+        type='effvit_mm.ImageFolder', data_root=dataset['data_root'], split=name,
+        pipeline=loader['dataset']['pipeline'],
+    )
+del name, loader
+"""
 
 
 @pytest.fixture
@@ -106,15 +115,56 @@ def test_a_class_without_an_image(run, data, tmp_path):
     assert code == 0, line
 
 
-@tries('; remove the folder, or set allow_empty_classes=True in the data set')
-def test_a_class_folder_without_an_image(data):
+@tries(
+    '; remove the folder, or set allow_empty_classes=True in the data set, as in --cfg-options '
+    'train_dataloader.dataset.allow_empty_classes=True'
+)
+def test_a_class_folder_without_an_image(run, data, tmp_path):
     for path in (data / 'train' / 'dots').iterdir():
         path.unlink()
     with pytest.raises(DataError, match='; remove the folder, or set allow_empty_classes=True in'):
         ImageFolder(str(data))
     assert len(ImageFolder(str(data), allow_empty_classes=True)) == 6
+    folders = write_config(tmp_path / 'folders.py', data, FOLDERS + ONE_EPOCH)
+    code, line = run(folders)
+    assert code == 2 and 'train_dataloader.dataset.allow_empty_classes=True' in line
+    option = 'train_dataloader.dataset.allow_empty_classes=True'
+    code, line = run(folders, options=(option,))
+    assert code == 0, line
     shutil.rmtree(data / 'train' / 'dots')
     assert ImageFolder(str(data)).metainfo['classes'] == ('bars', 'rings')
+
+
+@tries('; take it away, or put a folder of that name with images into {}')
+def test_a_class_folder_that_training_does_not_have(data):
+    (data / 'val' / 'crosses').mkdir()
+    image = next((data / 'val' / 'dots').iterdir())
+    shutil.copy(image, data / 'val' / 'crosses')
+    with pytest.raises(DataError, match='; take it away, or put a folder of that name with images'):
+        ImageFolder(str(data), 'val')
+    shutil.copytree(data / 'val' / 'crosses', data / 'train' / 'crosses')
+    assert len(ImageFolder(str(data), 'val').metainfo['classes']) == 4
+    for split in ('train', 'val'):
+        shutil.rmtree(data / split / 'crosses')
+    assert len(ImageFolder(str(data), 'val').metainfo['classes']) == 3
+
+
+@tries(
+    '; take it away, or leave such images out by skip_corrupt=True of the data set, as in '
+    '--cfg-options train_dataloader.dataset.skip_corrupt=True'
+)
+def test_an_image_that_is_corrupt(run, data, tmp_path):
+    broken = next((data / 'train' / 'dots').iterdir())
+    broken.write_bytes(broken.read_bytes()[:60])
+    config = write_config(tmp_path / 'folders.py', data, FOLDERS + ONE_EPOCH)
+    code, line = run(config)
+    option = 'train_dataloader.dataset.skip_corrupt=True'
+    assert code == 2 and line.endswith(f'as in --cfg-options {option}'), line
+    code, line = run(config, options=(option,))
+    assert code == 0, line
+    broken.unlink()
+    code, line = run(config)
+    assert code == 0, line
 
 
 @tries('; name both alike, or take these folders out')

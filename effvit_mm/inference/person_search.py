@@ -258,8 +258,8 @@ class PersonSearch:
 
         Raises:
             ConfigError: There is no extractor, or ``top`` is below 1.
-            DataError: The folder has no tracks, or none of such cameras and times; a picture cannot
-                be read; the extractor is another model's.
+            DataError: The folder has no tracks, none of a camera that is named, or none of such
+                cameras and times; a picture cannot be read; the extractor is another model's.
         """
         if self.extractor is None:
             raise ConfigError('extractor: it is needed to search by pictures')
@@ -276,19 +276,26 @@ class PersonSearch:
         """A choice of tracks by cameras and times; arguments are those of a search.
 
         Raises:
-            DataError: No track is there.
+            DataError: No track is there, or none of a camera that is named.
         """
         gallery = self._tracks()
         where = Where(camera, () if not_camera is None else not_camera, begin, end)
+        named = (*(where.cameras or ()), *where.not_cameras)
+        if unknown := [number for number in named if not len(gallery.find(Where(number)))]:
+            raise DataError(f'{self.folder}: no track of camera {unknown[0]}: {self._what_is_there()}')
         if not len(gallery.find(where)):
-            tracks, columns = gallery.take(gallery.find())
-            there = ', '.join(map(str, np.unique(tracks.camids)))
-            times = f'{clock(min(columns["begin"]))}-{clock(max(columns["end"]))}'
             raise DataError(
-                f'{self.folder}: no track of such a camera and time: there are cameras {there}, '
-                f'from {times}'
+                f'{self.folder}: no track of such a camera and time: {self._what_is_there()}'
             )
         return where
+
+    def _what_is_there(self) -> str:
+        """Cameras and times of all tracks, for an error."""
+        gallery = self._tracks()
+        tracks, columns = gallery.take(gallery.find())
+        cameras = ', '.join(map(str, np.unique(tracks.camids)))
+        times = f'{clock(min(columns["begin"]))}-{clock(max(columns["end"]))}'
+        return f'there are cameras {cameras}, from {times}'
 
     def search_features(
         self,

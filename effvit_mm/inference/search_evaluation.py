@@ -88,7 +88,8 @@ def evaluate_search(
         pictures, labels.pids.tolist(), (labels.camids + 1).tolist(), strict=True
     ):
         if elsewhere := seen[person] - {camera}:
-            [found] = people.search(picture, len(gallery), not_camera=camera, expansion=expansion)
+            own = camera if camera in cameras.values() else None
+            [found] = people.search(picture, len(gallery), not_camera=own, expansion=expansion)
             who = [shows[people.name_of(track), track.track] for track in found]
             places = [(one, track.camera) for one, track in zip(who, found, strict=True)]
             precision = average_precision(places, person, elsewhere)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import DataError
+from ..errors import CorruptImageError, DataError
 
 JPEG_START, JPEG_END = b'\xff\xd8', b'\xff\xd9'
 PNG_START = b'\x89PNG'
@@ -143,7 +143,8 @@ def load_image(path: str | Path) -> np.ndarray:
     """Read an image file: (H, W, 3) uint8 in BGR, as OpenMMLab's pipelines expect.
 
     Raises:
-        DataError: The file is missing, empty, cut short, damaged or no image.
+        CorruptImageError: The file is empty, cut short, damaged or no image.
+        DataError: It is missing or cannot be opened.
     """
     try:
         data = Path(path).read_bytes()
@@ -152,7 +153,7 @@ def load_image(path: str | Path) -> np.ndarray:
     try:
         return decode_image(data)
     except ValueError as error:
-        raise DataError(f'corrupt image {path}: {error}') from error
+        raise CorruptImageError(f'corrupt image {path}: {error}') from error
 
 
 def to_bgr(array: np.ndarray, rgb: bool = False) -> np.ndarray:

@@ -78,9 +78,11 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return did_you_mean(near[0]) if near else ''
 
 
-def did_you_mean(name: str) -> str:
+def did_you_mean(*names: str) -> str:
     """The end of a message about a name that there is not, where it is known what was meant."""
-    return f'; did you mean {name!r}?'
+    *others, last = map(repr, names)
+    meant = f'{", ".join(others)} or {last}' if others else last
+    return f'; did you mean {meant}?'
 
 
 def find_class(registry: Registry, kind: object) -> Callable | None:

@@ -148,7 +148,7 @@ def _differ_in_a_letter(one: str, other: str) -> bool:
 def check_override(cfg: Config, key: str) -> None:
     """Refuse an override (``--cfg-options``) whose first part no config has.
 
-    Where one place alone of what is built ends like it, that is what was meant.
+    Where places of what is built end like it, one of them is what was meant.
     """
     first = key.split('.', 1)[0]
     if first in TOP_LEVEL_KEYS or first in cfg:
@@ -157,7 +157,7 @@ def check_override(cfg: Config, key: str) -> None:
     places = [place for place in _places(built) if place.endswith(f'.{key}')]
     hint = suggest(first, TOP_LEVEL_KEYS | set(cfg))
     raise ConfigError(
-        f'--cfg-options {key}: no such key{did_you_mean(*places) if len(places) == 1 else hint}'
+        f'--cfg-options {key}: no such key{did_you_mean(*places[:3]) if places else hint}'
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from mmengine.config import Config
 
-from ...errors import MissingDataError
+from ...errors import CorruptImageError, MissingDataError
 from .arguments import dataset_nodes, has_type, metric_nodes
 from .source import read_files
 
@@ -134,8 +134,16 @@ def _annotation_file(cfg: dict, evaluator: str) -> str | None:
 
 
 def how_to_find(cfg: Config | None, error: Exception | None) -> str:
-    """Behind an error of a data set's missing file or folder: what the config takes its root from,
-    and of COCO-style folders, whose error cannot know it, the layouts that there are."""
+    """Behind an error of a data set's file or folder: what can be done about it in the config.
+
+    Of what is missing: what the root is taken from, and of COCO-style folders, whose error cannot
+    know it, the layouts that there are. Of a corrupt image: how to leave it out.
+    """
+    if cfg is not None and isinstance(error, CorruptImageError):
+        return (
+            '; take it away, or leave such images out by skip_corrupt=True of the data set, as in '
+            '--cfg-options train_dataloader.dataset.skip_corrupt=True'
+        )
     if cfg is None or not isinstance(error, MissingDataError):
         return ''
     root, text = cfg.get('data_root'), str(error)

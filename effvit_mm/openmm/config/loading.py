@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from ...errors import ConfigError
 from ..console import import_quietly, without_asides, without_lines_of_variables
-from .arguments import metric_nodes, type_path
+from .arguments import metric_nodes, suggest, type_path
 from .building import one_line
 from .checks import check_override, check_top_level
 from .data_root import EVALUATORS, follow_annotation_files, follow_layout
@@ -39,7 +39,7 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
     """
     path = find_config(path)
     if not Path(path).is_file():
-        raise ConfigError(f'config {path}: no such file')
+        raise ConfigError(f'config {path}: no such file{suggest(path, _configs_near(path))}')
     if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
         raise ConfigError(f'config {path}: a .py, .json or .yaml file is needed')
     try:
@@ -88,6 +88,15 @@ def find_config(path: str) -> str:
     packaged = PACKAGED / path
     ours = Path(path).parts[:1] == ('configs',) and not Path(path).exists() and packaged.is_file()
     return str(packaged) if ours else path
+
+
+def _configs_near(path: str) -> list[str]:
+    """Configs of the folder in which one was looked for; where it is not there, all of ours."""
+    folder = Path(path).parent
+    if folder.is_dir():
+        return [str(file) for file in folder.glob('*.py')]
+    root = Path() if Path('configs').is_dir() else PACKAGED
+    return [str(file.relative_to(root)) for file in root.glob('configs/*/*.py')]
 
 
 def complete_scope(cfg: Config) -> None:

@@ -116,7 +116,8 @@ class _Folders(theirs.BaseDataset):
         if unknown:
             raise DataError(
                 f'{folder.absolute()} has the class folder {unknown[0]!r}, which is none of the '
-                f'{len(classes)} training classes ({shorten(classes)})'
+                f'{len(classes)} training classes ({shorten(classes)}); take it away, or put a '
+                f'folder of that name with images into {Path(self.data_root, self.train_split)}'
             )
         images = list_by_class(folder, classes, found, beside)
         if not any(images):
@@ -141,7 +142,8 @@ class _Folders(theirs.BaseDataset):
             message += f' and {len(empty) - 1} more ({shorten(empty[1:])})'
         if self.split == self.train_split and not self.allow_empty_classes:
             raise DataError(
-                f'{message}; remove the folder, or set allow_empty_classes=True in the data set'
+                f'{message}; remove the folder, or set allow_empty_classes=True in the data set, as in '
+                '--cfg-options train_dataloader.dataset.allow_empty_classes=True'
             )
         print_log(message, 'current', WARNING)
 

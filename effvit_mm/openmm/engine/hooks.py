@@ -24,7 +24,7 @@ CALMER = 'lower optim_wrapper.optimizer.lr, or set optim_wrapper.clip_grad=dict(
 HISTORY, VALIDATED, ELAPSED = 'effvit_mm/history', 'effvit_mm/validated', 'effvit_mm/elapsed'
 LOSSES = 'effvit_mm/losses'  # of an epoch that is not at its end
 # Fewer steps hardly train a network from scratch, which smaller batches make more of.
-FEW_STEPS, SMALL_BATCH = 200, 8
+FEW_STEPS, SMALL_BATCH = 150, 8
 
 
 @HOOKS.register_module()

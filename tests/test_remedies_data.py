@@ -159,7 +159,7 @@ def test_an_image_that_is_corrupt(run, data, tmp_path):
     config = write_config(tmp_path / 'folders.py', data, FOLDERS + ONE_EPOCH)
     code, line = run(config)
     option = 'train_dataloader.dataset.skip_corrupt=True'
-    assert code == 2 and line.endswith(f'as in --cfg-options {option}'), line
+    assert code == 2 and line.rstrip().endswith(f'as in --cfg-options {option}'), line
     code, line = run(config, options=(option,))
     assert code == 0, line
     broken.unlink()

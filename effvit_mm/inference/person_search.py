@@ -282,7 +282,9 @@ class PersonSearch:
         where = Where(camera, () if not_camera is None else not_camera, begin, end)
         named = (*(where.cameras or ()), *where.not_cameras)
         if unknown := [number for number in named if not len(gallery.find(Where(number)))]:
-            raise DataError(f'{self.folder}: no track of camera {unknown[0]}: {self._what_is_there()}')
+            raise DataError(
+                f'{self.folder}: no track of camera {unknown[0]}: {self._what_is_there()}'
+            )
         if not len(gallery.find(where)):
             raise DataError(
                 f'{self.folder}: no track of such a camera and time: {self._what_is_there()}'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -189,8 +190,13 @@ class OpenVINOSession:
 
     def run_batch(self, *inputs: Tensor) -> list[np.ndarray]:
         """The same by one run of a graph for any batch, as other programs use the file."""
-        compiled = core().compile_model(self.model, 'CPU', self.options)
-        return [np.array(array) for array in compiled([one.numpy() for one in inputs]).to_tuple()]
+        results = self._any_batch([one.numpy() for one in inputs])
+        return [np.array(array) for array in results.to_tuple()]
+
+    @cached_property
+    def _any_batch(self) -> Any:
+        """The file's own graph, compiled."""
+        return core().compile_model(self.model, 'CPU', self.options)
 
     def _of_size(self, size: Size, streams: int) -> _Requests:
         """What runs images of a size in so many streams; 0 is OpenVINO's choice."""

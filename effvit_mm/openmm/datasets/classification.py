@@ -142,8 +142,8 @@ class _Folders(theirs.BaseDataset):
             message += f' and {len(empty) - 1} more ({shorten(empty[1:])})'
         if self.split == self.train_split and not self.allow_empty_classes:
             raise DataError(
-                f'{message}; remove the folder, or set allow_empty_classes=True in the data set, as in '
-                '--cfg-options train_dataloader.dataset.allow_empty_classes=True'
+                f'{message}; remove the folder, or set allow_empty_classes=True in the data set, '
+                'as in --cfg-options train_dataloader.dataset.allow_empty_classes=True'
             )
         print_log(message, 'current', WARNING)
 

@@ -28,25 +28,18 @@ def with_commands(parser: argparse.ArgumentParser) -> Iterator[argparse.Argument
                 yield from with_commands(inner)
 
 
-def shortened(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
-    """A flag, and what it is without its last letter."""
-    flags = set(parser._option_string_actions)
-    yield from ((flag, flag[:-1]) for flag in flags if flag[:-1] not in {*flags, '-', '--'})
-
-
 @pytest.mark.parametrize('name', ['train', 'test', *NAMES])
 def test_no_tool_takes_a_shortened_flag(name):
     make = {'train': cli.train_parser, 'test': cli.test_parser}.get(name)
     parser = make() if make else load_tool(name).make_parser()
     for each in with_commands(parser):
-        pairs = [pair for pair in shortened(each) if pair[0].startswith('--')]
-        assert ('--debug', '--debu') in pairs
-        for action in each._actions:  # what is needed is not the question here
+        for action in each._actions:  # what else is needed is not the question here
             action.required = False
-        for flag, short in pairs:
-            with pytest.raises(ConfigError, match=f"{short}; did you mean '--") as error:
+        flags = {flag for flag in each._option_string_actions if flag.startswith('--')}
+        assert '--debug' in flags
+        for short in {flag[:-1] for flag in flags} - {*flags, '--'}:
+            with pytest.raises(ConfigError, match=f"{short}; did you mean '--"):
                 each.parse_args([short])
-            assert flag in str(error.value) or flag[:-2] in str(error.value)
 
 
 def test_a_flag_of_the_config_that_lacks_a_letter():

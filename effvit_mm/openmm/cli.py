@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line instead of the whole usage; every tool has ``--debug``."""
 
     def __init__(self, *args, **kwargs) -> None:
-        # A shortened flag would be one that is right today, and a misspelt one nobody hears of.
+        # A part of a flag is a misspelt flag, of which nobody would hear.
         super().__init__(*args, **{'allow_abbrev': False, **kwargs})
         self.add_argument('--debug', action='store_true', help='show tracebacks of all errors')
 

@@ -1,4 +1,4 @@
-"""What an earlier test has drawn into a folder goes when the next one draws there; the rest stays."""
+"""What an earlier test has drawn into a folder goes when the next one draws; the rest stays."""
 
 from __future__ import annotations
 

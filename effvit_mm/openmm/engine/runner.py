@@ -97,7 +97,7 @@ class Runner(ResumableRunner):
     VOC-style sets).
 
     Attributes:
-        has_begun: Whether a training or a test has begun: all was built, and what was tried is well.
+        has_begun: Whether a training or test has begun: all was built, and what was tried is well.
     """
 
     def __init__(

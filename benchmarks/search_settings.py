@@ -101,7 +101,7 @@ def read_options(text: str) -> TrackOptions:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0], allow_abbrev=False)
     parser.add_argument('--out', type=Path, required=True, help='a folder that is not there yet')
     parser.add_argument('--detector', nargs=2, required=True, metavar='FILE')
     parser.add_argument('--reid', nargs=2, required=True, metavar='FILE')

@@ -32,6 +32,7 @@ from effvit_mm.openmm.config.loading import load_config, use_own
 from effvit_mm.openmm.config.preparing import use_coco_limits
 from effvit_mm.openmm.engine.report import coco_table
 from effvit_mm.openmm.pictures import draw_detection, load_truth
+from effvit_mm.utils.drawn_files import note_drawn
 from effvit_mm.visualization.pictures import GAP, LINE_HEIGHT, MIN_SIDE, read_rgb
 
 IDS = tuple(detections.CATEGORIES)
@@ -380,7 +381,7 @@ def test_test_with_vocs_metric(tested, capfd):
 def test_every_image_gets_its_picture(tested):
     data, run = tested
     folder = run(detections.random_predictions(data, crowded=False), '--show-dir', 'shown')
-    names = sorted(path.name for path in (folder / 'shown').iterdir())
+    names = sorted(path.name for path in (folder / 'shown').glob('*.png'))
     want = [
         f'{place:06d}_{Path(image["file_name"]).stem}.png'
         for place, image in enumerate(data['images'])
@@ -397,13 +398,17 @@ def test_every_image_gets_its_picture(tested):
 def test_some_pictures_and_their_sheet(tested, capfd):
     data, run = tested
     predictions = detections.random_predictions(data, crowded=False)
+    Path('shown').mkdir()
+    note_drawn('shown/00_earlier.png').touch()
+    Path('shown/mine.png').touch()
     folder = run(predictions, '--show-dir', 'shown', '--show-number', '4')
-    names = sorted(path.name for path in (folder / 'shown').iterdir())
+    names = sorted(path.name for path in (folder / 'shown').glob('*.png'))
     assert [name.split('_')[0] for name in names] == [
         '000000',
         '000003',
         '000006',
         '000009',
+        'mine.png',
         'sheet.png',
     ]
     sheet, first = (read_rgb(folder / 'shown' / name) for name in (names[-1], names[0]))

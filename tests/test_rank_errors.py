@@ -10,7 +10,7 @@ import pytest
 from torch.distributed import TCPStore
 
 from effvit_mm.errors import DataError
-from effvit_mm.openmm import cli
+from effvit_mm.openmm import cli, ranks
 
 pytestmark = pytest.mark.filterwarnings('ignore:.*use of fork')
 
@@ -86,7 +86,7 @@ def test_the_same_error_is_printed_once(port, in_the_run, capfd):
 
 @pytest.mark.parametrize('in_the_run', [False, True])
 def test_an_error_of_one_rank_is_not_lost(port, in_the_run, monkeypatch, capfd):
-    monkeypatch.setattr(cli, 'PATIENCE', timedelta(seconds=0.5))
+    monkeypatch.setattr(ranks, 'PATIENCE', timedelta(seconds=0.5))
     lines = printed(capfd, port, [None, 'no file a', None], in_the_run)
     assert lines == ['error (rank 1): no file a']
 
@@ -106,5 +106,5 @@ def test_an_error_that_rank_0_does_not_have_is_printed_beside_its_own(port, capf
 def test_without_a_store_the_run_has_each_rank_speak(in_the_run, lines, monkeypatch, capfd):
     with open_store() as port:
         pass  # nobody listens there any more
-    monkeypatch.setattr(cli, 'PATIENCE', timedelta(seconds=0.5))
+    monkeypatch.setattr(ranks, 'PATIENCE', timedelta(seconds=0.5))
     assert printed(capfd, port, ['no file a'] * 3, in_the_run) == lines

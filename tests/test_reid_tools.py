@@ -21,6 +21,7 @@ from effvit_mm.errors import ConfigError, DataError
 from effvit_mm.reid import reranking
 from effvit_mm.reid.features import load_features
 from effvit_mm.reid.ranking import evaluate
+from effvit_mm.utils.drawn_files import note_drawn
 from effvit_mm.visualization.pictures import read_rgb
 from effvit_mm.visualization.rank_lists import (
     WIDTH,
@@ -83,6 +84,8 @@ def test_a_misspelt_option_of_a_loss_is_named(trained, tmp_path, capsys):
 def test_a_test_prints_figures_and_writes_features_and_rank_lists(trained, tmp_path, capsys):
     config, checkpoint, _, _ = trained
     out, lists = tmp_path / 'f.npz', tmp_path / 'lists'
+    lists.mkdir()
+    note_drawn(lists / 'earlier.png').touch()
     options = ['--out', out, '--show-dir', lists, '--show-number', 3]
     assert run_tool('test.py', config, checkpoint, '--work-dir', tmp_path / 'w', *options) == 0
     printed = capsys.readouterr().out

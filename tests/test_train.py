@@ -16,6 +16,7 @@ import torch
 from forks import Fork
 from trainer import REPOSITORY, make_folder, write_config
 
+from effvit_mm.utils.drawn_files import LIST, note_drawn
 from effvit_mm.weights.checkpoint import read_checkpoint
 
 TRAIN = str(REPOSITORY / 'tools' / 'train.py')
@@ -190,16 +191,22 @@ def test_two_processes_give_one_log_and_one_set_of_checkpoints(data, tmp_path):
         assert any('running_mean' in key for key in first)
         assert all(torch.equal(first[key], second[key]) for key in first)
 
-    checkpoint = next(work.glob('best_*.pth'))
+    checkpoint, shown = next(work.glob('best_*.pth')), tmp_path / 'shown'
+    shown.mkdir()
+    note_drawn(shown / '0_earlier.png').touch()
     process = subprocess.run(
         ['bash', str(REPOSITORY / 'tools' / 'dist_test.sh'), str(config), str(checkpoint), '2',
-         '--out', str(tmp_path / 'out.json'), '--work-dir', str(tmp_path / 'test')],
+         '--out', str(tmp_path / 'out.json'), '--work-dir', str(tmp_path / 'test'),
+         '--show-dir', str(shown)],
         capture_output=True, text=True, cwd=tmp_path, timeout=300,
         env=environment,
     )  # fmt: skip
     assert process.returncode == 0, process.stdout + process.stderr
     assert process.stdout.count('model alone') == 1
     assert len(json.loads((tmp_path / 'out.json').read_text())) == 12
+    drawn = sorted(json.loads(line) for line in (shown / LIST).read_text().splitlines())
+    assert len(drawn) in (13, 14)  # with the confusion matrix, and mistakes where there are any
+    assert drawn == sorted(path.name for path in shown.glob('*.png'))
 
 
 def test_slurm_scripts_start_the_tools_under_srun(tmp_path):

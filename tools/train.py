@@ -24,7 +24,7 @@ if __name__ == '__main__':
     sys.path.append(str(Path(__file__).resolve().parents[1]))
     try:
         code = main()
-        from effvit_mm.openmm.cli import leave
+        from effvit_mm.openmm.ranks import leave
 
         leave(code)
     except KeyboardInterrupt:

@@ -16,7 +16,9 @@ PARTS = {'configs': 2000, 'files': 2000, 'kills': 100, 'soak': 2}
 
 def main(argv: list[str] | None = None) -> int:
     """Run a part, or all of them, and print what came out; exits with 1 where a fault was found."""
-    parser = argparse.ArgumentParser(prog='python -m benchmarks.campaign', description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog='python -m benchmarks.campaign', description=__doc__, allow_abbrev=False
+    )
     parser.add_argument('part', choices=[*PARTS, 'all'])
     parser.add_argument('--out', type=Path, required=True, help='folder of the trials')
     parser.add_argument('--count', type=int, help='trials in all; default: the whole campaign')

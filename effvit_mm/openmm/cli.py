@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import atexit
 import multiprocessing
 import os
 import re
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import ConfigError
 from ..utils.allocator import keep_freed_memory
 from ..utils.children import end_children
 from ..utils.closed_output import until_closed
-from .console import print_in_any_locale, quiet_standard_error, silence_third_parties
+from .console import print_in_any_locale, silence_third_parties
+from .ranks import leave_group, own_rank, print_error
 
 if TYPE_CHECKING:
     from mmengine.config import Config
     from mmengine.runner import Runner
-    from torch.distributed import Store
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
-RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')  # set by launchers
-PATIENCE = timedelta(seconds=5)
 WORKER_TERMINATED = re.compile(r'DataLoader worker \(pid \d+\) is killed by signal: Terminated')
 EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
 
@@ -42,7 +37,8 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line instead of the whole usage; every tool has ``--debug``."""
 
     def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+        # A part of a flag is a misspelt flag, of which nobody would hear.
+        super().__init__(*args, **{'allow_abbrev': False, **kwargs})
         self.add_argument('--debug', action='store_true', help='show tracebacks of all errors')
 
     def error(self, message: str) -> NoReturn:
@@ -284,23 +280,28 @@ class Session:
 def _train(args: argparse.Namespace, session: Session) -> None:
     from .config.preparing import prepare_training
     from .engine.runner import build_runner
+    from .engine.work_dir import kept_work_dir
 
     session.cfg = prepare_training(args)
-    session.runner = build_runner(session.cfg)
-    session.runner.train()
+    with kept_work_dir(session):
+        session.runner = build_runner(session.cfg)
+        session.runner.train()
 
 
 def _test(args: argparse.Namespace, session: Session) -> None:
     from .config.preparing import prepare_testing
     from .engine.runner import build_runner
     from .engine.testing import run_test
+    from .engine.work_dir import kept_work_dir
 
     if args.show_number is not None and args.show_dir is None:
         raise ConfigError('--show-number goes with --show-dir')
     compiled = runtime_arguments(args)
     session.cfg = prepare_testing(args)
-    session.runner = build_runner(session.cfg)
-    run_test(session.runner, args, compiled)
+    # By default a test's folder is the training's, which may go on meanwhile.
+    with kept_work_dir(session, alone=args.work_dir is not None):
+        session.runner = build_runner(session.cfg)
+        run_test(session.runner, args, compiled)
 
 
 def run_guarded(
@@ -349,11 +350,11 @@ def run_guarded(
         if translated is None or debug:
             raise
         message = f'{translated}{how_to_find(session.cfg, translated)}'
-        _print_error(message, everywhere=session.runner is not None)
+        print_error(message, everywhere=session.runner is not None)
         return EXIT_USER_ERROR
     finally:
         signal.signal(signal.SIGTERM, previous)
-        _leave_group()
+        leave_group()
 
 
 def _raise_terminated(signum: int, frame: object) -> None:
@@ -415,82 +416,10 @@ if hasattr(os, 'register_at_fork'):  # not on Windows, where nothing is forked
     )
 
 
-def _leave_group() -> None:
-    """Close the process group that we opened; PyTorch complains at exit otherwise."""
-    if 'torch' in sys.modules:
-        from torch import distributed
-
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.destroy_process_group()
-
-
-def leave(code: int) -> NoReturn:
-    """End the process, one of a group without Python's clearing up.
-
-    Threads of PyTorch's process groups may outlive the group; one that frees a tensor while Python
-    takes itself down aborts the process, and the launcher reports a finished run as failed.
-    """
-    if not any(name in os.environ for name in RANKS):
-        sys.exit(code)
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def _rank() -> int:
-    return next((int(os.environ[name]) for name in RANKS if name in os.environ), 0)
-
-
-def _print_error(message: str, everywhere: bool) -> None:
-    """Rank 0 prints its error; another rank prints one that rank 0 does not have as well.
-
-    Rank 0 may still be busy, or be well and go on: the others wait a while for its word, which it
-    leaves in the store that launched processes share. Where that cannot be reached (Slurm's and
-    MPI's is opened by rank 0 when it has read the config), the others print if ``everywhere``.
-    """
-    rank, store = _rank(), None
-    if rank == 0:
-        print(f'error: {message}', file=sys.stderr, flush=True)
-    try:
-        store = _shared_store()
-        if rank == 0 and store is not None:
-            store.set(message, '')
-        elif store is not None:
-            everywhere = not _comes(store, message)
-    except RuntimeError:  # there is no store, or it has ended with rank 0
-        everywhere = everywhere or store is not None
-    if rank != 0 and everywhere:
-        print(f'error (rank {rank}): {message}', file=sys.stderr, flush=True)
-
-
-def _comes(store: Store, word: str) -> bool:
-    """Whether a word is in the store, now or soon."""
-    end = time.monotonic() + PATIENCE.total_seconds()
-    while not store.check([word]):  # wait() would print that it waited in vain
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
-
-
-def _shared_store() -> Store | None:
-    """Where launched processes leave each other words; None for a single process."""
-    if int(os.environ.get('WORLD_SIZE', 1)) < 2 or 'MASTER_ADDR' not in os.environ:
-        return None
-    from torch.distributed import PrefixStore, TCPStore
-
-    address, port = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])
-    with quiet_standard_error():  # a store that is not there is no fault
-        store = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=PATIENCE)
-    # torchrun's store outlives a restart of the processes.
-    return PrefixStore(f'effvit_mm errors {os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}', store)
-
-
 def _interrupted(session: Session, what: str, code: int) -> int:
     """One line: where the last checkpoint is and how to go on."""
     from .interruption import how_to_go_on
 
-    if _rank() == 0:
+    if own_rank() == 0:
         print(what + how_to_go_on(session), file=sys.stderr, flush=True)
     return code

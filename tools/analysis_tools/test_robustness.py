@@ -34,6 +34,7 @@ def work(args: argparse.Namespace, session) -> None:
     from effvit_mm.openmm.config.preparing import prepare_testing
     from effvit_mm.openmm.engine import robustness
     from effvit_mm.openmm.engine.runner import build_runner
+    from effvit_mm.openmm.engine.work_dir import kept_work_dir
     from effvit_mm.utils.files import check_writable
 
     names, severities = robustness.checked_choice(args.corruptions, args.severities)
@@ -46,16 +47,17 @@ def work(args: argparse.Namespace, session) -> None:
     plain = {'out': None, 'rerank': False, 'show_dir': None, 'show_number': None, 'tta': False}
     cfg = session.cfg = prepare_testing(argparse.Namespace(**{**vars(args), **plain}))
     robustness.add_corruption(cfg)
-    session.runner = build_runner(cfg)
-    tests = robustness.CorruptedTests(session.runner, args.images)
-    told = {
-        'config': Path(args.config).name,
-        'checkpoint': robustness.digest(args.checkpoint),
-        'cfg_options': [str(option) for option in args.cfg_options],
-        'images': tests.size,
-    }
-    file = robustness.RobustnessFile(out, told, args.resume)
-    robustness.measure(tests, file, names, severities)
+    with kept_work_dir(session, alone=args.work_dir is not None):
+        session.runner = build_runner(cfg)
+        tests = robustness.CorruptedTests(session.runner, args.images)
+        told = {
+            'config': Path(args.config).name,
+            'checkpoint': robustness.digest(args.checkpoint),
+            'cfg_options': [str(option) for option in args.cfg_options],
+            'images': tests.size,
+        }
+        file = robustness.RobustnessFile(out, told, args.resume)
+        robustness.measure(tests, file, names, severities)
     figure = robustness.choose_figure(file.figures(None, 0), args.figure)
     summary = robustness.summarise(file, figure, names, severities)
     file.write(summary=summary)

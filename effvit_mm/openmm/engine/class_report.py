@@ -16,6 +16,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook, LoggerHook
 
 from ...evaluation.classification import ClassFigures, count_predictions
+from ...utils.drawn_files import note_drawn
 from ...utils.files import written_atomically
 from ...visualization.pictures import read_rgb, shrink
 from ..pictures import read_image
@@ -111,16 +112,14 @@ class ClassReport(BaseMetric):
         from ...visualization.class_errors import Mistake, save_confusion, save_mistakes
 
         folder = Path(folder)
-        save_confusion(self.figures, self.names, folder / 'confusion_matrix.png')
-        sheet = folder / 'worst_mistakes.png'
+        save_confusion(self.figures, self.names, note_drawn(folder / 'confusion_matrix.png'))
         if not self.mistakes:
-            sheet.unlink(missing_ok=True)  # an earlier test's
             return
         mistakes = []
         for r in self.mistakes:
             image = shrink(read_rgb(r.path) if r.image is None else r.image, MAX_SIDE)
             mistakes.append(Mistake(image, r.true, r.predicted, r.score))
-        save_mistakes(mistakes, self.names, sheet)
+        save_mistakes(mistakes, self.names, note_drawn(folder / 'worst_mistakes.png'))
 
 
 class ClassFiguresHook(Hook):

@@ -183,7 +183,7 @@ class RecordHook(Hook):
 
 @HOOKS.register_module()
 class ValidateOnResumeHook(Hook):
-    """Make up for a validation that a kill cut off.
+    """Make up for a validation that a kill cut off; say of a finished run that it has finished.
 
     A checkpoint is written before its epoch's validation, so that the epoch is not lost when the
     validation fails. Resumed from such a checkpoint, the training would go on without that
@@ -195,13 +195,23 @@ class ValidateOnResumeHook(Hook):
     def before_train(self, runner) -> None:
         loop = runner.train_loop
         step = steps_done(runner)
-        last = runner.max_epochs if is_by_epoch(runner) else runner.max_iters
+        by_epoch = is_by_epoch(runner)
+        last = runner.max_epochs if by_epoch else runner.max_iters
+        finished = step >= last
+        if finished:
+            unit, key = ('epochs', 'max_epochs') if by_epoch else ('iterations', 'max_iters')
+            runner.logger.info(
+                f'the run has finished: {step} of {last} {unit} are done; to train longer, give a '
+                f'higher number: --cfg-options train_cfg.{key}=N'
+            )
         if step == 0 or runner.val_loop is None or step < loop.val_begin:
             return
         due = step % loop.val_interval == 0 or step == last
         if due and runner.message_hub.runtime_info.get(VALIDATED) != step:
             runner.logger.info(
-                f'the run before was stopped in the validation at {step}, which is repeated'
+                'its last validation is repeated: the checkpoint was written before it'
+                if finished
+                else f'the run before was stopped in the validation at {step}, which is repeated'
             )
             runner.val_loop.run()
 

@@ -12,6 +12,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS
 
 from ...errors import ConfigError
+from ...utils.drawn_files import note_drawn
 from ..config.preparing import has_type
 from .predictions import partial_path
 from .report import format_grid
@@ -155,5 +156,5 @@ def save_rank_lists(
             if i >= 0
         ]
         files.append(Path(folder) / f'{row:06d}_{Path(query.paths[row]).stem}.png')
-        save_rank_list(files[-1], asked_for, ranked)
+        save_rank_list(note_drawn(files[-1]), asked_for, ranked)
     return files

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import random
 import signal
 from collections.abc import Callable, Mapping
@@ -23,7 +22,6 @@ from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import EpochBasedTrainLoop
 from mmengine.runner import Runner as _Runner
-from torch.distributed import init_process_group, is_initialized
 
 from ...errors import ConfigError
 from ...utils.files import check_writable, temporary_name, written_atomically
@@ -54,6 +52,7 @@ from .hooks import HISTORY, RecordHook, check_finite_weights
 from .logger_hook import LoggerHook  # noqa: F401 - registered
 from .loops import EpochTrainLoop
 from .optim import check_optimizer_fits
+from .processes import open_group
 from .reid_testing import with_persons
 from .report import format_duration, format_metrics, format_table
 from .resumable import ResumableRunner
@@ -70,6 +69,8 @@ OWN_HOOKS = (
     'ReseedHook', 'NonFiniteLossHook', 'RecordHook', 'DryPassHook', 'StopEarlyOnResumeHook',
     'ValidateOnResumeHook', 'FreedMemoryHook',
 )  # fmt: skip
+# With one of these the work begins.
+BEGINNINGS = ('before_train_epoch', 'before_val_epoch', 'before_test_epoch')
 
 
 def seed_worker(worker_id: int) -> None:
@@ -94,6 +95,9 @@ class Runner(ResumableRunner):
     and ``data_checks``: a dict of ``allow_empty_classes``, ``allow_unknown_categories``,
     ``allow_other_class_names`` (all False by default) and ``coco`` (True: check COCO- and
     VOC-style sets).
+
+    Attributes:
+        has_begun: Whether a training or test has begun: all was built, and what was tried is well.
     """
 
     def __init__(
@@ -105,7 +109,7 @@ class Runner(ResumableRunner):
         self._use_ema = bool(cfg.get('use_ema', True))
         self._data_checks = dict(cfg.get('data_checks') or {})
         self._notes: list[str] = []
-        self._has_stepped = False
+        self._has_stepped = self.has_begun = False
         check_writable(work_dir, 'work_dir')
         import_formatter()
         if resume:
@@ -125,16 +129,8 @@ class Runner(ResumableRunner):
     # Set-up ----------------------------------------------------------------------------------
 
     def setup_env(self, env_cfg: dict) -> None:
-        """On a machine without CUDA start gloo processes, whatever backend the config names."""
-        if self.distributed and not is_initialized() and not torch.cuda.is_available():
-            if self.launcher == 'slurm':
-                os.environ.setdefault('RANK', os.environ['SLURM_PROCID'])
-                os.environ.setdefault('WORLD_SIZE', os.environ['SLURM_NTASKS'])
-                os.environ.setdefault('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0'))
-            elif self.launcher == 'mpi':
-                for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'):
-                    os.environ.setdefault(name, os.environ[f'OMPI_COMM_WORLD_{name}'])
-            init_process_group('gloo')
+        """mmengine's, with processes of our group; see :func:`open_group`."""
+        open_group(self.launcher, env_cfg)
         super().setup_env(env_cfg)
 
     def build_model(self, model) -> torch.nn.Module:
@@ -211,6 +207,7 @@ class Runner(ResumableRunner):
         """mmengine's; what hooks build before a run, as an averaged model, is of the config."""
         if fn_name != 'before_run':
             self._has_stepped |= fn_name == 'after_train_iter'
+            self.has_begun |= fn_name in BEGINNINGS
             super().call_hook(fn_name, **kwargs)
             return
         with building(self.cfg, 'custom_hooks', 'default_hooks'):

@@ -19,6 +19,8 @@ from ...deploy import switch_modules
 from ...errors import ConfigError
 from ...evaluation.coco import read_figures
 from ...evaluation.voc import VocFigures
+from ...utils.distributed import on_main_process
+from ...utils.drawn_files import note_drawn, remove_drawn
 from ...visualization.pictures import contact_sheet, read_rgb, save_png
 from ..compiling import compile_model
 from ..config.preparing import FEATURE_SUFFIXES, is_reid
@@ -52,6 +54,8 @@ def run_test(runner, args: argparse.Namespace, compiled: Mapping[str, Any]) -> d
         runner.register_hook(ClassFiguresHook(report))
     if args.deploy or compiled:
         runner.register_hook(DeployHook(compiled))
+    if args.show_dir is not None:
+        runner.register_hook(ClearPicturesHook(args.show_dir))
     timer = ForwardTimer()
     runner.register_hook(timer)
     try:
@@ -156,6 +160,16 @@ class DeployHook(Hook):
         runner.model = self.trained
 
 
+class ClearPicturesHook(Hook):
+    """Remove what an earlier test has drawn into a folder, once this one is about to draw."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def before_test_epoch(self, runner) -> None:
+        on_main_process(lambda: remove_drawn(self.folder))
+
+
 class ForwardTimer(Hook):
     """Seconds of a test: from the first batch wanted to the last one predicted, loading included,
     and those of the model alone."""
@@ -208,7 +222,7 @@ class DrawPredictionsHook(Hook):
             verdict, picture = self._draw(runner.test_dataloader.dataset, number, image, sample)
             stem = Path(str(sample.get('img_path') or 'image')).stem
             self.drawn[number] = f'{verdict}{number:06d}_{stem}.png'
-            save_png(picture, self.folder / self.drawn[number])
+            save_png(picture, note_drawn(self.folder / self.drawn[number]))
 
     def _draw(self, dataset, number: int, image: np.ndarray, sample) -> tuple[str, np.ndarray]:
         """What to put before the file's name, and the picture."""
@@ -224,4 +238,4 @@ class DrawPredictionsHook(Hook):
         names = {n: name for part in all_gather_object(self.drawn) for n, name in part.items()}
         if is_main_process():
             pictures = [read_rgb(self.folder / names[number]) for number in sorted(names)]
-            save_png(contact_sheet(pictures), self.folder / 'sheet.png')
+            save_png(contact_sheet(pictures), note_drawn(self.folder / 'sheet.png'))

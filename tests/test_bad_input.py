@@ -234,13 +234,23 @@ def test_misspelt_key_in_the_file(fails, tmp_path, data):
     [
         (['--launcher', 'slrum'], r"--launcher: invalid choice: 'slrum'.*slurm"),
         (['--seed', 'x'], r"--seed: invalid int value: 'x'"),
-        (['--sed', '1'], r'unrecognized arguments: --sed'),
+        (['--sed', '1'], r"unrecognized arguments: --sed 1; did you mean '--seed'"),
         (['--resume', 'gone.pth'], r'checkpoint gone\.pth: no such file'),
     ],
 )
 def test_argument(fails, config, arguments, message):
     err = fails(config, *arguments)
     assert re.search(message, err), err
+
+
+@tries('; give keys of the config behind --cfg-options: KEY=VALUE ...')
+@pytest.mark.parametrize(
+    'arguments', [['--learning-rates', '0.1'], ['train_cfg.max_epochs=1'], ['epoch_1.pth']]
+)
+def test_a_key_that_is_given_as_a_flag(fails, config, arguments):
+    text = f'unrecognized arguments: {" ".join(arguments)}; give keys of the config behind '
+    assert text + '--cfg-options: KEY=VALUE ...' in fails(config, *arguments)
+    works(config, 'train_cfg.max_epochs=1', 'optim_wrapper.optimizer.lr=0.1')
 
 
 def test_a_missing_checkpoint_names_those_that_are_there(fails, config, tmp_path):

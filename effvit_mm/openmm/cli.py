@@ -45,13 +45,17 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f'{message} (--help shows all arguments)')
 
     def parse_args(self, args=None, namespace=None) -> Any:
-        """argparse's; of the first flag that there is not, the error names the nearest."""
+        """argparse's; of the first flag that there is not, the error names the nearest, and in what
+        reads a config how its keys are given."""
         known, unknown = self.parse_known_args(args, namespace)
         if unknown:
             from .config.arguments import suggest
 
             wrong = next((word.partition('=')[0] for word in unknown if word.startswith('--')), '')
-            hint = suggest(wrong, self._flags(known))
+            flags = self._flags(known)
+            hint = suggest(wrong, flags)
+            if not hint and '--cfg-options' in flags:
+                hint = '; give keys of the config behind --cfg-options: KEY=VALUE ...'
             self.error(f'unrecognized arguments: {" ".join(unknown)}{hint}')
         return known
 

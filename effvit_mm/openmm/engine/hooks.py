@@ -209,7 +209,7 @@ class ValidateOnResumeHook(Hook):
         due = step % loop.val_interval == 0 or step == last
         if due and runner.message_hub.runtime_info.get(VALIDATED) != step:
             runner.logger.info(
-                'its last validation is repeated: the checkpoint was written before it'
+                'its last validation is made again: the checkpoint was written before it'
                 if finished
                 else f'the run before was stopped in the validation at {step}, which is repeated'
             )

@@ -140,6 +140,35 @@ WRONG = {
     "model['head']['loss'] = dict(type='CrossEntropyLoss', loss_weight='many')": (
         r"model\.head\.loss\.loss_weight='many': CrossEntropyLoss takes a number there, not str"
     ),
+    "train_dataloader['dataset']['filter_cfg'] = True": (
+        r'train_dataloader\.dataset\.filter_cfg=True: a dict is needed, not bool'
+    ),
+    "train_dataloader['dataset']['filter_cfg'] = []": r'\.filter_cfg=\[\]: a dict is needed, not',
+    "val_dataloader['dataset']['metainfo'] = 'x'": r"dataset\.metainfo='x': a dict is needed",
+    "train_dataloader['dataset']['data_prefix'] = dict(img_path=3)": (
+        r'train_dataloader\.dataset\.data_prefix\.img_path=3: a text is needed, not int'
+    ),
+    "train_dataloader['dataset']['data_prefix'] = True": r'data_prefix=True: a text or a dict is',
+    "train_dataloader['dataset']['data_root'] = 3": r'dataset\.data_root=3: a text is needed',
+    "train_dataloader['dataset']['pipeline'] = 3": r'dataset\.pipeline=3: a list is needed',
+    "train_dataloader['dataset'] = dict(type='ConcatDataset', datasets=True)": (
+        r'train_dataloader\.dataset\.datasets=True: a list is needed, not bool'
+    ),
+    "model['neck'] = ['x']": r"model\.neck=\['x'\]: a dict with a type is needed",
+    "model['neck'] = dict(a=1)": r"model\.neck=\{'a': 1\}: a dict with a type is needed",
+    "model['head'] = True": r'model\.head=True: a dict with a type is needed',
+    "model['train_cfg'] = True": r'model\.train_cfg=True: a dict or a list of dicts is needed',
+    "model['train_cfg'] = dict(augments=['x'])": (
+        r"model\.train_cfg\.augments=\['x'\]: a dict or a list of dicts is needed"
+    ),
+    "model['backbone']['norm_cfg'] = True": r'backbone\.norm_cfg=True: a dict or a list of dicts',
+    "model['head']['loss'] = 3": r'model\.head\.loss=3: \w+ takes a dict or a list of dicts there',
+    "visualizer = dict(type='UniversalVisualizer', vis_backends=3)": (
+        r'visualizer\.vis_backends=3: \w+ takes a dict or a list of dicts there, not int'
+    ),
+    "optim_wrapper['paramwise_cfg'] = True": r'optim_wrapper\.paramwise_cfg=True: a dict or a',
+    "optim_wrapper['clip_grad'] = True": r'optim_wrapper\.clip_grad=True: \w+ takes a dict or',
+    "model['head']['num_classes'] = None": r'model\.head\.num_classes=None: \w+ takes int there',
     "train_dataloader['dataset']['pipeline'][1].update(prob=1.5)": (
         r'train_dataloader\.dataset\.pipeline\[1\]\.prob=1\.5: a number from 0 to 1 is needed'
     ),
@@ -278,6 +307,24 @@ DETECTOR = {
     "model['test_cfg'].update(nms=dict(type='fast'))": (
         r"nms\.type='fast': .*; choose from nms, soft_nms, nms_rotated, nms_quadri"
     ),
+    "train_dataloader.update(dataset=dict(filter_cfg=True))": (
+        r'train_dataloader\.dataset\.filter_cfg=True: a dict is needed, not bool'
+    ),
+    "model.update(train_cfg=dict(assigner=dict(pos_iou_thr=None)))": (
+        r'model\.train_cfg\.assigner\.pos_iou_thr=None: MaxIoUAssigner takes float there, not None'
+    ),
+    "model.update(train_cfg=dict(assigner=dict(neg_iou_thr=None)))": (
+        r'model\.train_cfg\.assigner\.neg_iou_thr=None: MaxIoUAssigner takes Union\[float, tuple\]'
+    ),
+    "model.update(train_cfg=dict(assigner=dict(pos_iou_thr=['x'])))": (
+        r"assigner\.pos_iou_thr=\['x'\]: MaxIoUAssigner takes float there, not list"
+    ),
+    "model.update(train_cfg=dict(assigner=3))": r'train_cfg\.assigner=3: a dict or a list of dicts',
+    "model.update(bbox_head=dict(bbox_coder=True))": (
+        r'model\.bbox_head\.bbox_coder=True: RetinaHead takes a dict or a list of dicts there'
+    ),
+    "model.update(neck=['x'])": r"model\.neck=\['x'\]: a dict with a type is needed",
+    "model.update(neck=dict(num_outs=None))": r'model\.neck\.num_outs=None: FPN takes int there',
     # The class takes any further arguments, and drops them.
     "model['train_cfg'] = dict(sampler=dict(type='RandomSampler', num=8, pos_fraction=0.5, "
     'add_gt_as_proposal=True))': (

@@ -380,8 +380,12 @@ def _need_type(node: Any, path: str) -> None:
 def _model_nodes(node: Mapping, path: str) -> Iterator[tuple]:
     yield path, node, root.MODELS, ('data_preprocessor',)
     for part in MODEL_PARTS:
-        if isinstance(node.get(part), (str, int, float)):
-            raise ConfigError(f'{path}.{part}={node[part]!r}: a dict with a type is needed')
+        given = node.get(part)
+        for item in given if isinstance(given, list | tuple) else [given]:
+            untyped = isinstance(item, Mapping) and 'type' not in item
+            wrong = untyped and part != 'data_preprocessor'  # which has a type by default
+            if wrong or isinstance(item, str | int | float | list | tuple):
+                raise ConfigError(f'{path}.{part}={given!r}: a dict with a type is needed')
         if isinstance(node.get(part), Mapping) and 'type' in node[part]:
             yield from _model_nodes(node[part], f'{path}.{part}')
 
@@ -392,7 +396,7 @@ def _dataset_nodes(node: Any, path: str) -> Iterator[tuple]:
     yield from _nodes(node.get('pipeline'), f'{path}.pipeline', root.TRANSFORMS)
     if 'dataset' in node:
         yield from _dataset_nodes(node['dataset'], f'{path}.dataset')
-    for index, inner in enumerate(node.get('datasets', ())):
+    for index, inner in enumerate(node.get('datasets') or ()):
         yield from _dataset_nodes(inner, f'{path}.datasets[{index}]')
 
 

@@ -22,7 +22,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import Registry
 
 from ...errors import ConfigError
-from .arguments import find_class, is_number, suggest
+from .arguments import dataset_nodes, find_class, is_number, suggest
+from .data_root import LOADERS
 from .options import NAMES_OF_THINGS
 
 # Of the top level: kinds that a key takes, and what messages call them.
@@ -33,6 +34,13 @@ DICTS = (
 LISTS = ('custom_hooks',)
 TEXTS = ('data_root', 'default_scope', 'experiment_name', 'load_from')
 FLAGS = ('find_unused_parameters', 'resume', 'trust_checkpoint', 'use_ema')
+# The same of data sets.
+OF_SETS = (
+    (('filter_cfg', 'metainfo'), Mapping, 'a dict'),
+    (('classes_from', 'data_root'), str, 'a text'),
+    (('data_prefix',), str | Mapping, 'a text or a dict'),
+    (('datasets', 'pipeline'), list | tuple, 'a list'),
+)
 # mmengine has values of its own for these where a config has none, but takes no None.
 DEFAULTED = ('default_scope', 'env_cfg', 'log_level', 'log_processor', 'randomness')
 DEFAULTED_WITHIN = ('env_cfg', 'env_cfg.mp_cfg')
@@ -87,6 +95,8 @@ METAINFO = ('classes', 'dataset_type', 'palette', 'task_name')
 # Rates and factors: of what is larger no product is meant, and soon none has a place in float32.
 FACTORS = re.compile(r'(^|_)(lr|decay|decay_rate|mult|weight|momentum|factor|gamma|eta_min)$')
 LARGEST = 1_000_000
+# Of any part: a dict, or a list of them, which something looks into.
+PARTS = re.compile(r'(^|_)(cfg|assigner|sampler|bbox_coder|generator|roi_layer)$|^(nms|augments)$')
 REGISTRIES = tuple(value for value in vars(root).values() if isinstance(value, Registry))
 
 
@@ -106,9 +116,8 @@ def check_kinds(cfg: Config) -> None:
         (FLAGS, bool, 'True or False'),
     ):  # fmt: skip
         for key in keys:
-            value = cfg.get(key)
-            if value is not None and not isinstance(value, kind):
-                raise ConfigError(f'{key}={value!r}: {word} is needed, not {_kind(value)}')
+            _need(cfg.get(key), kind, key, word)
+    _check_sets(cfg)
     _check_hooks(cfg)
     level = cfg.get('log_level', 'INFO')
     if level not in LEVELS and (not isinstance(level, int) or isinstance(level, bool)):
@@ -175,6 +184,24 @@ def _check_hooks(cfg: Config) -> None:
             raise ConfigError(f'{path}={hook!r}: a dict is needed, not {_kind(hook)}')
 
 
+def _check_sets(cfg: Config) -> None:
+    """What is looked into, or joined to paths, before a set is built."""
+    for loader in LOADERS:
+        given = _look_up(cfg, f'{loader}.dataset')
+        for path, node in dataset_nodes(given, f'{loader}.dataset'):
+            for keys, kind, word in OF_SETS:
+                for key in keys:
+                    _need(node.get(key), kind, f'{path}.{key}', word)
+            folders = node.get('data_prefix')
+            for name, folder in folders.items() if isinstance(folders, Mapping) else ():
+                _need(folder, str, f'{path}.data_prefix.{name}', 'a text')
+
+
+def _need(value: Any, kind: Any, path: str, word: str) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise ConfigError(f'{path}={value!r}: {word} is needed, not {_kind(value)}')
+
+
 def _check_stage(cfg: Config, path: str) -> None:
     """The settings of a detector's stage are a dict, of a cascade's stages a list of them."""
     stages = _look_up(cfg, path)
@@ -209,7 +236,7 @@ def _check_dict(node: Mapping, path: str, known: tuple[str, ...], certain: bool)
 
 
 def _kind(value: object) -> str:
-    return type(value).__name__
+    return 'None' if value is None else type(value).__name__
 
 
 # Arguments -----------------------------------------------------------------------------------
@@ -226,7 +253,7 @@ def check_values(node: Any, path: str) -> None:
     for place, key, value in items:
         if isinstance(value, float) and math.isnan(value):
             raise ConfigError(f'{place}={value!r}: a number is needed')
-        if key == 'init_cfg' and isinstance(value, str | int | float):
+        if PARTS.search(str(key)) and value is not None and not _holds(value, Mapping):
             raise ConfigError(f'{place}={value!r}: a dict or a list of dicts is needed')
         if key in PIXELS and isinstance(value, list | tuple):
             _check_pixels(key, value, place)
@@ -288,26 +315,19 @@ def check_arguments(path: str, node: Mapping, target: Callable) -> None:
     """Raise a ConfigError for an argument that cannot be of the kind that ``target`` takes.
 
     Its annotations say so; where it has none, a default that is a number. Texts and dicts are
-    judged, and numbers and lists in the place of a file's or folder's name: elsewhere the
-    annotations of OpenMMLab are often too narrow for them (``loss_scale: str`` takes numbers). The
-    keys of a dict without a type are compared with its default's.
+    judged, numbers and lists in the place of dicts or of a file's or folder's name, and None and
+    lists of other things in the place of numbers: elsewhere the annotations of OpenMMLab are often
+    too narrow for them (``loss_scale: str`` takes numbers). The keys of a dict without a type are
+    compared with its default's.
     """
     arguments = dict(_arguments(target))
     for name, value in node.items():
-        if name not in arguments or not isinstance(value, str | Mapping | Real | list | tuple):
+        if name not in arguments:
             continue
         owner, argument = arguments[name]
         default = argument.default
         hint = _hints(owner).get(name, argument.annotation)
-        if not isinstance(value, str | Mapping):
-            wanted = _written(hint)
-            fits = not (NAMES_OF_THINGS.search(name) and _is_text(hint))
-        elif hint is inspect.Parameter.empty:
-            number = isinstance(default, int | float) and not isinstance(default, bool)
-            fits, wanted = not number, 'a number'
-        else:
-            fits, wanted = _fits(value, hint), _written(hint)
-        if not fits:
+        if wanted := _unfit(name, value, hint, default):
             raise ConfigError(
                 f'{path}.{name}={value!r}: {getattr(target, "__name__", target)} takes {wanted} '
                 f'there, not {_kind(value)}'
@@ -315,6 +335,25 @@ def check_arguments(path: str, node: Mapping, target: Callable) -> None:
         plain = isinstance(value, Mapping) and 'type' not in value
         if plain and isinstance(default, Mapping):
             _check_dict(value, f'{path}.{name}', tuple(default), certain=False)
+
+
+def _unfit(name: str, value: Any, hint: Any, default: Any) -> str:
+    """What an argument takes, where this value cannot be it; nothing where it can, or may."""
+    if isinstance(value, str | Mapping):
+        if hint is inspect.Parameter.empty:
+            number = isinstance(default, int | float) and not isinstance(default, bool)
+            return 'a number' if number else ''
+        return '' if _fits(value, hint) else _written(hint)
+    if value is None:
+        needed = default is not None and not _may_be_none(hint) and _only(hint, Real, tuple)
+        return _written(hint) if needed else ''
+    if not isinstance(value, Real | list | tuple):
+        return ''
+    if NAMES_OF_THINGS.search(name) and _is_text(hint):
+        return _written(hint)
+    if _only(hint, Mapping) and not _holds(value, Mapping):
+        return 'a dict or a list of dicts'
+    return _written(hint) if _only(hint, Real) and not _holds(value, Real) else ''
 
 
 def check_shared_arguments(path: str, node: Mapping, registry: Registry) -> None:
@@ -387,6 +426,33 @@ def _fits(value: object, hint: Any) -> bool:
     if isinstance(kind, type) and issubclass(kind, dict | Mapping):
         return isinstance(value, Mapping)
     return kind is not type(None)
+
+
+def _only(hint: Any, *kinds: type) -> bool:
+    """Whether an annotation allows these kinds, None and sequences of them, and nothing else.
+
+    ``bool`` is no number here: any value can stand for True or False.
+    """
+    if _is_union(hint):
+        return all(_only(part, *kinds) for part in typing.get_args(hint))
+    origin = typing.get_origin(hint)
+    if origin in (list, tuple, Sequence):
+        return all(part is Ellipsis or _only(part, *kinds) for part in typing.get_args(hint))
+    own = origin or hint
+    if own is bool or not isinstance(own, type) or own is inspect.Parameter.empty:
+        return False
+    return own is type(None) or issubclass(own, kinds)
+
+
+def _may_be_none(hint: Any) -> bool:
+    return type(None) in typing.get_args(hint)
+
+
+def _holds(value: Any, kind: type) -> bool:
+    """Whether this is of a kind, or a list, of any depth, of nothing else."""
+    if isinstance(value, list | tuple):
+        return all(_holds(item, kind) for item in value)
+    return isinstance(value, kind)
 
 
 def _is_text(hint: Any) -> bool:

@@ -64,7 +64,8 @@ MODEL_PARTS = (
 )  # fmt: skip
 BUILT = (
     'model', 'data_preprocessor', 'optim_wrapper', 'param_scheduler', 'custom_hooks',
-    'default_hooks', *(f'{split}_{part}' for split in SPLITS for part in ('dataloader', 'cfg')),
+    'default_hooks', 'env_cfg', 'visualizer',
+    *(f'{split}_{part}' for split in SPLITS for part in ('dataloader', 'cfg')),
 )  # fmt: skip
 INNER = (root.MODELS, root.TASK_UTILS)  # modules within a model; samplers, assigners, coders
 # It takes one map, of which in_channels is the width.

@@ -32,7 +32,7 @@ DICTS = (
     'env_cfg', 'log_processor', 'model_wrapper_cfg', 'randomness', 'tta_model', 'visualizer',
 )  # fmt: skip
 LISTS = ('custom_hooks',)
-TEXTS = ('data_root', 'default_scope', 'experiment_name', 'load_from')
+TEXTS = ('data_root', 'default_scope', 'experiment_name', 'load_from', 'work_dir')
 FLAGS = ('find_unused_parameters', 'resume', 'trust_checkpoint', 'use_ema')
 # The same of data sets.
 OF_SETS = (
@@ -96,7 +96,10 @@ METAINFO = ('classes', 'dataset_type', 'palette', 'task_name')
 FACTORS = re.compile(r'(^|_)(lr|decay|decay_rate|mult|weight|momentum|factor|gamma|eta_min)$')
 LARGEST = 1_000_000
 # Of any part: a dict, or a list of them, which something looks into.
-PARTS = re.compile(r'(^|_)(cfg|assigner|sampler|bbox_coder|generator|roi_layer)$|^(nms|augments)$')
+PARTS = re.compile(
+    r'(^|_)(cfg|assigner|sampler|bbox_coder|generator|roi_layer)$|^(nms|augments|vis_backends)$'
+)
+COUNTED = ('num_classes',)  # of None the data set tells how many
 REGISTRIES = tuple(value for value in vars(root).values() if isinstance(value, Registry))
 
 
@@ -253,7 +256,8 @@ def check_values(node: Any, path: str) -> None:
     for place, key, value in items:
         if isinstance(value, float) and math.isnan(value):
             raise ConfigError(f'{place}={value!r}: a number is needed')
-        if PARTS.search(str(key)) and value is not None and not _holds(value, Mapping):
+        others = [item for item in _items_within(value) if not isinstance(item, Mapping)]
+        if PARTS.search(str(key)) and value is not None and others:
             raise ConfigError(f'{place}={value!r}: a dict or a list of dicts is needed')
         if key in PIXELS and isinstance(value, list | tuple):
             _check_pixels(key, value, place)
@@ -328,10 +332,8 @@ def check_arguments(path: str, node: Mapping, target: Callable) -> None:
         default = argument.default
         hint = _hints(owner).get(name, argument.annotation)
         if wanted := _unfit(name, value, hint, default):
-            raise ConfigError(
-                f'{path}.{name}={value!r}: {getattr(target, "__name__", target)} takes {wanted} '
-                f'there, not {_kind(value)}'
-            )
+            owner_name = getattr(target, '__name__', target)
+            raise ConfigError(f'{path}.{name}={value!r}: {owner_name} takes {wanted}')
         plain = isinstance(value, Mapping) and 'type' not in value
         if plain and isinstance(default, Mapping):
             _check_dict(value, f'{path}.{name}', tuple(default), certain=False)
@@ -339,21 +341,24 @@ def check_arguments(path: str, node: Mapping, target: Callable) -> None:
 
 def _unfit(name: str, value: Any, hint: Any, default: Any) -> str:
     """What an argument takes, where this value cannot be it; nothing where it can, or may."""
+    unfit = f'{_written(hint)} there, not {_kind(value)}'
     if isinstance(value, str | Mapping):
-        if hint is inspect.Parameter.empty:
-            number = isinstance(default, int | float) and not isinstance(default, bool)
-            return 'a number' if number else ''
-        return '' if _fits(value, hint) else _written(hint)
+        if hint is not inspect.Parameter.empty:
+            return '' if _fits(value, hint) else unfit
+        number = isinstance(default, int | float) and not isinstance(default, bool)
+        return f'a number there, not {_kind(value)}' if number else ''
     if value is None:
-        needed = default is not None and not _may_be_none(hint) and _only(hint, Real, tuple)
-        return _written(hint) if needed else ''
+        free = default is None or name in COUNTED or _may_be_none(hint)
+        return unfit if not free and _only(hint, Real, tuple) else ''
     if not isinstance(value, Real | list | tuple):
         return ''
     if NAMES_OF_THINGS.search(name) and _is_text(hint):
-        return _written(hint)
-    if _only(hint, Mapping) and not _holds(value, Mapping):
-        return 'a dict or a list of dicts'
-    return _written(hint) if _only(hint, Real) and not _holds(value, Real) else ''
+        return unfit
+    for kind, word in ((Mapping, 'a dict or a list of dicts'), (Real, _written(hint))):
+        others = [item for item in _items_within(value) if not isinstance(item, kind)]
+        if others and _only(hint, kind):
+            return f'{word} there, not {others[0]!r}'
+    return ''
 
 
 def check_shared_arguments(path: str, node: Mapping, registry: Registry) -> None:
@@ -433,11 +438,9 @@ def _only(hint: Any, *kinds: type) -> bool:
 
     ``bool`` is no number here: any value can stand for True or False.
     """
-    if _is_union(hint):
-        return all(_only(part, *kinds) for part in typing.get_args(hint))
-    origin = typing.get_origin(hint)
-    if origin in (list, tuple, Sequence):
-        return all(part is Ellipsis or _only(part, *kinds) for part in typing.get_args(hint))
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if parts and (_is_union(hint) or origin in (list, tuple, Sequence)):
+        return all(part is Ellipsis or _only(part, *kinds) for part in parts)
     own = origin or hint
     if own is bool or not isinstance(own, type) or own is inspect.Parameter.empty:
         return False
@@ -448,11 +451,13 @@ def _may_be_none(hint: Any) -> bool:
     return type(None) in typing.get_args(hint)
 
 
-def _holds(value: Any, kind: type) -> bool:
-    """Whether this is of a kind, or a list, of any depth, of nothing else."""
+def _items_within(value: Any) -> Iterator[Any]:
+    """A value, or what a list holds, at any depth."""
     if isinstance(value, list | tuple):
-        return all(_holds(item, kind) for item in value)
-    return isinstance(value, kind)
+        for item in value:
+            yield from _items_within(item)
+    else:
+        yield value
 
 
 def _is_text(hint: Any) -> bool:

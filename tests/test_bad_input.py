@@ -72,6 +72,7 @@ OVERRIDES = {
     ),
     'randomness.seed=x': r"randomness\.seed='x': a whole number",
     'custom_hooks.0.type=EMAHok': r"custom_hooks\[0\]\.type='EMAHok'.* 'EMAHook'",
+    'default_scope=mmpretrian': r"default_scope='mmpretrian': no such package; .* 'mmpretrain'",
     'no_such_key=1': r'--cfg-options no_such_key: no such key',
     'runner_type=effvit_mm.Runer': r"runner_type='effvit_mm\.Runer': no such runner",
     'model.backbone': r'--cfg-options model\.backbone: KEY=VALUE is needed',
@@ -201,7 +202,7 @@ def works(config: Path, *options: str) -> None:
         ('model = dict(', r'broken\.py, line 1: .* never closed'),
         (
             "custom_imports = dict(imports=['no_such_module_x'], allow_failed_imports=False)",
-            r'broken\.py: ImportError: .*no_such_module_x',
+            r'broken\.py: custom_imports: ImportError: .*no_such_module_x',
         ),
         ("_base_ = 'gone.py'", r'broken\.py: FileNotFoundError: .*gone\.py'),
         ('x = 1', r'model: a dict with a type is needed, not None'),

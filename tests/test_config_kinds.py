@@ -179,6 +179,13 @@ WRONG = {
     "train_dataloader['dataset']['ann_file'] = ['x']": r'takes str there, not list',
     'data_root = 3': r'data_root=3: a text is needed, not int',
     'env_cfg = dict(dist_cfg=True)': r'env_cfg\.dist_cfg=True: a dict or a list of dicts is needed',
+    "train_cfg.pop('by_epoch')": r'train_cfg\.by_epoch is missing: of max_epochs it is True',
+    "train_cfg.update(by_epoch='many')": r"train_cfg\.by_epoch='many': True or False is needed",
+    'data_preprocessor = dict(mean=[1.0, 1.0, 1.0], std=[1.0, 1.0])': (
+        r'data_preprocessor\.std=\[1\.0, 1\.0\]: 2 numbers, where data_preprocessor\.mean has 3'
+    ),
+    'custom_imports = dict(imports=[dict(a=1)])': r'config \S+: custom_imports: TypeError: ',
+    "custom_imports = dict(imports=['no.such'])": r'custom_imports: ImportError: .*no\.such',
     'work_dir = 3': r'work_dir=3: a text is needed, not int',
     'train_cfg.update(val_interval=1.0)': r'train_cfg\.val_interval=1\.0: a whole number of at',
     'train_cfg.update(val_interval=0.5)': r'train_cfg\.val_interval=0\.5: a whole number of at',
@@ -324,7 +331,8 @@ DETECTOR = {
     "model.update(train_cfg=dict(assigner=dict(pos_iou_thr=['x'])))": (
         r"assigner\.pos_iou_thr=\['x'\]: MaxIoUAssigner takes float there, not 'x'"
     ),
-    'model.update(train_cfg=dict(assigner=3))': r'train_cfg\.assigner=3: a dict or a list of dicts',
+    'model.update(train_cfg=dict(assigner=3))': r'train_cfg\.assigner=3: a dict is needed, not int',
+    'model.update(train_cfg=dict(sampler=[]))': r'train_cfg\.sampler=\[\]: a dict is needed, not',
     'model.update(bbox_head=dict(bbox_coder=True))': (
         r'model\.bbox_head\.bbox_coder=True: RetinaHead takes a dict or a list of dicts there'
     ),

@@ -404,7 +404,11 @@ def _dataset_nodes(node: Any, path: str) -> Iterator[tuple]:
 def _loop_node(loop: Mapping, path: str) -> tuple:
     """mmengine chooses the loop by ``by_epoch`` where no type is given."""
     node = dict(loop)
+    if 'max_epochs' in loop and not {'type', 'by_epoch'} & set(loop):
+        raise ConfigError(f'{path}.by_epoch is missing: of max_epochs it is True')
     by_epoch = node.pop('by_epoch', True)
+    if not isinstance(by_epoch, bool):
+        raise ConfigError(f'{path}.by_epoch={by_epoch!r}: True or False is needed')
     if 'type' not in node:
         train = 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop'
         node['type'] = {'train_cfg': train, 'val_cfg': 'ValLoop', 'test_cfg': 'TestLoop'}[path]

@@ -95,10 +95,9 @@ METAINFO = ('classes', 'dataset_type', 'palette', 'task_name')
 # Rates and factors: of what is larger no product is meant, and soon none has a place in float32.
 FACTORS = re.compile(r'(^|_)(lr|decay|decay_rate|mult|weight|momentum|factor|gamma|eta_min)$')
 LARGEST = 1_000_000
-# Of any part: a dict, or a list of them, which something looks into.
-PARTS = re.compile(
-    r'(^|_)(cfg|assigner|sampler|bbox_coder|generator|roi_layer)$|^(nms|augments|vis_backends)$'
-)
+# Of any part: a dict, or a list of them, which something looks into; and dicts alone.
+PARTS = re.compile(r'(^|_)cfg$|^(augments|vis_backends)$')
+SINGLE_PARTS = re.compile(r'(^|_)(assigner|sampler|bbox_coder|generator|roi_layer)$|^nms$')
 COUNTED = ('num_classes',)  # of None the data set tells how many
 REGISTRIES = tuple(value for value in vars(root).values() if isinstance(value, Registry))
 
@@ -250,15 +249,14 @@ def check_values(node: Any, path: str) -> None:
     and factors that are infinite or beyond all use."""
     items: Any = ()
     if isinstance(node, Mapping):
-        items = ((f'{path}.{key}', key, value) for key, value in node.items())
+        _check_colours(node, path)
+        items = ((f'{path}.{key}', str(key), value) for key, value in node.items())
     elif isinstance(node, list | tuple):
         items = ((f'{path}[{index}]', '', value) for index, value in enumerate(node))
     for place, key, value in items:
         if isinstance(value, float) and math.isnan(value):
             raise ConfigError(f'{place}={value!r}: a number is needed')
-        others = [item for item in _items_within(value) if not isinstance(item, Mapping)]
-        if PARTS.search(str(key)) and value is not None and others:
-            raise ConfigError(f'{place}={value!r}: a dict or a list of dicts is needed')
+        _check_part(key, value, place)
         if key in PIXELS and isinstance(value, list | tuple):
             _check_pixels(key, value, place)
         if key in (*SIZES, *CHOICES_OF_SIZES) and 'pipeline' in place:
@@ -271,6 +269,14 @@ def check_values(node: Any, path: str) -> None:
             if factor and abs(number) > LARGEST:
                 raise ConfigError(f'{place}={value!r}: a number of at most {LARGEST:,} is needed')
         check_values(value, place)
+
+
+def _check_part(key: str, value: Any, place: str) -> None:
+    """Refuse what is no dict where something looks into one."""
+    if PARTS.search(key) and not all(isinstance(v, Mapping | None) for v in _items_within(value)):
+        raise ConfigError(f'{place}={value!r}: a dict or a list of dicts is needed')
+    if SINGLE_PARTS.search(key) and not isinstance(value, Mapping | None):
+        raise ConfigError(f'{place}={value!r}: a dict is needed, not {_kind(value)}')
 
 
 def check_types(node: Any, path: str) -> None:
@@ -305,6 +311,16 @@ def _check_pixels(key: str, values: Sequence, place: str) -> None:
         if not is_number(value) or (key == 'std' and value <= 0):
             word = 'numbers above 0' if key == 'std' else 'numbers'
             raise ConfigError(f'{place}={values!r}: {word} are needed, not {value!r}')
+
+
+def _check_colours(node: Mapping, path: str) -> None:
+    """A mean and a deviation are of the same colours, or one number of all."""
+    mean, std = (node.get(key) for key in PIXELS)
+    counts = [len(value) for value in (mean, std) if isinstance(value, list | tuple)]
+    if len(counts) == 2 and counts[0] != counts[1] and 1 not in counts:
+        raise ConfigError(
+            f'{path}.std={std!r}: {counts[1]} numbers, where {path}.mean has {counts[0]}'
+        )
 
 
 def _check_size(item: Any, value: Any, place: str) -> None:

@@ -94,7 +94,9 @@ NEAR = 0.75
 METAINFO = ('classes', 'dataset_type', 'palette', 'task_name')
 # Rates and factors: of what is larger no product is meant, and soon none has a place in float32.
 FACTORS = re.compile(r'(^|_)(lr|decay|decay_rate|mult|weight|momentum|factor|gamma|eta_min)$')
-LARGEST = 1_000_000
+# Layers that are built one after the other.
+LAYERS = re.compile(r'(^|_)(convs|fcs|layers|blocks|stages|depths?|outs|branches)$')
+LARGEST = ((FACTORS, 1_000_000), (LAYERS, 1000))
 # Of any part: a dict, or a list of them, which something looks into; and dicts alone.
 PARTS = re.compile(r'(^|_)cfg$|^(augments|vis_backends)$')
 SINGLE_PARTS = re.compile(r'(^|_)(assigner|sampler|bbox_coder|generator|roi_layer)$|^nms$')
@@ -245,8 +247,8 @@ def _kind(value: object) -> str:
 
 
 def check_values(node: Any, path: str) -> None:
-    """Raise a ConfigError for numbers that are none, for shares outside of 0 to 1, and for rates
-    and factors that are infinite or beyond all use."""
+    """Raise a ConfigError for numbers that are none, for shares outside of 0 to 1, and for rates,
+    factors and counts of layers that are infinite or beyond all use."""
     items: Any = ()
     if isinstance(node, Mapping):
         _check_colours(node, path)
@@ -265,9 +267,9 @@ def check_values(node: Any, path: str) -> None:
             share = key in SHARES and isinstance(number, Real)
             if share and not 0 <= number <= 1:
                 raise ConfigError(f'{place}={value!r}: a number from 0 to 1 is needed')
-            factor = FACTORS.search(str(key)) and isinstance(number, Real)
-            if factor and abs(number) > LARGEST:
-                raise ConfigError(f'{place}={value!r}: a number of at most {LARGEST:,} is needed')
+            for names, most in LARGEST if isinstance(number, Real) else ():
+                if names.search(key) and abs(number) > most:
+                    raise ConfigError(f'{place}={value!r}: a number of at most {most:,} is needed')
         check_values(value, place)
 
 

@@ -62,7 +62,7 @@ WRONG = {
     ),
     'compiel = False': r"compiel: no such key; did you mean 'compile'\?",
     "optim_wrapper['paramwise_cfg'] = dict(bias_decay_mult=['x'])": (
-        r"paramwise_cfg\.bias_decay_mult=\['x'\]: a number is needed"
+        r"paramwise_cfg\.bias_decay_mult=\['x'\]: a number of at least 0 is needed"
     ),
     "env_cfg = dict(mp_cfg=dict(mp_start_method='frok'))": (
         r"mp_start_method='frok': possible are fork, spawn, forkserver"
@@ -186,6 +186,12 @@ WRONG = {
     ),
     'custom_imports = dict(imports=[dict(a=1)])': r'config \S+: custom_imports: TypeError: ',
     "custom_imports = dict(imports=['no.such'])": r'custom_imports: ImportError: .*no\.such',
+    "optim_wrapper['paramwise_cfg'] = dict(custom_keys={'.head': dict(decay_mult=-1)})": (
+        r'paramwise_cfg\.custom_keys\.\.head\.decay_mult=-1: a number of at least 0 is needed'
+    ),
+    "val_dataloader['persistent_workers'] = 'many'": (
+        r"val_dataloader\.persistent_workers='many': True or False is needed"
+    ),
     'work_dir = 3': r'work_dir=3: a text is needed, not int',
     'train_cfg.update(val_interval=1.0)': r'train_cfg\.val_interval=1\.0: a whole number of at',
     'train_cfg.update(val_interval=0.5)': r'train_cfg\.val_interval=0\.5: a whole number of at',

@@ -75,6 +75,7 @@ NMS = ('.nms', '.nms_cfg', '.roi_nms')
 SUPPRESSIONS = ('nms', 'soft_nms', 'nms_rotated', 'nms_quadri')
 NMS_EXTRAS = ('class_agnostic', 'max_num', 'split_thr')
 MOST_WORKERS = 1024
+LOADER_FLAGS = ('drop_last', 'persistent_workers', 'pin_memory')
 LOADER_EXTRAS = ('num_batch_per_epoch', 'disable_subprocess_warning')
 
 # Key -> (type, smallest value, whether the smallest itself is allowed, None is allowed).
@@ -420,6 +421,8 @@ def _check_loader(loader: Mapping, key: str) -> None:
     for name in loader:
         if name not in known and not name.startswith('_'):
             raise ConfigError(f'{key}.{name}: no such argument of a loader{suggest(name, known)}')
+        if name in LOADER_FLAGS and not isinstance(loader[name], bool):
+            raise ConfigError(f'{key}.{name}={loader[name]!r}: True or False is needed')
     if 'dataset' not in loader:
         raise ConfigError(f'{key}.dataset is missing')
     if 'batch_size' not in loader and 'batch_sampler' not in loader:

@@ -174,8 +174,8 @@ def _check_multipliers(factors: Any) -> None:
             raise ConfigError(f'{place}={group!r}: a dict is needed, not {_kind(group)}')
         _check_dict(group, place, known, certain=False)
         for key, value in group.items():
-            if str(key).endswith('_mult') and not isinstance(value, Real):
-                raise ConfigError(f'{place}.{key}={value!r}: a number is needed')
+            if str(key).endswith('_mult') and not (isinstance(value, Real) and value >= 0):
+                raise ConfigError(f'{place}.{key}={value!r}: a number of at least 0 is needed')
 
 
 def _check_hooks(cfg: Config) -> None:

@@ -242,6 +242,13 @@ def test_a_value_of_another_kind(base, line):
         prepared(base, line.replace(*meant.groups()))
 
 
+@pytest.mark.parametrize('scope', ["'mmengine'", 'None'])
+def test_a_near_name_in_a_scope_without_models(base, scope):
+    """What is near is one of mmengine's own, and the scope was what was missing."""
+    with pytest.raises(ConfigError, match=r"such \w+ in default_scope='mmengine'; did you mean"):
+        prepared(base, f"default_scope = {scope}\nmodel['type'] = 'BaseModle'")
+
+
 def test_randomness_without_a_seed_draws_one(base):
     assert prepared(base, 'randomness = dict(deterministic=True)').randomness.seed is None
 

@@ -326,11 +326,13 @@ def test_voc_with_a_class_that_the_config_does_not_know(voc, capfd):
     assert re.search(r'1 boxes of categories .*blue.* are left out', ' '.join(log_text().split()))
 
 
-def test_voc_with_a_broken_file(voc, tmp_path, capfd):
+@pytest.mark.parametrize('spoil', [lambda text: text[:-20], 'é{}'.format, lambda text: ''])
+def test_voc_with_a_broken_file(voc, tmp_path, capfd, spoil):
     path = tmp_path / 'voc' / 'VOC2007' / 'Annotations' / '1.xml'
-    path.write_text(path.read_text()[:-20])
+    path.write_text(spoil(path.read_text()))
     assert voc() == 2
-    assert re.search(r'^error: annotation file \S+/1\.xml: [^\n]+\n$', capfd.readouterr().err)
+    text = r'^error: annotation file \S+/1\.xml: no XML, or broken XML: [^\n]+\n$'
+    assert re.search(text, capfd.readouterr().err)
 
 
 def test_the_tool_checks_the_sets_of_a_config(tmp_path, capsys):

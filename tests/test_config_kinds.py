@@ -51,7 +51,7 @@ WRONG = {
     ),
     'param_scheduler = [None]': r'param_scheduler=\[None\]: a dict or a list of dicts is needed',
     'param_scheduler = dict(a=1)': r'param_scheduler\.a=1: a dict or a list of dicts is needed',
-    "model['head']['init_cfg'] = True": r'model\.head\.init_cfg=True: a dict or a list of dicts',
+    "model['head']['init_cfg'] = True": r'model\.head\.init_cfg=True: \w+ takes a dict or a list',
     "val_dataloader['sampler'] = dict(tyxe='DefaultSampler')": (
         r"val_dataloader\.sampler\.tyxe='DefaultSampler': no such key; did you mean 'type'\?"
     ),
@@ -62,7 +62,7 @@ WRONG = {
     ),
     'compiel = False': r"compiel: no such key; did you mean 'compile'\?",
     "optim_wrapper['paramwise_cfg'] = dict(bias_decay_mult=['x'])": (
-        r"paramwise_cfg\.bias_decay_mult=\['x'\]: a number is needed"
+        r"paramwise_cfg\.bias_decay_mult=\['x'\]: a number of at least 0 is needed"
     ),
     "env_cfg = dict(mp_cfg=dict(mp_start_method='frok'))": (
         r"mp_start_method='frok': possible are fork, spawn, forkserver"
@@ -140,6 +140,35 @@ WRONG = {
     "model['head']['loss'] = dict(type='CrossEntropyLoss', loss_weight='many')": (
         r"model\.head\.loss\.loss_weight='many': CrossEntropyLoss takes a number there, not str"
     ),
+    "train_dataloader['dataset']['filter_cfg'] = True": (
+        r'train_dataloader\.dataset\.filter_cfg=True: a dict is needed, not bool'
+    ),
+    "train_dataloader['dataset']['filter_cfg'] = []": r'\.filter_cfg=\[\]: a dict is needed, not',
+    "val_dataloader['dataset']['metainfo'] = 'x'": r"dataset\.metainfo='x': a dict is needed",
+    "train_dataloader['dataset']['data_prefix'] = dict(img_path=3)": (
+        r'train_dataloader\.dataset\.data_prefix\.img_path=3: a text is needed, not int'
+    ),
+    "train_dataloader['dataset']['data_prefix'] = True": r'data_prefix=True: a text or a dict is',
+    "train_dataloader['dataset']['data_root'] = 3": r'dataset\.data_root=3: a text is needed',
+    "train_dataloader['dataset']['pipeline'] = 3": r'dataset\.pipeline=3: a list is needed',
+    "train_dataloader['dataset'] = dict(type='ConcatDataset', datasets=True)": (
+        r'train_dataloader\.dataset\.datasets=True: a list is needed, not bool'
+    ),
+    "model['neck'] = ['x']": r"model\.neck=\['x'\]: \w+ takes a dict or a list of dicts there",
+    "model['neck'] = dict(a=1)": r"model\.neck=\{'a': 1\}: a dict with a type is needed",
+    "model['head'] = True": r'model\.head=True: \w+ takes a dict or a list of dicts there',
+    "model['train_cfg'] = True": r'model\.train_cfg=True: \w+ takes a dict or a list of dicts',
+    "model['train_cfg'] = dict(augments=['x'])": (
+        r"model\.train_cfg\.augments=\['x'\]: a dict or a list of dicts is needed"
+    ),
+    "model['backbone']['norm_cfg'] = True": r'backbone\.norm_cfg=True: a dict or a list of dicts',
+    "model['head']['loss'] = 3": r'model\.head\.loss=3: \w+ takes a dict or a list of dicts there',
+    "visualizer = dict(type='UniversalVisualizer', vis_backends=3)": (
+        r'visualizer\.vis_backends=3: a dict or a list of dicts is needed'
+    ),
+    "optim_wrapper['paramwise_cfg'] = True": r'optim_wrapper\.paramwise_cfg=True: a dict or a',
+    "optim_wrapper['clip_grad'] = True": r'optim_wrapper\.clip_grad=True: \w+ takes a dict or',
+    "model['head']['in_channels'] = None": r'model\.head\.in_channels=None: \w+ takes int there',
     "train_dataloader['dataset']['pipeline'][1].update(prob=1.5)": (
         r'train_dataloader\.dataset\.pipeline\[1\]\.prob=1\.5: a number from 0 to 1 is needed'
     ),
@@ -149,6 +178,21 @@ WRONG = {
     ),
     "train_dataloader['dataset']['ann_file'] = ['x']": r'takes str there, not list',
     'data_root = 3': r'data_root=3: a text is needed, not int',
+    'env_cfg = dict(dist_cfg=True)': r'env_cfg\.dist_cfg=True: a dict or a list of dicts is needed',
+    "train_cfg.pop('by_epoch')": r'train_cfg\.by_epoch is missing: of max_epochs it is True',
+    "train_cfg.update(by_epoch='many')": r"train_cfg\.by_epoch='many': True or False is needed",
+    'data_preprocessor = dict(mean=[1.0, 1.0, 1.0], std=[1.0, 1.0])': (
+        r'data_preprocessor\.std=\[1\.0, 1\.0\]: 2 numbers, where data_preprocessor\.mean has 3'
+    ),
+    'custom_imports = dict(imports=[dict(a=1)])': r'config \S+: custom_imports: TypeError: ',
+    "custom_imports = dict(imports=['no.such'])": r'custom_imports: ImportError: .*no\.such',
+    "optim_wrapper['paramwise_cfg'] = dict(custom_keys={'.head': dict(decay_mult=-1)})": (
+        r'paramwise_cfg\.custom_keys\.\.head\.decay_mult=-1: a number of at least 0 is needed'
+    ),
+    "val_dataloader['persistent_workers'] = 'many'": (
+        r"val_dataloader\.persistent_workers='many': True or False is needed"
+    ),
+    'work_dir = 3': r'work_dir=3: a text is needed, not int',
     'train_cfg.update(val_interval=1.0)': r'train_cfg\.val_interval=1\.0: a whole number of at',
     'train_cfg.update(val_interval=0.5)': r'train_cfg\.val_interval=0\.5: a whole number of at',
     "runner_type = None\nrunnsr_type = 'effvit_mm.Runner'": (
@@ -159,7 +203,7 @@ WRONG = {
         r"pipeline\[1\]\.scales=.*: numbers are needed, not \{'a': 1\}"
     ),
     "pipeline.insert(1, dict(type='Resize', scale=(dict(a=1), 8)))": (
-        r"pipeline\[1\]\.scale=.*: numbers are needed, not \{'a': 1\}"
+        r"pipeline\[1\]\.scale=.*: Resize takes .*int.* there, not \{'a': 1\}"
     ),
     "pipeline.insert(1, dict(type='RandAugment', num_policies=2, "
     "magnitude_level=9, policies='timm_increasing', hparams=dict(interpolaltion='bicubic')))": (
@@ -198,6 +242,13 @@ def test_a_value_of_another_kind(base, line):
         prepared(base, line.replace(*meant.groups()))
 
 
+@pytest.mark.parametrize('scope', ["'mmengine'", 'None'])
+def test_a_near_name_in_a_scope_without_models(base, scope):
+    """What is near is one of mmengine's own, and the scope was what was missing."""
+    with pytest.raises(ConfigError, match=r"such \w+ in default_scope='mmengine'; did you mean"):
+        prepared(base, f"default_scope = {scope}\nmodel['type'] = 'BaseModle'")
+
+
 def test_randomness_without_a_seed_draws_one(base):
     assert prepared(base, 'randomness = dict(deterministic=True)').randomness.seed is None
 
@@ -228,13 +279,15 @@ class Part:
 def test_what_annotations_allow_passes():
     good = {'size': [3, 4], 'mode': 'b', 'pad': 'same', 'kind': {}, 'rate': [1], 'free': 'x'}
     check_arguments('part', {**good, 'flag': 'on_input', 'one': (1, 1), 'unknown': 'x'}, Part)
-    check_arguments('part', {'name': None, 'where': [1], 'size': 0.5, 'kind': 3}, Part)
+    check_arguments('part', {'name': None, 'where': [1], 'size': 0.5, 'kind': [{}]}, Part)
+    check_arguments('part', {'kind': None, 'name': None, 'flag': None, 'size': ()}, Part)
     check_arguments('part', {'places': {'second': 2}, 'scale': 512.0}, Part)
     check_arguments('part', {'places': {'type': 'Other', 'fisrt': 1}}, Part)
     with pytest.raises(ConfigError, match=r"^part\.places\.fisrt=1: .* mean 'first'\?"):
         check_arguments('part', {'places': {'fisrt': 1}}, Part)
     wrong = {'mode': 'c', 'rate': 'x', 'one': '1', 'size': 'x', 'kind': 'x', 'name': 3}
-    for name, value in wrong.items():
+    more = {'kind': 3, 'size': ['x'], 'one': None}
+    for name, value in (*wrong.items(), *more.items(), ('kind', True), ('kind', ['x'])):
         with pytest.raises(ConfigError, match=rf'^part\.{name}='):
             check_arguments('part', {name: value}, Part)
 
@@ -251,6 +304,7 @@ def test_what_is_like_a_known_key_and_meant_passes(base):
     bound = "optim_wrapper['clip_grad'] = dict(max_norm=1e5, norm_type=float('inf'))"
     assert prepared(base, bound).optim_wrapper.clip_grad.norm_type == float('inf')
     prepared(base, "train_dataloader['dataset']['metainfo'] = dict(clazz_source='mine')")
+    prepared(base, "model['head'] = dict(type='LinearClsHead', in_channels=8, num_classes=None)")
 
 
 def test_shipped_runtimes_pass():
@@ -278,6 +332,25 @@ DETECTOR = {
     "model['test_cfg'].update(nms=dict(type='fast'))": (
         r"nms\.type='fast': .*; choose from nms, soft_nms, nms_rotated, nms_quadri"
     ),
+    'train_dataloader.update(dataset=dict(filter_cfg=True))': (
+        r'train_dataloader\.dataset\.filter_cfg=True: a dict is needed, not bool'
+    ),
+    'model.update(train_cfg=dict(assigner=dict(pos_iou_thr=None)))': (
+        r'model\.train_cfg\.assigner\.pos_iou_thr=None: MaxIoUAssigner takes float there, not None'
+    ),
+    'model.update(train_cfg=dict(assigner=dict(neg_iou_thr=None)))': (
+        r'model\.train_cfg\.assigner\.neg_iou_thr=None: MaxIoUAssigner takes Union\[float, tuple\]'
+    ),
+    "model.update(train_cfg=dict(assigner=dict(pos_iou_thr=['x'])))": (
+        r"assigner\.pos_iou_thr=\['x'\]: MaxIoUAssigner takes float there, not 'x'"
+    ),
+    'model.update(train_cfg=dict(assigner=3))': r'train_cfg\.assigner=3: a dict is needed, not int',
+    'model.update(train_cfg=dict(sampler=[]))': r'train_cfg\.sampler=\[\]: a dict is needed, not',
+    'model.update(bbox_head=dict(bbox_coder=True))': (
+        r'model\.bbox_head\.bbox_coder=True: RetinaHead takes a dict or a list of dicts there'
+    ),
+    "model.update(neck=['x'])": r"model\.neck=\['x'\]: \w+ takes a dict or a list of dicts there",
+    'model.update(neck=dict(num_outs=None))': r'model\.neck\.num_outs=None: FPN takes int there',
     # The class takes any further arguments, and drops them.
     "model['train_cfg'] = dict(sampler=dict(type='RandomSampler', num=8, pos_fraction=0.5, "
     'add_gt_as_proposal=True))': (

@@ -149,6 +149,19 @@ def test_an_evaluator_of_another_task_is_told(run, classes):
     assert run(write_config(Path('config.py'), classes))[0] == 0
 
 
+@tries('add it to the meta_keys of {}_dataloader.dataset.pipeline')
+def test_what_an_evaluator_looks_for_of_an_image(run, tmp_path):
+    keys = ('img_path', 'img_shape', 'ori_shape', 'scale_factor')
+    for given, ends in ((keys, 2), ((*keys, 'img_id'), 0)):
+        step = f"val_pipeline[-1] = dict(type='PackDetInputs', meta_keys={given})\n"
+        code, line = run(make_config(tmp_path / str(ends), step))
+        assert code == ends
+        told = (
+            "val_evaluator (CocoMetric) looks for 'img_id' of an image; add it to the meta_keys of"
+        )
+        assert (f'{told} val_dataloader.dataset.pipeline' in line) == bool(code)
+
+
 def test_a_test_tries_its_evaluator_as_well(run, classes, capsys):
     config = write_config(Path('config.py'), classes)
     assert run(config)[0] == 0

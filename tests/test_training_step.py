@@ -50,6 +50,9 @@ DETECTOR = {
         r'error: model\.bbox_head\.bbox_coder \(type DeltaXYWHBBoxCoder\): it fails at the first '
         r'image of train_dataloader: The size of tensor .*\.py:\d+\)$'
     ),
+    "model['train_cfg'] = dict(assigner=dict(neg_iou_thr=(0.1, 'x')))": (
+        r'error: model\.train_cfg\.assigner \(type MaxIoUAssigner\): it fails at the first image '
+    ),
     "model['data_preprocessor'] = None": (
         r'error: model\.data_preprocessor is missing: without one the model gets the images as a '
     ),

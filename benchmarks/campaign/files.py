@@ -40,7 +40,7 @@ from .changes import (
     change_zip,
 )
 from .configs import train
-from .trials import LIMIT_BYTES, Counter, Outcome, Trial, clear, fork, import_all
+from .trials import LIMIT_BYTES, Counter, Outcome, Trial, clear, error_lines, fork, import_all
 
 
 class Kind(NamedTuple):
@@ -174,7 +174,7 @@ def check_and_train(steps: Counter) -> int:
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
         code = load_tool('analysis_tools/check_dataset').main(['detector.py', '--read-images'])
-    if code not in (0, 1, 2) or said.getvalue().count('error') != (code == 2):
+    if code not in (0, 1, 2) or len(error_lines(said.getvalue())) != (code == 2):
         sys.stderr.write(f'check_dataset: {code}: {said.getvalue()}')
         return 90
     trainer.forget_runs()

@@ -66,10 +66,15 @@ class Outcome:
 
     def error_lines(self) -> list[str]:
         """Lines of the product's own errors."""
-        return [line for line in self.err.splitlines() if line.startswith('error')]
+        return error_lines(self.err)
 
     def is_traceback(self) -> bool:
         return 'Traceback (most recent call last)' in self.err
+
+
+def error_lines(text: str) -> list[str]:
+    """Lines of the product's own errors: of their words 'error' can be one, as in broken XML."""
+    return [line for line in text.splitlines() if line.startswith('error')]
 
 
 class Counter:

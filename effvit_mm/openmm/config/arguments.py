@@ -151,8 +151,8 @@ def check_node(path: str, node: Mapping, registry: Registry, injected: Sequence[
     found = find_class(registry, target)
     if not callable(found):
         hint = suggest(type_path(target).rpartition('.')[2], registered_names(registry))
-        if not hint and DefaultScope.get_current_instance().scope_name == 'mmengine':
-            hint = " in default_scope='mmengine'"
+        if DefaultScope.get_current_instance().scope_name == 'mmengine':  # perhaps for none given
+            hint = f" in default_scope='mmengine'{hint}"
         raise ConfigError(f'{path}.type={target!r}: there is no such {registry.name}{hint}')
     check_names(path, node, found, injected)
 

@@ -64,7 +64,8 @@ MODEL_PARTS = (
 )  # fmt: skip
 BUILT = (
     'model', 'data_preprocessor', 'optim_wrapper', 'param_scheduler', 'custom_hooks',
-    'default_hooks', *(f'{split}_{part}' for split in SPLITS for part in ('dataloader', 'cfg')),
+    'default_hooks', 'env_cfg', 'visualizer',
+    *(f'{split}_{part}' for split in SPLITS for part in ('dataloader', 'cfg')),
 )  # fmt: skip
 INNER = (root.MODELS, root.TASK_UTILS)  # modules within a model; samplers, assigners, coders
 # It takes one map, of which in_channels is the width.
@@ -74,6 +75,7 @@ NMS = ('.nms', '.nms_cfg', '.roi_nms')
 SUPPRESSIONS = ('nms', 'soft_nms', 'nms_rotated', 'nms_quadri')
 NMS_EXTRAS = ('class_agnostic', 'max_num', 'split_thr')
 MOST_WORKERS = 1024
+LOADER_FLAGS = ('drop_last', 'persistent_workers', 'pin_memory')
 LOADER_EXTRAS = ('num_batch_per_epoch', 'disable_subprocess_warning')
 
 # Key -> (type, smallest value, whether the smallest itself is allowed, None is allowed).
@@ -380,8 +382,12 @@ def _need_type(node: Any, path: str) -> None:
 def _model_nodes(node: Mapping, path: str) -> Iterator[tuple]:
     yield path, node, root.MODELS, ('data_preprocessor',)
     for part in MODEL_PARTS:
-        if isinstance(node.get(part), (str, int, float)):
-            raise ConfigError(f'{path}.{part}={node[part]!r}: a dict with a type is needed')
+        given = node.get(part)
+        for item in given if isinstance(given, list | tuple) else [given]:
+            untyped = isinstance(item, Mapping) and 'type' not in item
+            wrong = untyped and part != 'data_preprocessor'  # which has a type by default
+            if wrong or isinstance(item, str | int | float | list | tuple):
+                raise ConfigError(f'{path}.{part}={given!r}: a dict with a type is needed')
         if isinstance(node.get(part), Mapping) and 'type' in node[part]:
             yield from _model_nodes(node[part], f'{path}.{part}')
 
@@ -392,14 +398,18 @@ def _dataset_nodes(node: Any, path: str) -> Iterator[tuple]:
     yield from _nodes(node.get('pipeline'), f'{path}.pipeline', root.TRANSFORMS)
     if 'dataset' in node:
         yield from _dataset_nodes(node['dataset'], f'{path}.dataset')
-    for index, inner in enumerate(node.get('datasets', ())):
+    for index, inner in enumerate(node.get('datasets') or ()):
         yield from _dataset_nodes(inner, f'{path}.datasets[{index}]')
 
 
 def _loop_node(loop: Mapping, path: str) -> tuple:
     """mmengine chooses the loop by ``by_epoch`` where no type is given."""
     node = dict(loop)
+    if 'max_epochs' in loop and not {'type', 'by_epoch'} & set(loop):
+        raise ConfigError(f'{path}.by_epoch is missing: of max_epochs it is True')
     by_epoch = node.pop('by_epoch', True)
+    if not isinstance(by_epoch, bool):
+        raise ConfigError(f'{path}.by_epoch={by_epoch!r}: True or False is needed')
     if 'type' not in node:
         train = 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop'
         node['type'] = {'train_cfg': train, 'val_cfg': 'ValLoop', 'test_cfg': 'TestLoop'}[path]
@@ -411,6 +421,8 @@ def _check_loader(loader: Mapping, key: str) -> None:
     for name in loader:
         if name not in known and not name.startswith('_'):
             raise ConfigError(f'{key}.{name}: no such argument of a loader{suggest(name, known)}')
+        if name in LOADER_FLAGS and not isinstance(loader[name], bool):
+            raise ConfigError(f'{key}.{name}={loader[name]!r}: True or False is needed')
     if 'dataset' not in loader:
         raise ConfigError(f'{key}.dataset is missing')
     if 'batch_size' not in loader and 'batch_sampler' not in loader:

@@ -78,7 +78,8 @@ def spread_names(cfg: dict, before: Mapping[str, str]) -> None:
         if old is None or new is None or old == new:
             continue
         for loader, keys in places.items():
-            dataset = (cfg.get(loader) or {}).get('dataset')
+            given = cfg.get(loader)
+            dataset = given.get('dataset') if isinstance(given, Mapping) else None
             for key in keys:
                 *parents, last = key.split('.')
                 node = dataset

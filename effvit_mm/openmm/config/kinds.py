@@ -22,7 +22,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import Registry
 
 from ...errors import ConfigError
-from .arguments import find_class, is_number, suggest
+from .arguments import dataset_nodes, find_class, is_number, suggest
+from .data_root import LOADERS
 from .options import NAMES_OF_THINGS
 
 # Of the top level: kinds that a key takes, and what messages call them.
@@ -31,8 +32,15 @@ DICTS = (
     'env_cfg', 'log_processor', 'model_wrapper_cfg', 'randomness', 'tta_model', 'visualizer',
 )  # fmt: skip
 LISTS = ('custom_hooks',)
-TEXTS = ('data_root', 'default_scope', 'experiment_name', 'load_from')
+TEXTS = ('data_root', 'default_scope', 'experiment_name', 'load_from', 'work_dir')
 FLAGS = ('find_unused_parameters', 'resume', 'trust_checkpoint', 'use_ema')
+# The same of data sets.
+OF_SETS = (
+    (('filter_cfg', 'metainfo'), Mapping, 'a dict'),
+    (('classes_from', 'data_root'), str, 'a text'),
+    (('data_prefix',), str | Mapping, 'a text or a dict'),
+    (('datasets', 'pipeline'), list | tuple, 'a list'),
+)
 # mmengine has values of its own for these where a config has none, but takes no None.
 DEFAULTED = ('default_scope', 'env_cfg', 'log_level', 'log_processor', 'randomness')
 DEFAULTED_WITHIN = ('env_cfg', 'env_cfg.mp_cfg')
@@ -86,7 +94,13 @@ NEAR = 0.75
 METAINFO = ('classes', 'dataset_type', 'palette', 'task_name')
 # Rates and factors: of what is larger no product is meant, and soon none has a place in float32.
 FACTORS = re.compile(r'(^|_)(lr|decay|decay_rate|mult|weight|momentum|factor|gamma|eta_min)$')
-LARGEST = 1_000_000
+# Layers that are built one after the other.
+LAYERS = re.compile(r'(^|_)(convs|fcs|layers|blocks|stages|depths?|outs|branches)$')
+LARGEST = ((FACTORS, 1_000_000), (LAYERS, 1000))
+# Of any part: a dict, or a list of them, which something looks into; and dicts alone.
+PARTS = re.compile(r'(^|_)cfg$|^(augments|vis_backends)$')
+SINGLE_PARTS = re.compile(r'(^|_)(assigner|sampler|bbox_coder|generator|roi_layer)$|^nms$')
+COUNTED = ('num_classes',)  # of None the data set tells how many
 REGISTRIES = tuple(value for value in vars(root).values() if isinstance(value, Registry))
 
 
@@ -106,9 +120,8 @@ def check_kinds(cfg: Config) -> None:
         (FLAGS, bool, 'True or False'),
     ):  # fmt: skip
         for key in keys:
-            value = cfg.get(key)
-            if value is not None and not isinstance(value, kind):
-                raise ConfigError(f'{key}={value!r}: {word} is needed, not {_kind(value)}')
+            _need(cfg.get(key), kind, key, word)
+    _check_sets(cfg)
     _check_hooks(cfg)
     level = cfg.get('log_level', 'INFO')
     if level not in LEVELS and (not isinstance(level, int) or isinstance(level, bool)):
@@ -161,8 +174,8 @@ def _check_multipliers(factors: Any) -> None:
             raise ConfigError(f'{place}={group!r}: a dict is needed, not {_kind(group)}')
         _check_dict(group, place, known, certain=False)
         for key, value in group.items():
-            if str(key).endswith('_mult') and not isinstance(value, Real):
-                raise ConfigError(f'{place}.{key}={value!r}: a number is needed')
+            if str(key).endswith('_mult') and not (isinstance(value, Real) and value >= 0):
+                raise ConfigError(f'{place}.{key}={value!r}: a number of at least 0 is needed')
 
 
 def _check_hooks(cfg: Config) -> None:
@@ -173,6 +186,24 @@ def _check_hooks(cfg: Config) -> None:
     for path, hook in hooks:
         if not isinstance(hook, Mapping | Hook):
             raise ConfigError(f'{path}={hook!r}: a dict is needed, not {_kind(hook)}')
+
+
+def _check_sets(cfg: Config) -> None:
+    """What is looked into, or joined to paths, before a set is built."""
+    for loader in LOADERS:
+        given = _look_up(cfg, f'{loader}.dataset')
+        for path, node in dataset_nodes(given, f'{loader}.dataset'):
+            for keys, kind, word in OF_SETS:
+                for key in keys:
+                    _need(node.get(key), kind, f'{path}.{key}', word)
+            folders = node.get('data_prefix')
+            for name, folder in folders.items() if isinstance(folders, Mapping) else ():
+                _need(folder, str, f'{path}.data_prefix.{name}', 'a text')
+
+
+def _need(value: Any, kind: Any, path: str, word: str) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise ConfigError(f'{path}={value!r}: {word} is needed, not {_kind(value)}')
 
 
 def _check_stage(cfg: Config, path: str) -> None:
@@ -209,25 +240,25 @@ def _check_dict(node: Mapping, path: str, known: tuple[str, ...], certain: bool)
 
 
 def _kind(value: object) -> str:
-    return type(value).__name__
+    return 'None' if value is None else type(value).__name__
 
 
 # Arguments -----------------------------------------------------------------------------------
 
 
 def check_values(node: Any, path: str) -> None:
-    """Raise a ConfigError for numbers that are none, for shares outside of 0 to 1, and for rates
-    and factors that are infinite or beyond all use."""
+    """Raise a ConfigError for numbers that are none, for shares outside of 0 to 1, and for rates,
+    factors and counts of layers that are infinite or beyond all use."""
     items: Any = ()
     if isinstance(node, Mapping):
-        items = ((f'{path}.{key}', key, value) for key, value in node.items())
+        _check_colours(node, path)
+        items = ((f'{path}.{key}', str(key), value) for key, value in node.items())
     elif isinstance(node, list | tuple):
         items = ((f'{path}[{index}]', '', value) for index, value in enumerate(node))
     for place, key, value in items:
         if isinstance(value, float) and math.isnan(value):
             raise ConfigError(f'{place}={value!r}: a number is needed')
-        if key == 'init_cfg' and isinstance(value, str | int | float):
-            raise ConfigError(f'{place}={value!r}: a dict or a list of dicts is needed')
+        _check_part(key, value, place)
         if key in PIXELS and isinstance(value, list | tuple):
             _check_pixels(key, value, place)
         if key in (*SIZES, *CHOICES_OF_SIZES) and 'pipeline' in place:
@@ -236,10 +267,18 @@ def check_values(node: Any, path: str) -> None:
             share = key in SHARES and isinstance(number, Real)
             if share and not 0 <= number <= 1:
                 raise ConfigError(f'{place}={value!r}: a number from 0 to 1 is needed')
-            factor = FACTORS.search(str(key)) and isinstance(number, Real)
-            if factor and abs(number) > LARGEST:
-                raise ConfigError(f'{place}={value!r}: a number of at most {LARGEST:,} is needed')
+            for names, most in LARGEST if isinstance(number, Real) else ():
+                if names.search(key) and abs(number) > most:
+                    raise ConfigError(f'{place}={value!r}: a number of at most {most:,} is needed')
         check_values(value, place)
+
+
+def _check_part(key: str, value: Any, place: str) -> None:
+    """Refuse what is no dict where something looks into one."""
+    if PARTS.search(key) and not all(isinstance(v, Mapping | None) for v in _items_within(value)):
+        raise ConfigError(f'{place}={value!r}: a dict or a list of dicts is needed')
+    if SINGLE_PARTS.search(key) and not isinstance(value, Mapping | None):
+        raise ConfigError(f'{place}={value!r}: a dict is needed, not {_kind(value)}')
 
 
 def check_types(node: Any, path: str) -> None:
@@ -276,6 +315,16 @@ def _check_pixels(key: str, values: Sequence, place: str) -> None:
             raise ConfigError(f'{place}={values!r}: {word} are needed, not {value!r}')
 
 
+def _check_colours(node: Mapping, path: str) -> None:
+    """A mean and a deviation are of the same colours, or one number of all."""
+    mean, std = (node.get(key) for key in PIXELS)
+    counts = [len(value) for value in (mean, std) if isinstance(value, list | tuple)]
+    if len(counts) == 2 and counts[0] != counts[1] and 1 not in counts:
+        raise ConfigError(
+            f'{path}.std={std!r}: {counts[1]} numbers, where {path}.mean has {counts[0]}'
+        )
+
+
 def _check_size(item: Any, value: Any, place: str) -> None:
     """What a list of sizes or of sides holds, at any depth, is no dict and no text."""
     for inner in item if isinstance(item, list | tuple) else ():
@@ -288,33 +337,46 @@ def check_arguments(path: str, node: Mapping, target: Callable) -> None:
     """Raise a ConfigError for an argument that cannot be of the kind that ``target`` takes.
 
     Its annotations say so; where it has none, a default that is a number. Texts and dicts are
-    judged, and numbers and lists in the place of a file's or folder's name: elsewhere the
-    annotations of OpenMMLab are often too narrow for them (``loss_scale: str`` takes numbers). The
-    keys of a dict without a type are compared with its default's.
+    judged, numbers and lists in the place of dicts or of a file's or folder's name, and None and
+    lists of other things in the place of numbers: elsewhere the annotations of OpenMMLab are often
+    too narrow for them (``loss_scale: str`` takes numbers). The keys of a dict without a type are
+    compared with its default's.
     """
     arguments = dict(_arguments(target))
     for name, value in node.items():
-        if name not in arguments or not isinstance(value, str | Mapping | Real | list | tuple):
+        if name not in arguments:
             continue
         owner, argument = arguments[name]
         default = argument.default
         hint = _hints(owner).get(name, argument.annotation)
-        if not isinstance(value, str | Mapping):
-            wanted = _written(hint)
-            fits = not (NAMES_OF_THINGS.search(name) and _is_text(hint))
-        elif hint is inspect.Parameter.empty:
-            number = isinstance(default, int | float) and not isinstance(default, bool)
-            fits, wanted = not number, 'a number'
-        else:
-            fits, wanted = _fits(value, hint), _written(hint)
-        if not fits:
-            raise ConfigError(
-                f'{path}.{name}={value!r}: {getattr(target, "__name__", target)} takes {wanted} '
-                f'there, not {_kind(value)}'
-            )
+        if wanted := _unfit(name, value, hint, default):
+            owner_name = getattr(target, '__name__', target)
+            raise ConfigError(f'{path}.{name}={value!r}: {owner_name} takes {wanted}')
         plain = isinstance(value, Mapping) and 'type' not in value
         if plain and isinstance(default, Mapping):
             _check_dict(value, f'{path}.{name}', tuple(default), certain=False)
+
+
+def _unfit(name: str, value: Any, hint: Any, default: Any) -> str:
+    """What an argument takes, where this value cannot be it; nothing where it can, or may."""
+    unfit = f'{_written(hint)} there, not {_kind(value)}'
+    if isinstance(value, str | Mapping):
+        if hint is not inspect.Parameter.empty:
+            return '' if _fits(value, hint) else unfit
+        number = isinstance(default, int | float) and not isinstance(default, bool)
+        return f'a number there, not {_kind(value)}' if number else ''
+    if value is None:
+        free = default is None or name in COUNTED or _may_be_none(hint)
+        return unfit if not free and _only(hint, Real, tuple) else ''
+    if not isinstance(value, Real | list | tuple):
+        return ''
+    if NAMES_OF_THINGS.search(name) and _is_text(hint):
+        return unfit
+    for kind, word in ((Mapping, 'a dict or a list of dicts'), (Real, _written(hint))):
+        others = [item for item in _items_within(value) if not isinstance(item, kind)]
+        if others and _only(hint, kind):
+            return f'{word} there, not {others[0]!r}'
+    return ''
 
 
 def check_shared_arguments(path: str, node: Mapping, registry: Registry) -> None:
@@ -387,6 +449,33 @@ def _fits(value: object, hint: Any) -> bool:
     if isinstance(kind, type) and issubclass(kind, dict | Mapping):
         return isinstance(value, Mapping)
     return kind is not type(None)
+
+
+def _only(hint: Any, *kinds: type) -> bool:
+    """Whether an annotation allows these kinds, None and sequences of them, and nothing else.
+
+    ``bool`` is no number here: any value can stand for True or False.
+    """
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if parts and (_is_union(hint) or origin in (list, tuple, Sequence)):
+        return all(part is Ellipsis or _only(part, *kinds) for part in parts)
+    own = origin or hint
+    if own is bool or not isinstance(own, type) or own is inspect.Parameter.empty:
+        return False
+    return own is type(None) or issubclass(own, kinds)
+
+
+def _may_be_none(hint: Any) -> bool:
+    return type(None) in typing.get_args(hint)
+
+
+def _items_within(value: Any) -> Iterator[Any]:
+    """A value, or what a list holds, at any depth."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _items_within(item)
+    else:
+        yield value
 
 
 def _is_text(hint: Any) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from mmengine.config import Config
@@ -27,6 +29,7 @@ OWN_METRICS = ('CocoMetric', 'FasterCocoMetric', 'VOCMetric')
 PACKAGED = Path(__file__).resolve().parents[2] / '.mim'
 # Of packages with models.
 SCOPES = {'mmpretrain': 'mmpretrain', 'mmdet': 'mmdet', 'effvit_mm': 'mmpretrain'}
+KNOWN_SCOPES = (*SCOPES, 'mmengine')
 
 
 @without_asides()
@@ -54,7 +57,10 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
     except Exception as error:  # a config is a program: it can raise anything
         if text := called_import(error, path):
             raise ConfigError(f'{text}; {IN_A_DICT}') from error
-        text = f'{type(error).__name__}: {error}'
+        called = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+        imports = 'import_modules_from_strings' in called or 'custom modules' in str(error)
+        key = 'custom_imports: ' if imports else ''
+        text = f'{key}{type(error).__name__}: {error}'
         raise ConfigError(f'config {path}: {" ".join(text.split())}') from error
     before = copy.deepcopy(cfg)
     options = [split_option(item) for item in overrides]
@@ -100,8 +106,15 @@ def _configs_near(path: str) -> list[str]:
 
 
 def complete_scope(cfg: Config) -> None:
-    """Where a config of classes names no ``default_scope``, it is the package of its model."""
-    if cfg.get('default_scope') is not None:
+    """Where a config of classes names no ``default_scope``, it is the package of its model.
+
+    Raises:
+        ConfigError: The one that it names is no package, but nearly the name of one.
+    """
+    if (scope := cfg.get('default_scope')) is not None:
+        hint = '' if scope in KNOWN_SCOPES or '.' in scope else suggest(scope, KNOWN_SCOPES)
+        if hint and find_spec(scope) is None:
+            raise ConfigError(f'default_scope={scope!r}: no such package{hint}')
         return
     cfg.pop('default_scope', None)
     model = cfg.get('model')

@@ -57,8 +57,10 @@ def _class_source(node: Mapping, alone: bool = True) -> dict:
     if (node.get('metainfo') or {}).get('classes') is not None:
         return {'metainfo': node['metainfo']}
     file = node.get('classes_from') or (node.get('ann_file') if alone else None)
-    file = os.path.abspath(os.path.join(node.get('data_root') or '', file)) if file else ''
-    return {'classes_from': file} if os.path.isfile(file) or (file and not alone) else {}
+    if not file or not isinstance(file, str):  # of another kind: refused by its key
+        return {}
+    file = os.path.abspath(os.path.join(node.get('data_root') or '', file))
+    return {'classes_from': file} if os.path.isfile(file) or not alone else {}
 
 
 def _folder_source(node: Mapping, alone: bool = True) -> dict:

@@ -150,7 +150,7 @@ def _parse(xml: Path) -> ElementTree.Element:
     except OSError as error:
         raise DataError(f'annotation file {xml}: {error.strerror or error}') from error
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise DataError(f'annotation file {xml}: {error}') from error
+        raise DataError(f'annotation file {xml}: no XML, or broken XML: {error}') from error
     for element in root.iter():
         element.tag = str(element.tag).rpartition('}')[2]
     if root.tag != 'annotation':

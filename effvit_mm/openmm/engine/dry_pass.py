@@ -39,6 +39,7 @@ from .checkpoints import unknown_metric_message
 from .seeding import is_by_epoch
 from .training_step import check_training_step, explained
 
+OF_IMAGES = ('img_id', 'img_path', 'img_shape', 'ori_shape', 'scale_factor')  # of meta_keys
 # Attributes of metrics that name files which they write.
 FILES_OF_METRICS = ('outfile_prefix', 'out_file_path', 'path')
 
@@ -350,6 +351,11 @@ class Trial:
         except UserError:
             raise
         except BUILD_ERRORS as error:
+            if isinstance(error, KeyError) and error.args[:1] and error.args[0] in OF_IMAGES:
+                raise ConfigError(
+                    f'{key} ({type(metric).__name__}) looks for {error.args[0]!r} of an image; add '
+                    f'it to the meta_keys of {key.split("_")[0]}_dataloader.dataset.pipeline'
+                ) from error
             raise ConfigError(
                 f'{key} ({type(metric).__name__}) cannot take what the model predicts: '
                 f'{one_line(error)}; take an evaluator of this task'

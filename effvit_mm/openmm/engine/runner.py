@@ -462,7 +462,7 @@ def with_own_loop(loop: Any) -> Any:
 
 def build_runner(cfg: Config) -> _Runner:
     """The runner that the config names, with what it builds at once."""
-    if find_class(root.RUNNERS, cfg.runner_type) is None:
+    if not callable(find_class(root.RUNNERS, cfg.runner_type)):
         raise ConfigError(
             f"runner_type={type_path(cfg.runner_type)!r}: no such runner; use 'effvit_mm.Runner'"
         )

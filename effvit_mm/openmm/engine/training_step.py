@@ -17,7 +17,8 @@ from mmengine.model import BaseDataPreprocessor, BaseModel, revert_sync_batchnor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...errors import ConfigError, DataError, UserError
-from ..config.building import BUILD_ERRORS, one_line
+from ..config.arguments import has_type
+from ..config.building import BUILD_ERRORS, one_line, typed_parts
 from ..config.names import places_of
 from ..data_checks.pipelines import load_sample
 from ..error_messages import as_user_error
@@ -223,6 +224,7 @@ def explained(
             'it asks for, as assigner and sampler'
         )
     kind = '' if part is model else f' (type {type(part).__name__})'
+    path = path if isinstance(part, torch.nn.Module) else place_in(cfg, path, part)
     when = when or f'at the first image of {split}_dataloader'
     return ConfigError(f'{path}{kind}: it fails {when}: {told}')
 
@@ -235,6 +237,16 @@ def missing_setting(error: Exception, cfg: Config) -> str:
         return ''
     place = next(places_of(cfg.get('model'), settings, 'model'), '')
     return f'{place}.{name}' if place else ''
+
+
+def place_in(cfg: Config, path: str, part: Any) -> str:
+    """Where the config has the settings of an object: a head makes its assigner of ``train_cfg``'s.
+
+    ``path``: of the part in the model, which it is where the config has it there, or more of them.
+    """
+    nodes = typed_parts(cfg.get('model'), 'model')
+    places = [place for place, node in nodes if has_type(node, type(part).__name__)]
+    return places[0] if len(places) == 1 else path
 
 
 def failed_part(error: BaseException, model: torch.nn.Module) -> tuple[str, Any]:

@@ -271,7 +271,7 @@ class Part:
         self, size: int | Sequence[int], mode: Literal['a', 'b'] = 'a', pad: int | str = 0,
         kind: dict | None = None, rate=0.5, free=None, flag=False, one: float = 1.0,
         name: str | None = None, where: str | list = '', places: dict = {'first': 1},  # noqa: B006
-        scale: str = 'dynamic',
+        scale: str = 'dynamic', bias: bool = 'qv',
     ):  # fmt: skip
         pass
 
@@ -283,6 +283,7 @@ def test_what_annotations_allow_passes():
     check_arguments('part', {'kind': None, 'name': None, 'flag': None, 'size': ()}, Part)
     check_arguments('part', {'places': {'second': 2}, 'scale': 512.0}, Part)
     check_arguments('part', {'places': {'type': 'Other', 'fisrt': 1}}, Part)
+    check_arguments('part', {'bias': 'qkv'}, Part)  # as the default, whatever is annotated
     with pytest.raises(ConfigError, match=r"^part\.places\.fisrt=1: .* mean 'first'\?"):
         check_arguments('part', {'places': {'fisrt': 1}}, Part)
     wrong = {'mode': 'c', 'rate': 'x', 'one': '1', 'size': 'x', 'kind': 'x', 'name': 3}

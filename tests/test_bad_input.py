@@ -246,7 +246,7 @@ def test_argument(fails, config, arguments, message):
 
 @tries('; give keys of the config behind --cfg-options: KEY=VALUE ...')
 @pytest.mark.parametrize(
-    'arguments', [['--learning-rates', '0.1'], ['train_cfg.max_epochs=1'], ['epoch_1.pth']]
+    'arguments', [['--lr', '0.1'], ['--epochs', '5'], ['train_cfg.max_epochs=1'], ['epoch_1.pth']]
 )
 def test_a_key_that_is_given_as_a_flag(fails, config, arguments):
     text = f'unrecognized arguments: {" ".join(arguments)}; give keys of the config behind '

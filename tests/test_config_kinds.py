@@ -283,7 +283,7 @@ def test_what_annotations_allow_passes():
     check_arguments('part', {'kind': None, 'name': None, 'flag': None, 'size': ()}, Part)
     check_arguments('part', {'places': {'second': 2}, 'scale': 512.0}, Part)
     check_arguments('part', {'places': {'type': 'Other', 'fisrt': 1}}, Part)
-    check_arguments('part', {'bias': 'qkv'}, Part)  # as the default, whatever is annotated
+    check_arguments('part', {'bias': 'qkv'}, Part)  # whose default is no bool either
     with pytest.raises(ConfigError, match=r"^part\.places\.fisrt=1: .* mean 'first'\?"):
         check_arguments('part', {'places': {'fisrt': 1}}, Part)
     wrong = {'mode': 'c', 'rate': 'x', 'one': '1', 'size': 'x', 'kind': 'x', 'name': 3}

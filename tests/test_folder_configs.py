@@ -200,6 +200,7 @@ def test_a_root_that_is_not_there(name, capsys, monkeypatch):
     for value in (None, str(Path('empty').absolute())):
         if value:
             monkeypatch.setenv(variable, value)
+        forget_runs()
         assert cli.train([config, '--work-dir', 'w']) == 2
         error = capsys.readouterr().err
         assert what in error and error.endswith(remedy) and (value or 'data/') in error, error
@@ -213,6 +214,7 @@ def test_a_root_that_is_not_there(name, capsys, monkeypatch):
     monkeypatch.setenv(variable, str(root))
     assert check([config, '--splits', 'train']) == 0
     # Where the command line has said it, the variable has no say.
+    forget_runs()
     assert cli.train([config, '--work-dir', 'w', '--cfg-options', 'data_root=other']) == 2
     error = capsys.readouterr().err
     assert 'other' in error and 'environment' not in error and '/path' not in error, error

@@ -149,18 +149,17 @@ def test_a_class_folder_that_training_does_not_have(data):
     assert len(ImageFolder(str(data), 'val').metainfo['classes']) == 3
 
 
-@tries(
-    '; take it away, or leave such images out by skip_corrupt=True of the data set, as in '
-    '--cfg-options train_dataloader.dataset.skip_corrupt=True'
-)
-def test_an_image_that_is_corrupt(run, data, tmp_path):
-    broken = next((data / 'train' / 'dots').iterdir())
+@tries('; take it away, or leave such images out by --cfg-options {}')
+@pytest.mark.parametrize('extra', ['', FOLDERS], ids=['CustomDataset', 'ImageFolder'])
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_an_image_that_is_corrupt(run, data, tmp_path, split, extra):
+    broken = next((data / split / 'dots').iterdir())
     broken.write_bytes(broken.read_bytes()[:60])
-    config = write_config(tmp_path / 'folders.py', data, FOLDERS + ONE_EPOCH)
+    config = write_config(tmp_path / 'folders.py', data, extra + ONE_EPOCH)
     code, line = run(config)
-    option = 'train_dataloader.dataset.skip_corrupt=True'
-    assert code == 2 and line.rstrip().endswith(f'as in --cfg-options {option}'), line
-    code, line = run(config, options=(option,))
+    options = line.strip().rpartition(' by --cfg-options ')[2].split()
+    assert code == 2 and options[0] == f'{split}_dataloader.dataset.skip_corrupt=True', line
+    code, line = run(config, options=tuple(options))
     assert code == 0, line
     broken.unlink()
     code, line = run(config)

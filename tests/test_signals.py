@@ -4,6 +4,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -137,3 +138,29 @@ def test_children_that_were_there_before_are_kept():
     assert run(own.start) == 0
     assert earlier.is_alive() and not own.is_alive()
     earlier.kill()
+
+
+class Finaliser:
+    """Gets a signal where Python can raise nothing, as in a callback of a weak reference."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize(('number', 'code'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_comes_amid_a_finaliser_ends_the_run_all_the_same(number, code, capsys):
+    def work() -> None:
+        Finaliser(number)
+        time.sleep(30)
+
+    hook, handler = sys.unraisablehook, signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run(work) == code
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert sys.unraisablehook is hook
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 WORKER_TERMINATED = re.compile(r'DataLoader worker \(pid \d+\) is killed by signal: Terminated')
+AGAIN = 0.1  # seconds to a signal that could not be raised
 EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
 
 
@@ -53,7 +54,9 @@ class Parser(argparse.ArgumentParser):
 
             wrong = next((word.partition('=')[0] for word in unknown if word.startswith('--')), '')
             flags = self._flags(known)
-            hint = suggest(wrong, flags)
+            # `--lr` is as near to `--help` as to nothing else.
+            near = [flag for flag in flags if flag != '--help' or flag.startswith(wrong)]
+            hint = suggest(wrong, near)
             if not hint and '--cfg-options' in flags:
                 hint = '; give keys of the config behind --cfg-options: KEY=VALUE ...'
             self.error(f'unrecognized arguments: {" ".join(unknown)}{hint}')
@@ -321,6 +324,7 @@ def run_guarded(
     debug = os.environ.get('EFFVIT_MM_DEBUG', '0') not in ('', '0')
     session = Session()
     previous = signal.signal(signal.SIGTERM, _raise_terminated)
+    unraised, sys.unraisablehook = sys.unraisablehook, _signal_again
     earlier = multiprocessing.active_children()
     try:
         args = session.args = make_parser().parse_args(argv)
@@ -358,11 +362,23 @@ def run_guarded(
         return EXIT_USER_ERROR
     finally:
         signal.signal(signal.SIGTERM, previous)
+        sys.unraisablehook = unraised
         leave_group()
 
 
 def _raise_terminated(signum: int, frame: object) -> None:
     raise Terminated
+
+
+def _signal_again(unraisable: sys.UnraisableHookArgs) -> None:
+    """Send a signal anew that came while Python could raise nothing, as in a finaliser."""
+    number = {KeyboardInterrupt: signal.SIGINT, Terminated: signal.SIGTERM}.get(unraisable.exc_type)
+    if number is None:
+        sys.__unraisablehook__(unraisable)
+        return
+    again = threading.Timer(AGAIN, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
 
 
 def _of_termination(error: BaseException) -> bool:

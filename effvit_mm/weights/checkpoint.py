@@ -32,6 +32,8 @@ SAFE_TORCH = '2.10'
 # Set to 1, it has older ones read such files all the same, as weights alone.
 OWN_FILES = 'EFFVIT_MM_OWN_CHECKPOINTS'
 SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors')
+BEGINNINGS = (b'PK', b'\x80')  # of a ZIP archive, and of a pickle as older PyTorch wrote it
+CUT_SHORT = 'failed finding central directory'  # which an archive has at its end
 MOST_NAMED = 3  # of the checkpoints that are there, where the one that is asked for is not
 # PyTorch's own switch: ``torch.load`` reads weights alone, whatever its caller asks for.
 FORCED = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
@@ -159,6 +161,8 @@ def read_checkpoint(
         raise CheckpointError(no_such_file(source))
     if not (trust or own or path.suffix == '.safetensors'):
         _check_torch(source)
+    if path.suffix != '.safetensors':
+        _check_beginning(path, source)
     try:
         if path.suffix == '.safetensors':
             from safetensors.torch import load_file
@@ -177,6 +181,8 @@ def read_checkpoint(
         ) from error
     except Exception as error:
         reason = str(error).strip().split('\n')[0]
+        if CUT_SHORT in reason:
+            reason = 'the file is cut short or damaged'
         if 'weights_only' in str(error) or 'Unsupported global' in str(error):
             raise CheckpointError(
                 f'checkpoint {source} holds more than weights and could run code when read, so it '
@@ -189,16 +195,29 @@ def read_checkpoint(
     return content
 
 
+def _check_beginning(path: Path, source: str | Path) -> None:
+    """Raise where a file begins as none that ``torch.save`` writes; others are opened to see."""
+    with path.open('rb') as file:
+        begins = file.read(4)
+    if not begins.startswith(BEGINNINGS):
+        told = f'it begins with {begins!r}' if begins else 'it is empty'
+        raise CheckpointError(
+            f'checkpoint {source} cannot be read: it is none that PyTorch has written, {told}'
+        )
+
+
 def no_such_file(path: str | Path) -> str:
     """The message of a checkpoint that is not there: which are in its folder, the newest first."""
-    folder = Path(path).parent
-    message = f'checkpoint {path}: no such file'
+    is_folder = Path(path).is_dir()
+    folder = Path(path) if is_folder else Path(path).parent
+    message = f'checkpoint {path}: {"a folder, no" if is_folder else "no such"} file'
     if not folder.is_dir():
         return f'{message}; there is no folder {folder} either'
     files = [file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file()]
     files.sort(key=lambda file: (file.stat().st_mtime, file.name), reverse=True)
     names = ', '.join(file.name for file in files[:MOST_NAMED])
-    return f'{message}; the newest in its folder: {names}' if files else message
+    where = 'in it' if is_folder else 'in its folder'
+    return f'{message}; the newest {where}: {names}' if files else message
 
 
 def _refused_class(error: Exception) -> str:

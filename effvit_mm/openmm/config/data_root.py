@@ -141,9 +141,10 @@ def how_to_find(cfg: Config | None, error: Exception | None) -> str:
     know it, the layouts that there are. Of a corrupt image: how to leave it out.
     """
     if cfg is not None and isinstance(error, CorruptImageError):
+        sets = list(_sets_with(cfg, str(error))) or ['train_dataloader.dataset']
         return (
-            '; take it away, or leave such images out by skip_corrupt=True of the data set, as in '
-            '--cfg-options train_dataloader.dataset.skip_corrupt=True'
+            '; take it away, or leave such images out by --cfg-options '
+            f'{" ".join(f"{path}.skip_corrupt=True" for path in sets)}'
         )
     if cfg is None or not isinstance(error, MissingDataError):
         return ''
@@ -157,6 +158,17 @@ def how_to_find(cfg: Config | None, error: Exception | None) -> str:
     if _is_below(text, root) and (names or not variables):
         ways.append('give --cfg-options data_root=/path')
     return ''.join(f'; {part}' for part in (layouts, ' or '.join(ways)) if part)
+
+
+def _sets_with(cfg: Config, text: str) -> Iterator[str]:
+    """The places of data sets in whose folder of images is what a message names."""
+    for loader in (loader for loader in LOADERS if isinstance(cfg.get(loader), Mapping)):
+        for path, node in dataset_nodes(cfg[loader].get('dataset'), f'{loader}.dataset'):
+            prefix = node.get('data_prefix') or node.get('split') or ''
+            folders = prefix.values() if isinstance(prefix, Mapping) else [prefix]
+            root = str(node.get('data_root') or '')
+            if any(_is_below(text, os.path.join(root, str(folder))) for folder in folders):
+                yield re.sub(r'\[(\d+)\]', r'.\1', path)  # as command lines write it
 
 
 def _is_below(text: str, root: object) -> bool:

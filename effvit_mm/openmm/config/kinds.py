@@ -362,7 +362,8 @@ def _unfit(name: str, value: Any, hint: Any, default: Any) -> str:
     unfit = f'{_written(hint)} there, not {_kind(value)}'
     if isinstance(value, str | Mapping):
         if hint is not inspect.Parameter.empty:
-            return '' if _fits(value, hint) or type(value) is type(default) else unfit
+            narrow = isinstance(default, str | Mapping) and not _fits(default, hint)
+            return '' if narrow or _fits(value, hint) else unfit
         number = isinstance(default, int | float) and not isinstance(default, bool)
         return f'a number there, not {_kind(value)}' if number else ''
     if value is None:

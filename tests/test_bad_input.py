@@ -287,6 +287,10 @@ def test_a_config_that_is_misspelt(fails, tmp_path, config, near):
     if near.startswith('configs'):
         shutil.copytree(ROOT / 'configs', tmp_path / 'configs')
     assert f'config {near}: no such file; did you mean {meant!r}?' in fails(near)
+    absolute = str(tmp_path / 'smal.py')
+    assert f'{absolute}: no such file; did you mean {str(tmp_path / "small.py")!r}?' in fails(
+        absolute
+    )
 
 
 def test_no_config_at_all(fails):

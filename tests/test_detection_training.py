@@ -170,7 +170,7 @@ def test_a_loss_that_is_not_finite_names_the_files_of_its_batch(
     tmp_path, monkeypatch, capfd, accumulate, arguments, iteration, files
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(kinds, 'LARGEST', float('inf'))
+    monkeypatch.setattr(kinds, 'LARGEST', ())
     err = explodes(capfd, tmp_path, arguments, batch=2, lr=1e30, accumulate=accumulate)
     found = re.search(
         r'became (nan|inf) in epoch 1, iteration (\d); images of the batch: (.*);', err
@@ -183,7 +183,7 @@ def test_a_loss_that_is_not_finite_names_the_files_of_its_batch(
 def test_weights_that_are_not_finite_are_not_saved(tmp_path, monkeypatch, capfd):
     """The loss of the epoch's only step was finite, the step was not."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(kinds, 'LARGEST', float('inf'))
+    monkeypatch.setattr(kinds, 'LARGEST', ())
     err = explodes(capfd, tmp_path, batch=5, lr=3e38, accumulate=1)
     assert re.search(r'epoch_1\.pth is not written: \d+ parameters became NaN or infinite', err)
     assert 'last checkpoint: none yet' in err

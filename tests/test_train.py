@@ -41,16 +41,20 @@ def config(tmp_path_factory, data) -> Path:
 
 
 def start(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, TRAIN, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=cwd,
-        env=ENVIRONMENT,
-        # Tests that a shell started in the background inherit that it ignores Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    # Tests that a shell started in the background ignore Ctrl-C, and what they start inherits that.
+    # Not by `preexec_fn`: of code between fork and exec other libraries' threads hear, as gRPC's.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [sys.executable, TRAIN, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=cwd,
+            env=ENVIRONMENT,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run(*arguments: str | Path, cwd: Path | None = None) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -12,7 +13,7 @@ from mmengine.config import Config
 
 from ...errors import ConfigError
 from ..console import import_quietly, without_asides, without_lines_of_variables
-from .arguments import metric_nodes, suggest, type_path
+from .arguments import did_you_mean, metric_nodes, suggest, type_path
 from .building import one_line
 from .checks import check_override, check_top_level
 from .data_root import EVALUATORS, follow_annotation_files, follow_layout
@@ -42,7 +43,7 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
     """
     path = find_config(path)
     if not Path(path).is_file():
-        raise ConfigError(f'config {path}: no such file{suggest(path, _configs_near(path))}')
+        raise ConfigError(f'config {path}: no such file{_meant_config(path)}')
     if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
         raise ConfigError(f'config {path}: a .py, .json or .yaml file is needed')
     try:
@@ -96,13 +97,18 @@ def find_config(path: str) -> str:
     return str(packaged) if ours else path
 
 
-def _configs_near(path: str) -> list[str]:
-    """Configs of the folder in which one was looked for; where it is not there, all of ours."""
+def _meant_config(path: str) -> str:
+    """The config of a near name in the folder where one was looked for; of all of ours where there
+    is no such folder."""
     folder = Path(path).parent
     if folder.is_dir():
-        return [str(file) for file in folder.glob('*.py')]
-    root = Path() if Path('configs').is_dir() else PACKAGED
-    return [str(file.relative_to(root)) for file in root.glob('configs/*/*.py')]
+        there = list(folder.glob('*.py'))
+    else:
+        root = Path() if Path('configs').is_dir() else PACKAGED
+        there = [file.relative_to(root) for file in root.glob('configs/*/*.py')]
+    files = {file.name: str(file) for file in there}
+    near = difflib.get_close_matches(Path(path).name, files, n=1)
+    return did_you_mean(files[near[0]]) if near else ''
 
 
 def complete_scope(cfg: Config) -> None:

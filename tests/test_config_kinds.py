@@ -14,8 +14,9 @@ from trainer import make_folder, write_config
 
 from effvit_mm.errors import ConfigError
 from effvit_mm.openmm import cli
+from effvit_mm.openmm.config.argument_kinds import check_arguments
 from effvit_mm.openmm.config.checks import check_config
-from effvit_mm.openmm.config.kinds import check_arguments, check_kinds, check_values
+from effvit_mm.openmm.config.kinds import check_kinds, check_values
 from effvit_mm.openmm.config.loading import load_config
 from effvit_mm.openmm.config.preparing import prepare_training
 

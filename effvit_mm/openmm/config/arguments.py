@@ -7,10 +7,13 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from numbers import Real
+from typing import Any
 
 from mmengine.registry import DefaultScope, Registry
 
 from ...errors import ConfigError
+
+NEAR = 0.75  # how alike a misspelt key and the one that was meant are
 
 
 def is_number(value: object) -> bool:
@@ -166,3 +169,27 @@ def check_names(path: str, node: Mapping, target: Callable, injected: Sequence[s
             f'{path}.{wrong}={node[wrong]!r}: {target.__name__} has no such argument'
             f'{suggest(wrong, names) or "; it takes " + (", ".join(sorted(names)) or "none")}'
         )
+
+
+def check_dict(node: Mapping, path: str, known: tuple[str, ...], certain: bool) -> None:
+    """Refuse keys that a dict cannot have; where that is not certain, near misses alone."""
+    for key in node:
+        near = difflib.get_close_matches(str(key), known, n=1, cutoff=NEAR)
+        if key in known or not (certain or (near and near[0] not in node)):
+            continue
+        hint = suggest(key, near) or f'; it takes {", ".join(known)}'
+        raise ConfigError(f'{path}.{key}={node[key]!r}: no such key{hint}')
+
+
+def kind_of(value: object) -> str:
+    """The kind of a value as messages say it."""
+    return 'None' if value is None else type(value).__name__
+
+
+def items_within(value: Any) -> Iterator[Any]:
+    """A value, or what a list holds, at any depth."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from items_within(item)
+    else:
+        yield value

@@ -19,6 +19,7 @@ from mmengine.registry import DefaultScope, Registry
 from torch.utils.data import DataLoader
 
 from ...errors import ConfigError
+from .argument_kinds import check_arguments, check_shared_arguments
 from .arguments import (
     check_names,
     check_node,
@@ -32,13 +33,7 @@ from .arguments import (
     type_path,
 )
 from .building import BUILD_ERRORS, typed_parts
-from .kinds import (
-    check_arguments,
-    check_metainfo,
-    check_shared_arguments,
-    check_types,
-    check_values,
-)
+from .kinds import check_metainfo, check_types, check_values
 
 # What mmengine's runner, OpenMMLab's tools and ours read at a config's top level.
 TOP_LEVEL_KEYS = {

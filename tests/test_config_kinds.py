@@ -41,7 +41,7 @@ WRONG = {
     "custom_hooks = [dict(type='EMAHook'), 3]": r'custom_hooks\[1\]=3: a dict is needed, not int',
     "model['train_cfg'] = dict(rcnn=['x'])": r"train_cfg\.rcnn=\['x'\]: a dict is needed, not str",
     'data_preprocessor = dict(std=[1.0, dict(a=1), 1.0])': (
-        r"data_preprocessor\.std=.*: numbers above 0 are needed, not \{'a': 1\}"
+        r"data_preprocessor\.std=.*: numbers of at least 0.000001 are needed, not \{'a': 1\}"
     ),
     "param_scheduler = 'many'": r"param_scheduler='many': a dict or a list of dicts is needed",
     'val_dataloader = dict(_delete_=True, **dict(val_dataloader, sampler=[1, 2]))': (
@@ -74,7 +74,7 @@ WRONG = {
     "model['head']['loss'] = dict(type='LabelSmoothLoss', label_smooth_val=float('inf'))": (
         r'label_smooth_val=inf: a number from 0 to 1 is needed'
     ),
-    'data_preprocessor = dict(std=[1.0, 0, 1.0])': r'\.std=.*: numbers above 0 are needed, not 0',
+    'data_preprocessor = dict(std=[1.0, 0, 1.0])': r'\.std=.*: numbers of at least .*, not 0',
     'env_cfg = dict(mp_cfg=dict(opencv_num_threads=0.5))': (
         r'env_cfg\.mp_cfg\.opencv_num_threads=0\.5: a whole number of at least -1 is needed'
     ),
@@ -216,6 +216,61 @@ WRONG = {
     ),
     "pipeline.insert(1, dict(type='Pad', size=(40, 40), "
     'pad_val=dict(ig=0)))': r"pipeline\[1\]\.pad_val\.ig=0: no such key; did you mean 'img'\?",
+    "pipeline.insert(1, dict(type='Pad', size=(40, 40), pad_val=float('inf')))": (
+        r'pipeline\[1\]\.pad_val=inf: a number of at most 1,000,000 is needed'
+    ),
+    "pipeline.insert(1, dict(type='Pad', size=(40, 40), pad_val=dict(img=(0, 0, 1e30))))": (
+        r'pipeline\[1\]\.pad_val\.img=\(0, 0, 1e\+30\): a number of at most 1,000,000 is needed'
+    ),
+    "tta_pipeline = [dict(type='Pad', pad_val=float('inf'))]": r'^tta_pipeline\[0\]\.pad_val=inf',
+    'data_preprocessor = dict(std=[1.0, 1e30, 1.0])': (
+        r'data_preprocessor\.std=.*: a number of at most 1,000,000 is needed'
+    ),
+    'data_preprocessor = dict(std=1e30)': r'data_preprocessor\.std=1e\+30: a number of at most',
+    'data_preprocessor = dict(std=[1.0, 1e-30, 1.0])': (
+        r'data_preprocessor\.std=.*: numbers of at least 0\.000001 are needed, not 1e-30'
+    ),
+    'data_preprocessor = dict(mean=[1.0, 1e30, 1.0])': r'mean=.*: a number of at most 1,000,000 is',
+    "model['backbone'] = dict(type='mmdet.SwinTransformer', embed_dims=10**6)": (
+        r'model\.backbone\.embed_dims=1000000: a number of at most 100,000 is needed'
+    ),
+    "model['backbone'] = dict(type='effvit_mm.PSLT', arch=dict(stages=dict(embed_dims=[8, "
+    '[16, 10**6]])))': (
+        r'backbone\.arch\.stages\.embed_dims=\[8, \[16, 1000000\]\]: a number of at most 100,000 is'
+    ),
+    "model['backbone'].update(base_channels=10**6)": r'base_channels=1000000: a number',
+    "model['head'].update(in_channels=10**6)": (
+        r'model\.head\.in_channels=1000000: a number of at most 100,000 is needed'
+    ),
+    "model['head'].update(num_classes=10**6)": (
+        r'model\.head\.num_classes=1000000: a number of at most 500,000 is needed'
+    ),
+    "model['head'].update(mid_channels=[10**6])": (
+        r'model\.head\.mid_channels=\[1000000\]: a number of at most 100,000 is needed'
+    ),
+    "model['head']['loss'] = dict(type='CrossEntropyLoss', loss_weight=[1, 2])": (
+        r'head\.loss\.loss_weight=\[1, 2\]: CrossEntropyLoss takes a number there, not list'
+    ),
+    "train_cfg['max_epochs'] = [1, 2]": r'train_cfg\.max_epochs=\[1, 2\]: a whole number of at',
+    "param_scheduler[0]['begin'] = [1, 2]": (
+        r'param_scheduler\[0\]\.begin=\[1, 2\]: LinearLR takes int there, not list'
+    ),
+}
+# Of the test alone, which a training does not build.
+OF_TESTS = {
+    "dict(type='PackInputs', meta_keys=('img_path', 'ori_shap'))": (
+        r"^test_dataloader\.dataset\.pipeline\[0\]\.meta_keys\[1\]='ori_shap': no step writes it; "
+        r"did you mean 'ori_shape'\?"
+    ),
+    "dict(type='PackInputs', algorithm_keys='gt_anwer')": (
+        r"algorithm_keys='gt_anwer': no step writes it; did you mean 'gt_answer'\?"
+    ),
+}
+SPLITS = {
+    "type='effvit_mm.Digits', split='tset'": "Digits has the splits 'train' and 'test', not 'tset'",
+    "type='CIFAR10', data_root='none', split='tset'": r"must be one of \['train', 'test'\]",
+    "type='InShop', data_root='none', split='querry'": r'must be one of .*query',
+    "type='effvit_mm.ReIDDataset', data_root='none', split='tset'": '^[^:]*: re-ID data sets have',
 }
 
 
@@ -241,6 +296,36 @@ def test_a_value_of_another_kind(base, line):
     assert '\n' not in str(error.value)
     if meant := re.search(r"(\w+)(?:=.*)?: .*did you mean '(\w+)'", str(error.value)):
         prepared(base, line.replace(*meant.groups()))
+
+
+@pytest.mark.parametrize('step', OF_TESTS)
+def test_a_misspelt_name_of_what_is_told_of_an_image(base, step):
+    def check(step: str) -> None:
+        prepared(base, "test_dataloader = dict(_delete_=True, **test_dataloader)\n"
+                 "test_dataloader['dataset'] = dict(test_dataloader['dataset'])\n"
+                 f"test_dataloader['dataset']['pipeline'] = [{step}]")  # fmt: skip
+
+    with pytest.raises(ConfigError, match=OF_TESTS[step]) as error:
+        check(step)
+    wrong, meant = re.search(r"='(\w+)': .*did you mean '(\w+)'", str(error.value)).groups()
+    check(step.replace(wrong, meant))
+    check(step.replace(wrong, 'of_mine'))
+
+
+@pytest.mark.parametrize('split', ['train', 'val', 'test'])
+@pytest.mark.parametrize('arguments', SPLITS)
+def test_a_misspelt_split(base, arguments, split):
+    """Though nothing is there of the set yet."""
+
+    def check(arguments: str) -> None:
+        prepared(base, f"{split}_dataloader = dict(batch_size=1, num_workers=0, _delete_=True, "
+                 "sampler=dict(type='DefaultSampler', shuffle=False), "
+                 f"dataset=dict({arguments}, pipeline=[]))")  # fmt: skip
+
+    with pytest.raises(ConfigError, match=SPLITS[arguments]) as error:
+        check(arguments)
+    assert re.match(rf"{split}_dataloader\.dataset\.split='\w+': ", str(error.value))
+    check(arguments.replace('tset', 'test').replace('querry', 'query'))
 
 
 @pytest.mark.parametrize('scope', ["'mmengine'", 'None'])
@@ -279,7 +364,7 @@ class Part:
 
 def test_what_annotations_allow_passes():
     good = {'size': [3, 4], 'mode': 'b', 'pad': 'same', 'kind': {}, 'rate': [1], 'free': 'x'}
-    check_arguments('part', {**good, 'flag': 'on_input', 'one': (1, 1), 'unknown': 'x'}, Part)
+    check_arguments('part', {**good, 'flag': 'on_input', 'unknown': 'x'}, Part)
     check_arguments('part', {'name': None, 'where': [1], 'size': 0.5, 'kind': [{}]}, Part)
     check_arguments('part', {'kind': None, 'name': None, 'flag': None, 'size': ()}, Part)
     check_arguments('part', {'places': {'second': 2}, 'scale': 512.0}, Part)
@@ -289,9 +374,17 @@ def test_what_annotations_allow_passes():
         check_arguments('part', {'places': {'fisrt': 1}}, Part)
     wrong = {'mode': 'c', 'rate': 'x', 'one': '1', 'size': 'x', 'kind': 'x', 'name': 3}
     more = {'kind': 3, 'size': ['x'], 'one': None}
-    for name, value in (*wrong.items(), *more.items(), ('kind', True), ('kind', ['x'])):
+    for name, value in (
+        *wrong.items(),
+        *more.items(),
+        ('kind', True),
+        ('kind', ['x']),
+        ('one', [1]),
+    ):
         with pytest.raises(ConfigError, match=rf'^part\.{name}='):
             check_arguments('part', {name: value}, Part)
+    with pytest.raises(ConfigError, match=r'^part\.one=\(1, 1\): Part takes float there, not'):
+        check_arguments('part', {'one': (1, 1)}, Part)
 
 
 def test_numbers_of_any_depth():
@@ -353,6 +446,24 @@ DETECTOR = {
     ),
     "model.update(neck=['x'])": r"model\.neck=\['x'\]: \w+ takes a dict or a list of dicts there",
     'model.update(neck=dict(num_outs=None))': r'model\.neck\.num_outs=None: FPN takes int there',
+    'model.update(neck=dict(out_channels=10**6))': (
+        r'model\.neck\.out_channels=1000000: a number of at most 100,000 is needed'
+    ),
+    'model.update(bbox_head=dict(feat_channels=10**6))': r'feat_channels=1000000: a number',
+    'model.update(bbox_head=dict(num_classes=10**6))': r'bbox_head\.num_classes=1000000: a number',
+    'model.update(bbox_head=dict(anchor_generator=dict(scales_per_octave=10**6)))': (
+        r'anchor_generator\.scales_per_octave=1000000: a number of at most 1,000 is needed'
+    ),
+    "model.update(bbox_head=dict(bbox_coder=dict(type='DeltaXYWHBBoxCoder', "
+    'target_stds=[1.0, 1.0, 1.0, -1.0])))': (
+        r'model\.bbox_head\.bbox_coder\.target_stds=.*: numbers of at least 0\.000001 .*, not -1\.0'
+    ),
+    "model.update(bbox_head=dict(bbox_coder=dict(type='TBLRBBoxCoder', normalizer=-4.0)))": (
+        r'bbox_coder\.normalizer=-4\.0: numbers of at least 0\.000001 are needed'
+    ),
+    'model.update(train_cfg=dict(assigner=dict(pos_iou_thr=[1, 2])))': (
+        r'assigner\.pos_iou_thr=\[1, 2\]: MaxIoUAssigner takes float there, not list'
+    ),
     # The class takes any further arguments, and drops them.
     "model['train_cfg'] = dict(sampler=dict(type='RandomSampler', num=8, pos_fraction=0.5, "
     'add_gt_as_proposal=True))': (

@@ -14,7 +14,9 @@ from ..errors import ImageSizeError
 from .deployable import Deployable
 
 # Of a variant: the smallest and the largest that can be.
-WHOLE = {'embed_dims': (1, 2**20), 'num_heads': (1, 2**16), 'depths': (0, 1000), 'depth': (1, 1000)}
+WHOLE = {
+    'embed_dims': (1, 100_000), 'num_heads': (1, 2**16), 'depths': (0, 1000), 'depth': (1, 1000),
+}  # fmt: skip
 BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 

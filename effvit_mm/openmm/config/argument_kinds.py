@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import re
 import sys
 import types
 import typing
@@ -22,6 +23,12 @@ from .options import NAMES_OF_THINGS
 COUNTED = ('num_classes',)  # of None the data set tells how many
 # Of the module of mmpretrain's steps that take `policies`: what names of policies stand for.
 PRESETS = ('RANDAUG_POLICIES', 'AUTOAUG_POLICIES')
+# Arguments that also take a number a side, a colour, a stage or a map, whatever an annotation says.
+MANY = re.compile(
+    r'(indices|sizes?|shape|scales?|strides?|padding|dilations?|kernels?|pad_val|windows?)$'
+)
+# Of whose arguments without annotations a default that is a number tells that one is taken.
+PACKAGES = ('effvit_mm', 'mmcv', 'mmdet', 'mmengine', 'mmpretrain', 'torch')
 
 
 def check_arguments(path: str, node: Mapping, target: Callable) -> None:
@@ -29,9 +36,9 @@ def check_arguments(path: str, node: Mapping, target: Callable) -> None:
 
     Its annotations say so; where it has none, a default that is a number. Texts and dicts are
     judged, numbers and lists in the place of dicts or of a file's or folder's name, and None and
-    lists of other things in the place of numbers: elsewhere the annotations of OpenMMLab are often
-    too narrow for them (``loss_scale: str`` takes numbers). The keys of a dict without a type are
-    compared with its default's.
+    lists in the place of numbers: elsewhere the annotations of OpenMMLab are often too narrow for
+    them (``loss_scale: str`` takes numbers, ``input_size: int`` two). The keys of a dict without a
+    type are compared with its default's.
     """
     arguments = dict(_arguments(target))
     for name, value in node.items():
@@ -40,7 +47,12 @@ def check_arguments(path: str, node: Mapping, target: Callable) -> None:
         owner, argument = arguments[name]
         default = argument.default
         hint = _hints(owner).get(name, argument.annotation)
-        if wanted := _unfit(name, value, hint, default):
+        several = isinstance(value, list | tuple) and not MANY.search(name)
+        wanted = _unfit(name, value, hint, default)
+        if not wanted and several and _takes_one_number(owner, argument, hint):
+            word = 'a number' if hint is inspect.Parameter.empty else _written(hint)
+            wanted = f'{word} there, not {kind_of(value)}'
+        if wanted:
             owner_name = getattr(target, '__name__', target)
             raise ConfigError(f'{path}.{name}={value!r}: {owner_name} takes {wanted}')
         plain = isinstance(value, Mapping) and 'type' not in value
@@ -69,6 +81,17 @@ def _unfit(name: str, value: Any, hint: Any, default: Any) -> str:
         if others and _only(hint, kind):
             return f'{word} there, not {others[0]!r}'
     return ''
+
+
+def _takes_one_number(owner: Callable, argument: inspect.Parameter, hint: Any) -> bool:
+    """Whether an argument is for a number and no list of them."""
+    if hint is inspect.Parameter.empty:
+        default, package = argument.default, owner.__module__.partition('.')[0]
+        number = isinstance(default, int | float) and not isinstance(default, bool)
+        return number and package in PACKAGES
+    parts = [p for p in typing.get_args(hint) if p is not type(None)] if _is_union(hint) else [hint]
+    kinds = [part for part in parts if isinstance(part, type) and part is not bool]
+    return len(kinds) == len(parts) and all(issubclass(kind, Real) for kind in kinds)
 
 
 def check_shared_arguments(path: str, node: Mapping, registry: Registry) -> None:

@@ -33,7 +33,8 @@ from .arguments import (
     type_path,
 )
 from .building import BUILD_ERRORS, typed_parts
-from .kinds import check_metainfo, check_types, check_values
+from .data_sets import check_set
+from .kinds import check_types, check_values
 
 # What mmengine's runner, OpenMMLab's tools and ours read at a config's top level.
 TOP_LEVEL_KEYS = {
@@ -59,7 +60,7 @@ MODEL_PARTS = (
 )  # fmt: skip
 BUILT = (
     'model', 'data_preprocessor', 'optim_wrapper', 'param_scheduler', 'custom_hooks',
-    'default_hooks', 'env_cfg', 'visualizer',
+    'default_hooks', 'env_cfg', 'visualizer', 'tta_pipeline',
     *(f'{split}_{part}' for split in SPLITS for part in ('dataloader', 'cfg')),
 )  # fmt: skip
 INNER = (root.MODELS, root.TASK_UTILS)  # modules within a model; samplers, assigners, coders
@@ -117,12 +118,12 @@ def check_config(cfg: Config, training: bool) -> None:
             check_arguments(path, node, find_class(registry, node['type']))
             check_shared_arguments(path, node, registry)
             if registry is root.DATASETS:
-                check_metainfo(path, node)
+                check_set(path, node)
         for path, node in typed_parts(cfg.model, 'model'):
             _check_inner(path, node)
-        check_neck(cfg.model)
-    for key in BUILT:
-        check_values(cfg.get(key), key)
+        for key in BUILT:
+            check_values(cfg.get(key), key)
+        check_neck(cfg.model)  # builds the backbone, though without memory
 
 
 def check_top_level(cfg: Config) -> None:

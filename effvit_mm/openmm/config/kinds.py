@@ -6,7 +6,7 @@ import difflib
 import inspect
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
@@ -86,16 +86,43 @@ SHARES = (
     'label_smooth_val', 'min_area_ratio', 'max_area_ratio', 'pos_fraction',
 )  # fmt: skip
 PIXELS = ('mean', 'std')  # of colours
+# The same of boxes and of fillings, and what a coder of distances divides by.
+MEANS = re.compile(r'^(second_|pixel_|fill_|target_)?means?$')
+DEVIATIONS = re.compile(r'^((second_|pixel_|fill_|target_)?stds?|normalizer)$')
+SMALLEST_DEVIATION = 1e-6
+FILLINGS = re.compile(r'(^|_)pad_val(ue)?$|^fill(_color)?$')
+# What steps, readers and models of OpenMMLab and ours write of an image: of long names near misses.
+META_KEYS = (
+    'border', 'camid', 'caption_prompt', 'custom_entities', 'dataset_mode', 'dsetid',
+    'flip_direction', 'gt_answer', 'gt_answer_weight', 'gt_bboxes', 'gt_caption', 'gt_image_id',
+    'gt_label_difficult', 'gt_text_id', 'homography_matrix', 'image_id', 'image_level_labels',
+    'img_id', 'img_path', 'img_shape', 'instances', 'is_matched', 'ori_shape', 'phrase_ids',
+    'phrases', 'question', 'question_id', 'sample_idx', 'scale_factor', 'sent_ids', 'subset',
+    'tokens_positive',
+)  # fmt: skip
+NEAR_META_KEY = 0.8  # others' names may be like these
 # Arguments of transforms that are a size or a border, or several to choose from.
 SIZES = ('crop_size', 'img_scale', 'padding', 'scale', 'size')
 CHOICES_OF_SIZES = ('scales',)
-# What data sets of OpenMMLab say of themselves.
-METAINFO = ('classes', 'dataset_type', 'palette', 'task_name')
 # Rates and factors: of what is larger no product is meant, and soon none has a place in float32.
 FACTORS = re.compile(r'(^|_)(lr|decay|decay_rate|mult|weight|momentum|factor|gamma|eta_min)$')
-# Layers that are built one after the other.
-LAYERS = re.compile(r'(^|_)(convs|fcs|layers|blocks|stages|depths?|outs|branches)$')
-LARGEST = ((FACTORS, 1_000_000), (LAYERS, 1000))
+# Layers that are built one after the other; anchors and bins of a cell.
+LAYERS = re.compile(
+    r'(^|_)(convs|fcs|layers|blocks|stages|depths?|outs|branches)$|^(reg_max|scales_per_octave)$'
+)
+# How many numbers there are of a place: the widest layer of OpenMMLab's configs has 12,544, what
+# they compare an image with 65,536. Each is a row or a column of a matrix.
+WIDTHS = re.compile(
+    r'(^|_)(channels?|dims?|widths?|in_?planes|planes|features?|feats|filters|heads|groups|queries)$'
+    r'|(^|_)(hidden|intermediate)_size$'
+)
+EXPANSIONS = re.compile(r'(^|_)((mlp|ffn|expand)_ratios?|(widen|deepen)_factor|expansion)$')
+SIDES = re.compile(r'(^|_)(kernel|window|patch|img)_sizes?$')
+CLASSES = re.compile(r'(^|_)num_(\w+_)?classes$')  # single heads were trained of 360,232 persons
+LARGEST = (
+    (FACTORS, 1_000_000), (MEANS, 1_000_000), (DEVIATIONS, 1_000_000), (FILLINGS, 1_000_000),
+    (LAYERS, 1000), (WIDTHS, 100_000), (EXPANSIONS, 1000), (SIDES, 10_000), (CLASSES, 500_000),
+)  # fmt: skip
 # Of any part: a dict, or a list of them, which something looks into; and dicts alone.
 PARTS = re.compile(r'(^|_)cfg$|^(augments|vis_backends)$')
 SINGLE_PARTS = re.compile(r'(^|_)(assigner|sampler|bbox_coder|generator|roi_layer)$|^nms$')
@@ -232,8 +259,9 @@ def _check_keys(cfg: Config, path: str, known: tuple[str, ...], certain: bool) -
 
 
 def check_values(node: Any, path: str) -> None:
-    """Raise a ConfigError for numbers that are none, for shares outside of 0 to 1, and for rates,
-    factors and counts of layers that are infinite or beyond all use."""
+    """Raise a ConfigError for numbers that are none, for shares outside of 0 to 1, for what is
+    infinite or beyond all use (rates, factors, layers, widths, colours), and for misspelt names of
+    what is told of an image."""
     items: Any = ()
     if isinstance(node, Mapping):
         _check_colours(node, path)
@@ -244,18 +272,37 @@ def check_values(node: Any, path: str) -> None:
         if isinstance(value, float) and math.isnan(value):
             raise ConfigError(f'{place}={value!r}: a number is needed')
         _check_part(key, value, place)
-        if key in PIXELS and isinstance(value, list | tuple):
+        if key == 'normalizer' or isinstance(value, list | tuple):
             _check_pixels(key, value, place)
         if key in (*SIZES, *CHOICES_OF_SIZES) and 'pipeline' in place:
             _check_size(value, value, place)
-        for number in value if isinstance(value, list | tuple) else [value]:
-            share = key in SHARES and isinstance(number, Real)
-            if share and not 0 <= number <= 1:
-                raise ConfigError(f'{place}={value!r}: a number from 0 to 1 is needed')
-            for names, most in LARGEST if isinstance(number, Real) else ():
-                if names.search(key) and abs(number) > most:
-                    raise ConfigError(f'{place}={value!r}: a number of at most {most:,} is needed')
+        if key in ('meta_keys', 'algorithm_keys'):
+            _check_names(value, place)
+        _check_range(key, value, place)
+        if FILLINGS.search(key) and isinstance(value, Mapping):  # of the image, of its masks
+            for part, number in value.items():
+                _check_range(key, number, f'{place}.{part}')
         check_values(value, place)
+
+
+def _check_range(key: str, value: Any, place: str) -> None:
+    """A share is from 0 to 1; of other numbers there is a largest that can be meant."""
+    numbers = [number for number in items_within(value) if isinstance(number, Real)]
+    if key in SHARES and not all(0 <= number <= 1 for number in numbers):
+        raise ConfigError(f'{place}={value!r}: a number from 0 to 1 is needed')
+    for names, most in LARGEST if numbers else ():
+        if names.search(key) and any(abs(number) > most for number in numbers):
+            raise ConfigError(f'{place}={value!r}: a number of at most {most:,} is needed')
+
+
+def _check_names(names: Any, place: str) -> None:
+    """Near misses among what is told of an image: what there is not is left out without a word."""
+    given = names if isinstance(names, list | tuple) else [names]
+    for index, name in enumerate(given):
+        near = difflib.get_close_matches(str(name), META_KEYS, n=1, cutoff=NEAR_META_KEY)
+        if near and name not in META_KEYS and near[0] not in given:
+            where = place if given is not names else f'{place}[{index}]'
+            raise ConfigError(f'{where}={name!r}: no step writes it{suggest(name, near)}')
 
 
 def _check_part(key: str, value: Any, place: str) -> None:
@@ -286,18 +333,13 @@ def _is_of_a_registry(value: Any) -> bool:
     return any(callable(find_class(registry, value)) for registry in REGISTRIES)
 
 
-def check_metainfo(path: str, node: Mapping) -> None:
-    """Raise a ConfigError for near misses of what a data set's ``metainfo`` is looked up for."""
-    if isinstance(node.get('metainfo'), Mapping):
-        check_dict(node['metainfo'], f'{path}.metainfo', METAINFO, certain=False)
-
-
-def _check_pixels(key: str, values: Sequence, place: str) -> None:
-    """Images are divided by the one and have the other taken off, colour by colour."""
-    for value in values:
-        if not is_number(value) or (key == 'std' and value <= 0):
-            word = 'numbers above 0' if key == 'std' else 'numbers'
-            raise ConfigError(f'{place}={values!r}: {word} are needed, not {value!r}')
+def _check_pixels(key: str, given: Any, place: str) -> None:
+    """Of images and boxes the one is taken off, and they are divided by the other."""
+    low = SMALLEST_DEVIATION if DEVIATIONS.search(key) else -math.inf
+    for value in items_within(given) if low > 0 or MEANS.search(key) else ():
+        if not is_number(value) or value < low:
+            word = f'numbers of at least {low:f}' if low > 0 else 'numbers'
+            raise ConfigError(f'{place}={given!r}: {word} are needed, not {value!r}')
 
 
 def _check_colours(node: Mapping, path: str) -> None:

@@ -89,7 +89,6 @@ PIXELS = ('mean', 'std')  # of colours
 # The same of boxes and of fillings, and what a coder of distances divides by.
 MEANS = re.compile(r'^(second_|pixel_|fill_|target_)?means?$')
 DEVIATIONS = re.compile(r'^((second_|pixel_|fill_|target_)?stds?|normalizer)$')
-SMALLEST_DEVIATION = 1e-6
 FILLINGS = re.compile(r'(^|_)pad_val(ue)?$|^fill(_color)?$')
 # What steps, readers and models of OpenMMLab and ours write of an image: of long names near misses.
 META_KEYS = (
@@ -335,10 +334,10 @@ def _is_of_a_registry(value: Any) -> bool:
 
 def _check_pixels(key: str, given: Any, place: str) -> None:
     """Of images and boxes the one is taken off, and they are divided by the other."""
-    low = SMALLEST_DEVIATION if DEVIATIONS.search(key) else -math.inf
-    for value in items_within(given) if low > 0 or MEANS.search(key) else ():
-        if not is_number(value) or value < low:
-            word = f'numbers of at least {low:f}' if low > 0 else 'numbers'
+    divides = DEVIATIONS.search(key) is not None
+    for value in items_within(given) if divides or MEANS.search(key) else ():
+        if not is_number(value) or (divides and value <= 0):
+            word = 'numbers above 0' if divides else 'numbers'
             raise ConfigError(f'{place}={given!r}: {word} are needed, not {value!r}')
 
 

@@ -143,6 +143,24 @@ def test_the_tool(trained, classifier, tmp_path, capsys):
         assert message in error
 
 
+def test_the_tool_warns_of_what_it_left_out(trained, tmp_path, capsys):
+    tool, broken = load_tool('classify'), tmp_path / 'broken.jpg'
+    broken.write_bytes(b'no image')
+    model = [str(trained / 'config.py'), str(trained / 'c.pth')]
+    count, out = len(files(trained)), tmp_path / 'a.csv'
+    several = [*model, str(broken), str(trained / 'images')]
+    for more, where in (([], ''), (['--out', str(out)], f'; {count} are in {out}')):
+        assert tool.main([*several, *more]) == 2
+        named, end = capsys.readouterr().err.splitlines()
+        assert named.startswith('warning: corrupt image ') and 'broken.jpg' in named
+        whole = f'1 of {count + 1} left out, named above{where} (exit code 2)'
+        assert end == f'warning: {whole}'
+    # Without others nothing is left to be warned of.
+    assert tool.main([*model, str(broken)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('error: corrupt image ')
+
+
 def test_what_cannot_be_used_is_named(trained, classifier, tmp_path):
     (tmp_path / 'broken.jpg').write_bytes(b'no image')
     with pytest.raises(DataError, match=r'broken\.jpg'):

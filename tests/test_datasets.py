@@ -19,6 +19,7 @@ from effvit_mm.openmm.datasets import (
     ImageFolder,
     ImageNet,
     LoadImage,
+    classification,
     find_corrupt,
 )
 from effvit_mm.sample_data.folders import make_once
@@ -346,6 +347,19 @@ def test_empty_classes_can_be_allowed(tmp_path):
     make_folder(tmp_path, {'train/a': 1, 'train/b': 0})
     dataset = ImageFolder(str(tmp_path), allow_empty_classes=True)
     assert dataset.metainfo['classes'] == ('a', 'b')
+
+
+def test_what_follows_for_classes_without_images_is_told_once(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(classification, 'tell_once', lambda text: text and told.append(text))
+    make_folder(tmp_path, {'train/a': 1, 'train/b': 1, 'train/c': 0, 'val/a': 1})
+    ImageFolder(str(tmp_path), allow_empty_classes=True)
+    ImageFolder(str(tmp_path), 'val')
+    assert told == [
+        f"{tmp_path / 'train'}: no images of the class 'c': never learned",
+        f"{tmp_path / 'val'}: no images of the class 'b' and 1 more (c): without figures in the "
+        'evaluation',
+    ]
 
 
 def test_an_empty_data_root_is_refused():

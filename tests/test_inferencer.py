@@ -361,10 +361,11 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_kept(trained, tool, tmp_pa
     assert [Path(one['image']).name for one in lines_of(out)] == [f'{n}.png' for n in (0, 2, 4, 6)]
     assert len(list((out / 'pictures').iterdir())) == 4
     captured = capfd.readouterr()
-    broken, thin = captured.err.splitlines()
-    assert re.match(r'error: corrupt image .*3\.png', broken)
-    assert re.match(r'error: image .*5\.png of 3000x8 pixels would be scaled to fit', thin)
-    assert captured.out.endswith(f'in 4 images or frames; wrote {out}; 2 left out, named above\n')
+    broken, thin, end = captured.err.splitlines()
+    assert re.match(r'warning: corrupt image .*3\.png', broken)
+    assert re.match(r'warning: image .*5\.png of 3000x8 pixels would be scaled to fit', thin)
+    assert end == f'warning: 2 of 6 left out, named above; 4 are in {out} (exit code 2)'
+    assert captured.out.endswith(f'in 4 images or frames; wrote {out}\n')
 
 
 def test_a_video_that_cannot_be_written_keeps_its_detections(
@@ -375,7 +376,7 @@ def test_a_video_that_cannot_be_written_keeps_its_detections(
     assert detect(trained, tool, tmp_path / 'out', *clips) == 2
     assert [one['frame'] for one in lines_of(tmp_path / 'out')] == [0, 1, 2, 3, 4] * 2
     assert not list((tmp_path / 'out' / 'videos').iterdir())
-    told = re.findall(r'error: video .*/([ab])\.mp4: OpenCV cannot write', capfd.readouterr().err)
+    told = re.findall(r'warning: video .*/([ab])\.mp4: OpenCV cannot write', capfd.readouterr().err)
     assert told == ['a', 'b']
 
 
@@ -385,9 +386,9 @@ def test_a_video_no_frame_of_which_can_be_used_leaves_no_file(trained, tool, tmp
     assert detect(trained, tool, tmp_path / 'out', clip, images(trained)[0]) == 2
     assert not list((tmp_path / 'out' / 'videos').iterdir())
     captured = capfd.readouterr()
-    (told,) = captured.err.splitlines()
-    assert re.match(r'error: video .*wide\.mp4, frame 0 of 4000x2 pixels would be scaled', told)
-    assert '; 5 left out, named above' in captured.out
+    told, end = captured.err.splitlines()
+    assert re.match(r'warning: video .*wide\.mp4, frame 0 of 4000x2 pixels would be scaled', told)
+    assert end.startswith('warning: 5 of 6 left out, named above; 1 are in ')
 
 
 def test_what_is_passed_over_is_told_in_a_plain_line(trained, trainers, tmp_path):

@@ -195,7 +195,7 @@ def test_a_video_that_is_gone_when_its_turn_comes(data, inferencers, tmp_path):
             with pytest.raises(DataError, match=r'video .*clip\.avi: no such file'):
                 next(stream)
         else:
-            with pytest.warns(UserWarning, match='no such file|1 left out'):
+            with pytest.warns(UserWarning, match='no such file|1 of . left out'):
                 assert [one.image for one in stream] == [str(shot(data, 1))]
 
 
@@ -233,7 +233,7 @@ def test_inputs_that_cannot_be_used_end_all_or_are_left_out(task, data, inferenc
         found = inferencer(given, on_error='skip', **options)
     texts = [str(warning.message) for warning in told]
     assert len(texts) == 3 and 'gone.png' in texts[0] and 'broken.png' in texts[1]
-    assert texts[2] == '2 results; 2 left out, named above'
+    assert texts[2] == '2 of 4 left out, named above'
     assert [one.image for one in found] == [given[0].__fspath__(), given[3].__fspath__()]
     with pytest.raises(DataError, match=r'last\.png'), pytest.warns(UserWarning, match='gone'):
         inferencer([given[1], tmp_path / 'last.png'], on_error='skip')

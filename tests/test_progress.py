@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -91,14 +92,26 @@ def test_a_locale_without_the_signs_ends_nothing(config, capfd, monkeypatch):
 def test_a_schedule_that_never_begins_is_left_out_with_a_line(config, capsys):
     assert train(config, 'train_cfg.max_epochs=1', 'param_scheduler.1.end=9') == 0
     out = capsys.readouterr().out
-    assert (
-        'param_scheduler[1] (CosineAnnealingLR) is left out: the training ends after 1 epochs, and '
-        'it would begin after 1' in out
+    (line,) = (line for line in out.splitlines() if 'param_scheduler' in line)
+    assert line.partition('warning: ')[2] == (
+        'param_scheduler[1] (CosineAnnealingLR) is left out: it begins after 1 epochs, the '
+        'training ends after 1; more in the log'
     )
+    assert 'lower its begin' in next(Path('work').glob('*/*.log')).read_text()
     forget_runs()
     fitting = ['param_scheduler.1.begin=0', 'param_scheduler.0.end=1']
     assert train(config, 'train_cfg.max_epochs=1', *fitting) == 0
     assert 'is left out' not in capsys.readouterr().out
+
+
+def test_a_class_that_validation_lacks_is_named_once_with_what_follows(config, capsys):
+    shutil.rmtree('data/val/rings')
+    assert train(config, 'train_cfg.max_epochs=1', 'param_scheduler=None') == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if 'rings' in line)
+    assert line.partition('warning: ')[2] == (
+        f"{Path('data/val').absolute()}: no images of the class 'rings': "
+        'without figures in the evaluation'
+    )
 
 
 # Results of a test that ends early ----------------------------------------------------------------

@@ -14,6 +14,7 @@ from trainer import forget_runs, make_folder, write_config
 
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.config.preparing import prepare_training
+from effvit_mm.openmm.engine.earlier_runs import find_earlier
 from effvit_mm.openmm.engine.hooks import RecordHook
 from effvit_mm.openmm.engine.resuming import files_to_resume
 from effvit_mm.openmm.engine.runner import build_runner
@@ -84,10 +85,121 @@ def test_the_last_run_not_the_highest_number(config, train):
     said = train(config, '--seed', '2', set=(ONE,))
     assert 'checkpoints of a run before (epoch_2.pth' in said
     assert 'resumed v/epoch_2.pth: epoch 2 of 3' in train(config, '--resume', work='v')
+    shutil.copy('v/epoch_2.pth', 'w')  # as where an earlier version wrote beside it
     said = train(config, '--resume')
     assert 'epoch_2.pth: of another run, left aside' in said
     assert re.search(r'resumed \S*epoch_1\.pth: epoch 1 of 3', said)
     assert read_checkpoint('w/epoch_3.pth')['meta']['seed'] == 2
+
+
+def checkpoints(folder: str | Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(folder).glob('*.pth')}
+
+
+def moved_to(said: str) -> Path:
+    path = Path(re.search(r'checkpoints of the run before are in (\S+) now', said)[1])
+    return path.absolute().relative_to(Path.cwd())
+
+
+@pytest.mark.parametrize('option', ['max_keep_ckpts=-1', 'out_dir=big', 'filename_tmpl=net_{}.pth'])
+def test_a_new_run_loses_nothing_of_the_one_before(config, train, option):
+    option = f'default_hooks.checkpoint.{option}'
+    folder = Path('big/w' if 'out_dir' in option else 'w')
+    train(config, '--seed', '1', set=(option, 'train_cfg.max_epochs=2'))
+    (run,) = Path('w').glob('2*')
+    earlier, last = checkpoints(folder), Path('w/last_checkpoint').read_text()
+    said = train(config, '--seed', '2', set=(option, ONE))
+    target = moved_to(said)
+    assert target == folder / run.name and 'can be deleted' in said
+    assert checkpoints(target) == earlier and any(name.startswith('best_') for name in earlier)
+    assert last != Path('w/last_checkpoint').read_text()
+    # It is a folder to go on with, and the next run has one of its own.
+    assert f'resumed {target / Path(last).name}: epoch 2 of 2' in train(
+        config, '--resume', str(target / Path(last).name), work='v', set=('train_cfg.max_epochs=2',)
+    )
+    second = checkpoints(folder)
+    other = moved_to(train(config, '--seed', '3', set=(option, ONE)))
+    assert other != target and checkpoints(other) == second and checkpoints(target) == earlier
+
+
+def test_a_start_that_fails_moves_nothing(config, train, once):
+    shutil.copytree(once, 'w')
+    there = checkpoints('w')
+    for wrong in ('default_hooks.checkpoint.save_best=nonsense', 'load_from=gone.pth'):
+        assert 'of the run before are in' not in train(config, set=(wrong,), code=2)
+    assert checkpoints('w') == there
+    assert 'epoch 1 of 1, iteration 3 of 3 done' in train(config, '--resume', set=(ONE,))
+
+
+@pytest.mark.parametrize('at', [0, 1])
+def test_a_kill_among_the_moves_loses_nothing(config, train, once, monkeypatch, at):
+    shutil.copytree(once, 'w')
+    there, rename, done = checkpoints('w'), Path.rename, []
+    assert len(there) == 2
+
+    def stop(self, target):
+        if len(done) == at:
+            raise KeyboardInterrupt
+        done.append(self)
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, 'rename', stop)
+        train(config, code=130)
+    assert (Path('w') / 'epoch_1.pth').is_file()
+    said = train(config, '--resume', 'w/epoch_1.pth', work='v', set=(ONE,))
+    assert 'resumed w/epoch_1.pth' in said
+    target = moved_to(train(config, set=(ONE,)))
+    assert checkpoints(target) == there
+
+
+def test_a_run_killed_with_all_moved_says_where_they_are(config, train, once, monkeypatch):
+    shutil.copytree(once, 'w')
+    there = checkpoints('w')
+
+    def kill(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr('effvit_mm.openmm.engine.runner._Runner.save_checkpoint', kill)
+        train(config, code=130)
+    assert checkpoints('w') == there  # nothing was to be written yet
+    with monkeypatch.context() as patch:
+        patch.setattr('mmengine.runner.runner.save_checkpoint', kill)
+        target = moved_to(train(config, code=130))
+    assert checkpoints(target) == there and not checkpoints('w')
+    path = target / 'epoch_1.pth'
+    said = train(config, '--resume', set=(ONE,))
+    assert f'; {path} is of a run before: --resume {path}' in said.replace(f'{Path.cwd()}/', '')
+
+
+def test_checkpoints_that_say_nothing_of_their_run_get_a_number(tmp_path):
+    for number in (1, 2):
+        (tmp_path / 'epoch_1.pth').write_text(str(number))
+        earlier = find_earlier(tmp_path, tmp_path, True, None)
+        assert earlier.move() == tmp_path / f'earlier_{number}'
+    assert (tmp_path / 'earlier_1' / 'epoch_1.pth').read_text() == '1'
+    assert find_earlier(tmp_path, tmp_path, True, None) is None
+
+
+@tries('; move them, or give another folder: --work-dir DIR')
+def test_checkpoints_that_cannot_be_moved_end_the_run(config, train, once, monkeypatch):
+    shutil.copytree(once, 'w')
+    there = checkpoints('w')
+
+    def refuse(self, target):
+        raise PermissionError(1, 'Operation not permitted')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, 'rename', refuse)
+        said = train(config, set=(ONE,), code=2)
+        assert 'cannot be moved into' in said and checkpoints('w') == there
+        train(config, work='other', set=(ONE,))
+    Path('kept').mkdir()
+    for name in there:
+        (Path('w') / name).rename(Path('kept') / name)
+    train(config, set=(ONE,))
+    assert checkpoints('kept') == there
 
 
 @tries('; {} is of a run before: --resume {}')

@@ -54,8 +54,10 @@ def work(args: argparse.Namespace, session) -> int:
                     file.write(result)
                 count += 1
     finally:  # also where it is cut short
-        if file is not None and count + file.kept:
-            print(f'{count} images or frames{file}; wrote {args.out}{command.faults}')
+        total = count if file is None else count + file.kept
+        if file is not None and total:
+            print(f'{count} images or frames{file}; wrote {args.out}')
+        command.faults.conclude(total, args.out or '')
     return command.faults.exit_code
 
 

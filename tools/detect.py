@@ -80,10 +80,8 @@ def work(args: argparse.Namespace, session) -> int:
     finally:  # also where it is cut short
         if images or file.kept:
             best = '' if objects else best_below(below, args.score_thr)
-            print(
-                f'{objects} objects in {images} images or frames{file}{best}; '
-                f'wrote {out}{command.faults}'
-            )
+            print(f'{objects} objects in {images} images or frames{file}{best}; wrote {out}')
+        command.faults.conclude(images + file.kept, str(out))
     return command.faults.exit_code
 
 

@@ -86,7 +86,12 @@ def make_gallery(args: argparse.Namespace) -> int:
     """Extract the features of a folder and write the gallery, of what can be read of it."""
     from effvit_mm.errors import DataError
     from effvit_mm.inference import ReIDExtractor
-    from effvit_mm.inference.commands import check_anew, fault_handling, model_arguments
+    from effvit_mm.inference.commands import (
+        check_anew,
+        fault_handling,
+        model_arguments,
+        unless_alone,
+    )
     from effvit_mm.inference.inputs import find_images
     from effvit_mm.inference.track_files import has_results
     from effvit_mm.reid.galleries import check_kind
@@ -114,9 +119,12 @@ def make_gallery(args: argparse.Namespace) -> int:
         'cfg_options': args.cfg_options,
     }
     faults, on_fault = fault_handling(args)
+    images = find_images(files)
+    on_fault = unless_alone(images, on_fault)
     extractor = ReIDExtractor(**{**arguments, **model})
     written = open_writer(args, extractor)
-    results = extractor.run(find_images(files), args.batch_size, True, on_fault, written.done)
+    results = extractor.run(images, args.batch_size, True, on_fault, written.done)
+    count = 0
     try:
         with written:
             # One by one, so that no signal comes between a feature and its name.
@@ -128,7 +136,8 @@ def make_gallery(args: argparse.Namespace) -> int:
             others = len(written.there - set(map(str, files)))
             beside_others = f', beside {others} others' if others else ''
             count = written.count - others
-            print(f'{count} of {len(files)} images in {args.out}{beside_others}{faults}')
+            print(f'{count} of {len(files)} images in {args.out}{beside_others}')
+        faults.conclude(count, args.out)
     beside(args.out, PARTIAL).unlink(missing_ok=True)
     return faults.exit_code
 
@@ -179,7 +188,12 @@ def search_gallery(args: argparse.Namespace) -> int:
 
     from effvit_mm.errors import ConfigError
     from effvit_mm.inference import ReIDExtractor
-    from effvit_mm.inference.commands import fault_handling, model_arguments, open_results
+    from effvit_mm.inference.commands import (
+        fault_handling,
+        model_arguments,
+        open_results,
+        unless_alone,
+    )
     from effvit_mm.inference.reid import find_people
     from effvit_mm.inference.results import Matches
     from effvit_mm.inference.track_files import SETTINGS
@@ -190,6 +204,7 @@ def search_gallery(args: argparse.Namespace) -> int:
     arguments = model_arguments(args)
     faults, on_fault = fault_handling(args)
     found = find_people(args.picture, args.subfolders, on_fault)
+    on_fault = unless_alone(found, on_fault)
     pictures = [image.path for image in found]
     names = check_show(args, pictures)
     if args.pattern is not None and not args.other_cameras:
@@ -212,6 +227,7 @@ def search_gallery(args: argparse.Namespace) -> int:
             names.take(image.path, '.png')
         return there
 
+    count = 0 if file is None else file.kept
     with closing(gallery), file or nullcontext():
         for image, result in extractor.run(found, args.batch_size, False, on_fault, done):
             picture = str(image.path)
@@ -225,8 +241,10 @@ def search_gallery(args: argparse.Namespace) -> int:
             if file is not None:
                 paths = gallery.take(indices)[0].paths
                 file.write(Matches(result.image, None, list(paths), distances))
+            count += 1
     if file is not None:
-        print(f'wrote {args.out}{faults}')
+        print(f'wrote {args.out}')
+    faults.conclude(count, args.out or '')
     return faults.exit_code
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 ORIENTATION = 0x0112  # the EXIF tag; 6 is turned by a right angle
 EVERY = 10  # one of so many is odd
-NAMED = re.compile(r'^error: .*?(\d{6}\.\w+)', re.MULTILINE)
+NAMED = re.compile(r'^warning: .*?(\d{6}\.\w+)', re.MULTILINE)
 
 
 def photograph(number: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from .inputs import Found, OnFault, find_images
 from .models import split_model
 from .result_files import ResultFile, check_suffix
 from .results import Result
-from .videos import Live
+from .videos import Image, Live
 
 
 class Command(NamedTuple):
@@ -49,13 +49,18 @@ def prepare(args: argparse.Namespace) -> Command:
     live = next((one.name for one in found if isinstance(one, Live)), None)
     if live and args.resume:
         raise ConfigError(f'--resume: what {live} showed does not come again')
-    return Command(found, model, faults, on_fault)
+    return Command(found, model, faults, unless_alone(found, on_fault))
 
 
 def fault_handling(args: argparse.Namespace) -> tuple[Faults, OnFault | None]:
     """What counts the inputs that are left out, and what takes them, by ``--on-error``."""
     faults = Faults()
     return faults, faults if args.on_error == 'skip' else None
+
+
+def unless_alone(found: Sequence[Found], on_fault: OnFault | None) -> OnFault | None:
+    """None of a single image: without it there is no result, so its error is the command's."""
+    return None if len(found) == 1 and isinstance(found[0], Image) else on_fault
 
 
 def model_arguments(args: argparse.Namespace) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from ..openmm.cli import EXIT_USER_ERROR
 FRAME = re.compile(r', frame \d+')  # as `videos.Image` calls one
 
 
-def print_error(text: str) -> None:
+def print_warning(text: str) -> None:
     """A line on standard error."""
-    print(f'error: {text}', file=sys.stderr, flush=True)
+    print(f'warning: {text}', file=sys.stderr, flush=True)
 
 
 class Faults:
@@ -26,7 +26,7 @@ class Faults:
         tell: Gets the line.
     """
 
-    def __init__(self, tell: Callable[[str], None] = print_error) -> None:
+    def __init__(self, tell: Callable[[str], None] = print_warning) -> None:
         self.tell, self.count = tell, 0
         self._told: set[str] = set()
 
@@ -39,9 +39,18 @@ class Faults:
         if alike != text:
             self._told.add(alike)
 
-    def __str__(self) -> str:
-        """What to say at the end: nothing where there were none."""
-        return f'; {self.count} left out, named above' if self.count else ''
+    def conclude(self, results: int, where: str = '') -> None:
+        """Tell at the end how many there were; nothing where there were none.
+
+        Args:
+            results: How many there are of the rest.
+            where: In which file or folder they are.
+        """
+        if not self.count:
+            return
+        rest = f'; {results} are in {where}' if where and results else ''
+        code = f' (exit code {self.exit_code})' if self.tell is print_warning else ''
+        self.tell(f'{self.count} of {self.count + results} left out, named above{rest}{code}')
 
     @property
     def exit_code(self) -> int:

@@ -167,5 +167,4 @@ def _counted(pairs: Iterator[tuple[Image, R]], faults: Faults) -> Iterator[tuple
     for pair in pairs:
         count += 1
         yield pair
-    if faults.count:
-        _warn(f'{count} results{faults}')
+    faults.conclude(count)

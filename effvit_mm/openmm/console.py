@@ -24,6 +24,8 @@ from ..utils.silence import silent_imports
 
 PACKAGE = str(Path(__file__).resolve().parents[1])
 OPENCV_ERRORS = 2  # cv2.utils.logging.LOG_LEVEL_ERROR
+# `extra` of what the log file has and the console has not.
+IN_FILE_ALONE = {'in_file_alone': True}
 LOGGER_HOOK = os.path.join('mmengine', 'hooks', 'logger_hook.py')
 # mmengine's progress lines that say nothing, and warnings that ask for nothing.
 CHATTER = re.compile(
@@ -43,7 +45,7 @@ class ConsoleFilter(logging.Filter):
     """Pass our own lines, mmengine's progress lines, and warnings."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if CHATTER.search(record.getMessage()):
+        if hasattr(record, 'in_file_alone') or CHATTER.search(record.getMessage()):
             return False
         if record.levelno >= logging.WARNING:
             return True

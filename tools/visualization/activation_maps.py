@@ -62,7 +62,9 @@ def work(args: argparse.Namespace, session) -> int:
         maps = activation_maps(extractor.model, extractor.normalised([loaded]))
         picture = overlay(read_rgb(image.path), maps[0].cpu().numpy())
         save_png(picture, names.take(image.path, '.png'))
-    print(f'{len(images) - faults.count} images; wrote {args.out}{faults}')
+    drawn = len(images) - faults.count
+    print(f'{drawn} images; wrote {args.out}')
+    faults.conclude(drawn, args.out)
     return faults.exit_code
 
 

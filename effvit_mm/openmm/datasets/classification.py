@@ -7,13 +7,11 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from logging import WARNING
 from pathlib import Path
 
 import cv2
 import mmpretrain.datasets as theirs
 import numpy as np
-from mmengine.logging import print_log
 
 from ...errors import DataError, MissingDataError
 from ...sample_data.digit_images import (
@@ -31,6 +29,9 @@ from .annotation_files import read_text
 from .scan import SkipCorrupt, check_split, tell_once
 
 IDX_UINT8 = 8
+# What follows for classes of which a set has no images.
+UNLEARNED, UNJUDGED = 'never learned', 'without figures in the evaluation'
+UNUSED = 'neither learned from this set nor judged by it'
 
 
 def list_classes(folder: Path) -> tuple[list[str], Listing]:
@@ -74,6 +75,12 @@ def list_by_class(
     ]
     tell_once(merged([beside, *listings]).left_out(folder))
     return [listing.images for listing in listings]
+
+
+def no_images_of(classes: Sequence[str], folder: Path) -> str:
+    """The beginning of a line of the classes that a folder lacks."""
+    more = f' and {len(classes) - 1} more ({shorten(classes[1:])})' if len(classes) > 1 else ''
+    return f'{folder.absolute()}: no images of the class {classes[0]!r}{more}'
 
 
 class _Folders(theirs.BaseDataset):
@@ -137,15 +144,14 @@ class _Folders(theirs.BaseDataset):
         """A class without images cannot be learned: an error in training, else a remark."""
         if not empty:
             return
-        message = f'{folder.absolute()}: no images of the class {empty[0]!r}'
-        if len(empty) > 1:
-            message += f' and {len(empty) - 1} more ({shorten(empty[1:])})'
-        if self.split == self.train_split and not self.allow_empty_classes:
+        message = no_images_of(empty, folder)
+        in_training = self.split == self.train_split
+        if in_training and not self.allow_empty_classes:
             raise DataError(
                 f'{message}; remove the folder, or set allow_empty_classes=True in the data set, '
                 'as in --cfg-options train_dataloader.dataset.allow_empty_classes=True'
             )
-        print_log(message, 'current', WARNING)
+        tell_once(f'{message}: {UNLEARNED if in_training else UNJUDGED}')
 
 
 @DATASETS.register_module()
@@ -274,7 +280,8 @@ class _OneWalk:
             return files[0]
         empty = [name for name, own in zip(classes, images, strict=True) if not own]
         if empty:
-            print_log(f'{folder.absolute()}: no images of {shorten(empty)}', 'current', WARNING)
+            judges = self.classes_from and Path(self.classes_from) != folder
+            tell_once(f'{no_images_of(empty, folder)}: {UNJUDGED if judges else UNUSED}')
         return [(file, label) for label, own in enumerate(files) for file in own]
 
     def _by_label(self, found: list[str], folder: Path) -> list[str]:

@@ -11,7 +11,8 @@ from mmengine.hooks import CheckpointHook as _CheckpointHook
 from ...errors import ConfigError
 from ...utils.files import remove_stale_temporaries, write_text
 from ..registry import HOOKS
-from .resuming import LAST, RUN, find_checkpoints, optimizer_name
+from .earlier_runs import EarlierRun, find_earlier
+from .resuming import LAST, RUN, optimizer_name
 from .seeding import is_by_epoch, reseeds_each_iteration
 
 # In the message hub, and so in the checkpoint: what may be deleted once that checkpoint is written.
@@ -23,13 +24,16 @@ class CheckpointHook(_CheckpointHook):
     """mmengine's hook with the order of things reversed: write the new file, then delete the old.
 
     mmengine deletes first; killed in between with ``max_keep_ckpts=1``, or while the best
-    checkpoint changes, a training would have lost what it had. Arguments are mmengine's.
+    checkpoint changes, a training would have lost what it had. Checkpoints of a run before, which
+    a new one would write over, are moved first. Arguments are mmengine's.
 
     Attributes:
         unruled: Whether names of ``save_best`` do not say if more or less is better, nor ``rule``.
     """
 
     unruled = False
+    _is_new = False
+    _earlier: EarlierRun | None = None
 
     def _init_rule(self, rules, key_indicators) -> None:
         try:
@@ -45,6 +49,7 @@ class CheckpointHook(_CheckpointHook):
         # Resumed: the validation that is made up for may have to write this checkpoint again.
         self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt')
         self._describe_run(runner)
+        self._is_new, self._earlier = runner.train_loop.iter == 0, None
         if not is_main_process():
             return
         for path in remove_stale_temporaries(self.out_dir):
@@ -53,24 +58,39 @@ class CheckpointHook(_CheckpointHook):
 
     def _describe_run(self, runner) -> None:
         """Tell this run from others in the folder: in its checkpoints, and before it has any."""
-        hub, loop = runner.message_hub, runner.train_loop
-        known = hub.runtime_info.get(RUN)
+        hub = runner.message_hub
+        known = hub.runtime_info.get(RUN) or {}
         run = {
-            'id': (known or {}).get('id') or uuid.uuid4().hex,
+            'id': known.get('id') or uuid.uuid4().hex,
             'optimizer': optimizer_name(runner.optim_wrapper),
             'epoch_length': len(runner.train_dataloader) if is_by_epoch(runner) else None,
             'reseeds': reseeds_each_iteration(runner),
         }
         hub.update_info(RUN, run)
-        if known is None and loop.iter == 0 and is_main_process():
-            found = find_checkpoints(self.out_dir, self.by_epoch, self.filename_tmpl)
-            if found:
-                runner.logger.warning(
-                    f'{self.out_dir} has checkpoints of a run before ({found[0].name} is the last '
-                    'by number), which this one begins to write over; `--resume` would have gone '
-                    'on with it'
-                )
-            write_text(Path(runner.work_dir) / LAST, '')
+
+    def before_train_epoch(self, runner) -> None:
+        """The work begins, all was tried: from here on a new run takes the place of a former."""
+        if not self._is_new or not is_main_process():
+            return
+        self._is_new = False
+        work_dir = runner.work_dir
+        self._earlier = find_earlier(work_dir, self.out_dir, self.by_epoch, self.filename_tmpl)
+        if self._earlier is not None:
+            runner.logger.warning(
+                f'{self.out_dir} has checkpoints of a run before ({self._earlier.last.name} is the '
+                f'last), which are moved into {self._earlier.target()} when this one writes its '
+                'first; `--resume` would have gone on with it'
+            )
+        write_text(Path(work_dir) / LAST, '')
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Whichever hook saves: nothing of a run before may be in the way."""
+        if self._earlier is None:
+            return
+        target, self._earlier = self._earlier.move(), None
+        runner.logger.info(
+            f'checkpoints of the run before are in {target} now, and can be deleted there'
+        )
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         hub = runner.message_hub

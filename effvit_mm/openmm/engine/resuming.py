@@ -18,6 +18,8 @@ from ..config.arguments import type_path
 RUN = 'effvit_mm/run'
 LAST = 'last_checkpoint'
 TEMPLATES = ('epoch_{}.pth', 'iter_{}.pth')
+# Folders into which the checkpoints of a run before are moved.
+EARLIER = re.compile(r'\d{8}_\d{6}|earlier_\d+')
 # Settings by which optimizers differ, where a checkpoint does not name its own.
 MARKS = {'alpha', 'betas', 'lambd', 'momentum', 'rho'}
 # Of a scheduler's state: how far it got. The rest says what it does.
@@ -42,9 +44,9 @@ def checkpoint_folder(work_dir: str | Path, hook: Mapping | None) -> Path:
 
 
 def find_checkpoints(
-    folder: str | Path, by_epoch: bool = True, template: str | None = None
+    folder: str | Path, by_epoch: bool = True, template: str | None = None, best: bool = False
 ) -> list[Path]:
-    """The checkpoints of a folder, newest first.
+    """The checkpoints of a folder, newest first; or those that were the ``best`` of a metric.
 
     Goes by the number in the name (times change when a folder is copied). Where several kinds lie,
     those of ``template`` come first, then the kind that the training writes by default.
@@ -53,7 +55,8 @@ def find_checkpoints(
     names += [name for name in sorted(TEMPLATES, reverse=not by_epoch) if name != template]
     found: list[Path] = []
     for name in names:
-        pattern = re.compile(r'(\d+)'.join(map(re.escape, re.split(r'\{[^}]*\}', name))))
+        numbered_name = r'(\d+)'.join(map(re.escape, re.split(r'\{[^}]*\}', name)))
+        pattern = re.compile(f'best_.*_{numbered_name}' if best else numbered_name)
         matches = [(pattern.fullmatch(path.name), path) for path in Path(folder).glob('*')]
         numbered = [(int(match[1]), path) for match, path in matches if match]
         found += [path for _, path in sorted(numbered, reverse=True) if path not in found]
@@ -81,7 +84,8 @@ def files_to_resume(
         return found, ''
     text = record.read_text(encoding='utf-8').strip()
     if not text:
-        others = f'; {found[0]} is of a run before: --resume {found[0]}' if found else ''
+        before = found[0] if found else _moved_last(folder)
+        others = f'; {before} is of a run before: --resume {before}' if before else ''
         return [], f'the last run of {work_dir} had written no checkpoint{others}'
     last = folder / Path(text).name
     elsewhere = Path(text)
@@ -94,6 +98,16 @@ def files_to_resume(
     newer, own = _written_after(last, newer) if newer else ([], [])
     said = f'{shorten([path.name for path in newer])}: of another run, left aside' if newer else ''
     return [*own, last, *(path for path in alike if _number(path) < _number(last))], said
+
+
+def _moved_last(folder: Path) -> Path | None:
+    """The last checkpoint of the run that another has put into a folder of its own."""
+    records = [path for path in folder.glob(f'*/{LAST}') if EARLIER.fullmatch(path.parent.name)]
+    for record in sorted(records, key=lambda path: path.stat().st_mtime, reverse=True):
+        path = record.parent / Path(record.read_text(encoding='utf-8').strip()).name
+        if path.is_file():
+            return path
+    return None
 
 
 def _kind(path: Path) -> str:

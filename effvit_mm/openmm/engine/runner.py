@@ -32,7 +32,7 @@ from ..config.checks import SPLITS
 from ..config.loading import use_own_metrics
 from ..config.own_sets import take_own_sets
 from ..config.writing import import_formatter, readable
-from ..console import quiet_standard_error, quieten
+from ..console import IN_FILE_ALONE, quiet_standard_error, quieten
 from ..data_checks.class_count import close_heads, count_classes, open_heads
 from ..data_checks.class_names import (
     PERMISSION,
@@ -191,11 +191,15 @@ class Runner(ResumableRunner):
         if not end or not is_number(begin) or begin < end:
             return True
         unit = 'epochs' if by_epoch else 'iterations'
+        kind = str(type_path(schedule.get('type'))).rpartition('.')[2]
         self.logger.warning(
-            f'param_scheduler[{place}] ({schedule.get("type")}) is left out: the training ends '
-            f'after {end} {unit}, and it would begin after {begin}; to have it, lower its begin '
-            f'and the end of the schedule before it (--cfg-options '
-            f'param_scheduler.{place}.begin=...)'
+            f'param_scheduler[{place}] ({kind}) is left out: it begins after {begin} {unit}, the '
+            f'training ends after {end}; more in the log'
+        )
+        self.logger.info(
+            f'to have param_scheduler[{place}], lower its begin and the end of the schedule before '
+            f'it (--cfg-options param_scheduler.{place}.begin=...)',
+            extra=IN_FILE_ALONE,
         )
         return False
 

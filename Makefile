@@ -62,8 +62,8 @@ demo-reid: $(VENV)/.ready-openmm  ## train PSLT-tiny on drawn pedestrians, searc
 demo-search: $(VENV)/.ready-search  ## train a detector and re-ID on drawn pedestrians, find others in videos
 	PYTHON=$(BIN)/python tools/dist_train.sh $(SEARCH_REID) $(PROCESSES) \
 	    --seed 0 --work-dir $(DEMO_SEARCH_DIR)/reid --resume --cfg-options \
-	    train_dataloader.batch_size=$$((32 / $(PROCESSES))) \
-	    train_dataloader.sampler.num_persons=$$((8 / $(PROCESSES)))
+	    train_dataloader.batch_size=$$((64 / $(PROCESSES))) \
+	    train_dataloader.sampler.num_persons=$$((16 / $(PROCESSES)))
 	PYTHON=$(BIN)/python tools/dist_train.sh $(SEARCH_DET) $(PROCESSES) \
 	    --seed 0 --work-dir $(DEMO_SEARCH_DIR)/detector --resume --cfg-options \
 	    train_dataloader.batch_size=$$((4 / $(PROCESSES))) \

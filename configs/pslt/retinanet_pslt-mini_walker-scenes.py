@@ -31,4 +31,4 @@ model = dict(
     ),
 )
 
-train_cfg = dict(max_epochs=8, val_interval=8)
+train_cfg = dict(max_epochs=6, val_interval=6)

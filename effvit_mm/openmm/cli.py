@@ -19,6 +19,7 @@ from ..utils.children import end_children
 from ..utils.closed_output import until_closed
 from .console import print_in_any_locale, silence_third_parties
 from .ranks import leave_group, own_rank, print_error
+from .swallowed import describe_swallowed
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -40,10 +41,17 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args, **kwargs) -> None:
         # A part of a flag is a misspelt flag, of which nobody would hear.
         super().__init__(*args, **{'allow_abbrev': False, **kwargs})
+        self._words: list[str] = []
         self.add_argument('--debug', action='store_true', help='show tracebacks of all errors')
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f'{message} (--help shows all arguments)')
+        hint = describe_swallowed(self, self._words, message)
+        raise ConfigError(f'{message}{hint} (--help shows all arguments)')
+
+    def parse_known_args(self, args=None, namespace=None) -> Any:
+        """argparse's; keeps the words for the error."""
+        self._words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(self._words, namespace)
 
     def parse_args(self, args=None, namespace=None) -> Any:
         """argparse's; of the first flag that there is not, the error names the nearest, and in what

@@ -14,6 +14,7 @@ from mmengine.config import Config
 from ...errors import ConfigError
 from ..console import import_quietly, without_asides, without_lines_of_variables
 from .arguments import did_you_mean, metric_nodes, suggest, type_path
+from .bases import missing_base
 from .building import one_line
 from .checks import check_override
 from .data_root import EVALUATORS, follow_annotation_files, follow_layout
@@ -59,6 +60,8 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
     except Exception as error:  # a config is a program: it can raise anything
         if text := called_import(error, path):
             raise ConfigError(f'{text}; {IN_A_DICT}') from error
+        if text := missing_base(error, path):
+            raise ConfigError(f'config {path}: {text}') from error
         called = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
         imports = 'import_modules_from_strings' in called or 'custom modules' in str(error)
         key = 'custom_imports: ' if imports else ''

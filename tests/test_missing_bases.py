@@ -13,7 +13,6 @@ from effvit_mm.errors import ConfigError
 from effvit_mm.openmm.config.loading import load_config
 
 SHIPPED = Path(__file__).resolve().parents[1] / 'configs' / 'pslt' / 'pslt-tiny_folder.py'
-WORDS = '; write in its place _base_ = {} and what differs'
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +30,12 @@ def refused(name: str) -> str:
     return str(error.value)
 
 
-@tries(WORDS)
+@tries('; write in its place _base_ = {} and what differs')
 def test_a_copy_of_a_shipped_config_is_told_to_name_the_original(folder):
     shutil.copy(SHIPPED, folder)
     line = refused(SHIPPED.name)
     missing = folder.parent / '_base_' / 'models' / 'pslt_tiny.py'
-    assert said(WORDS, line) and line.startswith(
+    assert said('; write in its place _base_ = {} and what differs', line) and line.startswith(
         f'config {SHIPPED.name}: its _base_ {missing} is not there, as in a copy of a config; '
     )
     own = re.search(r'write in its place (_base_ = .+) and what differs$', line)[1]

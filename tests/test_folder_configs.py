@@ -1,6 +1,7 @@
 """Configs for one's own folders: ``data_root`` is all that they need, in every layout."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from yolo_sets import make_yolo
 import effvit_mm
 from effvit_mm.errors import ConfigError, DataError, MissingDataError
 from effvit_mm.openmm import cli
+from effvit_mm.openmm.config.checks import check_config
 from effvit_mm.openmm.config.data_root import how_to_find
 from effvit_mm.openmm.config.loading import load_config
 from effvit_mm.openmm.data_checks.class_count import close_heads, open_heads
@@ -277,3 +279,41 @@ def test_a_checkpoint_without_names_leaves_it_to_the_data_set():
     assert cfg.model.bbox_head.num_classes == 3
     with pytest.raises(ConfigError, match=r'bbox_head\.num_classes=N'):
         find_classes(load_config(config_of('retinanet'), ['data_root=nowhere']), 'c', 'bare.pth')
+
+
+@pytest.mark.parametrize(
+    ('kind', 'name', 'value', 'taken'),
+    [
+        ('ImageFolder', 'data_prefix', 'train', 'data_root and split'),
+        ('ImageFolder', 'ann_file', 'train.txt', 'data_root and split'),
+        ('Digits', 'data_prefix', 'train', 'data_root and split'),
+        ('FashionMNIST', 'download', True, 'files that are there'),
+    ],
+)
+def test_arguments_that_a_set_makes_itself_are_refused(kind, name, value, taken, capfd):
+    """mmpretrain's sets of class folders take some that ours do not."""
+    Path('own.py').write_text(
+        f"""
+_base_ = {str(CONFIGS / 'pslt-tiny_folder.py')!r}
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True, type='effvit_mm.{kind}', data_root='set', {name}={value!r},
+        pipeline=_base_.train_pipeline,
+    )
+)
+"""
+    )
+    assert cli.train(['own.py', '--work-dir', 'work']) == 2
+    assert capfd.readouterr().err == (
+        f'error: train_dataloader.dataset.{name}={value!r}: {kind} takes {taken}, not {name}\n'
+    )
+
+
+def test_the_example_of_a_config_of_one_s_own_is_one():
+    """What docs/add_dataset.md writes is read and checked as a training reads it."""
+    text = (CONFIGS.parents[1] / 'docs' / 'add_dataset.md').read_text()
+    own = re.search(r'write_text\("""\n(.*?)"""', text, re.DOTALL)[1]
+    Path('my_folder.py').write_text(own.replace('configs/', f'{CONFIGS.parent}/'))
+    cfg = load_config('my_folder.py', [])
+    check_config(cfg, training=True)
+    check_config(cfg, training=False)

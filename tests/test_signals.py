@@ -75,15 +75,29 @@ def test_the_tool_itself_ends_in_order(capsys):
 
 
 SCRIPT = """
-import os, signal, sys, time
+import multiprocessing, os, signal, sys, time
 from torch.utils.data import DataLoader
 from effvit_mm.openmm.cli import Parser, run_guarded
+
+class Slow:
+    # The workers end, of which PyTorch tells within it.
+    def __del__(self):
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        time.sleep(1)  # not join(), after which nothing is told
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def work(args, session):
     session.loader = DataLoader(range(1000), num_workers=2, persistent_workers=True)
     for step, _ in enumerate(session.loader):
         if step == 3 and sys.argv[1] == 'well':
             return
+        if step == 3 and sys.argv[1] == 'finaliser':
+            Slow()
+        if step == 3 and sys.argv[1] == 'interrupted':
+            os.kill(0, signal.SIGINT)
+            time.sleep(5)
         if step == 3:
             os.kill(os.getpid() if sys.argv[1] == 'alone' else 0, signal.SIGTERM)
             time.sleep(5)
@@ -98,6 +112,8 @@ sys.exit(run_guarded(work, lambda: Parser(), []))
         ('well', 0, ''),
         ('alone', EXIT_TERMINATED, 'terminated (SIGTERM)\n'),
         ('group', EXIT_TERMINATED, 'terminated (SIGTERM)\n'),
+        ('finaliser', EXIT_TERMINATED, 'terminated (SIGTERM)\n'),
+        ('interrupted', EXIT_INTERRUPTED, 'interrupted\n'),
     ],
 )
 def test_workers_of_a_loader_end_without_a_word(end, code, line, trainers):
@@ -164,3 +180,34 @@ def test_a_signal_that_comes_amid_a_finaliser_ends_the_run_all_the_same(number, 
         signal.signal(signal.SIGINT, handler)
     assert sys.unraisablehook is hook
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_second_signal_does_not_end_the_orderly_end(capsys):
+    """`timeout` sends it to the program, and to its group."""
+    seen = []
+
+    def work() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            seen.append('cleared up')
+
+    for _ in range(2):  # the next run has a signal of its own
+        assert run(work) == EXIT_TERMINATED
+    assert seen == ['cleared up'] * 2
+    assert capsys.readouterr().err == 'terminated (SIGTERM)\n' * 2
+
+
+@pytest.mark.filterwarnings('ignore:.*use of fork')
+def test_forked_processes_leave_ctrl_c_to_the_one_that_forked_them():
+    def ignores() -> int:
+        child = os.fork()
+        if child == 0:
+            os._exit(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    found = []
+    assert ignores() == 0
+    assert run(lambda: found.append(ignores())) == 0
+    assert found == [1] and ignores() == 0

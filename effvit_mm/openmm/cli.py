@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import os
 import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,6 +21,7 @@ from ..utils.children import end_children
 from ..utils.closed_output import until_closed
 from .console import print_in_any_locale, silence_third_parties
 from .ranks import leave_group, own_rank, print_error
+from .swallowed import describe_swallowed
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -26,8 +29,13 @@ if TYPE_CHECKING:
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 WORKER_TERMINATED = re.compile(r'DataLoader worker \(pid \d+\) is killed by signal: Terminated')
+SIGNAL_RACE = re.compile(r'^Signal \d+ ignored due to race condition$')
 AGAIN = 0.1  # seconds to a signal that could not be raised
+TWICE = 1.0  # seconds in which a second signal is the same one
 EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
+
+
+_raised = [-math.inf]  # when SIGTERM was raised
 
 
 class Terminated(BaseException):
@@ -40,10 +48,17 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args, **kwargs) -> None:
         # A part of a flag is a misspelt flag, of which nobody would hear.
         super().__init__(*args, **{'allow_abbrev': False, **kwargs})
+        self._words: list[str] = []
         self.add_argument('--debug', action='store_true', help='show tracebacks of all errors')
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f'{message} (--help shows all arguments)')
+        hint = describe_swallowed(self, self._words, message)
+        raise ConfigError(f'{message}{hint} (--help shows all arguments)')
+
+    def parse_known_args(self, args=None, namespace=None) -> Any:
+        """argparse's; keeps the words for the error."""
+        self._words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(self._words, namespace)
 
     def parse_args(self, args=None, namespace=None) -> Any:
         """argparse's; of the first flag that there is not, the error names the nearest, and in what
@@ -323,6 +338,7 @@ def run_guarded(
     """
     debug = os.environ.get('EFFVIT_MM_DEBUG', '0') not in ('', '0')
     session = Session()
+    _raised[0] = -math.inf
     previous = signal.signal(signal.SIGTERM, _raise_terminated)
     unraised, sys.unraisablehook = sys.unraisablehook, _signal_again
     earlier = multiprocessing.active_children()
@@ -367,15 +383,26 @@ def run_guarded(
 
 
 def _raise_terminated(signum: int, frame: object) -> None:
-    raise Terminated
+    """Once: ``timeout`` sends a program the signal twice, and a second would cut the end short."""
+    if time.monotonic() - _raised[0] > TWICE:
+        _raised[0] = time.monotonic()
+        raise Terminated
 
 
 def _signal_again(unraisable: sys.UnraisableHookArgs) -> None:
-    """Send a signal anew that came while Python could raise nothing, as in a finaliser."""
+    """Send a signal anew that came while Python could raise nothing, as in a finaliser.
+
+    There PyTorch's word of a worker that the same signal has ended is none of ours, nor Python's of
+    a signal that came as its handler was taken away.
+    """
+    text = str(unraisable.exc_value)
+    if WORKER_TERMINATED.search(text) or SIGNAL_RACE.search(text):
+        return
     number = {KeyboardInterrupt: signal.SIGINT, Terminated: signal.SIGTERM}.get(unraisable.exc_type)
     if number is None:
         sys.__unraisablehook__(unraisable)
         return
+    _raised[0] = -math.inf
     again = threading.Timer(AGAIN, os.kill, (os.getpid(), number))
     again.daemon = True
     again.start()
@@ -423,8 +450,12 @@ class _PlainForks:
             signal.signal(signal.SIGTERM, _raise_terminated)
 
     def after_in_child(self) -> None:
-        if signal.getsignal(signal.SIGTERM) is _raise_terminated:  # forked by another thread
+        by_thread = signal.getsignal(signal.SIGTERM) is _raise_terminated
+        if by_thread:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if by_thread or self.aside:
+            self.aside = False
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends it
 
 
 if hasattr(os, 'register_at_fork'):  # not on Windows, where nothing is forked

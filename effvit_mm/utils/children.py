@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 from collections.abc import Collection
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 PATIENCE = 5.0  # seconds
 
@@ -17,12 +18,9 @@ def end_children(kept: Collection[BaseProcess] = ()) -> None:
     where that is how they end, as those of a loader whose iterator is still there, its handler must
     not see it. To be called in the main thread.
     """
-    children = [child for child in multiprocessing.active_children() if child not in kept]
-    if not children:
-        return
-    watched = hasattr(signal, 'SIGCHLD')  # not on Windows
-    watcher = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if watched else None
+    watcher = _stop_watching()
     try:
+        children = [child for child in multiprocessing.active_children() if child not in kept]
         for child in children:
             child.terminate()
         for child in children:
@@ -33,3 +31,14 @@ def end_children(kept: Collection[BaseProcess] = ()) -> None:
     finally:
         if watcher is not None:
             signal.signal(signal.SIGCHLD, watcher)
+
+
+def _stop_watching() -> Any:
+    """Take PyTorch's handler away; gives it back. What it has still to say is passed over."""
+    if not hasattr(signal, 'SIGCHLD'):  # Windows
+        return None
+    while True:
+        try:
+            return signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        except RuntimeError:  # of a worker that has ended; each is told once
+            continue

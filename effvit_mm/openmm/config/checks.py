@@ -6,7 +6,6 @@ frameworks notice late, in a deep traceback, or not at all.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from numbers import Real
@@ -124,23 +123,6 @@ def check_config(cfg: Config, training: bool) -> None:
         for key in BUILT:
             check_values(cfg.get(key), key)
         check_neck(cfg.model)  # builds the backbone, though without memory
-
-
-def check_top_level(cfg: Config) -> None:
-    """Refuse near misses of known keys; a config may define any other name for its own use."""
-    for key in cfg:
-        if key in TOP_LEVEL_KEYS:
-            continue
-        near = difflib.get_close_matches(key, TOP_LEVEL_KEYS, n=1, cutoff=0.9)
-        near = near or [known for known in TOP_LEVEL_KEYS if sorted(known) == sorted(key)]
-        if not near and not isinstance(cfg[key], Mapping):  # of a short name one letter is much
-            near = [known for known in TOP_LEVEL_KEYS if _differ_in_a_letter(known, key)]
-        if near and (near[0] not in cfg or cfg[near[0]] is None):
-            raise ConfigError(f'{key}: no such key{suggest(key, near)}')
-
-
-def _differ_in_a_letter(one: str, other: str) -> bool:
-    return len(one) == len(other) and sum(a != b for a, b in zip(one, other, strict=True)) == 1
 
 
 def check_override(cfg: Config, key: str) -> None:

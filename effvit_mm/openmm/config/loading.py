@@ -14,14 +14,16 @@ from mmengine.config import Config
 from ...errors import ConfigError
 from ..console import import_quietly, without_asides, without_lines_of_variables
 from .arguments import did_you_mean, metric_nodes, suggest, type_path
+from .bases import missing_base
 from .building import one_line
-from .checks import check_override, check_top_level
+from .checks import check_override
 from .data_root import EVALUATORS, follow_annotation_files, follow_layout
 from .kinds import check_kinds
 from .names import follow_assignments, is_name, set_names
 from .options import check_path, look_up, read_value, split_option
 from .own_parts import use_own_readers
 from .own_sets import use_own_sets
+from .unread import check_top_level
 from .values import IN_A_DICT, called_import, keep_plain, make_sizes_tuples
 
 # mmdet's metrics of which effvit_mm has its own, which keep what they computed.
@@ -58,6 +60,8 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
     except Exception as error:  # a config is a program: it can raise anything
         if text := called_import(error, path):
             raise ConfigError(f'{text}; {IN_A_DICT}') from error
+        if text := missing_base(error, path):
+            raise ConfigError(f'config {path}: {text}') from error
         called = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
         imports = 'import_modules_from_strings' in called or 'custom modules' in str(error)
         key = 'custom_imports: ' if imports else ''
@@ -77,7 +81,7 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
             cfg.merge_from_dict({key: value})
         except (KeyError, TypeError, AssertionError, IndexError, AttributeError) as error:
             raise ConfigError(f'--cfg-options {key}={value}: {one_line(error)}') from error
-    check_top_level(cfg)  # before anything that is missing is put in
+    check_top_level(cfg, path)  # before anything that is missing is put in
     check_kinds(cfg)
     make_sizes_tuples(cfg)
     complete_scope(cfg)

@@ -86,6 +86,9 @@ def no_images_of(classes: Sequence[str], folder: Path) -> str:
 class _Folders(theirs.BaseDataset):
     """The plain data set below :class:`ImageFolder`: finds classes and images."""
 
+    # Arguments of mmpretrain's that are made here -> what tells them.
+    MADE_OF = {'ann_file': 'data_root and split', 'data_prefix': 'data_root and split'}
+
     def __init__(
         self,
         data_root: str,
@@ -434,6 +437,8 @@ class FashionMNIST(theirs.FashionMNIST):
         split: ``'train'`` or ``'test'``.
         **kwargs: ``pipeline``, ``indices`` ... of mmpretrain's ``BaseDataset``.
     """
+
+    MADE_OF = {'download': 'files that are there'}
 
     def __init__(self, data_root: str, split: str = 'train', **kwargs) -> None:
         check_split('FashionMNIST', split)

@@ -130,7 +130,8 @@ def create_model(
 
     Raises:
         ValueError: An unknown name, or an argument out of range.
-        CheckpointError: ``checkpoint`` cannot be read, or nothing in it fits.
+        CheckpointError: ``checkpoint`` cannot be read, or is of another model: most tensors of
+            either do not fit.
     """
     if name not in MODEL_TABLE:
         raise ValueError(f'there is no model {name!r}; there are: {", ".join(list_models())}')

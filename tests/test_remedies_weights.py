@@ -73,6 +73,17 @@ def test_an_address_that_is_not_of_the_web(small, tmp_path, scheme):
     assert_same(model(checkpoint=tmp_path / 'a.pth'), small)
 
 
+@tries('; give {} in its place')
+def test_the_text_that_names_the_last_checkpoint(small, tmp_path):
+    file, last = tmp_path / 'epoch_3.pth', tmp_path / 'last_checkpoint'
+    torch.save(small.state_dict(), file)
+    for text in (f'{file}', f'{file}\n'):
+        last.write_text(text)
+        with pytest.raises(CheckpointError, match=f'; give {file} in its place') as error:
+            model(checkpoint=last)
+    assert_same(model(checkpoint=str(error.value).split('give ')[1].split(' in')[0]), small)
+
+
 @tries('; take a checkpoint from before they became so')
 def test_weights_that_are_no_numbers(small, tmp_path):
     state = small.state_dict()

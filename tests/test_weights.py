@@ -19,7 +19,7 @@ from weight_files import (
 )
 
 import effvit_mm
-from effvit_mm.errors import CheckpointError
+from effvit_mm.errors import CheckpointError, UserError
 from effvit_mm.openmm.backbones import PSLT, VisionTransformer
 from effvit_mm.weights import get_state_dict, load_checkpoint
 
@@ -129,7 +129,7 @@ def test_other_attention_has_no_published_network(name):
 )
 def test_what_cannot_be_exported_is_named(state, name, message):
     state = {key: torch.zeros(shape) for key, shape in state.items()}
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(UserError, match=message):
         effvit_mm.export_state_dict(state, name)
 
 

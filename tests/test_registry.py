@@ -82,6 +82,20 @@ def test_what_imports_a_library_is_silent(run, library, module):
     assert (result.returncode, result.stdout, result.stderr) == (0, '', '')
 
 
+@pytest.mark.parametrize(
+    'asked',
+    [
+        "import data_checks.detection as d; list(d.judged_sets({}, 'x', dict(type='Accuracy')))",
+        'import compiling as c; c._head(__import__("torch").nn.Linear(1, 1))',
+    ],
+)
+def test_what_looks_whether_a_model_or_metric_is_mmdet_s_is_silent(run, asked):
+    """It imports mmdet where a config of another package has not."""
+    asked = asked.replace('import ', 'import effvit_mm.openmm.', 1)
+    result = run(f"{asked}\nimport sys; assert 'mmdet' in sys.modules")
+    assert (result.returncode, result.stdout, result.stderr) == (0, '', '')
+
+
 def test_a_config_that_imports_a_library_says_what_it_prints_itself(run, tmp_path):
     (tmp_path / 'c.py').write_text(
         'from mmdet.datasets import CocoDataset\nprint(1)\nmodel = dict(type=CocoDataset)\n'

@@ -202,7 +202,7 @@ def test_without_a_terminal_lines_say_how_far_it_is(films, boxes, tmp_path, caps
     VideoTracker()(footage, tmp_path / 'told', boxes=boxes, progress=True)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == footage.frames - 1
-    line = rf'tracking WS-01: 1 of {footage.frames}, \d+:\d\d:\d\d to go, \S+ a second'
+    line = rf'tracking WS-01\.avi: 1 of {footage.frames}, \d+:\d\d:\d\d to go, \S+ a second'
     assert re.fullmatch(line, lines[0])
     monkeypatch.setattr(progress, 'SILENCE', 60.0)
     VideoTracker()(footage, tmp_path / 'fast', boxes=boxes, progress=True)

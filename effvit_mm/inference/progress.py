@@ -39,7 +39,7 @@ def _with_lines(items: Iterable[Item], doing: str, total: int | None) -> Iterato
             text = f'{doing}: {done}'
             if total is not None:
                 text += f' of {total}, {_clock(max(total - done, 0) * each)} to go'
-            print(f'{text}, {1 / each:.2g} a second' if each else text, file=sys.stderr, flush=True)
+            print(f'{text}, {1 / each:.3g} a second' if each else text, file=sys.stderr, flush=True)
         yield item
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import re
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from .backbones import PSLT, Backbone, CrossViT, Deployable, LeViT, MViTv2, VisionTransformer
-from .errors import CheckpointError
+from .errors import CheckpointError, ConfigError
 from .heads import DistilledHeads, Head, LeViTHead, LinearHead, TokenHeads
+from .utils.text import nearest
 from .weights import count_classes, get_state_dict, load_checkpoint, read_checkpoint
 from .weights.published import Shapes, to_ours, to_published
 
@@ -66,6 +69,17 @@ MODEL_TABLE: dict[str, tuple[Family, dict]] = {
     for arch in family.backbone.arch_settings
 }
 
+# What timm adds to names: a tag of weights, sizes of patches and images.
+TIMM_ENDINGS = (r'\..*', r'_patch\d+.*', r'_\d{3}$')
+# Arguments of timm's that are not ours, and what there is in their place.
+TIMM_ARGUMENTS = {
+    'pretrained': 'no weights are published here; give create_model(name, checkpoint=FILE) yours',
+    'checkpoint_path': 'it is called checkpoint here',
+    'in_chans': 'images have 3 channels; repeat a grey one: x.expand(-1, 3, -1, -1)',
+    'drop_rate': 'there is no dropout; use drop_path_rate, stochastic depth',
+    'global_pool': 'give num_classes=0 for pooled features, features_only=True for maps',
+}
+
 
 class Classifier(Deployable):
     """A backbone, pooling and a head: images ``(B, 3, H, W)`` to logits.
@@ -98,9 +112,52 @@ def token_widths(backbone: Any) -> Sequence[int]:
     return backbone.token_widths
 
 
-def list_models(pattern: str = '*') -> list[str]:
-    """Names that :func:`create_model` takes, sorted; ``pattern`` as in a shell: ``'pslt*'``."""
-    return sorted(name for name in MODEL_TABLE if fnmatch(name, pattern))
+def list_models(pattern: str = '*', **unknown: object) -> list[str]:
+    """Names that :func:`create_model` takes, sorted; ``pattern`` as in a shell: ``'pslt*'``.
+
+    Raises:
+        ConfigError: An argument that there is not, as timm's ``pretrained``.
+    """
+    refuse_unknown('list_models', unknown, ('pattern',))
+    return sorted(name for name in MODEL_TABLE if fnmatchcase(name, pattern.lower()))
+
+
+def find_model(name: str) -> tuple[Family, dict]:
+    """The row of a model.
+
+    Raises:
+        ConfigError: There is none of this name; it says which are near.
+    """
+    if name not in MODEL_TABLE:
+        near = near_models(name) or ';'
+        raise ConfigError(f'there is no model {name!r}{near} effvit_mm.list_models() has all')
+    return MODEL_TABLE[name]
+
+
+def near_models(name: str) -> str:
+    """``"; did you mean 'deit_tiny'?"``, of timm's ``deit_tiny_patch16_224`` too, or nothing."""
+    plain = str(name).lower().replace('-', '_')
+    for ending in ('$', *TIMM_ENDINGS):
+        plain = re.sub(ending, '', plain)
+        if plain in MODEL_TABLE:
+            return nearest(plain, [plain])
+    return nearest(plain, MODEL_TABLE, most=3)
+
+
+def backbone_arguments(family: Family) -> tuple[str, ...]:
+    """Names of what a family's backbone takes."""
+    return tuple(inspect.signature(family.backbone).parameters)
+
+
+def refuse_unknown(owner: str, given: Mapping[str, object], known: Sequence[str]) -> None:
+    """Raise a ConfigError for an argument that there is not, with what there is in its place."""
+    for key, value in given.items():
+        if key in known:
+            continue
+        there = f'; there are {", ".join(known)}'
+        told = TIMM_ARGUMENTS.get(key)
+        hint = f': {told}' if told else nearest(key, known) or there
+        raise ConfigError(f'{key}={value!r}: {owner} has no such argument{hint}')
 
 
 def create_model(
@@ -129,11 +186,14 @@ def create_model(
         **kwargs: Further arguments of the backbone's class.
 
     Raises:
-        ValueError: An unknown name, or an argument out of range.
-        CheckpointError: ``checkpoint`` cannot be read, or nothing in it fits.
+        ConfigError: An unknown name or argument.
+        ValueError: An argument out of range.
+        CheckpointError: ``checkpoint`` cannot be read, or is of another model: most tensors of
+            either do not fit.
     """
-    if name not in MODEL_TABLE:
-        raise ValueError(f'there is no model {name!r}; there are: {", ".join(list_models())}')
+    family, preset = find_model(name)
+    own = tuple(inspect.signature(create_model).parameters)[1:-1]
+    refuse_unknown(name, kwargs, list(dict.fromkeys((*own, *backbone_arguments(family)))))
     content = None if checkpoint is None else read_checkpoint(checkpoint, trust=trust)
     if num_classes is None:
         state = {} if content is None else get_state_dict(content, str(checkpoint), use_ema)
@@ -142,7 +202,6 @@ def create_model(
         raise ValueError(f'num_classes={num_classes!r}: 0 (features) or more is needed')
     if out_indices is not None and not features_only:
         raise ValueError('out_indices goes with features_only=True: a classifier returns logits')
-    family, preset = MODEL_TABLE[name]
     if features_only:
         indices = range(family.backbone.num_maps) if out_indices is None else out_indices
         chosen = {**family.dense, 'out_indices': indices}
@@ -173,6 +232,7 @@ def convert_state_dict(state: Mapping[str, Tensor], name: str) -> dict[str, Tens
     the same tensor}``, ``backbone.*`` and ``head.*``.
 
     Raises:
+        ConfigError: An unknown name of a model.
         CheckpointError: A name that no rule knows, or a shape that the model does not have (the
             head's class count is free).
     """
@@ -193,6 +253,7 @@ def export_state_dict(state: Mapping[str, Tensor], name: str) -> dict[str, Tenso
         name: One of :func:`effvit_mm.list_models` whose attention is the published network's own.
 
     Raises:
+        ConfigError: An unknown name.
         CheckpointError: The model's attention is none that timm has, or ``state`` has a name or a
             shape that the model does not have (the head's class count is free).
     """
@@ -208,7 +269,6 @@ def export_state_dict(state: Mapping[str, Tensor], name: str) -> dict[str, Tenso
 
 def _shapes_of(name: str) -> Shapes:
     """The shapes of a model's tensors by their names."""
-    if name not in MODEL_TABLE:
-        raise CheckpointError(f'there is no model {name!r}; there are: {", ".join(list_models())}')
+    find_model(name)
     with torch.device('meta'):
         return {key: value.shape for key, value in create_model(name).state_dict().items()}

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -29,7 +28,14 @@ from .backbones import PSLT, Backbone, CrossViT, LeViT, MViTv2, VisionTransforme
 from .backbones.base import normalise_indices
 from .errors import ConfigError
 from .heads import DistilledHeads, Head, LeViTHead, LinearHead, TokenHeads
-from .models import MODEL_TABLE, Classifier, build_head, create_model, list_models
+from .models import (
+    MODEL_TABLE,
+    Classifier,
+    backbone_arguments,
+    build_head,
+    create_model,
+    list_models,
+)
 from .utils.scripts import run_as_main, script_main
 from .weights import allow_training_logs, load_checkpoint
 
@@ -153,8 +159,8 @@ def _check_arguments(name: str, in_chans: int, kwargs: Mapping) -> None:
     """Say in a line what timm would end with a TypeError of a constructor."""
     if in_chans != 3:
         raise ConfigError(f'in_chans={in_chans!r}: {name} takes images of 3 channels')
-    parameters = inspect.signature(MODEL_TABLE[name][0].backbone.__init__).parameters
-    allowed = sorted(set(parameters) - {'self', 'arch', 'out_type', 'out_indices'})
+    parameters = backbone_arguments(MODEL_TABLE[name][0])
+    allowed = sorted({*parameters} - {'arch', 'out_type', 'out_indices'})
     for key, value in kwargs.items():
         if key not in allowed:
             raise ConfigError(f'{key}={value!r}: {name} has no such argument; it has {allowed}')

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from .errors import ConfigError, DataError, UserError
-from .models import MODEL_TABLE, list_models
+from .models import backbone_arguments, find_model, list_models, refuse_unknown
 from .reid.names import (
     DISTRACTOR,
     MARKET_FOLDERS,
@@ -153,7 +153,7 @@ def build_torchreid_model(
         **kwargs: Further arguments of the backbone.
 
     Raises:
-        ConfigError: ``pretrained=True``: there are no weights to download.
+        ConfigError: ``pretrained=True``: there are no weights to download; an unknown argument.
         CheckpointError: Nothing in the checkpoint fits.
     """
     if pretrained is True:
@@ -162,7 +162,8 @@ def build_torchreid_model(
             "to start from noise (model.pretrained False for torchreid's scripts), or the path of "
             'a checkpoint'
         )
-    family, preset = MODEL_TABLE[name]
+    family, preset = find_model(name)
+    refuse_unknown(name, kwargs, backbone_arguments(family))
     backbone = family.backbone(**{**preset, **family.classifier, **kwargs})
     if pooling is None:
         tokens = family.classifier.get('out_type') == 'cls_token'

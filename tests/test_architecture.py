@@ -15,6 +15,7 @@ ROOMS = (
     'deploy', 'flops', 'runtime', 'sample_data', 'evaluation', 'reid', 'tracking', 'visualization',
     'timm',
     'torchreid', 'openmm', 'registry', 'inference', '__init__',
+    '__main__',
 )  # fmt: skip
 # Rooms that need torch, torchvision and NumPy alone (and, of runtime, reid, what a function names).
 CORE = ROOMS[: ROOMS.index('visualization') + 1]

@@ -173,3 +173,18 @@ def test_what_cannot_be_used_is_named(trained, classifier, tmp_path):
     torch.save(other, tmp_path / 'other.pth')
     with pytest.raises(CheckpointError, match=r'other\.pth'):
         effvit_mm.Classifier(trained / 'config.py', tmp_path / 'other.pth')
+
+
+@pytest.mark.parametrize('kind', [effvit_mm.Classifier, effvit_mm.Detector])
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        ('epoch_3.pth', 'config is missing: epoch_3.pth is a checkpoint without a config'),
+        ('a.safetensors', 'config is missing: a.safetensors is a checkpoint without a config'),
+        ('config.py', 'checkpoint is missing: config.py is a config without weights'),
+    ],
+)
+def test_one_of_config_and_checkpoint_is_named_as_what_it_is(kind, given, message):
+    with pytest.raises(ConfigError) as error:
+        kind(given)
+    assert str(error.value) == message

@@ -105,6 +105,12 @@ def test_input_is_checked(case, shape):
         case.build()(torch.zeros(shape))
 
 
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.int64, torch.bool])
+def test_pixels_as_they_are_in_files_are_refused(case, dtype):
+    with pytest.raises(ValueError, match=f'floating-point numbers, normalised, not {dtype}'):
+        case.build()(torch.zeros(1, 3, 64, 64, dtype=dtype))
+
+
 @pytest.mark.parametrize('out_indices', [-1, 0, 'all'], ids=str)
 def test_every_parameter_has_a_gradient(case, out_indices):
     chosen = case.all_maps if out_indices == 'all' else out_indices

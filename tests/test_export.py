@@ -1,6 +1,7 @@
 """Exported files: PyTorch's numbers, at other batches and sizes too; wrong ones are refused."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import coco_sets
@@ -440,3 +441,21 @@ def test_the_table_of_exports(capsys, monkeypatch):
     )
     assert tool.main(['levit_128s', 'levit_128', '--formats', 'torch']) == 2
     assert capsys.readouterr().out.count('failed: torch.export cannot trace this network') == 2
+
+
+@pytest.mark.parametrize(
+    ('kind', 'package'),
+    [
+        ('onnx', 'onnxscript'),
+        ('onnx-int8', 'onnx'),
+        ('openvino', 'openvino'),
+        ('openvino-int8', 'nncf'),
+    ],
+)
+def test_a_missing_package_is_told_of_before_the_work(kind, package, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, package, None)
+    out = tmp_path / f'a{export.FORMATS[kind].suffix}'
+    tool = load_tool('deployment/export')
+    assert tool.main(['pslt_tiny', '--format', kind, '--out', str(out)]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f'error: the package {package} is missing') and not said.out

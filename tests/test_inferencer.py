@@ -465,8 +465,12 @@ def test_arguments_out_of_range_are_refused(trained, detector):
     ):
         with pytest.raises(ConfigError, match=message):
             detector(images(trained)[0], **options)
-    with pytest.raises(ConfigError, match="device 'gpu' cannot be used"):
-        effvit_mm.Detector(trained / 'config.py', trained / 'c.pth', device='gpu')
+    for device, message in (
+        ('gpu', r"device 'gpu': cpu, cuda, cuda:1 and so on are allowed$"),
+        ('cuda:99', "device 'cuda:99' cannot be used: "),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            effvit_mm.Detector(trained / 'config.py', trained / 'c.pth', device=device)
 
 
 def test_checkpoints_of_other_models_and_classes_are_refused(trained, tmp_path):

@@ -70,6 +70,17 @@ def test_an_unknown_command_is_a_line_that_names_the_nearest(capsys):
     assert capsys.readouterr().err.endswith('; effvit-mm --help lists all\n')
 
 
+def test_the_package_run_as_a_module_is_the_command():
+    for argv, code in (['--help'], 0), (['zzzzz'], 2):
+        done = subprocess.run(
+            [sys.executable, '-m', 'effvit_mm', *argv], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == code, done.stderr
+        assert (done.stderr if code else done.stdout).startswith(
+            'error: ' if code else command.USAGE
+        )
+
+
 def test_help_comes_without_torch():
     """It is there at once, and tools may set what torch reads when it is loaded."""
     code = (

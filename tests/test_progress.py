@@ -8,9 +8,11 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from people import make_people, write_people_config
 from remedies import tries
 from trainer import forget_runs, make_folder, write_config
@@ -51,12 +53,37 @@ def test_the_first_step_and_every_epochs_end_have_a_line_with_the_time_left(conf
 def test_a_training_says_how_long_it_is_and_what_makes_few_steps_more(config, capsys):
     few = 'images: 24, steps an epoch: 1, in all: 2: few for a training from scratch; for 6, '
     few += 'give --cfg-options train_dataloader.batch_size=8'
+    chance = (
+        '; until batch norms have averaged 150 steps or so, validations can be at chance while '
+    )
+    chance += 'the loss falls'
     options = 'train_cfg.max_epochs=2', 'param_scheduler=None'
     for batch, said in (('24', few), ('8', 'images: 24, steps an epoch: 3, in all: 6')):
         forget_runs()
         assert train(config, f'train_dataloader.batch_size={batch}', *options) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert [line[10:] for line in lines if 'images: ' in line] == [said]
+        assert [line[10:] for line in lines if 'images: ' in line] == [said + chance]
+
+
+@pytest.mark.parametrize(
+    ('norm', 'steps', 'start', 'told'),
+    [
+        (torch.nn.BatchNorm2d, 149, None, True),
+        (torch.nn.SyncBatchNorm, 24, None, True),
+        (torch.nn.BatchNorm2d, 150, None, False),
+        (torch.nn.BatchNorm2d, 24, 'epoch_3.pth', False),
+        (torch.nn.LayerNorm, 24, None, False),
+    ],
+)
+def test_where_batch_norms_lag_a_training_says_so(norm, steps, start, told):
+    """After 24 steps their averages are far from what they normalise with in training."""
+    loader = SimpleNamespace(dataset=range(8), batch_size=8, sampler=None)
+    runner = SimpleNamespace(
+        train_dataloader=loader, max_iters=steps, cfg={'load_from': start},
+        model=torch.nn.Sequential(norm(4)), train_loop=SimpleNamespace(),
+    )  # fmt: skip
+    runner._train_loop = runner.train_loop
+    assert ('validations can be at chance' in hooks.describe_length(runner)) is told
 
 
 def test_no_silence_is_longer_than_a_minute(config, capsys, monkeypatch):

@@ -1,8 +1,10 @@
 """Backbones build from every OpenMMLab project, with no custom_imports."""
 
 import pytest
+from remedies import tries
 
 import effvit_mm
+from effvit_mm.errors import ConfigError
 
 # mmdet cannot be imported at all without mmcv's operators: here is a "compiled" mmcv for it.
 COMPILED = """
@@ -80,6 +82,20 @@ def test_what_imports_a_library_is_silent(run, library, module):
     assert (result.returncode, result.stdout, result.stderr) == (0, '', '')
 
 
+@pytest.mark.parametrize(
+    'asked',
+    [
+        "import data_checks.detection as d; list(d.judged_sets({}, 'x', dict(type='Accuracy')))",
+        'import compiling as c; c._head(__import__("torch").nn.Linear(1, 1))',
+    ],
+)
+def test_what_looks_whether_a_model_or_metric_is_mmdet_s_is_silent(run, asked):
+    """It imports mmdet where a config of another package has not."""
+    asked = asked.replace('import ', 'import effvit_mm.openmm.', 1)
+    result = run(f"{asked}\nimport sys; assert 'mmdet' in sys.modules")
+    assert (result.returncode, result.stdout, result.stderr) == (0, '', '')
+
+
 def test_a_config_that_imports_a_library_says_what_it_prints_itself(run, tmp_path):
     (tmp_path / 'c.py').write_text(
         'from mmdet.datasets import CocoDataset\nprint(1)\nmodel = dict(type=CocoDataset)\n'
@@ -112,17 +128,59 @@ print('done')
 
 def test_list_models():
     assert effvit_mm.list_models('pslt*') == ['pslt_base', 'pslt_large', 'pslt_tiny']
+    assert effvit_mm.list_models('PSLT*') == effvit_mm.list_models('pslt*')
     assert effvit_mm.list_models('no*') == []
     assert effvit_mm.list_models() == sorted(effvit_mm.list_models())
 
 
 def test_create_model_refuses():
-    with pytest.raises(ValueError, match=r"no model 'pslt'; there are: .*pslt_tiny"):
-        effvit_mm.create_model('pslt')
+    with pytest.raises(ConfigError, match=r"no model 'no'; effvit_mm.list_models\(\) has all$"):
+        effvit_mm.create_model('no')
     with pytest.raises(ValueError, match='num_classes=-1'):
         effvit_mm.create_model('pslt_tiny', num_classes=-1)
     with pytest.raises(ValueError, match='features_only'):
         effvit_mm.create_model('pslt_tiny', out_indices=(1, 2))
+
+
+@tries('effvit_mm.list_models() has all')
+@pytest.mark.parametrize(
+    ('name', 'meant'),
+    [
+        ('pslt-tiny', 'pslt_tiny'),
+        ('PSLT_Tiny', 'pslt_tiny'),
+        ('pslt_tinny', 'pslt_tiny'),
+        ('deit_tiny_patch16_224', 'deit_tiny'),
+        ('deit_tiny_distilled_patch16_224.fb_in1k', 'deit_tiny_distilled'),
+        ('crossvit_9_240', 'crossvit_9'),
+        ('levit_128s.fb_dist_in1k', 'levit_128s'),
+    ],
+)
+def test_of_models_the_nearest_is_named_first(name, meant):
+    message = f"no model '{name}'; did you mean '{meant}'.*has all"
+    asked = (
+        lambda: effvit_mm.create_model(name),
+        lambda: effvit_mm.convert_state_dict({}, name),
+        lambda: effvit_mm.export_state_dict({}, name),
+    )
+    for ask in asked:
+        with pytest.raises(ConfigError, match=message):
+            ask()
+    assert meant in effvit_mm.list_models()
+
+
+@pytest.mark.parametrize(
+    ('argument', 'message'),
+    [
+        ({'checkpoint_path': 'a.pth'}, 'it is called checkpoint here'),
+        ({'global_pool': ''}, 'give num_classes=0 for pooled features'),
+        ({'num_clases': 4}, "no such argument; did you mean 'num_classes'"),
+        ({'drop_path_rte': 0.1}, "no such argument; did you mean 'drop_path_rate'"),
+        ({'colour': 1}, 'pslt_tiny has no such argument; there are num_classes, .*with_cp'),
+    ],
+)
+def test_arguments_that_there_are_not(argument, message):
+    with pytest.raises(ConfigError, match=message):
+        effvit_mm.create_model('pslt_tiny', **argument)
 
 
 def test_networks_by_name_load_no_host(run):

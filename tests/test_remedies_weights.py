@@ -11,7 +11,7 @@ from remedies import said, tries
 from weight_files import SMALL, assert_same, published_weights, small_network
 
 import effvit_mm
-from effvit_mm.errors import CheckpointError
+from effvit_mm.errors import CheckpointError, ConfigError
 from effvit_mm.openmm.backbones import VisionTransformer
 from effvit_mm.weights import load_checkpoint, read_checkpoint
 
@@ -71,6 +71,44 @@ def test_an_address_that_is_not_of_the_web(small, tmp_path, scheme):
     with pytest.raises(CheckpointError, match='; download it first'):
         model(checkpoint=f'{scheme}://{tmp_path}/a.pth')
     assert_same(model(checkpoint=tmp_path / 'a.pth'), small)
+
+
+TIMM_HABITS = {
+    '; give create_model(name, checkpoint=FILE) yours': {'pretrained': True},
+    '; repeat a grey one: x.expand(-1, 3, -1, -1)': {'in_chans': 1},
+    '; use drop_path_rate, stochastic depth': {'drop_rate': 0.2},
+    'give num_classes=0 for pooled features, features_only=True for maps': {'global_pool': ''},
+}
+
+
+@tries(*TIMM_HABITS)
+def test_arguments_of_timm(small, tmp_path):
+    for words, argument in TIMM_HABITS.items():
+        with pytest.raises(ConfigError) as error:
+            model(**argument)
+        assert said(words, str(error.value))
+    with pytest.raises(ConfigError, match='list_models has no such argument: no weights are'):
+        effvit_mm.list_models(pretrained=True)
+    torch.save(small.state_dict(), tmp_path / 'a.pth')
+    assert_same(model(checkpoint=tmp_path / 'a.pth'), small)
+    assert model()(torch.rand(2, 1, 64, 64).expand(-1, 3, -1, -1)).shape == (2, 5)
+    assert effvit_mm.create_model('deit_tiny', drop_path_rate=0.2)
+    pooled = effvit_mm.create_model('deit_tiny', num_classes=0, **SMALL)
+    maps = effvit_mm.create_model('deit_tiny', features_only=True, **SMALL)
+    with torch.no_grad():
+        assert pooled.eval()(torch.rand(1, 3, 64, 64)).ndim == 2
+        assert maps.eval()(torch.rand(1, 3, 64, 64))[-1].ndim == 4
+
+
+@tries('; give {} in its place')
+def test_the_text_that_names_the_last_checkpoint(small, tmp_path):
+    file, last = tmp_path / 'epoch_3.pth', tmp_path / 'last_checkpoint'
+    torch.save(small.state_dict(), file)
+    for text in (f'{file}', f'{file}\n'):
+        last.write_text(text)
+        with pytest.raises(CheckpointError, match=f'; give {file} in its place') as error:
+            model(checkpoint=last)
+    assert_same(model(checkpoint=str(error.value).split('give ')[1].split(' in')[0]), small)
 
 
 @tries('; take a checkpoint from before they became so')

@@ -14,6 +14,7 @@ from films import Colors, make_films
 from programs import load_tool
 
 from effvit_mm.errors import ConfigError, DataError
+from effvit_mm.inference import progress
 from effvit_mm.inference.footage import footage_names, open_footage
 from effvit_mm.inference.people import CROPS_AT_ONCE
 from effvit_mm.inference.track_files import TrackFiles, name_videos
@@ -191,6 +192,21 @@ def test_frames_that_are_passed_over_are_filled_in(films, boxes, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             run(Broken(footage, after), 'parts')
     assert_same(run(footage, 'parts'), tracks)
+
+
+def test_without_a_terminal_lines_say_how_far_it_is(films, boxes, tmp_path, capsys, monkeypatch):
+    footage = open_footage(films / 'WS-01')
+    monkeypatch.setattr(progress, 'SILENCE', 0.0)
+    VideoTracker()(footage, tmp_path / 'quiet', boxes=boxes)
+    assert capsys.readouterr().err == ''
+    VideoTracker()(footage, tmp_path / 'told', boxes=boxes, progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == footage.frames - 1
+    line = rf'tracking WS-01\.avi: 1 of {footage.frames}, \d+:\d\d:\d\d to go, \S+ a second'
+    assert re.fullmatch(line, lines[0])
+    monkeypatch.setattr(progress, 'SILENCE', 60.0)
+    VideoTracker()(footage, tmp_path / 'fast', boxes=boxes, progress=True)
+    assert capsys.readouterr().err == ''
 
 
 def test_a_folder_has_one_video(films, boxes, tmp_path):

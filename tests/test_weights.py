@@ -19,7 +19,7 @@ from weight_files import (
 )
 
 import effvit_mm
-from effvit_mm.errors import CheckpointError
+from effvit_mm.errors import CheckpointError, UserError
 from effvit_mm.openmm.backbones import PSLT, VisionTransformer
 from effvit_mm.weights import get_state_dict, load_checkpoint
 
@@ -129,7 +129,7 @@ def test_other_attention_has_no_published_network(name):
 )
 def test_what_cannot_be_exported_is_named(state, name, message):
     state = {key: torch.zeros(shape) for key, shape in state.items()}
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(UserError, match=message):
         effvit_mm.export_state_dict(state, name)
 
 
@@ -184,16 +184,42 @@ def test_counters_alone_are_no_match():
 
 def test_report_counts_what_differs():
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 4))
-    state = {'0.weight': torch.ones(3, 2), '1.weight': torch.ones(5, 3), 'x': torch.ones(1)}
+    state = {'0.weight': torch.ones(3, 2), '0.bias': torch.ones(3)}
+    state |= {'1.weight': torch.ones(5, 3), 'x': torch.ones(1)}
     report = load_checkpoint(model, state, source='file.pth')
     assert str(report) == (
-        'loaded 1 of 4 tensors from file.pth; 2 not in the file: 0.bias, 1.bias; '
+        'loaded 2 of 4 tensors from file.pth; 1 not in the file: 1.bias; '
         '1 of another shape: 1.weight (5, 3) instead of (4, 3); '
         '1 in the file but not in the model: x'
     )
     assert torch.equal(model[0].weight, torch.ones(3, 2))
-    with pytest.raises(CheckpointError, match='loaded 1 of 4'):
+    with pytest.raises(CheckpointError, match='loaded 2 of 4'):
         load_checkpoint(model, state, require='exact')
+
+
+@pytest.mark.parametrize(
+    ('name', 'other'),
+    [('pslt_tiny', 'deit_tiny'), ('deit_small', 'mvitv2_tiny'), ('levit_128', 'levit_192')],
+)
+def test_a_few_tensors_that_fit_make_no_model(name, other, tmp_path):
+    """The head's bias and some norms fit by chance: the rest would stay random."""
+    file = tmp_path / 'epoch_3.pth'
+    torch.save(effvit_mm.create_model(name, num_classes=4).state_dict(), file)
+    message = r'^a checkpoint of another model: loaded \d+ of \d+ tensors from .*epoch_3\.pth; '
+    with pytest.raises(CheckpointError, match=message):
+        effvit_mm.create_model(other, num_classes=4, checkpoint=file)
+
+
+def test_parts_of_models_load_into_each_other():
+    """A detector's backbone into a classifier, a classifier's into a detector: half of one fits."""
+
+    def network(**layers):
+        parts = {k: [torch.nn.Linear(1, 1) for _ in range(n)] for k, n in layers.items()}
+        return torch.nn.ModuleDict({k: torch.nn.Sequential(*v) for k, v in parts.items()})
+
+    classifier, detector = network(backbone=4, head=1), network(backbone=4, neck=9, bbox_head=9)
+    for one, other in ((classifier, detector), (detector, classifier)):
+        assert len(load_checkpoint(one, other.state_dict()).loaded) == 8
 
 
 # Names on both sides ------------------------------------------------------------------------------

@@ -164,12 +164,17 @@ class Backbone(Deployable):
         """Raise where ``x`` is not a batch of images that this network can take.
 
         Raises:
-            ValueError: It is no ``(B, 3, H, W)``.
+            ValueError: It is no ``(B, 3, H, W)``, or of whole numbers.
             ImageSizeError: Its sides are below ``min_size`` pixels.
         """
         if x.ndim != 4 or x.shape[1] != 3:
             raise ValueError(
                 f'{type(self).__name__} takes images (B, 3, H, W), not {tuple(x.shape)}'
+            )
+        if not x.is_floating_point():
+            raise ValueError(
+                f'{type(self).__name__} takes images of floating-point numbers, normalised, not '
+                f'{x.dtype}'
             )
         if any(side < self.min_size for side in x.shape[-2:]):
             raise ImageSizeError(

@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from rich.console import Console
-from rich.progress import track
-
 from ..errors import ConfigError, DataError
 from .inputs import Found, OnFault, Stream, images_of
+from .progress import with_progress
 from .videos import Image
 
 Done = Callable[[Image], bool]
@@ -19,14 +17,13 @@ Done = Callable[[Image], bool]
 def with_bar(
     found: Sequence[Found], progress: bool, doing: str, on_fault: OnFault | None = None
 ) -> Iterable[Image]:
-    """Images and frames of all inputs; a bar on the terminal, if asked for, says what is done."""
+    """Images and frames of all inputs; if asked for, with how far it is."""
     images = images_of(found, on_fault)
     if not progress:
         return images
     counts = [_count(one) for one in found]
     total = sum(counts) if all(counts) else None
-    console = Console(stderr=True)
-    return track(images, doing, total, console=console, disable=not console.is_terminal)
+    return with_progress(images, doing, total)
 
 
 def _count(one: Found) -> int:

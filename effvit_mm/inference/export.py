@@ -12,7 +12,7 @@ from mmengine.config import Config
 from torch import nn
 
 from ..errors import ConfigError
-from ..models import MODEL_TABLE, create_model
+from ..models import MODEL_TABLE, create_model, near_models
 from ..openmm.config.arguments import type_path
 from ..openmm.config.loading import load_config
 from ..openmm.config.preparing import is_reid
@@ -85,7 +85,10 @@ def load_network(
             raise ConfigError(f'--cfg-options: {model} is the name of a model, not a config')
         return _named(model, checkpoint, part or 'whole', trust, preprocess)
     if not Path(model).suffix:
-        raise ConfigError(f'{model} is neither a config file nor one of effvit_mm.list_models()')
+        near = near_models(model)
+        raise ConfigError(
+            f'{model} is neither a config file nor one of effvit_mm.list_models(){near}'
+        )
     return _configured(model, checkpoint, part, overrides, trust, size, preprocess)
 
 

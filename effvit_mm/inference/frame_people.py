@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from ..errors import ConfigError
 from ..tracking.search_figures import FoundPeople, SearchFigures, judge_search
@@ -18,6 +16,7 @@ from ..tracking.search_sets import SearchSet
 from ..utils.files import LineFile
 from ..utils.images import cut_out, load_image
 from .detector import Detector
+from .progress import with_progress
 from .reid import ReIDExtractor
 from .track_files import settle, whole_lines
 from .tracking import chosen_labels
@@ -68,7 +67,7 @@ class FramePeople:
             names: Their names in it, each once.
             resume: Go on with what an interrupted call left, results being the same; or with what
                 a call for some of the pictures found.
-            progress: Show a bar on the terminal.
+            progress: Say how far it is: a bar on a terminal, else lines.
 
         Raises:
             ConfigError: What is there is of other models or of another folder.
@@ -92,13 +91,8 @@ class FramePeople:
             for start in range(0, len(names), self.batch_size)
         ]
         batches = [batch for batch in batches if not found.keys() >= set(batch)]
-        console = Console(stderr=True)
-        shown = track(
-            batches,
-            'finding people',
-            console=console,
-            disable=not (progress and console.is_terminal),
-        )
+        doing = 'finding people, batches'
+        shown = with_progress(batches, doing, len(batches)) if progress else batches
         with LineFile(path, size) as file:
             for batch in shown:
                 for name, people in zip(batch, self._look(images, batch), strict=True):

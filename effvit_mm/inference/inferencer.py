@@ -62,7 +62,7 @@ class Inferencer(ABC, Generic[R]):
                 ``(H, W, 3)``, with alpha ``(H, W, 4)``, or grey ``(H, W)``.
             batch_size: Images that go through the network together: results are the same. None: as
                 the class has it, and 1 of cameras and addresses, whose frames should not wait.
-            progress: Show a bar on the terminal.
+            progress: Say how far it is: a bar on a terminal, else lines.
             rgb: Arrays have red first; else blue, as OpenCV's.
             subfolders: Look into folders in a folder, too.
             on_error: Of inputs that are missing or unreadable. ``'raise'``: the error ends all, so

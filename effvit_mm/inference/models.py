@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import ConfigError
 from ..runtime.exported_detector import is_exported
+from ..weights.checkpoint import SUFFIXES
 
 
 def check_model(
@@ -19,9 +20,11 @@ def check_model(
 
     Raises:
         ConfigError: It is a file and something was given that it has no use for, or a config
-            without a checkpoint.
+            and a checkpoint, one without the other.
     """
     if not is_exported(config):
+        if checkpoint is None and Path(config).suffix in SUFFIXES:
+            raise ConfigError(f'config is missing: {config} is a checkpoint without a config')
         if checkpoint is None:
             raise ConfigError(f'checkpoint is missing: {config} is a config without weights')
         return False

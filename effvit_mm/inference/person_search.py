@@ -138,7 +138,7 @@ class PersonSearch:
             cameras: A number for each video; default: 1, 2, ..., those of the gallery left out.
             starts: Seconds after midnight at which each begins; default: 0.
             boxes: For each video, in the place of the tracker's detector.
-            progress: Show a bar on the terminal.
+            progress: Say how far it is: a bar on a terminal, else lines.
 
         Raises:
             ConfigError: The tracker has no extractor or keeps no pictures; not a camera or start

@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from ..errors import ConfigError
 from ..tracking.joining import MAX_DISTANCE, MAX_GAP, join_tracklets
@@ -21,6 +19,7 @@ from ..tracking.tracklets import Tracklet, filled
 from .detector import DetInferencer
 from .footage import Footage
 from .people import People
+from .progress import with_progress
 from .reid import ReIDExtractor
 from .track_files import TrackFiles
 from .videos import Image
@@ -129,7 +128,7 @@ class VideoTracker:
             folder: Where boxes, tracklets and pictures are written as they come.
             boxes: In the place of the detector's, by frames from 0.
             resume: Go on with what an interrupted call left in ``folder``; results are the same.
-            progress: Show a bar on the terminal.
+            progress: Say how far it is: a bar on a terminal, else lines.
 
         Returns:
             Tracks, numbered from 1 by their first frames.
@@ -185,16 +184,10 @@ class VideoTracker:
                 begins.setdefault(number, frame)
         unfinished = [frame for number, frame in begins.items() if number not in files.ended]
         needed = min(unfinished, default=every * len(known))
-        console = Console(stderr=True)
         images = self._timed('reading', footage.read(needed, every))
         if progress:
-            images = track(
-                images,
-                f'tracking {footage.path.name}',
-                max(footage.frames - needed, 0) // every or None,
-                console=console,
-                disable=not console.is_terminal,
-            )
+            total = max(footage.frames - needed, 0) // every or None
+            images = with_progress(images, f'tracking {footage.path.name}', total)
         for image, found in self._found(images, every * len(known), boxes):
             frame = image.frame
             if found is None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..reid.network import ReIDNetwork
 from ..runtime import compile
+from ..utils.silence import silent_imports
 
 
 def passed_on(x: Any) -> Any:
@@ -85,8 +86,9 @@ def _head(model: nn.Module) -> nn.Module | None:
     if hasattr(model, 'head'):
         return model.head
     try:
-        from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
-        from mmdet.models.detectors import SingleStageDetector
+        with silent_imports():
+            from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+            from mmdet.models.detectors import SingleStageDetector
     except ModuleNotFoundError:
         return None
     head = getattr(model, 'bbox_head', None)

@@ -257,7 +257,11 @@ def find_device(name: str | None) -> torch.device:
         ConfigError: There is no such device.
     """
     try:
-        return torch.empty(0, device=name or get_device()).device
+        device = torch.device(name or get_device())
+    except RuntimeError as error:  # which lists all that PyTorch was ever brought to
+        raise ConfigError(f'device {name!r}: cpu, cuda, cuda:1 and so on are allowed') from error
+    try:
+        return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().split('\n')[0]
         raise ConfigError(f'device {name!r} cannot be used: {reason}') from error

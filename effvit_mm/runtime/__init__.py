@@ -8,7 +8,7 @@ from .aoti import PackageSession, export_package
 from .compiled import CompiledNetwork, check_runtime, compile, open_compiled
 from .exported_detector import ExportedDetector
 from .formats import FORMATS, Format
-from .graph import Checked, ExportError, check_target, find_shapes
+from .graph import Checked, ExportError, check_target, find_shapes, need
 from .network import DeployedNetwork
 from .onnx import ONNXSession, check_opset, export_onnx
 from .onnx_int8 import export_onnx_int8
@@ -46,6 +46,7 @@ __all__ = [
     'export_package',
     'export_program',
     'find_shapes',
+    'need',
     'open_compiled',
     'set_token_budgets',
     'token_budgets',

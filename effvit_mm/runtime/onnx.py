@@ -36,6 +36,8 @@ from .sessions import check_further, check_images, each_image, reading, reason, 
 OPSET, OPSETS = 20, range(18, 24)
 INT64 = 7
 
+PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
+
 
 def export_onnx(
     network: DeployedNetwork,
@@ -62,7 +64,7 @@ def export_onnx(
     """
     path = check_target(path, '.onnx')
     check_opset(opset)
-    for package in ('onnx', 'onnxscript', 'onnxruntime'):
+    for package in PACKAGES:
         need(package)
     shapes = find_shapes(network, size, any_size)._replace(single=single)
     program = to_onnx(network, shapes, opset)

@@ -41,6 +41,8 @@ OWN_CHOICE = {'NUM_STREAMS', 'PERFORMANCE_HINT'}  # options that leave no stream
 SECTION = 'effvit_mm'  # of a file's metadata
 PRECISIONS = {'fp32': 'f32', 'bf16': 'bf16'}
 
+PACKAGES = ('openvino',)
+
 
 def export_openvino(
     network: DeployedNetwork,
@@ -66,7 +68,8 @@ def export_openvino(
             are not PyTorch's.
     """
     path = check_target(path, '.xml')
-    need('openvino')
+    for package in PACKAGES:
+        need(package)
     shapes = find_shapes(network, size, any_size)._replace(single=single)
     model = to_openvino(network, shapes, winograd)
     import openvino

@@ -34,6 +34,8 @@ PASSED_ON = ('Convert', 'Reshape', 'Transpose')
 # What leaves the numbers of a row where they are.
 ELEMENTWISE = ('Add', 'Multiply', 'Relu', 'Gelu', 'HSwish', 'Swish', 'Sigmoid', 'Tanh', 'Clamp')
 
+PACKAGES = ('openvino', 'nncf')
+
 
 def export_openvino_int8(
     network: DeployedNetwork,
@@ -62,7 +64,7 @@ def export_openvino_int8(
     """
     path = check_target(path, '.xml')
     check_normalised(network)
-    for package in ('openvino', 'nncf'):
+    for package in PACKAGES:
         need(package)
     import openvino
 

@@ -34,6 +34,7 @@ OWN_FILES = 'EFFVIT_MM_OWN_CHECKPOINTS'
 SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors')
 BEGINNINGS = (b'PK', b'\x80')  # of a ZIP archive, and of a pickle as older PyTorch wrote it
 CUT_SHORT = 'failed finding central directory'  # which an archive has at its end
+LONGEST_NAME = 4096  # bytes of a path
 MOST_NAMED = 3  # of the checkpoints that are there, where the one that is asked for is not
 # PyTorch's own switch: ``torch.load`` reads weights alone, whatever its caller asks for.
 FORCED = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
@@ -198,12 +199,19 @@ def read_checkpoint(
 def _check_beginning(path: Path, source: str | Path) -> None:
     """Raise where a file begins as none that ``torch.save`` writes; others are opened to see."""
     with path.open('rb') as file:
-        begins = file.read(4)
-    if not begins.startswith(BEGINNINGS):
-        told = f'it begins with {begins!r}' if begins else 'it is empty'
+        text = file.read(LONGEST_NAME)
+    begins = text[:4]
+    if begins.startswith(BEGINNINGS):
+        return
+    named = text.decode('utf-8', 'replace').strip()
+    if named.endswith(SUFFIXES) and '\n' not in named:  # mmengine's file last_checkpoint
         raise CheckpointError(
-            f'checkpoint {source} cannot be read: it is none that PyTorch has written, {told}'
+            f'checkpoint {source} is a text that names a checkpoint; give {named} in its place'
         )
+    told = f'it begins with {begins!r}' if begins else 'it is empty'
+    raise CheckpointError(
+        f'checkpoint {source} cannot be read: it is none that PyTorch has written, {told}'
+    )
 
 
 def no_such_file(path: str | Path) -> str:

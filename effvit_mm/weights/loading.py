@@ -22,6 +22,7 @@ BACKBONE = 'backbone.'
 # Counters of batch norms: every network has some, so they do not make a checkpoint the right one;
 # they are read in training alone, and old checkpoints lack them.
 COUNTER = 'num_batches_tracked'
+ANOTHER_MODEL = 'a checkpoint of another model'
 TOOL = 'tools/model_converters/convert.py'
 
 
@@ -89,8 +90,9 @@ def load_checkpoint(
         source: How messages call it; the file or address by default.
         prefix: Take only names that begin with it, and drop it (``'backbone'``); ``''`` takes
             names as they are.
-        require: ``'some'`` of the model's tensors, ``'all'`` (counters of batch norms may be
-            missing), or ``'exact'``: all, and no others in the checkpoint.
+        require: ``'some'``: half of the model's tensors or half of the checkpoint's, ``'all'`` of
+            the model's (counters of batch norms may be missing), or ``'exact'``: all, and no
+            others in the checkpoint.
         use_ema: Running averages of the weights where the checkpoint has them.
         trust: Unpickle whatever the file holds, which can run code.
         classes: ``{config key: number of classes}`` of the model's heads, to say it where a
@@ -161,7 +163,9 @@ def fit_checkpoint(
             f'{TOOL} says what of published names is not known{_parts_that_fit(own, given)}'
         )
     _check_finite(model, report)
-    if require != 'some':
+    if require == 'some':
+        _check_much(report)
+    else:
         _check_classes(own, state, classes or {}, source)
         _check_whole(report, exact=require == 'exact')
     return report
@@ -296,10 +300,25 @@ def _check_classes(own: State, state: State, classes: Mapping[str, int], source:
                 )
 
 
+def _check_much(report: LoadReport) -> None:
+    """Raise where most of the model would stay random and most of the file would be left out.
+
+    Networks of other families share a few names and shapes: the head's, a last norm's. Of a part of
+    a model, of more than one, and of another attention, one of the two sides fits.
+    """
+    loaded, *others = (
+        sum(not name.split(' ')[0].endswith(COUNTER) for name in names)
+        for names in (report.loaded, report.missing, report.unexpected, report.mismatched)
+    )
+    missing, unexpected, mismatched = others
+    if loaded < min(missing, unexpected) + mismatched:
+        raise CheckpointError(f'{ANOTHER_MODEL}: {report}')
+
+
 def _check_whole(report: LoadReport, exact: bool) -> None:
     missing = [name for name in report.missing if exact or not name.endswith(COUNTER)]
     if missing or report.mismatched or (exact and report.unexpected):
-        raise CheckpointError(f'a checkpoint of another model: {report}')
+        raise CheckpointError(f'{ANOTHER_MODEL}: {report}')
 
 
 def count_classes(state: Mapping[str, Tensor]) -> int | None:

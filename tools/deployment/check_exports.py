@@ -72,7 +72,7 @@ def row(network, kind: str, size: tuple[int, int], any_size: bool, single: bool)
     """A model in one format."""
     from effvit_mm.runtime import FORMATS, find_shapes
 
-    suffix, write, _ = FORMATS[kind]
+    suffix, write = FORMATS[kind][:2]
     options = {'single': True} if single else {}
     with TemporaryDirectory() as folder:
         path = Path(folder, network.title).with_suffix(suffix)

@@ -101,6 +101,8 @@ def work(args: argparse.Namespace, session) -> None:
     check_arguments(args)
     target = runtime.FORMATS[args.format]
     runtime.check_target(args.out, target.suffix)
+    for package in target.packages:  # before the minutes that the rest takes
+        runtime.need(package)
     MMLogger.get_current_instance().setLevel('WARNING')
     loaded = load_network(
         args.model,

@@ -20,6 +20,7 @@ from mmengine.logging import MMLogger
 
 from ...errors import DataError
 from ...utils.distributed import on_main_process
+from ...utils.silence import silent_imports
 from ..config.arguments import dataset_nodes, has_type, metric_nodes, node_class
 from ..datasets.coco_check import CocoReport, CocoSource, Finding, OrderedCocoSource, check_coco
 from ..datasets.coco_format import read_classes
@@ -116,7 +117,8 @@ def _check_source(source: CocoSource, path: str, options: Mapping) -> None:
 
 def _evaluators(node: object, key: str) -> Iterator[tuple[str, Mapping]]:
     """``(config key, dict)`` of what judges detections."""
-    from mmdet.evaluation import CocoMetric, VOCMetric
+    with silent_imports():
+        from mmdet.evaluation import CocoMetric, VOCMetric
 
     for path, metric in metric_nodes(node, key):
         cls = node_class(root.METRICS, metric)
@@ -241,7 +243,8 @@ def source_kind(cls: type | None) -> type[CocoSource] | None:
     """How a class of data sets reads annotation files; None where in no way that is known here."""
     if 'mmdet.datasets' not in sys.modules:
         return None
-    from mmdet.datasets import CocoDataset, XMLDataset
+    with silent_imports():
+        from mmdet.datasets import CocoDataset, XMLDataset
 
     from ..datasets.detection import ReadsCoco, ReadsVoc
 

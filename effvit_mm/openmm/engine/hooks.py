@@ -11,6 +11,7 @@ from mmengine.dist import get_rank, master_only
 from mmengine.hooks import EarlyStoppingHook, Hook
 from torch import nn
 
+from ...backbones.base import BatchNorm
 from ...errors import UserError
 from ...utils.allocator import release_freed_memory
 from ..config.writing import readable
@@ -89,12 +90,19 @@ def describe_length(runner) -> str:
     images = len(loader.dataset)
     an_epoch = f', steps an epoch: {len(loader):,}' if is_by_epoch(runner) else ''
     text = f'images: {images:,}{an_epoch}, in all: {steps:,}'
+    if steps >= FEW_STEPS or runner.cfg.get('load_from'):
+        return text
     more = steps * (loader.batch_size or 0) // SMALL_BATCH
     free = not hasattr(loader.sampler, 'num_persons')  # whose batches have so many images of each
-    if free and steps < min(FEW_STEPS, more) and not runner.cfg.get('load_from'):
+    if free and steps < more:
         text += (
             f': few for a training from scratch; for {more:,}, give '
             f'--cfg-options train_dataloader.batch_size={SMALL_BATCH}'
+        )
+    if any(isinstance(module, BatchNorm) for module in runner.model.modules()):
+        text += (
+            f'; until batch norms have averaged {FEW_STEPS} steps or so, validations can be at '
+            'chance while the loss falls'
         )
     return text
 

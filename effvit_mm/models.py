@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .backbones import PSLT, Backbone, CrossViT, Deployable, LeViT, MViTv2, VisionTransformer
 from .errors import CheckpointError, ConfigError
 from .heads import DistilledHeads, Head, LeViTHead, LinearHead, TokenHeads
-from .utils.text import nearest
+from .utils.text import suggest
 from .weights import count_classes, get_state_dict, load_checkpoint, read_checkpoint
 from .weights.published import Shapes, to_ours, to_published
 
@@ -140,8 +140,8 @@ def near_models(name: str) -> str:
     for ending in ('$', *TIMM_ENDINGS):
         plain = re.sub(ending, '', plain)
         if plain in MODEL_TABLE:
-            return nearest(plain, [plain])
-    return nearest(plain, MODEL_TABLE, most=3)
+            return suggest(plain, [plain])
+    return suggest(plain, MODEL_TABLE, most=3)
 
 
 def backbone_arguments(family: Family) -> tuple[str, ...]:
@@ -156,7 +156,7 @@ def refuse_unknown(owner: str, given: Mapping[str, object], known: Sequence[str]
             continue
         there = f'; there are {", ".join(known)}'
         told = TIMM_ARGUMENTS.get(key)
-        hint = f': {told}' if told else nearest(key, known) or there
+        hint = f': {told}' if told else suggest(key, known) or there
         raise ConfigError(f'{key}={value!r}: {owner} has no such argument{hint}')
 
 

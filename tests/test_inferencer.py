@@ -465,11 +465,9 @@ def test_arguments_out_of_range_are_refused(trained, detector):
     ):
         with pytest.raises(ConfigError, match=message):
             detector(images(trained)[0], **options)
-    for device, message in (
-        ('gpu', r"device 'gpu': cpu, cuda, cuda:1 and so on are allowed$"),
-        ('cuda:99', "device 'cuda:99' cannot be used: "),
-    ):
-        with pytest.raises(ConfigError, match=message):
+    told = {'gpu': ': cpu, cuda, cuda:1 and so on are allowed$', 'cuda:99': ' cannot be used: '}
+    for device, message in told.items():
+        with pytest.raises(ConfigError, match=f"device '{device}'{message}"):
             effvit_mm.Detector(trained / 'config.py', trained / 'c.pth', device=device)
 
 

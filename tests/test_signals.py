@@ -211,3 +211,27 @@ def test_forked_processes_leave_ctrl_c_to_the_one_that_forked_them():
     assert ignores() == 0
     assert run(lambda: found.append(ignores())) == 0
     assert found == [1] and ignores() == 0
+
+
+def test_what_pytorch_tells_of_a_worker_within_a_finaliser_is_not_printed(capsys):
+    class Told:
+        def __init__(self, text: str) -> None:
+            self.text = text
+
+        def __del__(self) -> None:
+            raise RuntimeError(self.text)
+
+    def work() -> None:
+        Told('DataLoader worker (pid 5) is killed by signal: Terminated. ')
+        signal.raise_signal(signal.SIGTERM)
+
+    assert run(work) == EXIT_TERMINATED
+    assert capsys.readouterr().err == 'terminated (SIGTERM)\n'
+    other = []
+    hook, sys.unraisablehook = sys.__unraisablehook__, lambda told: other.append(told.exc_value)
+    sys.__unraisablehook__ = sys.unraisablehook
+    try:
+        run(lambda: Told('another'))
+    finally:
+        sys.unraisablehook = sys.__unraisablehook__ = hook
+    assert [str(error) for error in other] == ['another']

@@ -23,7 +23,7 @@ def work(args: argparse.Namespace, session) -> None:
 
     from effvit_mm.errors import ConfigError
     from effvit_mm.models import MODEL_TABLE, create_model, list_models
-    from effvit_mm.openmm.config.arguments import suggest
+    from effvit_mm.utils.text import suggest
 
     names = list_models(args.pattern)
     if not names:

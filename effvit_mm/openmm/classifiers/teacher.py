@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from ...errors import ConfigError, UserError
 from ...models import create_model, list_models
+from ...utils.text import suggest
 from ...weights import load_checkpoint
-from ..config.arguments import is_number, suggest
+from ..config.arguments import is_number
 from ..config.building import one_line
 from ..config.loading import load_config
 from ..data_checks.labels import head_classes

@@ -12,6 +12,7 @@ from typing import Any
 from mmengine.registry import DefaultScope, Registry
 
 from ...errors import ConfigError
+from ...utils.text import suggest
 
 NEAR = 0.75  # how alike a misspelt key and the one that was meant are
 
@@ -73,19 +74,6 @@ def dataset_nodes(value: object, path: str) -> Iterator[tuple[str, Mapping]]:
         yield path, value
         for key in ('dataset', 'datasets'):
             yield from dataset_nodes(value.get(key), f'{path}.{key}')
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'lr'?"``, or nothing where nothing is near."""
-    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
-    return did_you_mean(near[0]) if near else ''
-
-
-def did_you_mean(*names: str) -> str:
-    """The end of a message about a name that there is not, where it is known what was meant."""
-    *others, last = map(repr, names)
-    meant = f'{", ".join(others)} or {last}' if others else last
-    return f'; did you mean {meant}?'
 
 
 def find_class(registry: Registry, kind: object) -> Callable | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmengine.config.utils import ConfigParsingError
 
-from .arguments import did_you_mean
+from ...utils.text import did_you_mean
 
 # Functions of mmengine's in which a base that is not there ends the reading.
 SEARCHES = ('_is_lazy_import', 'check_file_exist', '_parse_lazy_import')

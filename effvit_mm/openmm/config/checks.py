@@ -18,17 +18,16 @@ from mmengine.registry import DefaultScope, Registry
 from torch.utils.data import DataLoader
 
 from ...errors import ConfigError
+from ...utils.text import did_you_mean, suggest
 from .argument_kinds import check_arguments, check_shared_arguments
 from .arguments import (
     check_names,
     check_node,
-    did_you_mean,
     find_class,
     has_type,
     is_number,
     node_class,
     parameters,
-    suggest,
     type_path,
 )
 from .building import BUILD_ERRORS, typed_parts

@@ -16,6 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import Registry
 
 from ...errors import ConfigError
+from ...utils.text import suggest
 from .arguments import (
     NEAR,
     check_dict,
@@ -24,7 +25,6 @@ from .arguments import (
     is_number,
     items_within,
     kind_of,
-    suggest,
 )
 from .data_root import LOADERS
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ...errors import ConfigError
+from ...utils.text import did_you_mean, suggest
 from ..console import import_quietly, without_asides, without_lines_of_variables
-from .arguments import did_you_mean, metric_nodes, suggest, type_path
+from .arguments import metric_nodes, type_path
 from .bases import missing_base
 from .building import one_line
 from .checks import check_override

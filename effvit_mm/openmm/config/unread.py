@@ -14,7 +14,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ...errors import ConfigError
-from .arguments import suggest
+from ...utils.text import suggest
 from .checks import TOP_LEVEL_KEYS
 from .names import places_of
 from .options import look_up

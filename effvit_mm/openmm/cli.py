@@ -65,7 +65,7 @@ class Parser(argparse.ArgumentParser):
         reads a config how its keys are given."""
         known, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            from .config.arguments import suggest
+            from ..utils.text import suggest
 
             wrong = next((word.partition('=')[0] for word in unknown if word.startswith('--')), '')
             flags = self._flags(known)

@@ -19,7 +19,7 @@ from weight_files import (
 )
 
 import effvit_mm
-from effvit_mm.errors import CheckpointError, UserError
+from effvit_mm.errors import CheckpointError, ConfigError, UserError
 from effvit_mm.openmm.backbones import PSLT, VisionTransformer
 from effvit_mm.weights import get_state_dict, load_checkpoint
 
@@ -64,7 +64,7 @@ def test_unknown_name_raises(published):
 def test_weights_of_another_size_raise(published):
     with pytest.raises(CheckpointError, match='shapes differ'):
         effvit_mm.convert_state_dict(published, 'pslt_base')
-    with pytest.raises(CheckpointError, match='no model'):
+    with pytest.raises(ConfigError, match="no model 'pslt_huge'; did you mean 'pslt_large'"):
         effvit_mm.convert_state_dict(published, 'pslt_huge')
 
 

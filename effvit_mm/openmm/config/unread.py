@@ -109,6 +109,7 @@ def _meant(cfg: Config, key: str) -> str | None:
     near = near or [known for known in TOP_LEVEL_KEYS if sorted(known) == sorted(key)]
     if not near and not isinstance(cfg[key], Mapping):  # of a short name one letter is much
         near = [known for known in TOP_LEVEL_KEYS if _differ_in_a_letter(known, key)]
+        near = [known for known in near if not isinstance(cfg.get(known), Mapping)]
     return near[0] if near else None
 
 

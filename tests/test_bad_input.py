@@ -207,7 +207,7 @@ def works(config: Path, *options: str) -> None:
             "custom_imports = dict(imports=['no_such_module_x'], allow_failed_imports=False)",
             r'broken\.py: custom_imports: ImportError: .*no_such_module_x',
         ),
-        ("_base_ = 'gone.py'", r'broken\.py: FileNotFoundError: .*gone\.py'),
+        ("_base_ = 'gone.py'", r'broken\.py: its _base_ .*gone\.py is not there'),
         ('x = 1', r'model: a dict with a type is needed, not None'),
         (
             "default_scope = 'mmpretrain'\nmodel = dict(type='ImageClassifier')",

@@ -88,8 +88,19 @@ def test_arguments_are_checked(case):
         case.cls({**case.arch, 'widht': 1})
     for key in WHOLE.keys() & case.arch.keys():
         for bad in (2**40, 1.5, [1, [-1]], 'x', None):
-            with pytest.raises(ValueError, match=rf'arch: {key}=.*: whole numbers from [01] to'):
+            with pytest.raises(ValueError, match=rf'arch: {key}=.*: .*numbers? .* needed'):
                 case.cls({**case.arch, key: bad})
+    for key, value in case.arch.items():
+        if isinstance(value, str):
+            continue
+        several = isinstance(value, tuple)
+        for bad in (value[:-1], (*value, value[-1]), value[0]) if several else ((value, value),):
+            with pytest.raises(ValueError, match=rf'arch: {key}=.*numbers? .*needed'):
+                case.cls({**case.arch, key: bad})
+    if 'mlp_ratio' in case.arch:
+        for bad in (0, -1, float('nan'), '4'):
+            with pytest.raises(ValueError, match=r'arch: mlp_ratio=.*: a number above 0 is needed'):
+                case.cls({**case.arch, 'mlp_ratio': bad})
     with pytest.raises(TypeError, match='arch'):
         case.cls(3)
     with pytest.raises(ValueError, match=r'drop_path_rate=1\.5'):

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -151,15 +152,14 @@ def test_an_evaluator_of_another_task_is_told(run, classes):
 
 @tries('add it to the meta_keys of {}_dataloader.dataset.pipeline')
 def test_what_an_evaluator_looks_for_of_an_image(run, tmp_path):
-    keys = ('img_path', 'img_shape', 'ori_shape', 'scale_factor')
-    for given, ends in ((keys, 2), ((*keys, 'img_id'), 0)):
+    keys = ('img_path', 'img_shape', 'ori_shape', 'scale_factor', 'img_id')
+    for missing in ('img_id', 'ori_shape', None):
+        given = tuple(key for key in keys if key != missing)
         step = f"val_pipeline[-1] = dict(type='PackDetInputs', meta_keys={given})\n"
-        code, line = run(make_config(tmp_path / str(ends), step))
-        assert code == ends
-        told = (
-            "val_evaluator (CocoMetric) looks for 'img_id' of an image; add it to the meta_keys of"
-        )
-        assert (f'{told} val_dataloader.dataset.pipeline' in line) == bool(code)
+        code, line = run(make_config(tmp_path / str(missing), step))
+        assert code == (2 if missing else 0)
+        told = f'val_evaluator (CocoMetric) looks for {missing!r} of an image; add it to the '
+        assert (f'{told}meta_keys of val_dataloader.dataset.pipeline' in line) == bool(code)
 
 
 def test_a_test_tries_its_evaluator_as_well(run, classes, capsys):
@@ -370,6 +370,15 @@ def test_the_smallest_scale_of_random_ones():
             (9, 8),
             (7, 6),
         ]
+
+
+def test_what_is_no_scale_is_left_to_the_step():
+    """Which then fails at the first image, and is named."""
+    for wrong in ({'ratio_range': 0.5}, {'ratio_range': (0.8, None)}, {'scale': (96, None)}):
+        step = SimpleNamespace(**{'keep_ratio': True, 'scale': (96, 72), **wrong})
+        assert smallest_scales(step) == []
+    for scales in ([], [()], [(96,)], [('96', '72')], [None]):
+        assert smallest_scales(SimpleNamespace(keep_ratio=True, scales=scales)) == []
 
 
 # Re-identification --------------------------------------------------------------------------------

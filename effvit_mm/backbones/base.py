@@ -16,6 +16,7 @@ from .deployable import Deployable
 # Of a variant: the smallest and the largest that can be.
 WHOLE = {
     'embed_dims': (1, 100_000), 'num_heads': (1, 2**16), 'depths': (0, 1000), 'depth': (1, 1000),
+    'key_dim': (1, 2**16), 'img_size': (1, 2**16),
 }  # fmt: skip
 BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -124,6 +125,8 @@ class Backbone(Deployable):
             raise ValueError(f'arch lacks {sorted(missing)}; it needs {sorted(keys)}')
         if unknown := set(arch) - keys:
             raise ValueError(f'arch has unknown {sorted(unknown)}; it takes {sorted(keys)}')
+        for key, row in next(iter(cls.arch_settings.values())).items():
+            _check_form(key, arch[key], row)
         for key, (low, high) in WHOLE.items():
             if key in arch and not all(
                 type(number) is int and low <= number <= high for number in leaves(arch[key])
@@ -218,6 +221,15 @@ class Backbone(Deployable):
 
     def _frozen_modules(self) -> list[nn.Module]:
         return [self.stem, *self.stages[: self.frozen_stages]] if self.frozen_stages >= 0 else []
+
+
+def _check_form(key: str, value: Any, row: Any) -> None:
+    """A value of a variant is one number, or as many as there are in a row of the table."""
+    if isinstance(row, tuple) and (not isinstance(value, list | tuple) or len(value) != len(row)):
+        raise ValueError(f'arch: {key}={value!r}: {len(row)} numbers are needed, as {row}')
+    single = isinstance(value, int | float) and (key in WHOLE or value > 0)
+    if isinstance(row, int | float) and not single:
+        raise ValueError(f'arch: {key}={value!r}: a number above 0 is needed')
 
 
 def normalise_indices(out_indices: int | Sequence[int], num_stages: int) -> tuple[int, ...]:

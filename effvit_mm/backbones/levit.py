@@ -298,9 +298,6 @@ class LeViT(Backbone):
         """See :meth:`Backbone.settings`; widths must fit the stem and the heads between stages."""
         settings = super().settings(arch)
         widths, key_dim = settings['embed_dims'], settings['key_dim']
-        for key in ('embed_dims', 'num_heads', 'depths'):
-            if len(settings[key]) != 3:
-                raise ValueError(f'arch: {key}={settings[key]!r} must have a value for 3 stages')
         if widths[0] % 8:
             raise ValueError(f'arch: embed_dims[0]={widths[0]} must be a multiple of 8, the stem')
         if any(width % key_dim for width in widths[:2]):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.registry import DefaultScope, Registry
 
 from ...errors import ConfigError
@@ -42,7 +43,7 @@ def type_path(kind: object) -> str:
     """A ``type`` as text: of a class its module and name, as in configs that are written down."""
     if isinstance(kind, str):
         return kind
-    return f'{getattr(kind, "__module__", "")}.{getattr(kind, "__name__", kind)}'
+    return f'{kind.__module__}.{kind.__name__}' if hasattr(kind, '__name__') else str(kind)
 
 
 def mappings_of(value: object) -> list[Mapping]:
@@ -138,14 +139,18 @@ def unknown_argument(target: Callable, given: Iterable[str], injected: Iterable[
 
 def check_node(path: str, node: Mapping, registry: Registry, injected: Sequence[str]) -> None:
     """The type must exist in the registry and take the arguments that are given."""
-    target = node['type']
-    found = find_class(registry, target)
-    if not callable(found):
-        hint = suggest(type_path(target).rpartition('.')[2], registered_names(registry))
-        if DefaultScope.get_current_instance().scope_name == 'mmengine':  # perhaps for none given
-            hint = f" in default_scope='mmengine'{hint}"
-        raise ConfigError(f'{path}.type={target!r}: there is no such {registry.name}{hint}')
-    check_names(path, node, found, injected)
+    check_names(path, node, registered(f'{path}.type', node['type'], registry), injected)
+
+
+def registered(path: str, kind: object, registry: Registry) -> Callable:
+    """What a ``type`` builds; a ConfigError that names the key where the registry has no such."""
+    found = find_class(registry, kind)
+    if callable(found):
+        return found
+    hint = suggest(type_path(kind).rpartition('.')[2], registered_names(registry))
+    if DefaultScope.get_current_instance().scope_name == 'mmengine':  # perhaps for none given
+        hint = f" in default_scope='mmengine'{hint}"
+    raise ConfigError(f'{path}={kind!r}: there is no such {registry.name}{hint}')
 
 
 def check_names(path: str, node: Mapping, target: Callable, injected: Sequence[str] = ()) -> None:
@@ -167,6 +172,14 @@ def check_dict(node: Mapping, path: str, known: tuple[str, ...], certain: bool) 
             continue
         hint = suggest(key, near) or f'; it takes {", ".join(known)}'
         raise ConfigError(f'{path}.{key}={node[key]!r}: no such key{hint}')
+
+
+def look_up(cfg: Config, path: str) -> Any:
+    """What stands at a place of a config, as ``'env_cfg.mp_cfg'``; None where there is nothing."""
+    node: Any = cfg
+    for part in path.split('.'):
+        node = node.get(part) if isinstance(node, Mapping | Config) else None
+    return node
 
 
 def kind_of(value: object) -> str:

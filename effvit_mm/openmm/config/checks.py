@@ -6,6 +6,7 @@ frameworks notice late, in a deep traceback, or not at all.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from numbers import Real
@@ -15,7 +16,6 @@ import mmengine.registry as root
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope, Registry
-from torch.utils.data import DataLoader
 
 from ...errors import ConfigError
 from ...utils.text import did_you_mean, suggest
@@ -28,11 +28,13 @@ from .arguments import (
     is_number,
     node_class,
     parameters,
+    registered,
     type_path,
 )
 from .building import BUILD_ERRORS, typed_parts
 from .data_sets import check_set
 from .kinds import check_types, check_values
+from .parts import SPLITS, buildable_nodes, need_type
 
 # What mmengine's runner, OpenMMLab's tools and ours read at a config's top level.
 TOP_LEVEL_KEYS = {
@@ -46,16 +48,11 @@ TOP_LEVEL_KEYS = {
     'use_ema', 'val_cfg', 'val_dataloader', 'val_evaluator', 'val_pipeline', 'vis_backends',
     'visualizer', 'work_dir',
 }  # fmt: skip
-SPLITS = ('train', 'val', 'test')
 GROUPS = (
     ('train_dataloader', 'train_cfg', 'optim_wrapper'),
     ('val_dataloader', 'val_cfg', 'val_evaluator'),
     ('test_dataloader', 'test_cfg', 'test_evaluator'),
 )
-MODEL_PARTS = (
-    'backbone', 'neck', 'head', 'data_preprocessor', 'bbox_head', 'roi_head', 'rpn_head',
-    'pooling', 'classifier', 'metric_loss',
-)  # fmt: skip
 BUILT = (
     'model', 'data_preprocessor', 'optim_wrapper', 'param_scheduler', 'custom_hooks',
     'default_hooks', 'env_cfg', 'visualizer', 'tta_pipeline',
@@ -64,13 +61,21 @@ BUILT = (
 INNER = (root.MODELS, root.TASK_UTILS)  # modules within a model; samplers, assigners, coders
 # It takes one map, of which in_channels is the width.
 SINGLE_MAP_NECK = 'SimpleFeaturePyramid'
+# Dicts within a model that are of a registry of their own.
+INITIALISED = re.compile(r'init_cfg(\[\d+\])?(\.override(\[\d+\])?)?$')
+AUGMENTS = re.compile(r'train_cfg\.augments(\[\d+\])?$')
+# mmpretrain's, of one vector an image.
+HEADS_OF_VECTORS = ('LinearClsHead', 'StackedLinearClsHead', 'MultiLabelLinearClsHead')
 # Dicts of a suppression of overlapping boxes, and what `batched_nms` takes out of them.
 NMS = ('.nms', '.nms_cfg', '.roi_nms')
 SUPPRESSIONS = ('nms', 'soft_nms', 'nms_rotated', 'nms_quadri')
 NMS_EXTRAS = ('class_agnostic', 'max_num', 'split_thr')
+# Of the optimizer: what a group of parameters has a factor of, and an example.
+FACTORS_OF = (
+    ('weight_decay', ('decay_mult',), 0.05),
+    ('lr', ('lr_mult', 'layer_decay_rate', 'decay_rate'), 0.001),
+)
 MOST_WORKERS = 1024
-LOADER_FLAGS = ('drop_last', 'persistent_workers', 'pin_memory')
-LOADER_EXTRAS = ('num_batch_per_epoch', 'disable_subprocess_warning')
 
 # Key -> (type, smallest value, whether the smallest itself is allowed, None is allowed).
 NUMBERS: dict[str, tuple[type, float, bool, bool]] = {
@@ -96,6 +101,9 @@ NUMBERS: dict[str, tuple[type, float, bool, bool]] = {
         f'{split}_dataloader.dataset.filter_cfg.min_size': (Real, 0, True, True) for split in SPLITS
     },
     **{f'{split}_dataloader.batch_size': (int, 1, True, False) for split in SPLITS},
+    **{f'{split}_dataloader.num_batch_per_epoch': (int, 1, True, True) for split in SPLITS},
+    **{f'{split}_dataloader.prefetch_factor': (int, 1, True, True) for split in SPLITS},
+    **{f'{split}_dataloader.timeout': (Real, 0, True, False) for split in SPLITS},
     **{f'{split}_dataloader.num_workers': (int, 0, True, False) for split in SPLITS},
 }
 
@@ -105,22 +113,25 @@ def check_config(cfg: Config, training: bool) -> None:
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         for key in (key for key in cfg if key in TOP_LEVEL_KEYS):
             check_types(cfg[key], key)
-    _need_type(cfg.get('model'), 'model')
+    need_type(cfg.get('model'), 'model')
     check_groups(cfg, training)
     check_numbers(cfg)
-    check_optimizer(cfg.get('optim_wrapper'))
-    check_decay(cfg.get('optim_wrapper'))
+    check_factors(cfg.get('optim_wrapper'))
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+        check_optimizer(cfg.get('optim_wrapper'))
         for path, node, registry, injected in buildable_nodes(cfg):
             check_node(path, node, registry, injected)
             check_arguments(path, node, find_class(registry, node['type']))
             check_shared_arguments(path, node, registry)
             if registry is root.DATASETS:
                 check_set(path, node)
+            if registry is root.HOOKS and 'ema_type' in node:
+                registered(f'{path}.ema_type', node['ema_type'], root.MODELS)
         for path, node in typed_parts(cfg.model, 'model'):
             _check_inner(path, node)
         for key in BUILT:
             check_values(cfg.get(key), key)
+        check_pooling(cfg.model)
         check_neck(cfg.model)  # builds the backbone, though without memory
 
 
@@ -223,7 +234,12 @@ def check_dynamic_intervals(loop: Mapping) -> None:
 
 def check_optimizer(wrapper: Mapping | None) -> None:
     """An optimizer has a type, or is one of several, as ``_delete_`` may have forgotten."""
-    optimizer = wrapper.get('optimizer') if isinstance(wrapper, Mapping) else None
+    if not isinstance(wrapper, Mapping):
+        return
+    if 'constructor' in wrapper:
+        name, kinds = wrapper['constructor'], root.OPTIM_WRAPPER_CONSTRUCTORS
+        registered('optim_wrapper.constructor', name, kinds)
+    optimizer = wrapper.get('optimizer')
     if isinstance(optimizer, list | tuple | str | int | float):
         raise ConfigError(f'optim_wrapper.optimizer={optimizer!r}: a dict is needed')
     if not isinstance(optimizer, Mapping) or 'type' in optimizer:
@@ -235,26 +251,28 @@ def check_optimizer(wrapper: Mapping | None) -> None:
         )
 
 
-def check_decay(wrapper: Mapping | None) -> None:
-    """Factors of the weight decay need one: mmengine does not know an optimizer's own."""
+def check_factors(wrapper: Mapping | None) -> None:
+    """Factors of the rate and of the weight decay need one: mmengine does not know an optimizer's
+    own."""
     factors = wrapper.get('paramwise_cfg') if isinstance(wrapper, Mapping) else None
     optimizer = wrapper.get('optimizer') if isinstance(wrapper, Mapping) else None
     if not isinstance(factors, Mapping) or not isinstance(optimizer, Mapping):
         return
-    if optimizer.get('weight_decay') is not None:
+    if 'type' not in optimizer:  # several
         return
     custom = factors.get('custom_keys')
     given = list(factors) + [
         f'custom_keys.{key}.{name}'
         for key, options in (custom.items() if isinstance(custom, Mapping) else ())
-        for name in options
+        for name in (options if isinstance(options, Mapping) else ())
     ]
-    named = [key for key in given if key.endswith('decay_mult')]
-    if named:
-        raise ConfigError(
-            f'optim_wrapper.optimizer.weight_decay is missing: paramwise_cfg.{named[0]} is a '
-            'factor of it; give it, as optim_wrapper.optimizer.weight_decay=0.05'
-        )
+    for key, endings, example in FACTORS_OF:
+        named = [name for name in given if name.endswith(endings)]
+        if named and optimizer.get(key) is None:
+            raise ConfigError(
+                f'optim_wrapper.optimizer.{key} is missing: paramwise_cfg.{named[0]} is a '
+                f'factor of it; give it, as optim_wrapper.optimizer.{key}={example}'
+            )
 
 
 def _look_up(cfg: Config, path: str) -> tuple[Any, bool]:
@@ -266,67 +284,12 @@ def _look_up(cfg: Config, path: str) -> tuple[Any, bool]:
     return node, True
 
 
-def buildable_nodes(cfg: Config) -> Iterator[tuple[str, Mapping, Registry, tuple[str, ...]]]:
-    """``(path, dict, registry, arguments that the framework adds)`` of what will be built."""
-    yield from _model_nodes(cfg['model'], 'model')
-    for split in SPLITS:
-        key = f'{split}_dataloader'
-        loader = cfg.get(key)
-        if loader is None:
-            continue
-        _check_loader(loader, key)
-        yield from _dataset_nodes(loader.get('dataset'), f'{key}.dataset')
-        for part in ('sampler', 'batch_sampler'):
-            extra = ('dataset', 'seed', 'sampler', 'batch_size')
-            yield from _nodes(loader.get(part), f'{key}.{part}', root.DATA_SAMPLERS, *extra)
-        yield from _evaluator_nodes(cfg.get(f'{split}_evaluator'), f'{split}_evaluator')
-        yield _loop_node(cfg[f'{split}_cfg'], f'{split}_cfg')
-    wrapper = cfg.get('optim_wrapper')
-    if wrapper is not None:
-        node = {'type': 'OptimWrapper', **wrapper}
-        if 'optimizer' in wrapper or 'constructor' not in wrapper:
-            extra = ('optimizer', 'constructor', 'paramwise_cfg')
-            yield 'optim_wrapper', node, root.OPTIM_WRAPPERS, extra
-        key, optimizer = 'optim_wrapper.optimizer', wrapper.get('optimizer')
-        yield from _nodes(optimizer, key, root.OPTIMIZERS, 'params')
-    extra = ('optimizer', 'convert_to_iter_based', 'epoch_length')
-    yield from _nodes(cfg.get('param_scheduler'), 'param_scheduler', root.PARAM_SCHEDULERS, *extra)
-    yield from _nodes(cfg.get('custom_hooks'), 'custom_hooks', root.HOOKS, 'priority')
-    yield from _nodes(cfg.get('visualizer'), 'visualizer', root.VISUALIZERS)
-    processor = {'type': 'LogProcessor', **(cfg.get('log_processor') or {})}
-    yield 'log_processor', processor, root.LOG_PROCESSORS, ()
-    for name, hook in (cfg.get('default_hooks') or {}).items():
-        yield from _nodes(hook, f'default_hooks.{name}', root.HOOKS, 'priority')
-
-
-def _nodes(
-    value: Any, path: str, registry: Registry, *injected: str
-) -> Iterator[tuple[str, Mapping, Registry, tuple[str, ...]]]:
-    """A dict, or the dicts of a list, which need a type; what is no dict is not ours to judge."""
-    if isinstance(value, Mapping) and 'type' in value:
-        yield path, value, registry, injected
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        for index, item in enumerate(value):
-            # Of a test nothing else would see it, as a training builds none.
-            if isinstance(item, Mapping | str | int | float):
-                _need_type(item, f'{path}[{index}]')
-            yield from _nodes(item, f'{path}[{index}]', registry, *injected)
-
-
-def _evaluator_nodes(value: Any, path: str) -> Iterator[tuple]:
-    """Metrics, and the evaluator that has them, if it is not the usual one."""
-    if isinstance(value, Mapping) and 'metrics' in value:
-        yield path, {'type': 'Evaluator', **value}, root.EVALUATOR, ()
-        value, path = value['metrics'], f'{path}.metrics'
-    for item in value if isinstance(value, list | tuple) else [value]:
-        untyped = isinstance(item, Mapping) and 'type' not in item
-        if untyped or isinstance(item, str | int | float):
-            raise ConfigError(f'{path}={value!r}: metrics are needed, dicts with a type')
-    yield from _nodes(value, path, root.METRICS)
-
-
 def _check_inner(path: str, node: Mapping) -> None:
     """A part within the model: its arguments' kinds, and near misses of those it would ignore."""
+    if own := _own_registry(path):
+        check_node(path, node, own, ('name', 'num_classes'))
+        check_arguments(path, node, find_class(own, node['type']))
+        return
     kind = node['type']
     module, tool = (find_class(registry, kind) for registry in INNER)
     if path.endswith(NMS) and not callable(kind):
@@ -341,6 +304,15 @@ def _check_inner(path: str, node: Mapping) -> None:
             check_names(path, node, tool)
 
 
+def _own_registry(path: str) -> Registry | None:
+    """Of what is within a model, but of a kind of its own."""
+    if AUGMENTS.search(path):
+        from mmpretrain.registry import BATCH_AUGMENTS
+
+        return BATCH_AUGMENTS
+    return root.WEIGHT_INITIALIZERS if INITIALISED.search(path) else None
+
+
 def _suppression(path: str, name: object) -> Callable:
     """The function of mmcv that ``batched_nms`` calls for a name."""
     from mmcv import ops
@@ -349,68 +321,6 @@ def _suppression(path: str, name: object) -> Callable:
         hint = suggest(str(name), SUPPRESSIONS) or f'; choose from {", ".join(SUPPRESSIONS)}'
         raise ConfigError(f'{path}.type={name!r}: there is no such suppression{hint}')
     return getattr(ops, name)
-
-
-def _need_type(node: Any, path: str) -> None:
-    if not isinstance(node, Mapping) or 'type' not in node:
-        raise ConfigError(f'{path}: a dict with a type is needed, not {node!r}')
-
-
-def _model_nodes(node: Mapping, path: str) -> Iterator[tuple]:
-    yield path, node, root.MODELS, ('data_preprocessor',)
-    for part in MODEL_PARTS:
-        given = node.get(part)
-        for item in given if isinstance(given, list | tuple) else [given]:
-            untyped = isinstance(item, Mapping) and 'type' not in item
-            wrong = untyped and part != 'data_preprocessor'  # which has a type by default
-            if wrong or isinstance(item, str | int | float | list | tuple):
-                raise ConfigError(f'{path}.{part}={given!r}: a dict with a type is needed')
-        if isinstance(node.get(part), Mapping) and 'type' in node[part]:
-            yield from _model_nodes(node[part], f'{path}.{part}')
-
-
-def _dataset_nodes(node: Any, path: str) -> Iterator[tuple]:
-    _need_type(node, path)
-    yield path, node, root.DATASETS, ()
-    yield from _nodes(node.get('pipeline'), f'{path}.pipeline', root.TRANSFORMS)
-    if 'dataset' in node:
-        yield from _dataset_nodes(node['dataset'], f'{path}.dataset')
-    for index, inner in enumerate(node.get('datasets') or ()):
-        yield from _dataset_nodes(inner, f'{path}.datasets[{index}]')
-
-
-def _loop_node(loop: Mapping, path: str) -> tuple:
-    """mmengine chooses the loop by ``by_epoch`` where no type is given."""
-    node = dict(loop)
-    if 'max_epochs' in loop and not {'type', 'by_epoch'} & set(loop):
-        raise ConfigError(f'{path}.by_epoch is missing: of max_epochs it is True')
-    by_epoch = node.pop('by_epoch', True)
-    if not isinstance(by_epoch, bool):
-        raise ConfigError(f'{path}.by_epoch={by_epoch!r}: True or False is needed')
-    if 'type' not in node:
-        train = 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop'
-        node['type'] = {'train_cfg': train, 'val_cfg': 'ValLoop', 'test_cfg': 'TestLoop'}[path]
-    return path, node, root.LOOPS, ('runner', 'dataloader', 'evaluator')
-
-
-def _check_loader(loader: Mapping, key: str) -> None:
-    known = parameters(DataLoader)[0] | set(LOADER_EXTRAS)
-    for name in loader:
-        if name not in known and not name.startswith('_'):
-            raise ConfigError(f'{key}.{name}: no such argument of a loader{suggest(name, known)}')
-        if name in LOADER_FLAGS and not isinstance(loader[name], bool):
-            raise ConfigError(f'{key}.{name}={loader[name]!r}: True or False is needed')
-    if 'dataset' not in loader:
-        raise ConfigError(f'{key}.dataset is missing')
-    if 'batch_size' not in loader and 'batch_sampler' not in loader:
-        raise ConfigError(f'{key}.batch_size is missing')
-    if 'sampler' not in loader:
-        raise ConfigError(f"{key}.sampler is missing: dict(type='DefaultSampler', shuffle=...)")
-    for part in ('sampler', 'batch_sampler'):
-        given = loader.get(part)
-        untyped = isinstance(given, Mapping) and 'type' not in given
-        if untyped or isinstance(given, list | tuple | str | int | float):
-            raise ConfigError(f'{key}.{part}={given!r}: a dict with a type is needed')
 
 
 def check_neck(model: Mapping) -> None:
@@ -443,6 +353,25 @@ def check_neck(model: Mapping) -> None:
         f'{path}.in_channels={given!r}: model.backbone ({type_path(backbone["type"])}) returns '
         f'maps of {channels} channels at strides {strides}; {advice}'
     )
+
+
+def check_pooling(model: Mapping) -> None:
+    """Between a backbone of ours that returns maps and a head that takes vectors is a neck."""
+    backbone, head = model.get('backbone'), model.get('head')
+    if model.get('neck') is not None or not isinstance(head, Mapping | None):
+        return
+    cls = node_class(root.MODELS, head or {})
+    of_vectors = cls is not None and cls.__name__ in HEADS_OF_VECTORS
+    if not of_vectors or cls.__module__.partition('.')[0] != 'mmpretrain':
+        return
+    if not isinstance(backbone, Mapping) or backbone.get('out_type', 'featmap') != 'featmap':
+        return
+    if returned_maps(backbone) is not None:
+        raise ConfigError(
+            f'model.neck is missing: model.backbone ({type_path(backbone["type"])}) returns maps, '
+            f'and model.head ({cls.__name__}) takes a vector; give it, as '
+            'model.neck.type=GlobalAveragePooling'
+        )
 
 
 def returned_maps(backbone: Mapping) -> tuple[list[int], list[float]] | None:

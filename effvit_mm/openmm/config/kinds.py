@@ -13,7 +13,9 @@ from typing import Any
 import mmengine.registry as root
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.logging import HistoryBuffer
 from mmengine.registry import Registry
+from mmengine.runner.priority import Priority, get_priority
 
 from ...errors import ConfigError
 from ...utils.text import suggest
@@ -25,6 +27,7 @@ from .arguments import (
     is_number,
     items_within,
     kind_of,
+    look_up,
 )
 from .data_root import LOADERS
 
@@ -46,6 +49,7 @@ OF_SETS = (
 # mmengine has values of its own for these where a config has none, but takes no None.
 DEFAULTED = ('default_scope', 'env_cfg', 'log_level', 'log_processor', 'randomness')
 DEFAULTED_WITHIN = ('env_cfg', 'env_cfg.mp_cfg')
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG', 'NOTSET')
 # Dicts without a type: what can be in them.
 PLAIN = {
@@ -122,6 +126,12 @@ LARGEST = (
     (FACTORS, 1_000_000), (MEANS, 1_000_000), (DEVIATIONS, 1_000_000), (FILLINGS, 1_000_000),
     (LAYERS, 1000), (WIDTHS, 100_000), (EXPANSIONS, 1000), (SIDES, 10_000), (CLASSES, 500_000),
 )  # fmt: skip
+# Sides, ratios and distances of the boxes or points that a detector starts from.
+ANCHORS = re.compile(r'(anchor|prior|point)_generator$')
+OF_ANCHORS = (
+    'base_sizes', 'basesize_ratio_range', 'octave_base_scale', 'ratios', 'scales',
+    'scales_per_octave', 'strides',
+)  # fmt: skip
 # Of any part: a dict, or a list of them, which something looks into; and dicts alone.
 PARTS = re.compile(r'(^|_)cfg$|^(augments|vis_backends)$')
 SINGLE_PARTS = re.compile(r'(^|_)(assigner|sampler|bbox_coder|generator|roi_layer)$|^nms$')
@@ -135,7 +145,7 @@ def check_kinds(cfg: Config) -> None:
         if key in cfg and cfg[key] is None:
             cfg.pop(key)
     for path in DEFAULTED_WITHIN:
-        group = _look_up(cfg, path)
+        group = look_up(cfg, path)
         for key in list(group) if isinstance(group, Mapping) else ():
             if group[key] is None:
                 group.pop(key)
@@ -157,15 +167,15 @@ def check_kinds(cfg: Config) -> None:
         for part in ('rpn', 'rpn_proposal', 'rcnn'):
             _check_stage(cfg, f'{path}.{part}')
             _check_keys(cfg, f'{path}.{part}', known + DETECTION['model.test_cfg'], certain=False)
-    _check_multipliers(_look_up(cfg, 'optim_wrapper.paramwise_cfg'))
+    _check_multipliers(look_up(cfg, 'optim_wrapper.paramwise_cfg'))
     _check_schedule(cfg.get('param_scheduler'))
     if 'randomness' in cfg:
         cfg.randomness.setdefault('seed', None)  # mmengine's default without the dict
-    method = _look_up(cfg, 'env_cfg.mp_cfg.mp_start_method')
-    if method is not None and method not in START_METHODS:
-        raise ConfigError(
-            f'env_cfg.mp_cfg.mp_start_method={method!r}: possible are {", ".join(START_METHODS)}'
-        )
+    for path, known in (('env_cfg.mp_cfg.mp_start_method', START_METHODS), ('launcher', LAUNCHERS)):
+        value = look_up(cfg, path)
+        if value is not None and value not in known:
+            raise ConfigError(f'{path}={value!r}: possible are {", ".join(known)}')
+    _check_smoothing(look_up(cfg, 'log_processor.custom_cfg'))
     for name in cfg.get('default_hooks') or ():
         near = difflib.get_close_matches(name, HOOKS, n=1, cutoff=NEAR)
         if near and name not in HOOKS and not name.startswith(near[0]):  # logger_2 is another
@@ -210,18 +220,42 @@ def _check_hooks(cfg: Config) -> None:
     for path, hook in hooks:
         if not isinstance(hook, Mapping | Hook):
             raise ConfigError(f'{path}={hook!r}: a dict is needed, not {kind_of(hook)}')
+        priority = hook.get('priority') if isinstance(hook, Mapping) else None
+        try:
+            get_priority('NORMAL' if priority is None else priority)
+        except (TypeError, ValueError, KeyError) as error:
+            raise ConfigError(
+                f'{path}.priority={priority!r}: a number from 0 to 100 is needed, or one of '
+                f'{", ".join(Priority.__members__)}'
+            ) from error
+
+
+def _check_smoothing(rows: Any) -> None:
+    """Values of a log that are averaged in another way: mmengine looks for it in mid-run."""
+    for index, row in enumerate(rows if isinstance(rows, list | tuple) else ()):
+        path, methods = f'log_processor.custom_cfg[{index}]', HistoryBuffer()._statistics_methods
+        if not isinstance(row, Mapping):
+            raise ConfigError(f'{path}={row!r}: a dict is needed, not {kind_of(row)}')
+        for key in ('data_src', 'method_name'):
+            if key not in row:
+                raise ConfigError(f'{path}.{key} is missing')
+        method = row['method_name']
+        if not isinstance(method, str) or method not in methods:
+            raise ConfigError(f'{path}.method_name={method!r}: possible are {", ".join(methods)}')
 
 
 def _check_sets(cfg: Config) -> None:
     """What is looked into, or joined to paths, before a set is built."""
     for loader in LOADERS:
-        given = _look_up(cfg, f'{loader}.dataset')
+        given = look_up(cfg, f'{loader}.dataset')
         for path, node in dataset_nodes(given, f'{loader}.dataset'):
             for keys, kind, word in OF_SETS:
                 for key in keys:
                     _need(node.get(key), kind, f'{path}.{key}', word)
             folders = node.get('data_prefix')
             for name, folder in folders.items() if isinstance(folders, Mapping) else ():
+                if folder is None:  # as mmengine takes it for the whole key alone
+                    raise ConfigError(f'{path}.data_prefix.{name}=None: a text is needed')
                 _need(folder, str, f'{path}.data_prefix.{name}', 'a text')
 
 
@@ -232,22 +266,15 @@ def _need(value: Any, kind: Any, path: str, word: str) -> None:
 
 def _check_stage(cfg: Config, path: str) -> None:
     """The settings of a detector's stage are a dict, of a cascade's stages a list of them."""
-    stages = _look_up(cfg, path)
+    stages = look_up(cfg, path)
     for stage in stages if isinstance(stages, list | tuple) else [stages]:
         if stage is not None and not isinstance(stage, Mapping):
             raise ConfigError(f'{path}={stages!r}: a dict is needed, not {kind_of(stage)}')
 
 
-def _look_up(cfg: Config, path: str) -> Any:
-    node: Any = cfg
-    for part in path.split('.'):
-        node = node.get(part) if isinstance(node, Mapping | Config) else None
-    return node
-
-
 def _check_keys(cfg: Config, path: str, known: tuple[str, ...], certain: bool) -> None:
     """Refuse keys that a dict cannot have; where that is not certain, near misses alone."""
-    node = _look_up(cfg, path)
+    node = look_up(cfg, path)
     if isinstance(node, Mapping):
         check_dict(node, path, known, certain)
     elif certain and node is not None:
@@ -275,6 +302,8 @@ def check_values(node: Any, path: str) -> None:
             _check_pixels(key, value, place)
         if key in (*SIZES, *CHOICES_OF_SIZES) and 'pipeline' in place:
             _check_size(value, value, place)
+        if ANCHORS.search(path) and key in OF_ANCHORS:
+            _check_anchors(value, place)
         if key in ('meta_keys', 'algorithm_keys'):
             _check_names(value, place)
         _check_range(key, value, place)
@@ -302,6 +331,12 @@ def _check_names(names: Any, place: str) -> None:
         if near and name not in META_KEYS and near[0] not in given:
             where = place if given is not names else f'{place}[{index}]'
             raise ConfigError(f'{where}={name!r}: no step writes it{suggest(name, near)}')
+
+
+def _check_anchors(value: Any, place: str) -> None:
+    given = [item for item in items_within(value) if item is not None]
+    if not all(is_number(item) and item > 0 for item in given):
+        raise ConfigError(f'{place}={value!r}: numbers above 0 are needed')
 
 
 def _check_part(key: str, value: Any, place: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from mmcv.image import rescale_size
 
 from ...errors import DataError
+from ..config.arguments import is_number
 
 Scale = tuple[int, int]
 
@@ -75,16 +76,22 @@ def pipeline_scales(pipeline: Any) -> list[Scale]:
 
 
 def smallest_scales(step: Any) -> list[Scale]:
-    """The least (width, height) that a transform which keeps the ratio may fit an image into."""
+    """The least (width, height) that a transform which keeps the ratio may fit an image into.
+
+    Of arguments that cannot be, none: what such a step raises is told with its key elsewhere.
+    """
     resize = getattr(step, 'resize', step)  # RandomResize, RandomChoiceResize
     if not getattr(resize, 'keep_ratio', False):
         return []
     scales = getattr(step, 'scales', None) or [getattr(step, 'scale', None)]
-    least = min(getattr(step, 'ratio_range', None) or (1.0,))
-    if scales and isinstance(scales[0], list | tuple) and isinstance(scales[0][0], list | tuple):
+    ratios = getattr(step, 'ratio_range', None) or (1.0,)
+    if isinstance(scales[0], list | tuple) and not _are_numbers(scales[0]):
         scales = scales[0]  # a range of scales
-    return [
-        tuple(int(side * least) for side in scale)
-        for scale in scales
-        if isinstance(scale, list | tuple)
-    ]
+    if not _are_numbers(ratios):
+        return []
+    sizes = (scale for scale in scales if _are_numbers(scale) and len(scale) == 2)
+    return [tuple(int(side * min(ratios)) for side in size) for size in sizes]
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(is_number(item) for item in value)

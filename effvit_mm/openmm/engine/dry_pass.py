@@ -281,7 +281,7 @@ def _with_an_object(sample: Any) -> Any:
     found = getattr(sample, 'pred_instances', None)
     if found is None or len(found):
         return sample
-    height, width = sample.ori_shape[:2]
+    height, width = sample.get('ori_shape', (2, 2))[:2]  # whoever needs it says so
     made = InstanceData(
         bboxes=torch.tensor([[0.0, 0.0, width / 2, height / 2]]),
         scores=torch.ones(1),

@@ -28,9 +28,9 @@ from ...utils.files import check_writable, temporary_name, written_atomically
 from ...weights import LoadReport, fit_checkpoint, read_checkpoint
 from ..config.arguments import find_class, is_number, node_class, type_path
 from ..config.building import BUILD_ERRORS, building, naming_files
-from ..config.checks import SPLITS
 from ..config.loading import use_own_metrics
 from ..config.own_sets import take_own_sets
+from ..config.parts import SPLITS
 from ..config.writing import import_formatter, readable
 from ..console import IN_FILE_ALONE, quiet_standard_error, quieten
 from ..data_checks.class_count import close_heads, count_classes, open_heads

@@ -1,0 +1,183 @@
+"""What stands for something in a registry, wherever in a config, is named by its key."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from remedies import tries
+from trainer import make_folder, write_config
+
+from effvit_mm.errors import ConfigError
+from effvit_mm.openmm import cli
+from effvit_mm.openmm.config.checks import check_factors, check_pooling
+from effvit_mm.openmm.config.kinds import check_values
+from effvit_mm.openmm.config.preparing import prepare_training
+
+# Of a config with these, a line more and what is said of it.
+PARTS = """
+visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+"""
+WRONG = {
+    "visualizer['vis_backends'] = [dict(type='LicalVisBackend')]": (
+        r"visualizer\.vis_backends\[0\]\.type='LicalVisBackend': .*mean 'LocalVisBackend'\?"
+    ),
+    "visualizer['vis_backends'] = [dict(type='LocalVisBackend', img_save_di='x')]": (
+        r"visualizer\.vis_backends\[0\]\.img_save_di='x': .* mean 'img_save_dir'\?"
+    ),
+    "visualizer['vis_backends'] = ['LocalVisBackend']": (
+        r'visualizer\.vis_backends\[0\]: a dict with a type is needed'
+    ),
+    "optim_wrapper['constructor'] = 0.5": (
+        r'^optim_wrapper\.constructor=0\.5: there is no such optimizer wrapper constructor$'
+    ),
+    "optim_wrapper['constructor'] = [1, 2]": r'^optim_wrapper\.constructor=\[1, 2\]: there is no',
+    "optim_wrapper['constructor'] = 'DefaultOptimWrapperConstructr'": (
+        r"^optim_wrapper\.constructor=.*mean 'DefaultOptimWrapperConstructor'\?"
+    ),
+    "train_dataloader['collate_fn'] = dict(type='pseudo_collat')": (
+        r"train_dataloader\.collate_fn\.type='pseudo_collat': .*mean 'pseudo_collate'\?"
+    ),
+    "val_dataloader['collate_fn'] = 'x'": r"val_dataloader\.collate_fn='x': a dict with a type",
+    "train_dataloader['worker_init_fn'] = dict(type='worker_init')": (
+        r"train_dataloader\.worker_init_fn\.type='worker_init': there is no such function"
+    ),
+    "train_dataloader['num_batch_per_epoch'] = 'x'": (
+        r"train_dataloader\.num_batch_per_epoch='x': a whole number of at least 1 is needed"
+    ),
+    "train_dataloader['timeout'] = -1": r'train_dataloader\.timeout=-1: a number of at least 0 is',
+    "train_dataloader['dataset']['data_prefix'] = dict(img_path=None)": (
+        r'train_dataloader\.dataset\.data_prefix\.img_path=None: a text is needed'
+    ),
+    "model_wrapper_cfg = dict(type='MMDistributedDataParalel')": (
+        r"model_wrapper_cfg\.type='MMDistributedDataParalel': .*mean 'MMDistributedDataParallel'\?"
+    ),
+    "tta_model = dict(type='AverageClsScoreTA')": (
+        r"tta_model\.type='AverageClsScoreTA': .*mean 'AverageClsScoreTTA'\?"
+    ),
+    "custom_hooks = [dict(type='EMAHook', ema_type='ExponentialMovingAverag')]": (
+        r"custom_hooks\[0\]\.ema_type=.*mean 'ExponentialMovingAverage'\?"
+    ),
+    "custom_hooks = [dict(type='EMAHook', priority='NORML')]": (
+        r"custom_hooks\[0\]\.priority='NORML': a number from 0 to 100 is needed, or one of HIGHEST"
+    ),
+    "default_hooks = dict(timer=dict(type='IterTimerHook', priority=101))": (
+        r'default_hooks\.timer\.priority=101: a number from 0 to 100'
+    ),
+    "log_processor = dict(custom_cfg=[dict(data_src='loss', method_name='men')])": (
+        r"log_processor\.custom_cfg\[0\]\.method_name='men': possible are .*mean"
+    ),
+    "log_processor = dict(custom_cfg=[dict(data_src='loss')])": (
+        r'log_processor\.custom_cfg\[0\]\.method_name is missing'
+    ),
+    "launcher = 'slrm'": r"launcher='slrm': possible are none, pytorch, slurm, mpi",
+    "model['train_cfg'] = dict(augments=dict(type='Mixp', alpha=1.0))": (
+        r"model\.train_cfg\.augments\.type='Mixp': .*mean 'Mixup'\?"
+    ),
+    "model['train_cfg'] = dict(augments=[dict(type='Mixup', alpha='x')])": (
+        r"model\.train_cfg\.augments\[0\]\.alpha='x': Mixup takes float there, not str"
+    ),
+    "model['init_cfg'] = dict(type='Pretrane', checkpoint='x')": (
+        r"model\.init_cfg\.type='Pretrane': .*mean 'Pretrained'\?"
+    ),
+    "model['backbone']['init_cfg'] = [dict(type='TruncNormal', layr='Linear')]": (
+        r"model\.backbone\.init_cfg\[0\]\.layr='Linear': .* mean 'layer'\?"
+    ),
+}
+SOUND = (
+    "optim_wrapper['constructor'] = 'effvit_mm.MergedOptimWrapperConstructor'",
+    "train_dataloader['collate_fn'] = dict(type='pseudo_collate')",
+    "custom_hooks = [dict(type='EMAHook', priority='LOW', ema_type='StochasticWeightAverage')]",
+    "custom_hooks = [dict(type='EMAHook', priority=50)]",
+    "log_processor = dict(custom_cfg=[dict(data_src='loss', method_name='min', window_size=3)])",
+    "model['train_cfg'] = dict(augments=[dict(type='Mixup', alpha=0.8)])",
+    "model['init_cfg'] = [dict(type='TruncNormal', layer='Linear', std=0.02, bias=0.0),"
+    " dict(type='Constant', layer=['LayerNorm', 'BatchNorm2d'], val=1.0, bias=0.0)]",
+    "model['init_cfg'] = dict(type='Kaiming', override=dict(type='Xavier', name='head'))",
+)
+
+
+@pytest.fixture(scope='module')
+def base(tmp_path_factory):
+    """A config that works, to which lines are added."""
+    folder = tmp_path_factory.mktemp('parts')
+    path = write_config(folder / 'base.py', make_folder(folder / 'data', 1, 1))
+    path.write_text(path.read_text() + PARTS)
+    return path
+
+
+def prepare(base, line: str) -> None:
+    path = base.with_name('own.py')
+    path.write_text(f'{base.read_text()}{line}\n')
+    prepare_training(cli.train_parser().parse_args([str(path), '--work-dir', 'w']))
+
+
+@tries('; did you mean {}?')
+@pytest.mark.parametrize('line', WRONG)
+def test_what_no_registry_has_is_named(base, line):
+    with pytest.raises(ConfigError, match=WRONG[line]) as error:
+        prepare(base, line)
+    assert '\n' not in str(error.value)
+    if meant := re.search(r"(\w+)='?(\w+)'?: .*did you mean '(\w+)'", str(error.value)):
+        key, value, word = meant.groups()
+        wrong = value if key in ('type', 'constructor', 'ema_type') else key
+        prepare(base, line.replace(wrong, word, 1))
+
+
+@pytest.mark.parametrize('line', SOUND)
+def test_what_a_registry_has_passes(base, line):
+    prepare(base, line)
+
+
+@pytest.mark.parametrize(
+    ('factors', 'missing'),
+    [
+        ({'norm_decay_mult': 0.0}, 'weight_decay'),
+        ({'custom_keys': {'head': {'decay_mult': 0.0}}}, 'weight_decay'),
+        ({'layer_decay_rate': 0.7}, 'lr'),
+        ({'bias_lr_mult': 2.0}, 'lr'),
+        ({'custom_keys': {'head': {'lr_mult': 10.0}}}, 'lr'),
+    ],
+)
+def test_a_factor_of_nothing(factors, missing):
+    optimizer = {'type': 'AdamW', 'lr': 1e-3, 'weight_decay': 0.05}
+    check_factors({'optimizer': optimizer, 'paramwise_cfg': factors})
+    optimizer[missing] = None
+    with pytest.raises(ConfigError, match=rf'optim_wrapper\.optimizer\.{missing} is missing: .*as'):
+        check_factors({'optimizer': optimizer, 'paramwise_cfg': factors})
+    check_factors({'optimizer': optimizer, 'paramwise_cfg': {'bypass_duplicate': True}})
+
+
+def test_maps_before_a_head_that_takes_a_vector():
+    model = {
+        'backbone': {'type': 'effvit_mm.PSLT', 'arch': 'tiny'},
+        'head': {'type': 'mmpretrain.LinearClsHead', 'in_channels': 384, 'num_classes': 10},
+    }
+    with pytest.raises(ConfigError, match=r'model\.neck is missing: .*GlobalAveragePooling'):
+        check_pooling(model)
+    check_pooling({**model, 'neck': {'type': 'mmpretrain.GlobalAveragePooling'}})
+    check_pooling({**model, 'head': {**model['head'], 'type': 'effvit_mm.LinearClsHead'}})
+    tokens = {'type': 'effvit_mm.VisionTransformer', 'arch': 'tiny', 'out_type': 'cls_token'}
+    check_pooling({**model, 'backbone': tokens})
+    check_pooling({**model, 'backbone': {'type': 'mmpretrain.ResNet', 'depth': 18}})
+
+
+@pytest.mark.parametrize(
+    ('key', 'bad'),
+    [
+        ('octave_base_scale', -0.5),
+        ('octave_base_scale', 0),
+        ('ratios', [1.0, -2.0]),
+        ('ratios', [1.0, 'x']),
+        ('strides', [8, 0]),
+        ('strides', [[8, 8], [16, -16]]),
+        ('scales', [float('inf')]),
+        ('scales_per_octave', 0),
+    ],
+)
+@pytest.mark.parametrize('part', ['anchor_generator', 'prior_generator'])
+def test_sides_and_ratios_of_anchors(part, key, bad):
+    with pytest.raises(ConfigError, match=rf'^model\.bbox_head\.{part}\.{key}=.*numbers above 0'):
+        check_values({'bbox_head': {part: {key: bad}}}, 'model')
+    sound = {'ratios': [0.5, 1.0], 'strides': [(8, 8), 16], 'offset': 0, 'center_offset': 0.5}
+    check_values({'bbox_head': {part: {**sound, 'scales': None, 'base_sizes': [4]}}}, 'model')

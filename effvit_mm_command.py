@@ -16,6 +16,7 @@ from pathlib import Path
 SHORT = {'search': 'person-search'}
 USAGE = 'usage: effvit-mm COMMAND ...    (effvit-mm COMMAND --help: its arguments)'
 EXIT_USER_ERROR = 2
+running = ''  # what the program's help calls it, as 'effvit-mm train'
 
 
 def package_folder() -> Path:
@@ -81,6 +82,8 @@ def main(argv: list[str] | None = None) -> int:
         hint = f'did you mean {near[0]!r}?' if near else 'effvit-mm --help lists all'
         print(f'error: effvit-mm has no command {argv[0]!r}; {hint}', file=sys.stderr)
         return EXIT_USER_ERROR
+    global running
+    running = f'effvit-mm {name}'
     # As `python FILE`: the program takes what follows, and its own folder off the path.
     sys.argv = [str(table[name]), *argv[1:]]
     sys.path.insert(0, str(table[name].parent))
@@ -89,4 +92,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
+    sys.modules['effvit_mm_command'] = sys.modules['__main__']
     sys.exit(main())

@@ -214,7 +214,8 @@ def create_model(
     if content is not None:
         report = load_checkpoint(model, content, source=str(checkpoint), use_ema=use_ema)
         partial = report.missing or report.mismatched
-        logger.log(logging.WARNING if partial else logging.INFO, '%s: %s', name, report)
+        random = '; what was not loaded is random, to be trained' if partial else ''
+        logger.log(logging.WARNING if partial else logging.INFO, '%s: %s%s', name, report, random)
     return model
 
 

@@ -181,3 +181,10 @@ def test_sides_and_ratios_of_anchors(part, key, bad):
         check_values({'bbox_head': {part: {key: bad}}}, 'model')
     sound = {'ratios': [0.5, 1.0], 'strides': [(8, 8), 16], 'offset': 0, 'center_offset': 0.5}
     check_values({'bbox_head': {part: {**sound, 'scales': None, 'base_sizes': [4]}}}, 'model')
+
+
+def test_what_mmengine_alone_has_is_looked_up_without_a_word(base, capfd):
+    prepare(base, "train_dataloader['collate_fn'] = dict(type='pseudo_collate')")
+    with pytest.raises(ConfigError, match='did you mean'):
+        prepare(base, "train_dataloader['collate_fn'] = dict(type='pseudo_collat')")
+    assert 'registry' not in ''.join(capfd.readouterr())

@@ -222,6 +222,27 @@ def test_a_root_that_is_not_there(name, capsys, monkeypatch):
     assert 'other' in error and 'environment' not in error and '/path' not in error, error
 
 
+def test_a_folder_too_deep(tmp_path, capsys):
+    make_folder(tmp_path / 'data')
+    for part in ('train', 'val'):
+        forget_runs()
+        root = tmp_path / 'data' / part
+        arguments = [str(CONFIGS / 'pslt-tiny_folder.py'), '--work-dir', 'w', '--cfg-options']
+        assert cli.train([*arguments, f'data_root={root}', *QUICK]) == 2
+        line = capsys.readouterr().err.strip()
+        assert f"did you mean data_root='{tmp_path / 'data'}'?" in line and '\n' not in line
+    forget_runs()
+    assert cli.train([*arguments, 'data_root=~/none', *QUICK]) == 2
+    assert "dataset.data_root='" in (line := capsys.readouterr().err) and '/none/train' in line
+
+
+def test_a_checkpoint_in_the_place_of_the_config(tmp_path):
+    for name in ('a.pth', 'a.safetensors'):
+        (tmp_path / name).write_bytes(b'')
+        with pytest.raises(ConfigError, match='this is a checkpoint; the config comes before it'):
+            load_config(str(tmp_path / name), [])
+
+
 def test_the_root_of_a_second_set_has_a_variable_of_its_own(capsys, monkeypatch):
     monkeypatch.delenv('MSMT17_ROOT', raising=False)
     cfg = load_config(str(CONFIGS / 'reid_pslt-tiny_market1501-msmt17.py'), [])

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effvit_mm.errors import DataError
+from effvit_mm.inference.inputs import find_images
 from effvit_mm.openmm.datasets import CustomDataset, ImageFolder, find_corrupt
 from effvit_mm.reid.names import read_folders
 from effvit_mm.utils.image_files import (
@@ -123,6 +124,23 @@ def test_all_in_a_tree_is_read_once_or_named(tree):
                 assert (place, name) in known or silent or entered, name
         text = found.left_out(root)
         assert sum(map(int, re.findall(r'(?:: |; )(\d+) ', text))) == len(left_out(found))
+
+
+def test_pictures_in_formats_that_are_not_read(tmp_path):
+    for name in ('a.heic', 'B.NEF', 'notes.txt'):
+        (tmp_path / name).write_bytes(b'')
+    found = list_images(tmp_path)
+    assert sorted(map(os.path.basename, found.unread)) == ['B.NEF', 'a.heic']
+    assert re.search(
+        r'2 pictures in formats .*: convert them to .*a\.heic', found.left_out(tmp_path)
+    )
+    with pytest.raises(
+        DataError, match=r'no image or video .*1 pictures .*JPEG or PNG \(a\.heic\)'
+    ):
+        find_images(f'{tmp_path}/*.heic')
+    (tmp_path / 'c.png').write_bytes(IMAGE)
+    with pytest.warns(UserWarning, match=r'2 pictures .*; 1 files that are no images by their nam'):
+        assert [image.path.name for image in find_images(f'{tmp_path}/*')] == ['c.png']
 
 
 @given(tree=FOLDERS)

@@ -81,6 +81,14 @@ def test_the_package_run_as_a_module_is_the_command():
         )
 
 
+@pytest.mark.parametrize('argv', [['train'], ['get-flops'], ['models']])
+def test_the_help_of_a_command_has_its_name(argv):
+    done = subprocess.run(
+        [sys.executable, '-m', 'effvit_mm', *argv, '-h'], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.startswith(f'usage: effvit-mm {argv[0]} '), done.stderr
+
+
 def test_help_comes_without_torch():
     """It is there at once, and tools may set what torch reads when it is loaded."""
     code = (

@@ -150,6 +150,18 @@ def test_create_model_from_file(published, tmp_path, suffix):
     assert torch.equal(backbone.stem[0][0].weight, ours['backbone.stem.0.0.weight'])
 
 
+def test_create_model_says_what_stays_random(published, tmp_path, caplog):
+    path = tmp_path / 'weights.safetensors'
+    save_file(effvit_mm.convert_state_dict(published, 'pslt_tiny'), path)
+    with caplog.at_level('INFO', 'effvit_mm'):
+        effvit_mm.create_model('pslt_tiny', checkpoint=path)
+        effvit_mm.create_model('pslt_tiny', num_classes=4, checkpoint=path)
+    whole, partial = caplog.records
+    assert 'random' not in whole.getMessage() and whole.levelname == 'INFO'
+    assert partial.levelname == 'WARNING' and '2 of another shape: head.fc' in partial.getMessage()
+    assert partial.getMessage().endswith('; what was not loaded is random, to be trained')
+
+
 def test_pretrained_init_finds_the_backbone_and_reports(published, tmp_path, monkeypatch):
     logged = []
     logger = MMLogger.get_current_instance()

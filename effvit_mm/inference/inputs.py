@@ -6,6 +6,7 @@ any length.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from glob import glob, has_magic
@@ -17,9 +18,14 @@ import torch
 from PIL import Image as Pillow
 
 from ..errors import DataError
-from ..utils.image_files import EXTENSIONS, VIDEO_EXTENSIONS, list_images
+from ..utils.image_files import (
+    EXTENSIONS,
+    UNREAD_EXTENSIONS,
+    VIDEO_EXTENSIONS,
+    Listing,
+    list_images,
+)
 from ..utils.images import from_pillow, to_bgr
-from ..utils.text import shorten
 from .videos import ADDRESS, Image, Live, Video
 
 Item: TypeAlias = 'str | Path | int | np.ndarray | Pillow.Image'
@@ -147,19 +153,21 @@ def _matching(pattern: str) -> list[Image | Video]:
         path for name in sorted(glob(pattern, recursive=True)) if (path := Path(name)).is_file()
     ]
     kinds = {Image: EXTENSIONS, Video: VIDEO_EXTENSIONS}
-    found, others = [], []
+    found, passed = [], Listing()
     for path in paths:
         kind = next((kind for kind, ends in kinds.items() if path.suffix.lower() in ends), None)
         if kind is None:
-            others.append(path)
+            unread = path.suffix.lower() in UNREAD_EXTENSIONS
+            (passed.unread if unread else passed.others).append(str(path))
         else:
             found.append(kind(path))
-    told = f'{len(others)} files that are no images by their names ({shorten(others)})'
+    told = passed.told(os.path.commonpath([path.parent for path in paths])) if paths else ''
     if not found:
-        more = f'; passed over: {told}' if others else ''
-        raise DataError(f'pattern {pattern}: no image or video has such a name{more}')
-    if others:
-        warnings.warn(f'pattern {pattern}: passed over: {told}', stacklevel=1)
+        raise DataError(
+            f'pattern {pattern}: no image or video has such a name{"; " if told else ""}{told}'
+        )
+    if told:
+        warnings.warn(f'pattern {pattern}: {told}', stacklevel=1)
     return found
 
 

@@ -48,6 +48,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args, **kwargs) -> None:
         # A part of a flag is a misspelt flag, of which nobody would hear.
         super().__init__(*args, **{'allow_abbrev': False, **kwargs})
+        if command := getattr(sys.modules.get('effvit_mm_command'), 'running', ''):
+            self.prog = command
         self._words: list[str] = []
         self.add_argument('--debug', action='store_true', help='show tracebacks of all errors')
 

@@ -41,6 +41,10 @@ CHATTER = re.compile(
 )
 
 
+# COCO's figure of a size of which there is no object.
+ABSENT = re.compile(r'(\w+_(?:mAP|AR)\w*): -1\.0000')
+
+
 class ConsoleFilter(logging.Filter):
     """Pass our own lines, mmengine's progress lines, and warnings."""
 
@@ -62,6 +66,7 @@ class ConsoleFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
+        text = ABSENT.sub(r'\1: -', text)
         if record.levelno >= logging.WARNING:
             return text.replace('  ', f'  {record.levelname.lower()}: ', 1)
         return text

@@ -20,6 +20,11 @@ EXTENSIONS = (
     '.avif', '.bmp', '.dib', '.gif', '.jfif', '.jp2', '.jpe', '.jpeg', '.jpg', '.pbm', '.pgm',
     '.png', '.pnm', '.ppm', '.tga', '.tif', '.tiff', '.webp',
 )  # fmt: skip
+# Pictures in formats that it does not read: of phones, cameras and programs for drawing.
+UNREAD_EXTENSIONS = (
+    '.arw', '.cr2', '.cr3', '.dng', '.exr', '.hdr', '.heic', '.heif', '.jxl', '.nef', '.orf',
+    '.psd', '.raf', '.rw2', '.svg',
+)  # fmt: skip
 VIDEO_EXTENSIONS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
 # What file systems, storage boxes and archives leave in folders, beside what begins with a dot.
 SYSTEM_NAMES = {
@@ -36,6 +41,7 @@ class Listing:
     Attributes:
         images: Files of the formats that are read.
         videos: Files that are videos by their names.
+        unread: Pictures in formats that are not read.
         others: Files of other kinds.
         system: Hidden and system folders, which were not entered, and hidden images.
         links: Links that lead back to a folder which is read anyway, and those that lead nowhere.
@@ -45,6 +51,7 @@ class Listing:
 
     images: list[str] = field(default_factory=list)
     videos: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     system: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
@@ -53,8 +60,14 @@ class Listing:
 
     def left_out(self, folder: str | Path) -> str:
         """All that is not read, counted and named below ``folder``; nothing where all is read."""
+        told = self.told(folder)
+        return f'folder {folder}: {told}' if told else ''
+
+    def told(self, folder: str | Path) -> str:
+        """The same without the folder's name."""
         titles = {
             'videos': 'videos',
+            'unread': 'pictures in formats that are not read: convert them to JPEG or PNG',
             'others': 'files that are no images by their names',
             'system': 'hidden and system files and folders',
             'links': 'links that lead back or nowhere',
@@ -66,7 +79,7 @@ class Listing:
             for kind, title in titles.items()
             if (paths := getattr(self, kind))
         ]
-        return f'folder {folder}: passed over: {"; ".join(parts)}' if parts else ''
+        return f'passed over: {"; ".join(parts)}' if parts else ''
 
 
 def list_images(
@@ -154,6 +167,8 @@ def _kind(entry: os.DirEntry, extensions: tuple[str, ...]) -> str:
     # Pipes and devices are no files: reading one might never end.
     if entry.is_file() and name.endswith(extensions):
         return 'images'
+    if name.endswith(UNREAD_EXTENSIONS):
+        return 'unread'
     return 'videos' if name.endswith(VIDEO_EXTENSIONS) else 'others'
 
 

@@ -125,6 +125,8 @@ def work(args: argparse.Namespace, session) -> int:
     wrong = [*wrong_counts(cfg, counts), *wrong_judges(cfg, folders)]
     for line in (*wrong, *remarks(cfg, reports, folders)):
         print(line)
+    if not args.read_images:
+        print('images were not opened; those that are broken: --read-images')
     if args.out is not None:
         as_json = args.out.endswith('.json')
         text = json.dumps(to_dict(reports), indent=1) if as_json else to_markdown(reports)

@@ -81,12 +81,16 @@ def find_class(registry: Registry, kind: object) -> Callable | None:
     """What a ``type`` builds in the current default scope, itself where it is no name, or None."""
     if not isinstance(kind, str):
         return kind
+    if not registry.children:  # of mmengine alone, which would warn that a scope has none
+        return registry.get(kind)
     with registry.switch_scope_and_registry(None) as scoped:
         return scoped.get(kind)
 
 
 def registered_names(registry: Registry) -> set[str]:
     """Names of the registry in the current scope and above it, for suggestions."""
+    if not registry.children:
+        return set(registry.module_dict)
     with registry.switch_scope_and_registry(None) as scoped:
         names: set[str] = set()
         current: Registry | None = scoped

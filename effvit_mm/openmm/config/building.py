@@ -7,7 +7,7 @@ import re
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from os.path import normpath
+from os.path import expanduser, normpath
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,8 @@ def naming_files(cfg: Mapping | Config, *keys: str) -> Iterator[None]:
         if not MISSING.search(text) or any(f'{place}=' in text for place, _ in missing):
             raise
         for place, name in missing:
-            said = re.search(rf'(?<![\w.-]){re.escape(normpath(name))}(?![\w-]|\.\w)', text)
+            written = re.escape(normpath(expanduser(name)))
+            said = re.search(rf'(?<![\w.-]){written}(?![\w-]|\.\w)', text)
             if said:
                 raise type(error)(f'{place}={name!r}: {text}') from error
         raise

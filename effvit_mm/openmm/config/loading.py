@@ -47,6 +47,8 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
     path = find_config(path)
     if not Path(path).is_file():
         raise ConfigError(f'config {path}: no such file{_meant_config(path)}')
+    if Path(path).suffix in ('.pth', '.pt', '.safetensors'):
+        raise ConfigError(f'config {path}: this is a checkpoint; the config comes before it')
     if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
         raise ConfigError(f'config {path}: a .py, .json or .yaml file is needed')
     try:

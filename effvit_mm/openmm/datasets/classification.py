@@ -40,9 +40,11 @@ def list_classes(folder: Path) -> tuple[list[str], Listing]:
     Hidden and system folders are none.
     """
     if not folder.is_dir():
+        above = folder.absolute().parent.parent
+        hint = f'; did you mean data_root={str(above)!r}?' if (above / folder.name).is_dir() else ''
         raise MissingDataError(
             f'data folder {folder.absolute()} does not exist; expected are class folders with '
-            'images, as in data_root/train/<class>/*.jpg'
+            f'images, as in data_root/train/<class>/*.jpg{hint}'
         )
     names, beside = list_folders(folder)
     if not names:

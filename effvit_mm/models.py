@@ -199,7 +199,9 @@ def create_model(
         state = {} if content is None else get_state_dict(content, str(checkpoint), use_ema)
         num_classes = count_classes(state) or 1000
     if not isinstance(num_classes, int) or num_classes < 0:
-        raise ValueError(f'num_classes={num_classes!r}: 0 (features) or more is needed')
+        raise ValueError(
+            f'num_classes={num_classes!r}: a whole number of at least 0 is needed (0: features)'
+        )
     if out_indices is not None and not features_only:
         raise ValueError('out_indices goes with features_only=True: a classifier returns logits')
     if features_only:
@@ -215,6 +217,8 @@ def create_model(
         report = load_checkpoint(model, content, source=str(checkpoint), use_ema=use_ema)
         partial = report.missing or report.mismatched
         random = '; what was not loaded is random, to be trained' if partial else ''
+        if any(name.startswith('head.') for name in report.mismatched):
+            random += ", or give the file's num_classes"
         logger.log(logging.WARNING if partial else logging.INFO, '%s: %s%s', name, report, random)
     return model
 

@@ -244,13 +244,14 @@ def test_argument(fails, config, arguments, message):
     assert re.search(message, err), err
 
 
-@tries('; give keys of the config behind --cfg-options: KEY=VALUE ...')
+@tries('; give keys of the config behind --cfg-options: {}=VALUE ...')
 @pytest.mark.parametrize(
     'arguments', [['--lr', '0.1'], ['--epochs', '5'], ['train_cfg.max_epochs=1'], ['epoch_1.pth']]
 )
 def test_a_key_that_is_given_as_a_flag(fails, config, arguments):
+    key = cli.KEYS.get(arguments[0], 'KEY')
     text = f'unrecognized arguments: {" ".join(arguments)}; give keys of the config behind '
-    assert text + '--cfg-options: KEY=VALUE ...' in fails(config, *arguments)
+    assert text + f'--cfg-options: {key}=VALUE ...' in fails(config, *arguments)
     works(config, 'train_cfg.max_epochs=1', 'optim_wrapper.optimizer.lr=0.1')
 
 

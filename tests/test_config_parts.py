@@ -10,6 +10,7 @@ from trainer import make_folder, write_config
 
 from effvit_mm.errors import ConfigError
 from effvit_mm.openmm import cli
+from effvit_mm.openmm.config.argument_kinds import check_arguments
 from effvit_mm.openmm.config.checks import check_factors, check_pooling
 from effvit_mm.openmm.config.kinds import check_values
 from effvit_mm.openmm.config.preparing import prepare_training
@@ -188,3 +189,18 @@ def test_what_mmengine_alone_has_is_looked_up_without_a_word(base, capfd):
     with pytest.raises(ConfigError, match='did you mean'):
         prepare(base, "train_dataloader['collate_fn'] = dict(type='pseudo_collat')")
     assert 'registry' not in ''.join(capfd.readouterr())
+
+
+def test_an_infinite_number_where_a_whole_one_is_wanted():
+    pytest.importorskip('mmdet')
+    from mmdet.models.task_modules import RandomSampler
+
+    sound = {'num': 256, 'pos_fraction': 0.5, 'neg_pos_ub': -1}
+    check_arguments('model.train_cfg.rpn.sampler', sound, RandomSampler)
+    for key in ('num', 'neg_pos_ub'):
+        with pytest.raises(
+            ConfigError, match=rf'sampler\.{key}=inf: RandomSampler takes int there'
+        ):
+            check_arguments(
+                'model.train_cfg.rpn.sampler', {**sound, key: float('inf')}, RandomSampler
+            )

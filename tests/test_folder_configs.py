@@ -236,6 +236,34 @@ def test_a_folder_too_deep(tmp_path, capsys):
     assert "dataset.data_root='" in (line := capsys.readouterr().err) and '/none/train' in line
 
 
+@pytest.mark.parametrize(
+    ('given', 'meant'),
+    [
+        ('pslt-tiny_folder.py', 'configs/pslt/pslt-tiny_folder.py'),
+        ('pslt-tiny_folder', 'configs/pslt/pslt-tiny_folder.py'),
+        ('reid_crossvit-tiny_folder', 'configs/crossvit/reid_crossvit-tiny_folder.py'),
+        ('configs/pslt/pslt-tiny_foldr.py', 'configs/pslt/pslt-tiny_folder.py'),
+        ('mine/configs/pslt/pslt-tiny_foldr.py', 'configs/pslt/pslt-tiny_folder.py'),
+    ],
+)
+def test_a_config_by_its_name(given, meant, monkeypatch):
+    monkeypatch.chdir(CONFIGS.parents[1])
+    with pytest.raises(ConfigError, match=rf"no such file; did you mean '.*{re.escape(meant)}'\?$"):
+        load_config(given, [])
+    load_config(meant, [])
+
+
+def test_class_folders_without_train_and_val(tmp_path, capsys):
+    make_folder(tmp_path / 'data')
+    flat = tmp_path / 'flat'
+    (tmp_path / 'data' / 'train').rename(flat)
+    shutil.rmtree(tmp_path / 'data')
+    arguments = [str(CONFIGS / 'pslt-tiny_folder.py'), '--work-dir', 'w', '--cfg-options']
+    assert cli.train([*arguments, f'data_root={flat}', *QUICK]) == 2
+    line = capsys.readouterr().err
+    assert f'folders that {flat} has itself belong into train/ and val/ in it' in line
+
+
 def test_a_checkpoint_in_the_place_of_the_config(tmp_path):
     for name in ('a.pth', 'a.safetensors'):
         (tmp_path / name).write_bytes(b'')

@@ -58,7 +58,11 @@ def test_a_training_says_how_long_it_is_and_what_makes_few_steps_more(config, ca
     )
     chance += 'the loss falls'
     options = 'train_cfg.max_epochs=2', 'param_scheduler=None'
-    for batch, said in (('24', few), ('8', 'images: 24, steps an epoch: 3, in all: 6')):
+    for batch, said in (
+        ('24', few),
+        ('32', few),
+        ('8', 'images: 24, steps an epoch: 3, in all: 6'),
+    ):
         forget_runs()
         assert train(config, f'train_dataloader.batch_size={batch}', *options) == 0
         lines = capsys.readouterr().out.splitlines()

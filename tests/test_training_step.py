@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from coco_sets import make_config
+from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.hooks import IterTimerHook
 from remedies import tries
@@ -19,7 +20,7 @@ pytest.importorskip('mmdet')
 from effvit_mm.errors import ConfigError, UserError
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.engine import training_step
-from effvit_mm.openmm.engine.training_step import failed_part, first_batch
+from effvit_mm.openmm.engine.training_step import failed_part, first_batch, place_in
 
 
 @pytest.fixture
@@ -267,3 +268,17 @@ def test_the_innermost_part_is_named():
         found, part = failed_part(error.value, model)
         assert found == path and type(part) is kind
     assert failed_part(ConfigError('x'), model) == ('model', model)
+
+
+def test_where_the_settings_of_one_of_two_stages_are():
+    from mmdet.models.task_modules import PseudoSampler, RandomSampler
+
+    sampler = {'type': 'RandomSampler', 'num': 8, 'pos_fraction': 0.5}
+    stages = {'rpn': {'sampler': sampler}, 'rcnn': {'sampler': dict(sampler)}}
+    cfg = Config({'model': {'type': 'MaskRCNN', 'train_cfg': stages}})
+    made = RandomSampler(8, 0.5)
+    for head, stage in (('rpn_head', 'rpn'), ('roi_head.bbox_head', 'rcnn')):
+        place = place_in(cfg, f'model.{head}.sampler', made)
+        assert place == f'model.train_cfg.{stage}.sampler'
+    assert place_in(cfg, 'model.bbox_head.sampler', made) == 'model.bbox_head.sampler'
+    assert place_in(cfg, 'model.rpn_head.sampler', PseudoSampler()) == 'model.rpn_head.sampler'

@@ -159,7 +159,9 @@ def test_create_model_says_what_stays_random(published, tmp_path, caplog):
     whole, partial = caplog.records
     assert 'random' not in whole.getMessage() and whole.levelname == 'INFO'
     assert partial.levelname == 'WARNING' and '2 of another shape: head.fc' in partial.getMessage()
-    assert partial.getMessage().endswith('; what was not loaded is random, to be trained')
+    assert partial.getMessage().endswith(
+        "; what was not loaded is random, to be trained, or give the file's num_classes"
+    )
 
 
 def test_pretrained_init_finds_the_backbone_and_reports(published, tmp_path, monkeypatch):

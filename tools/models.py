@@ -28,6 +28,7 @@ def work(args: argparse.Namespace, session) -> None:
     names = list_models(args.pattern)
     if not names:
         hint = suggest(args.pattern.strip('*'), MODEL_TABLE)
+        hint = hint or '; without a name all are listed'
         raise ConfigError(f'{args.pattern}: no model has such a name{hint}')
     for name in names:
         with torch.device('meta'):

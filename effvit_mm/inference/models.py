@@ -46,9 +46,11 @@ def split_model(model: str, inputs: Sequence[str]) -> tuple[str | None, list[str
     if is_exported(model):
         return None, [_numbered(name) for name in inputs]
     checkpoint, *rest = inputs
+    if Path(model).suffix in SUFFIXES:
+        raise ConfigError(f'config is missing: {model} is a checkpoint, before which its config is')
     if not rest:
         raise ConfigError(
-            f'{checkpoint}: after the weights of {model} images, folders or videos are needed'
+            f'{checkpoint}: behind a config and its checkpoint images, folders or videos are needed'
         )
     return checkpoint, [_numbered(name) for name in rest]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,14 @@ from ..openmm.compiling import compile_model
 from ..openmm.config.building import one_line
 from ..openmm.config.loading import load_config
 from ..openmm.datasets.transforms import LoadImage
-from ..openmm.trained import build_pipeline, find_device, find_labels, load_trained
+from ..openmm.trained import (
+    build_pipeline,
+    find_device,
+    find_labels,
+    load_trained,
+    pipeline_of_tests,
+)
+from ..openmm.trained_config import describe_other_pipeline
 from ..runtime import check_runtime
 from .videos import Image
 
@@ -58,6 +66,9 @@ class TrainedNetwork(ABC):
         meta = load_trained(self.model, checkpoint, trust_checkpoint)
         self.describe(cfg, meta)
         self._read, self._prepare = build_pipeline(cfg)
+        steps = pipeline_of_tests(cfg)
+        if other := describe_other_pipeline(steps, str(config), meta, str(checkpoint)):
+            warnings.warn(other, stacklevel=1)
         self.model.eval()
         if runtime is not None:
             compile_model(self.model, runtime, precision, runtime_options)

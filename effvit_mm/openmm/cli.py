@@ -42,6 +42,16 @@ class Terminated(BaseException):
     """SIGTERM: what Slurm sends before it takes a machine away."""
 
 
+# What flags of other projects' tools are in a config.
+KEYS = {
+    '--batch-size': 'train_dataloader.batch_size', '--bs': 'train_dataloader.batch_size',
+    '--epochs': 'train_cfg.max_epochs', '--max-epochs': 'train_cfg.max_epochs',
+    '--learning-rate': 'optim_wrapper.optimizer.lr', '--lr': 'optim_wrapper.optimizer.lr',
+    '--weight-decay': 'optim_wrapper.optimizer.weight_decay',
+    '--workers': 'train_dataloader.num_workers', '--num-workers': 'train_dataloader.num_workers',
+}  # fmt: skip
+
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line instead of the whole usage; every tool has ``--debug``."""
 
@@ -75,7 +85,8 @@ class Parser(argparse.ArgumentParser):
             near = [flag for flag in flags if flag != '--help' or flag.startswith(wrong)]
             hint = suggest(wrong, near)
             if not hint and '--cfg-options' in flags:
-                hint = '; give keys of the config behind --cfg-options: KEY=VALUE ...'
+                key = KEYS.get(wrong, 'KEY')
+                hint = f'; give keys of the config behind --cfg-options: {key}=VALUE ...'
             self.error(f'unrecognized arguments: {" ".join(unknown)}{hint}')
         return known
 

@@ -230,13 +230,18 @@ def build_pipeline(cfg: Config) -> tuple[Callable[[dict], dict], Callable[[dict]
     return built[0], Compose([step for step in built[1:] if not isinstance(step, LoadAnnotations)])
 
 
+def pipeline_of_tests(cfg: Config) -> Sequence[Mapping]:
+    """The steps of the config's test pipeline; none where there is none."""
+    return test_dataset(cfg).get('pipeline') or cfg.get('test_pipeline') or ()
+
+
 def build_transforms(cfg: Config) -> list[Callable[[dict], dict]]:
     """The transforms of the config's test pipeline.
 
     Raises:
         ConfigError: There is none.
     """
-    steps = test_dataset(cfg).get('pipeline') or cfg.get('test_pipeline')
+    steps = pipeline_of_tests(cfg)
     if not steps:
         raise ConfigError('test_dataloader.dataset.pipeline is missing')
     with _quiet_scope(cfg.get('default_scope', 'mmdet')):

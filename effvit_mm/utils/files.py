@@ -131,6 +131,8 @@ def check_writable(folder: str | Path, key: str) -> None:
         ConfigError: It cannot be made or written; names ``key``, folder and reason.
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise ConfigError(f'{key}: {folder} is a file, where a folder is needed')
     probe = folder / f'.effvit_mm_probe_{os.getpid()}'
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -216,6 +216,10 @@ def _check_beginning(path: Path, source: str | Path) -> None:
 
 def no_such_file(path: str | Path) -> str:
     """The message of a checkpoint that is not there: which are in its folder, the newest first."""
+    if not str(path):
+        return (
+            "checkpoint '': the name is empty; is the variable set, and has last_checkpoint a name?"
+        )
     is_folder = Path(path).is_dir()
     folder = Path(path) if is_folder else Path(path).parent
     message = f'checkpoint {path}: {"a folder, no" if is_folder else "no such"} file'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import os
 import re
 import sys
@@ -72,6 +73,8 @@ def _unfit(name: str, value: Any, hint: Any, default: Any) -> str:
     if value is None:
         free = default is None or name in COUNTED or _may_be_none(hint)
         return unfit if not free and _only(hint, Real, tuple) else ''
+    if isinstance(value, float) and math.isinf(value) and _only(hint, int):
+        return f'{_written(hint)} there, not {value}'
     if not isinstance(value, Real | list | tuple):
         return ''
     if NAMES_OF_THINGS.search(name) and _is_text(hint):

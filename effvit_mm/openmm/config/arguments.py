@@ -15,6 +15,8 @@ from mmengine.registry import DefaultScope, Registry
 from ...errors import ConfigError
 from ...utils.text import suggest
 
+# Of an argument that another type had: dicts of a base config are merged key by key.
+IN_BASE = '; where a base config has it, _delete_=True in this dict leaves it out'
 NEAR = 0.75  # how alike a misspelt key and the one that was meant are
 
 
@@ -165,6 +167,7 @@ def check_names(path: str, node: Mapping, target: Callable, injected: Sequence[s
         raise ConfigError(
             f'{path}.{wrong}={node[wrong]!r}: {target.__name__} has no such argument'
             f'{suggest(wrong, names) or "; it takes " + (", ".join(sorted(names)) or "none")}'
+            f'{"" if suggest(wrong, names) else IN_BASE}'
         )
 
 

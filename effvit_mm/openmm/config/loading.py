@@ -106,16 +106,15 @@ def find_config(path: str) -> str:
 
 def _meant_config(path: str) -> str:
     """The config of a near name in the folder where one was looked for; of all of ours where there
-    is no such folder."""
-    folder = Path(path).parent
-    if folder.is_dir():
-        there = list(folder.glob('*.py'))
-    else:
-        root = Path() if Path('configs').is_dir() else PACKAGED
-        there = [file.relative_to(root) for file in root.glob('configs/*/*.py')]
-    files = {file.name: str(file) for file in there}
-    near = difflib.get_close_matches(Path(path).name, files, n=1)
-    return did_you_mean(files[near[0]]) if near else ''
+    is none, no such folder, or one of just this name, written without its folder or ending."""
+    folder, name = Path(path).parent, Path(path).name
+    root = Path() if Path('configs').is_dir() else PACKAGED
+    ours = {file.name: str(file.relative_to(root)) for file in root.glob('configs/*/*.py')}
+    there = {file.name: str(file) for file in folder.glob('*.py')} if folder.is_dir() else {}
+    for files in (there, ours):
+        if near := difflib.get_close_matches(name, files, n=1):
+            return did_you_mean(files.get(f'{name}.py', files[near[0]]))
+    return ''
 
 
 def complete_scope(cfg: Config) -> None:

@@ -40,8 +40,12 @@ def list_classes(folder: Path) -> tuple[list[str], Listing]:
     Hidden and system folders are none.
     """
     if not folder.is_dir():
-        above = folder.absolute().parent.parent
-        hint = f'; did you mean data_root={str(above)!r}?' if (above / folder.name).is_dir() else ''
+        root = folder.absolute().parent
+        hint = ''
+        if (root.parent / folder.name).is_dir():
+            hint = f'; did you mean data_root={str(root.parent)!r}?'
+        elif root.is_dir() and list_folders(root)[0]:
+            hint = f'; folders that {root} has itself belong into {folder.name}/ and val/ in it'
         raise MissingDataError(
             f'data folder {folder.absolute()} does not exist; expected are class folders with '
             f'images, as in data_root/train/<class>/*.jpg{hint}'

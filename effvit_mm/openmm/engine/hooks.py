@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from mmengine.dist import get_rank, master_only
+from mmengine.dist import get_rank, get_world_size, master_only
 from mmengine.hooks import EarlyStoppingHook, Hook
 from torch import nn
 
@@ -92,7 +92,8 @@ def describe_length(runner) -> str:
     text = f'images: {images:,}{an_epoch}, in all: {steps:,}'
     if steps >= FEW_STEPS or runner.cfg.get('load_from'):
         return text
-    more = steps * (loader.batch_size or 0) // SMALL_BATCH
+    batches = math.ceil(images / (SMALL_BATCH * get_world_size()))
+    more = batches * runner.max_epochs if is_by_epoch(runner) else 0
     free = not hasattr(loader.sampler, 'num_persons')  # whose batches have so many images of each
     if free and steps < more:
         text += (

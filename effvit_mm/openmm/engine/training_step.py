@@ -239,6 +239,10 @@ def missing_setting(error: Exception, cfg: Config) -> str:
     return f'{place}.{name}' if place else ''
 
 
+# Keys of a detector's train_cfg by the heads that use them.
+STAGES = {'rpn_head': 'rpn', 'roi_head': 'rcnn'}
+
+
 def place_in(cfg: Config, path: str, part: Any) -> str:
     """Where the config has the settings of an object: a head makes its assigner of ``train_cfg``'s.
 
@@ -246,6 +250,9 @@ def place_in(cfg: Config, path: str, part: Any) -> str:
     """
     nodes = typed_parts(cfg.get('model'), 'model')
     places = [place for place, node in nodes if has_type(node, type(part).__name__)]
+    stage = next((key for head, key in STAGES.items() if head in path), None)
+    if len(places) > 1 and stage:  # both stages may have one of this type
+        places = [place for place in places if f'train_cfg.{stage}.' in place]
     return places[0] if len(places) == 1 else path
 
 

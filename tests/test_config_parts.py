@@ -149,6 +149,7 @@ def test_a_factor_of_nothing(factors, missing):
     check_factors({'optimizer': optimizer, 'paramwise_cfg': {'bypass_duplicate': True}})
 
 
+@tries('; give it, as model.neck.type=GlobalAveragePooling')
 def test_maps_before_a_head_that_takes_a_vector():
     model = {
         'backbone': {'type': 'effvit_mm.PSLT', 'arch': 'tiny'},

@@ -23,6 +23,7 @@ from effvit_mm.openmm.config.checks import check_config
 from effvit_mm.openmm.config.data_root import how_to_find
 from effvit_mm.openmm.config.loading import load_config
 from effvit_mm.openmm.data_checks.class_count import close_heads, open_heads
+from effvit_mm.openmm.datasets.classification import list_classes
 from effvit_mm.openmm.trained import build_detector, find_classes
 from effvit_mm.weights.checkpoint import read_checkpoint
 
@@ -222,6 +223,7 @@ def test_a_root_that_is_not_there(name, capsys, monkeypatch):
     assert 'other' in error and 'environment' not in error and '/path' not in error, error
 
 
+@tries('; did you mean data_root={}?')
 def test_a_folder_too_deep(tmp_path, capsys):
     make_folder(tmp_path / 'data')
     for part in ('train', 'val'):
@@ -231,9 +233,13 @@ def test_a_folder_too_deep(tmp_path, capsys):
         assert cli.train([*arguments, f'data_root={root}', *QUICK]) == 2
         line = capsys.readouterr().err.strip()
         assert f"did you mean data_root='{tmp_path / 'data'}'?" in line and '\n' not in line
+    meant = re.search(r"did you mean data_root='([^']+)'", line)[1]
+    assert load_config(arguments[0], [f'data_root={meant}', *QUICK]).data_root == meant
+    assert len(list_classes(Path(meant) / 'val')[0]) == len(CLASSES)
     forget_runs()
     assert cli.train([*arguments, 'data_root=~/none', *QUICK]) == 2
-    assert "dataset.data_root='" in (line := capsys.readouterr().err) and '/none/train' in line
+    line = capsys.readouterr().err
+    assert "dataset.data_root='" in line and '/none/train' in line
 
 
 @pytest.mark.parametrize(

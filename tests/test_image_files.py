@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from remedies import tries
 
 from effvit_mm.errors import DataError
 from effvit_mm.inference.inputs import find_images
@@ -126,6 +127,7 @@ def test_all_in_a_tree_is_read_once_or_named(tree):
         assert sum(map(int, re.findall(r'(?:: |; )(\d+) ', text))) == len(left_out(found))
 
 
+@tries(': convert them to JPEG or PNG')
 def test_pictures_in_formats_that_are_not_read(tmp_path):
     for name in ('a.heic', 'B.NEF', 'notes.txt'):
         (tmp_path / name).write_bytes(b'')

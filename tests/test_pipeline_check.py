@@ -107,7 +107,7 @@ def test_a_model_that_cannot_predict(fails, tmp_path):
 
 def test_a_layer_that_cannot_be_initialised(fails, tmp_path):
     extra = """
-init = dict(type='Xavier', layer='Conv2d', distribution='uniform', gain='x')
+init = dict(type='Xavier', layer='Conv2d', distribution='even')
 model['neck'] = dict(init_cfg=init)
 """
     assert 'error: model: ' in fails(make_config(tmp_path, extra))

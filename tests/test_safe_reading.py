@@ -20,7 +20,12 @@ from effvit_mm.openmm import cli
 from effvit_mm.runtime.graph import ExportError
 from effvit_mm.runtime.onnx import ONNXSession
 from effvit_mm.runtime.openvino import OpenVINOSession
-from effvit_mm.weights import read_checkpoint, unpickling_nothing
+from effvit_mm.weights import (
+    allow_training_logs,
+    read_checkpoint,
+    safe_unpickling,
+    unpickling_nothing,
+)
 
 OLD, SAFE = TorchVersion('2.9.1'), TorchVersion('2.10.0')
 
@@ -212,3 +217,20 @@ def test_broken_onnx_files_are_still_named(tmp_path, session, content):
     (tmp_path / 'm.onnx').write_bytes(content)
     with pytest.raises(ExportError, match=r'm\.onnx cannot be read'):
         session(tmp_path / 'm.onnx')
+
+
+def test_what_is_allowed_for_good_stays_allowed():
+    """PyTorch's own context takes away, when it is left, what had been allowed before it."""
+    before = torch.serialization.get_safe_globals()
+    try:
+        allow_training_logs()
+        allowed = torch.serialization.get_safe_globals()
+        with safe_unpickling():
+            assert set(torch.serialization.get_safe_globals()) == set(allowed)
+        assert set(torch.serialization.get_safe_globals()) == set(allowed)
+        torch.serialization.clear_safe_globals()
+        with safe_unpickling():
+            assert torch.serialization.get_safe_globals()
+        assert not torch.serialization.get_safe_globals()
+    finally:
+        torch.serialization.add_safe_globals(before)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from remedies import tries
 
 pytest.importorskip('mmpretrain')
 import effvit_mm
@@ -74,6 +75,7 @@ def test_what_cannot_be_read_tells_nothing_and_runs_nothing(text, tmp_path, monk
     assert not list(tmp_path.iterdir())
 
 
+@tries('; give the config that it was trained with')
 def test_a_classifier_says_so(tmp_path):
     model = build_classifier(load_config(DIGITS, []), DIGITS)
     content = {'state_dict': model.state_dict(), 'meta': meta_of(DIGITS)}

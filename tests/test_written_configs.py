@@ -50,7 +50,7 @@ def test_muon_names_what_it_cannot_take_and_what_can(config, capfd):
     assert train(config, remedy) == 0
 
 
-@tries('; give it, as optim_wrapper.optimizer.weight_decay=0.05')
+@tries('; give it, as optim_wrapper.optimizer.{}={}')
 def test_a_factor_of_no_weight_decay(config, capfd):
     text = config.read_text().replace(', weight_decay=0.05', '')
     config.write_text(text)

@@ -81,7 +81,10 @@ def _mmengine_globals() -> list:
 @contextmanager
 def safe_unpickling() -> Iterator[None]:
     """Let ``torch.load(weights_only=True)`` read the log history in mmengine's checkpoints."""
-    with torch.serialization.safe_globals(_mmengine_globals()):
+    allowed = set(torch.serialization.get_safe_globals())
+    # Leaving, PyTorch takes away what it was given here, though it had been allowed for good.
+    missing = [item for item in _mmengine_globals() if item not in allowed]
+    with torch.serialization.safe_globals(missing):
         yield
 
 

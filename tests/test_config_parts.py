@@ -12,6 +12,7 @@ from effvit_mm.errors import ConfigError
 from effvit_mm.openmm import cli
 from effvit_mm.openmm.config.argument_kinds import check_arguments
 from effvit_mm.openmm.config.checks import check_factors, check_pooling
+from effvit_mm.openmm.config.data_sets import check_set
 from effvit_mm.openmm.config.kinds import check_values
 from effvit_mm.openmm.config.preparing import prepare_training
 
@@ -137,6 +138,7 @@ def test_what_a_registry_has_passes(base, line):
         ({'custom_keys': {'head': {'decay_mult': 0.0}}}, 'weight_decay'),
         ({'layer_decay_rate': 0.7}, 'lr'),
         ({'bias_lr_mult': 2.0}, 'lr'),
+        ({'custom_keys': {'head': {}}}, 'lr'),
         ({'custom_keys': {'head': {'lr_mult': 10.0}}}, 'lr'),
     ],
 )
@@ -205,3 +207,51 @@ def test_an_infinite_number_where_a_whole_one_is_wanted():
             check_arguments(
                 'model.train_cfg.rpn.sampler', {**sound, key: float('inf')}, RandomSampler
             )
+
+
+@pytest.mark.parametrize(
+    ('place', 'value', 'told'),
+    [
+        ('neck.out_channels', 0, 'numbers above 0'),
+        ('neck.in_channels', [96, -1], 'numbers above 0'),
+        ('bbox_head.feat_channels', 0, 'numbers above 0'),
+        ('backbone.arch.embed_dims', 0, 'numbers above 0'),
+        (
+            'data_preprocessor.std',
+            [58.4, [1, 2], 57.4],
+            r'numbers above 0 are needed, not \[1, 2\]',
+        ),
+        ('data_preprocessor.mean', [[1.0], 2.0, 3.0], r'numbers are needed, not \[1\.0\]'),
+        ('train_cfg.augments.alpha', float('inf'), 'at most 1,000,000'),
+        ('loss_cls.beta', 1e30, 'at most 1,000,000'),
+    ],
+)
+def test_numbers_that_no_model_has(place, value, told):
+    *parts, key = place.split('.')
+    node = {key: value}
+    for part in reversed(parts):
+        node = {part: node}
+    with pytest.raises(ConfigError, match=rf'^model\.{re.escape(place)}=.*{told}'):
+        check_values(node, 'model')
+
+
+@pytest.mark.parametrize('key', ['backbone', 'rpn_head', 'roi_head'])
+def test_none_for_a_part_that_a_detector_needs(key):
+    pytest.importorskip('mmdet')
+    from mmdet.models import MaskRCNN
+
+    parts = {name: {'type': 'x'} for name in ('backbone', 'rpn_head', 'roi_head')}
+    sound = {**parts, 'neck': None, 'train_cfg': {}, 'test_cfg': {}, 'data_preprocessor': None}
+    check_arguments('model', sound, MaskRCNN)
+    with pytest.raises(ConfigError, match=rf'^model\.{key}=None: MaskRCNN takes ConfigDict there'):
+        check_arguments('model', {**sound, key: None}, MaskRCNN)
+
+
+@pytest.mark.parametrize('given', [{}, {'ann_file': ''}, {'ann_file': None}])
+def test_a_coco_set_without_annotations(given):
+    pytest.importorskip('mmdet')
+    node = {'type': 'mmdet.CocoDataset', 'data_root': 'data', **given}
+    with pytest.raises(ConfigError, match=r'^train_dataloader\.dataset\.ann_file is missing: the'):
+        check_set('train_dataloader.dataset', node)
+    check_set('train_dataloader.dataset', {**node, 'ann_file': 'train.json'})
+    check_set('train_dataloader.dataset', {'type': 'mmdet.XMLDataset', **given})

@@ -81,7 +81,7 @@ def config(tmp_path):
     return write_config(tmp_path / 'c.py', make_folder(tmp_path / 'data', 8, 1), extra)
 
 
-def losses(monkeypatch, broken) -> list[int]:
+def losses(monkeypatch, broken, kind: type[Exception] = KeyError) -> list[int]:
     """Let the loss raise where ``broken(call, images)``; gives the sizes of its batches."""
     from mmpretrain.models import StackedLinearClsHead  # behind effvit_mm, which has operators
 
@@ -91,7 +91,7 @@ def losses(monkeypatch, broken) -> list[int]:
     def loss(self, feats, data_samples, **kwargs):
         sizes.append(len(data_samples))
         if broken(len(sizes), sizes[-1]):
-            raise KeyError('out of luck')
+            raise kind('out of luck')
         return whole(self, feats, data_samples, **kwargs)
 
     monkeypatch.setattr(StackedLinearClsHead, 'loss', loss)
@@ -112,9 +112,10 @@ def test_a_whole_batch_is_tried_where_three_images_are_too_few(train, config, mo
     assert re.search(r'model\.head \(type .*\): it fails .*: out of luck \(.*\.py:\d+\)$', line)
 
 
-def test_a_first_iteration_that_fails_is_a_line(train, config, monkeypatch):
+@pytest.mark.parametrize('kind', [KeyError, UnboundLocalError, ZeroDivisionError])
+def test_a_first_iteration_that_fails_is_a_line(train, config, monkeypatch, kind):
     monkeypatch.setattr(training_step, 'try_first_batch', lambda runner: None)
-    sizes = losses(monkeypatch, lambda call, images: True)
+    sizes = losses(monkeypatch, lambda call, images: True, kind)
     code, line, _ = train(config)
     assert code == 2 and sizes == [8]
     assert re.search(r'error: model\.head \(type .*\): .*: out of luck \(.*\.py:\d+\)$', line), line

@@ -72,7 +72,9 @@ def _unfit(name: str, value: Any, hint: Any, default: Any) -> str:
         return f'a number there, not {kind_of(value)}' if number else ''
     if value is None:
         free = default is None or name in COUNTED or _may_be_none(hint)
-        return unfit if not free and _only(hint, Real, tuple) else ''
+        # Where a dict has a default, None often stands for nothing of the kind: norm_cfg=None.
+        kinds = (Real, tuple, Mapping) if default is inspect.Parameter.empty else (Real, tuple)
+        return unfit if not free and _only(hint, *kinds) else ''
     if isinstance(value, float) and math.isinf(value) and _only(hint, int):
         return f'{_written(hint)} there, not {value}'
     if not isinstance(value, Real | list | tuple):

@@ -22,7 +22,7 @@ from ..console import without_asides
 # What constructors raise for values that they cannot work with.
 BUILD_ERRORS = (
     TypeError, ValueError, LookupError, AssertionError, OSError, ImportError, AttributeError,
-    NotImplementedError, RuntimeError, ArithmeticError, MemoryError,
+    NotImplementedError, RuntimeError, ArithmeticError, MemoryError, NameError,
 )  # fmt: skip
 # Keys of files and folders, and what is said of one that is not there.
 FILES = re.compile(

@@ -73,7 +73,7 @@ NMS_EXTRAS = ('class_agnostic', 'max_num', 'split_thr')
 # Of the optimizer: what a group of parameters has a factor of, and an example.
 FACTORS_OF = (
     ('weight_decay', ('decay_mult',), 0.05),
-    ('lr', ('lr_mult', 'layer_decay_rate', 'decay_rate'), 0.001),
+    ('lr', ('lr_mult', 'layer_decay_rate', 'decay_rate', 'custom_keys'), 0.001),
 )
 MOST_WORKERS = 1024
 

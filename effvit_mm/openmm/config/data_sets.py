@@ -25,7 +25,8 @@ SPLIT = re.compile(r'(?<![\w/.-])splits?(?![\w/.-])')  # the argument's name, in
 
 def check_set(path: str, node: Mapping) -> None:
     """Raise a ConfigError for near misses of what a set's ``metainfo`` is looked up for, for
-    arguments of its base class that it makes itself, and for a ``split`` that it has not."""
+    arguments of its base class that it makes itself, for a COCO-style set without annotations, and
+    for a ``split`` that it has not."""
     if isinstance(node.get('metainfo'), Mapping):
         check_dict(node['metainfo'], f'{path}.metainfo', METAINFO, certain=False)
     cls = node_class(root.DATASETS, node)
@@ -33,6 +34,9 @@ def check_set(path: str, node: Mapping) -> None:
         if name in node:
             own = getattr(cls, '__name__', cls)
             raise ConfigError(f'{path}.{name}={node[name]!r}: {own} takes {source}, not {name}')
+    is_coco = any(base.__name__ == 'CocoDataset' for base in getattr(cls, '__mro__', ()))
+    if is_coco and not node.get('ann_file'):
+        raise ConfigError(f'{path}.ann_file is missing: the file with the annotations')
     if node.get('split') is None or cls is None or not issubclass(cls, BaseDataset):
         return
     arguments = {key: value for key, value in node.items() if key not in ('type', 'pipeline')}

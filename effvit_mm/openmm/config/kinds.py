@@ -108,7 +108,9 @@ NEAR_META_KEY = 0.8  # others' names may be like these
 SIZES = ('crop_size', 'img_scale', 'padding', 'scale', 'size')
 CHOICES_OF_SIZES = ('scales',)
 # Rates and factors: of what is larger no product is meant, and soon none has a place in float32.
-FACTORS = re.compile(r'(^|_)(lr|decay|decay_rate|mult|weight|momentum|factor|gamma|eta_min)$')
+FACTORS = re.compile(
+    r'(^|_)(lr|decay|decay_rate|mult|weight|momentum|factor|alpha|beta|gamma|eta_min)$'
+)
 # Layers that are built one after the other; anchors and bins of a cell.
 LAYERS = re.compile(
     r'(^|_)(convs|fcs|layers|blocks|stages|depths?|outs|branches)$|^(reg_max|scales_per_octave)$'
@@ -119,6 +121,7 @@ WIDTHS = re.compile(
     r'(^|_)(channels?|dims?|widths?|in_?planes|planes|features?|feats|filters|heads|groups|queries)$'
     r'|(^|_)(hidden|intermediate)_size$'
 )
+MAPS = re.compile(r'(^|_)(in|out|feat|base|hidden|embed)_(channels|dims)$')  # one or more
 EXPANSIONS = re.compile(r'(^|_)((mlp|ffn|expand)_ratios?|(widen|deepen)_factor|expansion)$')
 SIDES = re.compile(r'(^|_)(kernel|window|patch|img)_sizes?$')
 CLASSES = re.compile(r'(^|_)num_(\w+_)?classes$')  # single heads were trained of 360,232 persons
@@ -318,6 +321,8 @@ def _check_range(key: str, value: Any, place: str) -> None:
     numbers = [number for number in items_within(value) if isinstance(number, Real)]
     if key in SHARES and not all(0 <= number <= 1 for number in numbers):
         raise ConfigError(f'{place}={value!r}: a number from 0 to 1 is needed')
+    if MAPS.search(key) and not all(number > 0 for number in numbers):
+        raise ConfigError(f'{place}={value!r}: numbers above 0 are needed')
     for names, most in LARGEST if numbers else ():
         if names.search(key) and any(abs(number) > most for number in numbers):
             raise ConfigError(f'{place}={value!r}: a number of at most {most:,} is needed')
@@ -370,7 +375,8 @@ def _is_of_a_registry(value: Any) -> bool:
 def _check_pixels(key: str, given: Any, place: str) -> None:
     """Of images and boxes the one is taken off, and they are divided by the other."""
     divides = DEVIATIONS.search(key) is not None
-    for value in items_within(given) if divides or MEANS.search(key) else ():
+    several = given if isinstance(given, list | tuple) else [given]
+    for value in several if divides or MEANS.search(key) else ():
         if not is_number(value) or (divides and value <= 0):
             word = 'numbers above 0' if divides else 'numbers'
             raise ConfigError(f'{place}={given!r}: {word} are needed, not {value!r}')

@@ -15,7 +15,7 @@ from mmengine.dataset import BaseDataset
 
 from ...errors import ConfigError, UserError
 from ..console import without_asides
-from .arguments import check_dict, node_class
+from .arguments import check_dict, node_class, parameters
 from .building import one_line
 
 # What data sets of OpenMMLab say of themselves.
@@ -35,7 +35,7 @@ def check_set(path: str, node: Mapping) -> None:
             own = getattr(cls, '__name__', cls)
             raise ConfigError(f'{path}.{name}={node[name]!r}: {own} takes {source}, not {name}')
     is_coco = any(base.__name__ == 'CocoDataset' for base in getattr(cls, '__mro__', ()))
-    if is_coco and not node.get('ann_file'):
+    if is_coco and not node.get('ann_file') and 'split' not in parameters(cls)[0]:  # its own file
         raise ConfigError(f'{path}.ann_file is missing: the file with the annotations')
     if node.get('split') is None or cls is None or not issubclass(cls, BaseDataset):
         return

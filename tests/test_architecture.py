@@ -199,7 +199,8 @@ def test_a_python_without_torch_is_told_so():
     program = PACKAGE.parent / 'tools' / 'train.py'
     command = [sys.executable, '-S', str(program), 'config.py']  # -S: no site-packages
     done = subprocess.run(command, capture_output=True, text=True)
-    (line,) = done.stderr.splitlines()
+    assert done.stderr.count('\n') == 1, done.stderr
+    line = done.stderr.rstrip('\n')
     assert line.startswith(f'error: effvit_mm needs torch, which {sys.executable} does not have')
     assert '. .venv/bin/activate' in line and done.returncode == 2
     done = subprocess.run([*command, '--debug'], capture_output=True, text=True)

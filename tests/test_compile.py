@@ -211,7 +211,7 @@ def test_a_disk_that_fills_up(runtime, pythons, tmp_path):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(UserError, match=r'cache=.*cannot be written'):
+    with pytest.raises(UserError, match=r'cache=.*is a file, where a folder is needed'):
         effvit_mm.compile(Small().eval(), size=(20, 31), cache=tmp_path / 'file')
 
 

@@ -14,6 +14,7 @@ from effvit_mm.openmm.config.argument_kinds import check_arguments
 from effvit_mm.openmm.config.checks import check_factors, check_pooling
 from effvit_mm.openmm.config.data_sets import check_set
 from effvit_mm.openmm.config.kinds import check_values
+from effvit_mm.openmm.config.loading import load_config
 from effvit_mm.openmm.config.preparing import prepare_training
 
 # Of a config with these, a line more and what is said of it.
@@ -255,3 +256,17 @@ def test_a_coco_set_without_annotations(given):
         check_set('train_dataloader.dataset', node)
     check_set('train_dataloader.dataset', {**node, 'ann_file': 'train.json'})
     check_set('train_dataloader.dataset', {'type': 'mmdet.XMLDataset', **given})
+
+
+@pytest.mark.parametrize(
+    'given',
+    ['3', "'os'", "['os']", 'dict(imports=3)', "dict(imports=['os', 3])", 'dict(impots=[])'],
+)
+def test_imports_of_another_kind(tmp_path, given):
+    config = tmp_path / 'c.py'
+    config.write_text(f'custom_imports = {given}\n')
+    with pytest.raises(ConfigError, match='custom_imports') as error:
+        load_config(str(config), [])
+    assert '\n' not in str(error.value)
+    config.write_text("custom_imports = dict(imports=['os'])\n")
+    load_config(str(config), [])

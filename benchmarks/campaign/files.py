@@ -134,7 +134,7 @@ def make_persons() -> None:
 
 def network() -> torch.nn.Module:
     torch.manual_seed(0)
-    arch = {'embed_dims': 24, 'depths': (1, 1), 'num_heads': 3, 'mlp_ratio': 2}
+    arch = {'embed_dims': 24, 'depths': (1, 1, 1, 1), 'num_heads': 3, 'mlp_ratio': 2}
     return effvit_mm.create_model('deit_tiny', num_classes=3, arch=arch, img_size=32)
 
 

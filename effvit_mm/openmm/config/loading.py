@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import re
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -66,8 +67,9 @@ def load_config(path: str, overrides: Sequence[str]) -> Config:
         if text := missing_base(error, path):
             raise ConfigError(f'config {path}: {text}') from error
         called = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
-        imports = 'import_modules_from_strings' in called or 'custom modules' in str(error)
-        key = 'custom_imports: ' if imports else ''
+        words = str(error)
+        imports = 'import_modules_from_strings' in (*called, *re.findall(r'\w+', words))
+        key = 'custom_imports: ' if imports or 'custom modules' in words else ''
         text = f'{key}{type(error).__name__}: {error}'
         raise ConfigError(f'config {path}: {" ".join(text.split())}') from error
     before = copy.deepcopy(cfg)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 
 import pytest
+from refusals import check_refused, prepared
 from remedies import tries
 from trainer import make_folder, write_config
 
 from effvit_mm.errors import ConfigError
-from effvit_mm.openmm import cli
 from effvit_mm.openmm.config.argument_kinds import check_arguments
 from effvit_mm.openmm.config.checks import check_factors, check_pooling
 from effvit_mm.openmm.config.data_sets import check_set
 from effvit_mm.openmm.config.kinds import check_values
 from effvit_mm.openmm.config.loading import load_config
-from effvit_mm.openmm.config.preparing import prepare_training
 
 # Of a config with these, a line more and what is said of it.
 PARTS = """
@@ -109,27 +108,15 @@ def base(tmp_path_factory):
     return path
 
 
-def prepare(base, line: str) -> None:
-    path = base.with_name('own.py')
-    path.write_text(f'{base.read_text()}{line}\n')
-    prepare_training(cli.train_parser().parse_args([str(path), '--work-dir', 'w']))
-
-
 @tries('; did you mean {}?')
 @pytest.mark.parametrize('line', WRONG)
 def test_what_no_registry_has_is_named(base, line):
-    with pytest.raises(ConfigError, match=WRONG[line]) as error:
-        prepare(base, line)
-    assert '\n' not in str(error.value)
-    if meant := re.search(r"(\w+)='?(\w+)'?: .*did you mean '(\w+)'", str(error.value)):
-        key, value, word = meant.groups()
-        wrong = value if key in ('type', 'constructor', 'ema_type') else key
-        prepare(base, line.replace(wrong, word, 1))
+    check_refused(base, line, WRONG[line])
 
 
 @pytest.mark.parametrize('line', SOUND)
 def test_what_a_registry_has_passes(base, line):
-    prepare(base, line)
+    prepared(base, line)
 
 
 @pytest.mark.parametrize(
@@ -189,9 +176,9 @@ def test_sides_and_ratios_of_anchors(part, key, bad):
 
 
 def test_what_mmengine_alone_has_is_looked_up_without_a_word(base, capfd):
-    prepare(base, "train_dataloader['collate_fn'] = dict(type='pseudo_collate')")
+    prepared(base, "train_dataloader['collate_fn'] = dict(type='pseudo_collate')")
     with pytest.raises(ConfigError, match='did you mean'):
-        prepare(base, "train_dataloader['collate_fn'] = dict(type='pseudo_collat')")
+        prepared(base, "train_dataloader['collate_fn'] = dict(type='pseudo_collat')")
     assert 'registry' not in ''.join(capfd.readouterr())
 
 

@@ -80,6 +80,35 @@ EVALUATORS = {
 }  # fmt: skip
 
 
+@tries('write {} there{}', ', or give model.backbone another width')
+def test_a_head_of_another_width_than_what_comes_before_it(run, classes):
+    config = write_config(Path('config.py'), classes)
+    code, line = run(config, 'model.head.in_channels=17')
+    assert code == 2 and 'error: model.head.in_channels=17: it is given 16 channels; write' in line
+    wider = ('model.head.in_channels=17', 'model.backbone.base_channels=17')
+    code, line = run(config, *wider)
+    assert code == 2 and 'model.head.in_channels=17: it is given 34 channels' in line
+    neck = "model['neck'] = dict(type='mmdet.FPN', in_channels=[8], out_channels=16, num_outs=1)\n"
+    code, line = run(write_config(Path('maps.py'), classes, neck))
+    assert code == 2 and 'model.neck.in_channels=[8]: for 8 it is given 16 channels; write' in line
+    assert run(config, 'model.head.in_channels=16')[0] == 0
+
+
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_images_too_small_are_those_of_a_pipeline(run, classes, split):
+    config = write_config(
+        Path('config.py'), classes,
+        "model['backbone'] = dict(type='effvit_mm.PSLT', arch='tiny')\n"
+        "model['head'].update(in_channels=384)\n"
+        "step = dict(type='RandomCrop', crop_size=32)\n"
+        "train_dataloader['dataset']['pipeline'] = [pipeline[0], step, pipeline[-1]]\n"
+        "val_dataloader['dataset']['pipeline'] = [pipeline[0], step, pipeline[-1]]\n",
+    )  # fmt: skip
+    code, line = run(config, f'{split}_dataloader.dataset.pipeline.1.crop_size=8')
+    small = 'PSLT takes images of 32 pixels or more on each side, not 8x8'
+    assert code == 2 and f'error: {split}_dataloader.dataset.pipeline: {small}' in line
+
+
 @tries(
     '; leave it out{}',
     ', or set its default, {}',

@@ -76,6 +76,10 @@ FACTORS_OF = (
     ('lr', ('lr_mult', 'layer_decay_rate', 'decay_rate', 'custom_keys'), 0.001),
 )
 MOST_WORKERS = 1024
+WORKERS = {
+    'env_cfg.mp_cfg.opencv_num_threads': 'thread',
+    **{f'{split}_dataloader.num_workers': 'process' for split in SPLITS},
+}
 
 # Key -> (type, smallest value, whether the smallest itself is allowed, None is allowed).
 NUMBERS: dict[str, tuple[type, float, bool, bool]] = {
@@ -193,12 +197,11 @@ def check_numbers(cfg: Config) -> None:
     if cfg.get('val_dataloader') is not None:
         check_first_validation(cfg.get('train_cfg') or {})
     check_dynamic_intervals(cfg.get('train_cfg') or {})
-    for split in SPLITS:
-        workers = (cfg.get(f'{split}_dataloader') or {}).get('num_workers') or 0
-        if workers > MOST_WORKERS:
+    for path, kind in WORKERS.items():
+        count = _look_up(cfg, path)[0] or 0
+        if count > MOST_WORKERS:
             raise ConfigError(
-                f'{split}_dataloader.num_workers={workers}: {MOST_WORKERS} or less is needed, for '
-                'each is a process'
+                f'{path}={count}: {MOST_WORKERS} or less is needed, for each is a {kind}'
             )
 
 

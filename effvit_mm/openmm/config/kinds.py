@@ -301,7 +301,7 @@ def check_values(node: Any, path: str) -> None:
         if isinstance(value, float) and math.isnan(value):
             raise ConfigError(f'{place}={value!r}: a number is needed')
         _check_part(key, value, place)
-        if key == 'normalizer' or isinstance(value, list | tuple):
+        if key == 'normalizer' or isinstance(value, list | tuple | str | bool):
             _check_pixels(key, value, place)
         if key in (*SIZES, *CHOICES_OF_SIZES) and 'pipeline' in place:
             _check_size(value, value, place)

@@ -255,8 +255,8 @@ def _predict(model: torch.nn.Module, batch: Any, split: str, cfg: Config) -> Seq
     try:
         with torch.no_grad():
             return getattr(model, f'{split}_step')(batch)
-    except UserError:
-        raise
+    except UserError as error:
+        raise explained(error, model, batch, split, cfg) from error
     except BUILD_ERRORS as error:
         heads = (getattr(model, name, None) for name in ('bbox_head', 'roi_head', 'mask_head'))
         settings = [h.test_cfg for h in (model, *heads) if hasattr(h, 'test_cfg')]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,8 +17,8 @@ from mmengine.dist import get_world_size
 from mmengine.model import BaseDataPreprocessor, BaseModel, revert_sync_batchnorm
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...errors import ConfigError, DataError, UserError
-from ..config.arguments import has_type
+from ...errors import ConfigError, DataError, ImageSizeError, UserError
+from ..config.arguments import has_type, items_within
 from ..config.building import BUILD_ERRORS, one_line, typed_parts
 from ..config.names import places_of
 from ..data_checks.pipelines import load_sample
@@ -26,6 +27,12 @@ from .hooks import batch_files
 
 KEY = 'train_dataloader'
 GLOO = 'gloo/transport'  # in what it says of a lost connection, a plain RuntimeError
+FED_BY_BACKBONE = ('model.head', 'model.neck')
+# What PyTorch says of an input that is not as wide as a layer was made for.
+OTHER_WIDTH = re.compile(
+    r'cannot be multiplied \(\d+x(?P<linear>\d+) and (?P<rows>\d+)x\d+\)'
+    r'|to have (?P<channels>\d+) channels, but got (?P<given>\d+) channels'
+)
 
 
 def check_training_step(runner) -> None:
@@ -197,7 +204,8 @@ def explained(
             f'{missing} is missing: the model reads it {when or "at the first image"}'
         )
     if known := as_user_error(error):
-        return known
+        pipeline = f'{split}_dataloader.dataset.pipeline'
+        return type(known)(f'{pipeline}: {known}') if type(known) is ImageSizeError else known
     given = cfg.get('data_preprocessor') or (cfg.get('model') or {}).get('data_preprocessor')
     bare = type(getattr(model, 'data_preprocessor', None)) is BaseDataPreprocessor
     if bare and not given and 'list' in str(error):  # what it leaves the images
@@ -223,6 +231,8 @@ def explained(
             f'model.train_cfg={settings!r}: {path} cannot be trained with it ({told}); give what '
             'it asks for, as assigner and sampler'
         )
+    if wrong := wrong_width(error, path, cfg):
+        return ConfigError(wrong)
     kind = '' if part is model else f' (type {type(part).__name__})'
     path = path if isinstance(part, torch.nn.Module) else place_in(cfg, path, part)
     when = when or f'at the first image of {split}_dataloader'
@@ -237,6 +247,30 @@ def missing_setting(error: Exception, cfg: Config) -> str:
         return ''
     place = next(places_of(cfg.get('model'), settings, 'model'), '')
     return f'{place}.{name}' if place else ''
+
+
+def wrong_width(error: Exception, path: str, cfg: Config) -> str:
+    """What ails ``in_channels`` of the part that a layer is in, where it is given another number.
+
+    ``path``: of the layer, or of the part itself. Nothing where no such part says that number.
+    """
+    found = OTHER_WIDTH.search(str(error))
+    if not found:
+        return ''
+    given = int(found['linear'] or found['given'])
+    made = int(found['rows'] or found['channels'])
+    parts = typed_parts(cfg.get('model'), 'model')
+    around = [(place, node) for place, node in parts if f'{path}.'.startswith(f'{place}.')]
+    place, node = max(around, key=lambda part: len(part[0]), default=('', {}))
+    said = node.get('in_channels')
+    if made not in items_within(said):
+        return ''
+    which = f'for {made} ' if isinstance(said, list | tuple) else ''
+    other = ', or give model.backbone another width' if place in FED_BY_BACKBONE else ''
+    return (
+        f'{place}.in_channels={said}: {which}it is given {given} channels; write {given} there'
+        f'{other}'
+    )
 
 
 # Keys of a detector's train_cfg by the heads that use them.

@@ -17,7 +17,7 @@ from remedies import tries
 
 from effvit_mm.errors import DataError
 from effvit_mm.openmm.datasets.coco_check import CocoSource, check_coco
-from effvit_mm.openmm.datasets.coco_format import read_coco
+from effvit_mm.openmm.datasets.coco_format import read_classes, read_coco
 from effvit_mm.openmm.datasets.coco_report import format_report, to_dict, to_markdown
 from effvit_mm.openmm.datasets.fault_kinds import KINDS
 from effvit_mm.utils.image_size import image_size
@@ -183,6 +183,30 @@ def test_categories_that_cannot_be_told_apart(root, category, message):
     assert message in detail and check_coco(source(root)).fatal()
     with pytest.raises(DataError, match=re.escape(message)):
         read_coco(root / 'train.json')
+
+
+@pytest.mark.parametrize(
+    ('category', 'message'),
+    [
+        ({'id': 20}, 'has no id or no name'),
+        ('white', 'has no id or no name'),
+        ({'id': 20, 'name': ' '}, 'a number or a text is needed as id and as name'),
+        ({'id': None, 'name': 'white'}, 'a number or a text is needed as id and as name'),
+    ],
+)
+def test_a_category_at_fault_hides_no_other_fault(root, category, message):
+    def change(data):
+        data['categories'][1] = category
+        data['images'][2]['file_name'] = 'gone.png'
+
+    groups = found(root, change)
+    assert message in groups['bad_record'][0].detail and 'missing_image' in groups
+    assert 'category_id=20' in groups['unknown_category'][0].detail
+    for read in (read_coco, read_classes):
+        with pytest.raises(DataError, match=re.escape(message)):
+            read(root / 'train.json')
+    with pytest.raises(DataError, match=re.escape(message)):  # nothing could be judged without
+        found(root, lambda data: data.update(categories=[category]))
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,13 @@ PARTS = """
 visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 """
 WRONG = {
+    "train_dataloader['dataset']['indices'] = 0": (
+        r'train_dataloader\.dataset\.indices=0: no image is left'
+    ),
+    "val_dataloader['dataset'] = dict(type='RepeatDataset', times=1, dataset=dict("
+    "val_dataloader['dataset'], indices=[]))": (
+        r'val_dataloader\.dataset\.dataset\.indices=\[\]: no image is left'
+    ),
     "visualizer['vis_backends'] = [dict(type='LicalVisBackend')]": (
         r"visualizer\.vis_backends\[0\]\.type='LicalVisBackend': .*mean 'LocalVisBackend'\?"
     ),

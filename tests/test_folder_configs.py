@@ -270,6 +270,30 @@ def test_class_folders_without_train_and_val(tmp_path, capsys):
     assert f'folders that {flat} has itself belong into train/ and val/ in it' in line
 
 
+@tries('; {}: give the one of this set, as split={}, or rename it')
+def test_splits_of_other_names(tmp_path, capsys):
+    root = make_folder(tmp_path / 'data', 1, 1)
+    (root / 'val').rename(root / 'validation')
+    arguments = [str(CONFIGS / 'pslt-tiny_folder.py'), '--work-dir', 'w', '--cfg-options']
+    check = load_tool('analysis_tools/check_dataset').main
+    assert check([*arguments[:1], '--cfg-options', f'data_root={root}']) == 1
+    said = capsys.readouterr().out
+    assert f'/val/<class>/*.jpg; {root} has train, validation: give' in said
+    split = re.search(r"as split='(\w+)'", said)[1]
+    given = f'val_dataloader.dataset.split={split}'
+    assert check([*arguments[:1], '--cfg-options', f'data_root={root}', given]) == 0
+    said = capsys.readouterr().out
+    assert 'test_dataloader.dataset is another set than val_dataloader.dataset' in said
+    flag = re.search(r'(--splits) (test) ', said).groups()
+    assert check([*arguments[:1], *flag, '--cfg-options', f'data_root={root}', given]) == 1
+    both = [given, given.replace('val_', 'test_')]
+    assert check([*arguments[:1], '--cfg-options', f'data_root={root}', *both]) == 0
+    assert 'another set' not in capsys.readouterr().out.rpartition('rename it')[2]
+    assert cli.train([*arguments, f'data_root={root}', *QUICK]) == 2
+    (root / 'validation').rename(root / 'val')
+    assert check([*arguments[:1], '--cfg-options', f'data_root={root}']) == 0
+
+
 def test_a_checkpoint_in_the_place_of_the_config(tmp_path):
     for name in ('a.pth', 'a.safetensors'):
         (tmp_path / name).write_bytes(b'')

@@ -233,11 +233,18 @@ def test_a_video_that_is_added_has_a_camera_and_a_name_of_its_own(films, tmp_pat
     assert len(columns['video']) == len(index(films, tmp_path / 'once', NAMES[:2]).gallery)
 
 
-def test_one_video_given_twice_is_two(films, tmp_path):
-    names = [NAMES[0], NAMES[0]]
-    first = index(films, tmp_path, names).gallery.columns
-    assert set(zip(first['name'], first['camera'], strict=True)) == {('WS-01', 1), ('WS-01_2', 2)}
-    assert index(films, tmp_path, names).gallery.columns == first
+@tries('give it once')
+def test_footage_given_twice_is_no_second_camera(films, tmp_path):
+    tracker = VideoTracker(None, Colors(), pictures=True)
+    people = PersonSearch(tmp_path / 'found', Colors())
+    video = films / 'WS-01' / 'WS-01.avi'
+    (tmp_path / 'link.avi').symlink_to(video)
+    for again in (video, films / 'WS-01', films / 'WS-01' / '..' / 'WS-01', tmp_path / 'link.avi'):
+        given = [films / 'WS-01', films / 'WS-02', again]
+        with pytest.raises(ConfigError, match=rf'{again} is the same footage as {given[0]}, and'):
+            people.index(given, tracker)
+    assert not (tmp_path / 'found').exists()
+    assert index(films, tmp_path, [NAMES[0]]).gallery is not None
 
 
 def test_what_an_index_needs_is_said(films, tmp_path):

@@ -16,6 +16,7 @@ from remedies import said, tries
 from students import VIT
 from torch import nn
 from trainer import forget_runs, make_folder, write_config
+from videos import make_video
 
 import effvit_mm
 from effvit_mm import runtime
@@ -96,6 +97,16 @@ def test_a_folder_of_class_folders(tmp_path):
     with pytest.raises(DataError, match=r'which are not looked into \(cats\); to look into them'):
         find_images(tmp_path)
     assert len(find_images(tmp_path, subfolders=True)) == 1
+
+
+@tries('; give videos by their names, as {}/*{}')
+def test_a_folder_of_videos(tmp_path):
+    make_video(tmp_path / 'clip.mp4', frames=2)
+    with pytest.raises(DataError, match=r'has no image .*passed over: 1 videos') as error:
+        find_images(tmp_path)
+    pattern = str(error.value).rpartition(', as ')[2]
+    assert pattern == f'{tmp_path}/*.mp4'
+    assert [video.path.name for video in find_images(pattern)] == ['clip.mp4']
 
 
 @tries(': change --shape or the pipeline')

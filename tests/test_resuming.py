@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -253,13 +254,40 @@ def test_a_run_that_has_finished_is_told_so(config, train):
     still = ('optim_wrapper.optimizer.lr=1e-30', 'model.backbone.norm_eval=True',
              'custom_hooks=[]', 'param_scheduler=[]')  # fmt: skip
     two = (*still, 'train_cfg.max_epochs=2')
-    train(config, set=two)
+    done = train(config, set=two)
+    curves = Path('w/curves.png').read_bytes()
     said = train(config, '--resume', set=two)
     assert 'the run has finished: 2 of 2 epochs are done' in said
-    assert 'its last validation is made again' in said and 'stopped' not in said
+    assert 'last validation' not in said and 'stopped' not in said
+    assert summary(said) == summary(done) and Path('w/curves.png').read_bytes() == curves
     key = re.search(r'--cfg-options (train_cfg\.\w+)=N', said)[1]
     said = train(config, '--resume', set=(*still, f'{key}=3'))
     assert 'has finished' not in said and Path('w/epoch_3.pth').exists()
+
+
+def summary(said: str) -> list[str]:
+    """The rows of figures and weights under `training done`."""
+    rows = re.findall(r'│ (final|best|best weights|last weights) +│ (.*?) +│', said)
+    assert {'final', 'best', 'last weights'} <= {name for name, _ in rows}
+    return rows
+
+
+@pytest.mark.parametrize('spoil', ['cut', 'gone', 'of another run', 'of another step'])
+def test_a_last_validation_that_nothing_tells_of_is_made_again(config, train, spoil):
+    """As after a kill in it, or by a file that is not this run's."""
+    done = train(config, set=('train_cfg.max_epochs=2',))
+    path = Path('w/history.json')
+    kept = json.loads(path.read_text())
+    assert [entry['step'] for entry in kept['history']] == [1, 2]
+    other = {'of another run': {'run': 'x'}, 'of another step': {'step': 1}}.get(spoil, {})
+    text = json.dumps({**kept, **other})
+    path.write_text(text[:-9] if spoil == 'cut' else text)
+    if spoil == 'gone':
+        path.unlink()
+    said = train(config, '--resume', set=('train_cfg.max_epochs=2',))
+    assert 'its last validation is made again' in said and summary(said) == summary(done)
+    again = json.loads(path.read_text())
+    assert again['history'] == kept['history'] and again['best'] == kept['best']
 
 
 def test_files_of_the_last_run_come_first(tmp_path):

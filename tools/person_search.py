@@ -151,7 +151,7 @@ def index_videos(args: argparse.Namespace) -> None:
     """Track all videos into the folder."""
     from effvit_mm.errors import ConfigError
     from effvit_mm.inference.commands import check_anew
-    from effvit_mm.inference.footage import open_footage
+    from effvit_mm.inference.footage import open_each
     from effvit_mm.inference.models import named_model
     from effvit_mm.inference.person_search import (
         GALLERY,
@@ -175,8 +175,7 @@ def index_videos(args: argparse.Namespace) -> None:
     if len(starts) == 1:
         starts *= len(args.videos)
     check_each(len(args.videos), cameras=args.cameras, starts=starts)
-    for video in args.videos:  # before anything is overwritten
-        open_footage(video)
+    open_each(args.videos)  # before anything is overwritten
     boxes = read_all_boxes(args.boxes)
     tracker, settings = open_tracker(args, model, args.reid, pictures=True)
     settings['boxes'] = args.boxes is not None  # further videos have further files

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..tracking.mot import SEQUENCE_FILE, SequenceInfo, read_sequence
 from ..utils.images import load_image
 from .videos import Image, Video
@@ -67,6 +67,28 @@ def open_footage(path: str | Path) -> Footage:
         return Video(path)
     info = read_sequence(path)
     return ImageSequence(info) if info.video is None else Video(info.video)
+
+
+def open_each(paths: Sequence[str | Path]) -> list[Footage]:
+    """The footage of several cameras.
+
+    Raises:
+        ConfigError: Two are one: a video and a folder whose ``seqinfo.ini`` names it, or a path
+            that is given twice. Who is in it would be found in two cameras.
+        DataError: As of :func:`open_footage`.
+    """
+    given: dict[Path, str | Path] = {}
+    opened = []
+    for path in paths:
+        footage = open_footage(path)
+        other = given.setdefault(footage.path.resolve(), path)
+        if len(given) == len(opened):
+            raise ConfigError(
+                f'videos: {path} is the same footage as {other}, and all in it would be found in '
+                'two cameras; give it once'
+            )
+        opened.append(footage)
+    return opened
 
 
 def footage_names(paths: Sequence[str | Path], taken: Collection[str] = ()) -> list[str]:

@@ -141,6 +141,8 @@ def _in_folder(folder: Path, subfolders: bool) -> list[Image]:
         more = f'; {left_out}' if left_out else ''
         if found.unopened:
             more += '; to look into them give --subfolders (subfolders=True)'
+        if found.videos:
+            more += f'; give videos by their names, as {folder}/*{Path(found.videos[0]).suffix}'
         raise DataError(f'folder {folder} has no image ({", ".join(EXTENSIONS)}){more}')
     if left_out:
         warnings.warn(left_out, stacklevel=1)

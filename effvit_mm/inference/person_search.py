@@ -20,7 +20,7 @@ from ..reid.where import Where
 from ..tracking.mot import FrameBoxes, write_mot
 from ..tracking.tracklets import Tracklet
 from ..utils.files import check_writable
-from .footage import Footage, open_footage
+from .footage import Footage, open_each
 from .inputs import Input
 from .reid import ReIDExtractor
 from .track_files import SETTINGS, name_videos, read_settings
@@ -142,13 +142,13 @@ class PersonSearch:
 
         Raises:
             ConfigError: The tracker has no extractor or keeps no pictures; not a camera or start
-                for each video; the folder cannot be written.
+                for each video; a video is given twice; the folder cannot be written.
             DataError: A video cannot be read.
         """
         if tracker.extractor is None or not tracker.pictures:
             raise ConfigError('tracker: one with an extractor and pictures=True is needed')
         count = len(videos)
-        footage = [open_footage(video) for video in videos]
+        footage = open_each(videos)
         names = name_videos(self.folder / WORK, videos, footage)
         cameras = self._cameras(names) if cameras is None else list(cameras)
         starts = [0.0] * count if starts is None else list(starts)

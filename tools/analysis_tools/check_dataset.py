@@ -15,7 +15,7 @@ Examples: ``python tools/analysis_tools/check_dataset.py CONFIG --read-images --
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,7 +123,7 @@ def work(args: argparse.Namespace, session) -> int:
         print(format_report(reports[name], name, args.first) + '\n')
     counts = {name: len(report.classes) for name, report in reports.items()}
     wrong = [*wrong_counts(cfg, counts), *wrong_judges(cfg, folders)]
-    for line in (*wrong, *remarks(cfg, reports, folders)):
+    for line in (*wrong, *remarks(cfg, reports, folders), *not_looked_at(cfg, args.splits)):
         print(line)
     if not args.read_images:
         print('images were not opened; those that are broken: --read-images')
@@ -177,6 +177,17 @@ def remarks(cfg: Mapping, reports: dict, folders: dict) -> list[str]:
     train = files.pop('train_dataloader', [])
     shared = (describe_shared(train, own, key) for key, own in files.items())
     return [*lines, *filter(None, shared)]
+
+
+def not_looked_at(cfg: Mapping, splits: Sequence[str]) -> list[str]:
+    """A line of a test that is made of another set than the validation, which alone was seen."""
+    test, val = ((cfg.get(f'{split}_dataloader') or {}).get('dataset') for split in ('test', 'val'))
+    if test is None or test == val or 'test' in splits:
+        return []
+    return [
+        'test_dataloader.dataset is another set than val_dataloader.dataset and was not looked at: '
+        'give --splits test to see it'
+    ]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -25,10 +25,12 @@ SPLIT = re.compile(r'(?<![\w/.-])splits?(?![\w/.-])')  # the argument's name, in
 
 def check_set(path: str, node: Mapping) -> None:
     """Raise a ConfigError for near misses of what a set's ``metainfo`` is looked up for, for
-    arguments of its base class that it makes itself, for a COCO-style set without annotations, and
-    for a ``split`` that it has not."""
+    arguments of its base class that it makes itself, for ``indices`` of nothing, for a COCO-style
+    set without annotations, and for a ``split`` that it has not."""
     if isinstance(node.get('metainfo'), Mapping):
         check_dict(node['metainfo'], f'{path}.metainfo', METAINFO, certain=False)
+    if node.get('indices') in (0, [], ()):
+        raise ConfigError(f'{path}.indices={node["indices"]!r}: no image is left')
     cls = node_class(root.DATASETS, node)
     for name, source in getattr(cls, 'MADE_OF', {}).items():
         if name in node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import gzip
 import os
 import zlib
@@ -29,6 +30,7 @@ from .annotation_files import read_text
 from .scan import SkipCorrupt, check_split, tell_once
 
 IDX_UINT8 = 8
+USUAL = ('train', 'val')  # names of splits
 # What follows for classes of which a set has no images.
 UNLEARNED, UNJUDGED = 'never learned', 'without figures in the evaluation'
 UNUSED = 'neither learned from this set nor judged by it'
@@ -40,15 +42,9 @@ def list_classes(folder: Path) -> tuple[list[str], Listing]:
     Hidden and system folders are none.
     """
     if not folder.is_dir():
-        root = folder.absolute().parent
-        hint = ''
-        if (root.parent / folder.name).is_dir():
-            hint = f'; did you mean data_root={str(root.parent)!r}?'
-        elif root.is_dir() and list_folders(root)[0]:
-            hint = f'; folders that {root} has itself belong into {folder.name}/ and val/ in it'
         raise MissingDataError(
             f'data folder {folder.absolute()} does not exist; expected are class folders with '
-            f'images, as in data_root/train/<class>/*.jpg{hint}'
+            f'images, as in data_root/{folder.name}/<class>/*.jpg{_meant(folder.absolute())}'
         )
     names, beside = list_folders(folder)
     if not names:
@@ -57,6 +53,23 @@ def list_classes(folder: Path) -> tuple[list[str], Listing]:
             'each class'
         )
     return names, beside
+
+
+def _meant(folder: Path) -> str:
+    """What may be meant by the folder of a split that is not there."""
+    root = folder.parent
+    if (root.parent / folder.name).is_dir():
+        return f'; did you mean data_root={str(root.parent)!r}?'
+    names = list_folders(root)[0] if root.is_dir() else []
+    splits = [name for name in names if list_folders(root / name)[0]]
+    if splits:
+        near = (difflib.get_close_matches(folder.name, splits, 1, 0) or splits)[0]
+        has = f'{root} has {shorten(splits)}'
+        return f'; {has}: give the one of this set, as split={near!r}, or rename it'
+    if not names:
+        return ''
+    places = 'train/ and val/' if folder.name in USUAL else f'{folder.name}/'
+    return f'; folders that {root} has itself belong into {places} in it'
 
 
 def list_by_class(

@@ -101,7 +101,9 @@ def read_classes(path: str | Path) -> tuple[str, ...]:
     yolo = yolo_split(path)
     if yolo is not None:
         return yolo_classes(yolo[0])
-    return category_names(tidy_coco(parse_coco(path), path, lambda *_: None), path)
+    data = parse_coco(path)
+    category_names(data, path)  # one at fault would be left out
+    return category_names(tidy_coco(data, path, lambda *_: None), path)
 
 
 def parse_records(path: str | Path, tell: Tell) -> dict:
@@ -120,11 +122,10 @@ def tidy_coco(data: dict, path: str | Path, tell: Tell) -> dict:
     file lacks are left out, see :func:`~.coco_gaps.fill_gaps`.
 
     Raises:
-        DataError: A category lacks its id or name, or there is none.
+        DataError: No category has its id and name.
     """
     file = str(path)
-    category_names(data, path)
-    listed = [{**category, 'id': _plain_id(category['id'])} for category in data['categories']]
+    listed = _sound_categories(data, path, tell)
     names = {}  # of files, by image id
     images = []
     for image in _sound_records(data['images'], 'image', IMAGE_FIELDS, file, tell):
@@ -317,21 +318,38 @@ def category_names(data: dict, path: str | Path) -> tuple[str, ...]:
     Raises:
         DataError: One lacks its id or name, or there is none.
     """
-    names = []
     for category in data['categories']:
-        if not isinstance(category, dict) or not {'id', 'name'} <= category.keys():
-            raise DataError(f'annotation file {path}: category {category!r} has no id or no name')
-        name = category['name']
-        named = is_number(name) or (isinstance(name, str) and name.strip())
-        if not _is_id(category['id']) or not named:
-            raise DataError(
-                f'annotation file {path}: category {category!r}: a number or a text is needed as '
-                'id and as name'
-            )
-        names.append(_plain_name(name))
-    if not names:
+        if fault := _category_fault(category):
+            raise DataError(f'annotation file {path}: {fault}')
+    if not data['categories']:
         raise DataError(f'annotation file {path}: its list of categories is empty')
-    return tuple(names)
+    return tuple(_plain_name(category['name']) for category in data['categories'])
+
+
+def _category_fault(category: object) -> str:
+    """What a category lacks, in words; nothing where it is sound."""
+    if not isinstance(category, dict) or not {'id', 'name'} <= category.keys():
+        return f'category {category!r} has no id or no name'
+    name = category['name']
+    named = is_number(name) or (isinstance(name, str) and name.strip())
+    if not _is_id(category['id']) or not named:
+        return f'category {category!r}: a number or a text is needed as id and as name'
+    return ''
+
+
+def _sound_categories(data: dict, path: str | Path, tell: Tell) -> list[dict]:
+    """Those with id and name; a ``bad_record`` is told of each other, while there are some.
+
+    Raises:
+        DataError: There is none.
+    """
+    faults = [_category_fault(category) for category in data['categories']]
+    if all(faults):  # of none, too
+        category_names(data, path)
+    for fault in filter(None, faults):
+        tell('bad_record', str(path), fault)
+    sound = (c for c, fault in zip(data['categories'], faults, strict=True) if not fault)
+    return [{**category, 'id': _plain_id(category['id'])} for category in sound]
 
 
 def _plain_name(name: object) -> str:

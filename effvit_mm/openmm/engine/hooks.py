@@ -16,6 +16,7 @@ from ...errors import UserError
 from ...utils.allocator import release_freed_memory
 from ..config.writing import readable
 from ..registry import HOOKS
+from .finished import is_finished, keep_history, take_up_history
 from .report import draw_curves
 from .seeding import is_by_epoch, reseeds_each_iteration, seed_everything, steps_done
 
@@ -118,7 +119,11 @@ def batch_files(data_batch, limit: int = 5) -> str:
 
 @HOOKS.register_module()
 class RecordHook(Hook):
-    """Keep losses and metrics by epoch in the checkpoint, and draw them as ``curves.png``."""
+    """Keep losses and metrics by epoch in the checkpoint, and draw them as ``curves.png``.
+
+    At the end they are written as ``history.json``, too: with the last validation, which comes
+    after the last checkpoint and is not made again when a finished run is resumed.
+    """
 
     # After the metrics are in the message hub, before the checkpoint hook saves the hub.
     priority = 'BELOW_NORMAL'
@@ -127,6 +132,10 @@ class RecordHook(Hook):
         runner.logger.info(describe_length(runner))
         hub = runner.message_hub
         self.history: list[dict] = list(hub.runtime_info.get(HISTORY, []))
+        if is_finished(runner) and (whole := take_up_history(runner)):
+            self.history = whole
+            hub.update_info(HISTORY, whole)
+            hub.update_info(VALIDATED, steps_done(runner))
         self.earlier = float(hub.runtime_info.get(ELAPSED, 0.0))
         self.start = time.monotonic()
         self.losses: list[float] = list(hub.runtime_info.get(LOSSES, []))
@@ -172,6 +181,7 @@ class RecordHook(Hook):
 
     def after_train(self, runner) -> None:
         self._draw(runner)
+        keep_history(runner, self.history)
 
     def _entry(self, step: int) -> dict:
         entry = next((entry for entry in self.history if entry['step'] == step), None)
@@ -206,7 +216,7 @@ class ValidateOnResumeHook(Hook):
         step = steps_done(runner)
         by_epoch = is_by_epoch(runner)
         last = runner.max_epochs if by_epoch else runner.max_iters
-        finished = step >= last
+        finished = is_finished(runner)
         if finished:
             unit, key = ('epochs', 'max_epochs') if by_epoch else ('iterations', 'max_iters')
             runner.logger.info(

@@ -266,7 +266,11 @@ def wrong_width(error: Exception, path: str, cfg: Config) -> str:
     if made not in items_within(said):
         return ''
     which = f'for {made} ' if isinstance(said, list | tuple) else ''
-    other = ', or give model.backbone another width' if place in FED_BY_BACKBONE else ''
+    other = ''
+    if place in FED_BY_BACKBONE:
+        other = ', or give model.backbone another width'
+    elif cfg.model.get('neck') is None:
+        other = ', or add model.neck, of which there is none'
     return (
         f'{place}.in_channels={said}: {which}it is given {given} channels; write {given} there'
         f'{other}'

@@ -331,7 +331,10 @@ def test_voc_with_a_broken_file(voc, tmp_path, capfd, spoil):
     path = tmp_path / 'voc' / 'VOC2007' / 'Annotations' / '1.xml'
     path.write_text(spoil(path.read_text()))
     assert voc() == 2
-    text = r'^error: annotation file \S+/1\.xml: no XML, or broken XML: [^\n]+\n$'
+    text = (
+        r'^error: train_dataloader\.dataset: records that cannot be used in \S+/train\.txt: '
+        r'Annotations/1\.xml, no XML, or broken XML: [^\n]+; mend them, or take them out\n$'
+    )
     assert re.search(text, capfd.readouterr().err)
 
 

@@ -335,7 +335,10 @@ def test_list_files(voc, text):
             lambda text: text.replace('annotation>', 'annotations>'),
             r'its root is <annotations>, VOC',
         ),
-        (lambda text: text[:-9], r'annotation file \S+1\.xml'),
+        (
+            lambda text: text[:-9],
+            r'data set \S+list\.txt: Annotations/1\.xml: no XML, or broken XML',
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used(voc, spoil, message):
@@ -379,6 +382,17 @@ def test_a_rotation_among_attributes_is_told(voc):
     report = check_coco(VocSource(voc.root / 'list.txt', voc.root, ('red',)))
     assert [f.detail for f in report.told()['rotated_box']] == ['annotation 1: rotation=30']
     assert len(voc()[1]['instances']) == 1
+
+
+def test_broken_files_hide_no_other_faults(voc):
+    for number, text in ((0, '<annotation>'), (1, None), (2, '<a/>')):
+        path = voc.root / 'Annotations' / f'{number}.xml'
+        path.unlink() if text is None else path.write_text(text)
+    found = check_coco(VocSource(voc.root / 'list.txt', voc.root, ('red',))).by_kind()
+    faults = {finding.file: finding.detail for finding in found['bad_record']}
+    assert faults.keys() == {f'Annotations/{number}.xml' for number in range(3)}
+    told = ('broken XML', 'No such file', "its root is <a>, VOC's")
+    assert all(text in detail for text, detail in zip(told, faults.values(), strict=True))
 
 
 @tries('; leave one of them')

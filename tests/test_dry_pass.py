@@ -80,7 +80,7 @@ EVALUATORS = {
 }  # fmt: skip
 
 
-@tries('write {} there{}', ', or give model.backbone another width')
+@tries(', or give model.backbone another width')
 def test_a_head_of_another_width_than_what_comes_before_it(run, classes):
     config = write_config(Path('config.py'), classes)
     code, line = run(config, 'model.head.in_channels=17')
@@ -92,6 +92,28 @@ def test_a_head_of_another_width_than_what_comes_before_it(run, classes):
     code, line = run(write_config(Path('maps.py'), classes, neck))
     assert code == 2 and 'model.neck.in_channels=[8]: for 8 it is given 16 channels; write' in line
     assert run(config, 'model.head.in_channels=16')[0] == 0
+
+
+@tries('; write {} there{}', ', or add model.neck, of which there is none')
+def test_maps_that_no_neck_made_as_wide_as_the_head(run, tmp_path):
+    for channels, given in ((4, 8), (8, 16)):  # of the first map, and of the second
+        extra = (
+            "model = dict(type='SingleStageDetector', neck=None, "
+            f'bbox_head=dict(in_channels={channels}))\n'
+        )
+        code, line = run(make_config(tmp_path / str(channels), extra))
+        wrong = (
+            f'model.bbox_head.in_channels={channels}: it is given {given} channels; write {given} '
+        )
+        assert code == 2 and f'{wrong}there, or add model.neck, of which there is none' in line
+    neck = extra.replace(
+        'neck=None', "neck=dict(type='FPN', in_channels=[8, 16, 32], out_channels=8, num_outs=3)"
+    )
+    assert run(make_config(tmp_path / 'neck', neck))[0] == 0
+    one = extra.replace('neck=None', 'neck=None, backbone=dict(out_indices=(2,))')
+    one = one.replace('in_channels=8', 'in_channels=16, anchor_generator=dict(strides=[16])')
+    code, line = run(make_config(tmp_path / 'one', one))
+    assert code == 0, line
 
 
 @pytest.mark.parametrize('split', ['train', 'val'])

@@ -270,7 +270,7 @@ def test_class_folders_without_train_and_val(tmp_path, capsys):
     assert f'folders that {flat} has itself belong into train/ and val/ in it' in line
 
 
-@tries('; {}: give the one of this set, as split={}, or rename it')
+@tries('; {}: give the one of this set, as split={}, or rename it', 'give --splits test to see it')
 def test_splits_of_other_names(tmp_path, capsys):
     root = make_folder(tmp_path / 'data', 1, 1)
     (root / 'val').rename(root / 'validation')

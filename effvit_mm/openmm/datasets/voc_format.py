@@ -78,7 +78,7 @@ def read_voc(
         tell: Called for what is at fault; by default that is an error.
 
     Raises:
-        DataError: The list or an XML file is missing or broken.
+        DataError: The list is missing; without ``tell`` an XML file is, or is broken.
     """
     folder = Path(folder)
     tell = tell or _refuse(list_file)
@@ -90,8 +90,12 @@ def read_voc(
             continue
         seen.add(name)
         xml = folder / ann_subdir / f'{name}.xml'
-        root = _parse(xml)
-        file = files.find(img_subdir, name, xml)
+        try:
+            root = _parse(xml)
+            file = files.find(img_subdir, name)
+        except DataError as error:
+            tell('bad_record', f'{ann_subdir}/{name}.xml', str(error))
+            continue
         size = _stated_size(root)
         if size is None:
             size = true_size(folder / file, file, tell)
@@ -144,19 +148,23 @@ def _without_ending(name: str) -> str:
 
 
 def _parse(xml: Path) -> ElementTree.Element:
-    """The root of an XML file, its names without namespaces."""
+    """The root of an XML file, its names without namespaces.
+
+    Raises:
+        DataError: It is missing or broken; the message does not name it.
+    """
     try:
         root = ElementTree.parse(xml).getroot()
     except OSError as error:
-        raise DataError(f'annotation file {xml}: {error.strerror or error}') from error
+        raise DataError(str(error.strerror or error)) from error
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise DataError(f'annotation file {xml}: no XML, or broken XML: {error}') from error
+        raise DataError(f'no XML, or broken XML: {error}') from error
     for element in root.iter():
         element.tag = str(element.tag).rpartition('}')[2]
     if root.tag != 'annotation':
         raise DataError(
-            f"annotation file {xml}: its root is <{root.tag}>, VOC's is <annotation>; export the "
-            'set as Pascal VOC, an XML file an image'
+            f"its root is <{root.tag}>, VOC's is <annotation>; export the set as Pascal VOC, an "
+            'XML file an image'
         )
     return root
 
@@ -168,16 +176,19 @@ class _ImageFiles:
         self.root = root
         self.known: dict[str, dict[str, list[str]]] = {}
 
-    def find(self, subdir: str, name: str, xml: Path) -> str:
-        """The file below the root; where there is none, what VOC would call it."""
+    def find(self, subdir: str, name: str) -> str:
+        """The file below the root; where there is none, what VOC would call it.
+
+        Raises:
+            DataError: It may be one of several.
+        """
         folder, stem = os.path.split(os.path.join(subdir, name))
         if folder not in self.known:
             self.known[folder] = self._list(folder)
         found = self.known[folder].get(stem, [f'{stem}.jpg'])
         if len(found) > 1 and f'{stem}.jpg' not in found:
             raise DataError(
-                f'annotation file {xml}: {shorten(found)} in {self.root / folder} could be its '
-                'image; leave one of them'
+                f'{shorten(found)} in {self.root / folder} could be its image; leave one of them'
             )
         chosen = f'{stem}.jpg' if f'{stem}.jpg' in found else found[0]
         return os.path.join(folder, chosen)

@@ -127,6 +127,8 @@ clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 
 # One stamp a set of extras: a second call installs nothing, a change of what is to be installed does.
+# All others add to openmm without naming it: pip would bring back what one_opencv took out, and a
+# training that runs meanwhile would lose its OpenCV.
 PACKAGING := pyproject.toml setup.py
 # onedl-mmdetection's imaug asks for both packages of OpenCV, which write the same files: the one that
 # mmcv asks for is put there alone. See docs/compatibility.md.
@@ -147,16 +149,15 @@ $(VENV)/.ready-openmm: $(PACKAGING) $(BIN)/python
 	$(one_opencv)
 	@touch $@
 
-$(VENV)/.ready-search: $(PACKAGING) $(BIN)/python
+$(VENV)/.ready-search: $(VENV)/.ready-openmm
 	$(told_of_installing)
-	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm,track]'
-	$(one_opencv)
-	@touch $@ $(VENV)/.ready-openmm
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[track]'
+	@touch $@
 
-$(VENV)/.ready-app: $(PACKAGING) $(BIN)/python
+$(VENV)/.ready-app: $(VENV)/.ready-search
 	$(told_of_installing)
-	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm,track,app]'
-	@touch $@ $(VENV)/.ready-openmm $(VENV)/.ready-search
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[app]'
+	@touch $@
 
 # pip-audit brings packages of its own: they are kept apart from what it looks at.
 $(VENV)/.ready-audit: $(VENV)/.ready-all
@@ -164,21 +165,20 @@ $(VENV)/.ready-audit: $(VENV)/.ready-all
 	$(VENV)/audit/bin/python -m pip install -q $(PIP_FLAGS) pip-audit
 	@touch $@
 
-$(VENV)/.ready-all: $(PACKAGING) $(BIN)/python
+$(VENV)/.ready-all: $(VENV)/.ready-dev
 	$(told_of_installing)
-	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[all]'
-	@touch $@ $(VENV)/.ready-openmm $(VENV)/.ready-search $(VENV)/.ready-app $(VENV)/.ready-docs $(VENV)/.ready-dev
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[export]'
+	@touch $@
 
 $(VENV)/.ready-docs: $(PACKAGING) $(BIN)/python
 	$(told_of_installing)
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[docs]'
 	@touch $@
 
-$(VENV)/.ready-dev: $(PACKAGING) $(BIN)/python
+$(VENV)/.ready-dev: $(VENV)/.ready-openmm
 	$(told_of_installing)
-	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[openmm,dev]'
-	$(one_opencv)
-	@touch $@ $(VENV)/.ready-openmm $(VENV)/.ready-search $(VENV)/.ready-app $(VENV)/.ready-docs
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -e '.[dev]'
+	@touch $(VENV)/.ready-search $(VENV)/.ready-app $(VENV)/.ready-docs $@
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -104,9 +104,13 @@ def zeros(model: nn.Module, input_shape: Sequence[int]) -> Tensor:
     """An empty batch of this shape, on the model's device.
 
     Raises:
+        TypeError: The model is none, as its name.
         ValueError: The shape is neither ``(C, H, W)`` nor ``(B, C, H, W)`` of positive ints.
     """
-    shape = tuple(input_shape) if len(input_shape) == 4 else (1, *input_shape)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f'model={model!r}: a module is needed, as create_model(NAME) returns')
+    sides = tuple(input_shape) if isinstance(input_shape, Sequence) else ()
+    shape = sides if len(sides) == 4 else (1, *sides)
     if len(shape) != 4 or not all(isinstance(n, int) and n > 0 for n in shape):
         raise ValueError(
             f'input_shape={input_shape!r}: (C, H, W) or (B, C, H, W) of positive ints is needed'

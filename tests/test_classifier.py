@@ -123,7 +123,8 @@ def test_the_tool(trained, classifier, tmp_path, capsys):
     lines = capsys.readouterr().out.strip().splitlines()
     assert [line.split(': ')[1].split()[0] for line in lines] == [one.name for one in want]
     for name in ('a.csv', 'a.jsonl'):
-        arguments = [str(trained / 'images'), '--out', str(tmp_path / name), '--top', '2']
+        arguments = [str(trained / 'images'), '--out', str(tmp_path / name)]
+        arguments += ['--top', '2'] if name == 'a.jsonl' else []
         assert tool.main([*model, *arguments]) == 0
     with (tmp_path / 'a.csv').open() as table:
         assert [row['name'] for row in csv.DictReader(table)] == [one.name for one in want]
@@ -135,6 +136,7 @@ def test_the_tool(trained, classifier, tmp_path, capsys):
         ([*model], 'images, folders or videos are needed'),
         ([*model, str(trained / 'images'), '--out', 'a.txt'], '--out a.txt: a name ending in'),
         ([*model, str(trained / 'images'), '--top', '0'], '--top 0: 1 or more'),
+        ([*model, str(trained / 'images'), '--top', '2'], '--top goes with --out NAME.jsonl'),
         ([*model, str(trained / 'none.png')], 'none.png: no such file'),
         ([model[0], model[0], str(trained / 'images')], 'config.py'),
     ):

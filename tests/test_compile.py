@@ -226,6 +226,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         ({'runtime': 'onnxruntime', 'precision': 'bf16'}, "precision='bf16': onnxruntime has fp32"),
         ({'size': None, 'any_size': True}, 'any_size=True: an example is needed'),
         ({'size': (0, 31)}, 'size 0 31: height and width of 1 or more'),
+        ({'size': 32}, 'size=32: height and width of the images are needed'),
         ({'FOO': 1}, 'option FOO=1: .*Unsupported property FOO'),
         ({'NUM_STREAMS': 'a'}, "option NUM_STREAMS='a': "),
         ({'INFERENCE_PRECISION_HINT': 'bf16'}, 'give precision= instead'),

@@ -13,7 +13,7 @@ from effvit_mm.errors import ConfigError
 from effvit_mm.openmm.config.argument_kinds import check_arguments
 from effvit_mm.openmm.config.checks import check_factors, check_pooling
 from effvit_mm.openmm.config.data_sets import check_set
-from effvit_mm.openmm.config.kinds import check_values
+from effvit_mm.openmm.config.kinds import check_types, check_values
 from effvit_mm.openmm.config.loading import load_config
 
 # Of a config with these, a line more and what is said of it.
@@ -21,6 +21,15 @@ PARTS = """
 visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 """
 WRONG = {
+    "model['backbone']['init_cfg'] = dict(checkpoint='a.pth')": (
+        r'model\.backbone\.init_cfg\.type is missing beside checkpoint: .* type Pretrained'
+    ),
+    "model['head']['init_cfg'] = [dict(type='Normal', layer='Linear'), {}]": (
+        r'model\.head\.init_cfg\.type is missing beside nothing: '
+    ),
+    "visualizer = dict(_delete_=True, type='UniversalVisualizer', vis_backends={})": (
+        r'visualizer\.vis_backends: a dict with a type is needed, not \{\}'
+    ),
     "train_dataloader['dataset']['indices'] = 0": (
         r'train_dataloader\.dataset\.indices=0: no image is left'
     ),
@@ -180,6 +189,13 @@ def test_sides_and_ratios_of_anchors(part, key, bad):
         check_values({'bbox_head': {part: {key: bad}}}, 'model')
     sound = {'ratios': [0.5, 1.0], 'strides': [(8, 8), 16], 'offset': 0, 'center_offset': 0.5}
     check_values({'bbox_head': {part: {**sound, 'scales': None, 'base_sizes': [4]}}}, 'model')
+
+
+@pytest.mark.parametrize('name', ['nms', 'soft_nms'])
+def test_a_misspelt_type_of_a_suppression(name):
+    check_types({'nms': {'type': name, 'iou_threshold': 0.5}}, 'model.test_cfg')
+    with pytest.raises(ConfigError, match=r"^model\.test_cfg\.nms\.ytpe='\w+': .*mean 'type'\?"):
+        check_types({'nms': {'ytpe': name, 'iou_threshold': 0.5}}, 'model.test_cfg')
 
 
 def test_what_mmengine_alone_has_is_looked_up_without_a_word(base, capfd):

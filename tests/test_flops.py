@@ -82,10 +82,17 @@ def test_mode_and_gradients_are_left_alone():
     assert model.backbone.stages.training
 
 
-@pytest.mark.parametrize('shape', [(3, 64), (3, 0, 64), (3, 64.0, 64), (1, 2, 3, 64, 64)], ids=str)
+@pytest.mark.parametrize(
+    'shape', [(3, 64), (3, 0, 64), (3, 64.0, 64), (1, 2, 3, 64, 64), 64], ids=str
+)
 def test_bad_shape(shape):
     with pytest.raises(ValueError, match='input_shape'):
         count_flops(nn.Identity(), shape)
+
+
+def test_a_name_is_no_model():
+    with pytest.raises(TypeError, match=r"model='pslt_tiny': a module is needed, as create_model"):
+        count_flops('pslt_tiny', (3, 64, 64))
 
 
 @pytest.fixture(scope='module')

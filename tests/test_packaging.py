@@ -163,6 +163,21 @@ def test_one_version_everywhere():
     }
 
 
+def test_openmm_is_installed_by_one_rule_which_leaves_one_opencv():
+    """By another pip would bring back the second, and take OpenCV from what runs meanwhile."""
+    rules = re.split(r'\n(?=\S)', (ROOT / 'Makefile').read_text())
+    installs = {
+        rule.partition(':')[0]: rule for rule in rules if 'install -q $(PIP_FLAGS) -e' in rule
+    }
+    stamps = {name.removeprefix('$(VENV)/.ready-'): rule for name, rule in installs.items()}
+    assert stamps.keys() == {'openmm', 'search', 'app', 'all', 'docs', 'dev'}
+    assert '$(one_opencv)' in stamps.pop('openmm')
+    for name, rule in stamps.items():
+        extras = re.search(r"-e '\.\[(.+)\]'", rule)[1].split(',')
+        assert not {'openmm', 'all'} & set(extras), name
+        assert name == 'docs' or '$(VENV)/.ready-' in rule.partition('\n')[0].partition(':')[2]
+
+
 def test_hooks_and_workflows_run_what_ci_runs():
     makefile = (ROOT / 'Makefile').read_text()
     lint = re.search(r'^lint:.*\n((?:\t.+\n)+)', makefile, re.M)[1]

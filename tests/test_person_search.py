@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import warnings
 
 import cv2
 import numpy as np
@@ -428,6 +429,41 @@ def test_the_tool_begins_anew_where_it_is_told_to(films, model, tmp_path, capsys
     assert set(Gallery.load(out / 'gallery').columns['name']) == set(NAMES[:2])
     assert index(0, '--overwrite')[0] == 0
     assert kept() == before
+
+
+@tries(
+    'give its command once more with --resume', 'name another, or begin it anew with --overwrite'
+)
+def test_an_index_that_was_cut_short_says_so(films, model, tmp_path, capsys, monkeypatch):
+    tool, out = load_tool('person_search'), tmp_path / 'found'
+    monkeypatch.chdir(films)
+    boxes = [f'{name}/gt/gt.txt' for name in NAMES[:2]]
+    index = ['index', *NAMES[:2], '--boxes', *boxes, '--reid', *model, '--out', str(out)]
+    ending = PersonSearch._add
+
+    def cut(self, name, *arguments):
+        if name == NAMES[1]:
+            raise KeyboardInterrupt
+        ending(self, name, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PersonSearch, '_add', cut)
+        assert tool.main(index) == 130
+    picture = str(next((films / 'queries').glob('*.jpg')))
+    monkeypatch.chdir(tmp_path)
+    told = rf'found: index has not come to its end, and who is in \S+/{NAMES[1]} is not found; give'
+    with pytest.warns(UserWarning, match=told):
+        assert tool.main(['search', str(out), picture, picture]) == 0
+    assert capsys.readouterr().out.count(f'{picture}\n') == 2
+    monkeypatch.chdir(films)
+    assert tool.main([*index, '--resume', '--min-iou', '0.9']) == 2
+    assert 'name another, or begin it anew with --overwrite' in capsys.readouterr().err
+    assert tool.main([*index, '--resume']) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        assert tool.main(['search', str(out), picture]) == 0
+    assert tool.main([*index, '--overwrite', '--min-iou', '0.9']) == 0
+    assert not (out / 'unfinished.json').exists()
 
 
 @tries('name another, or give --resume and the --out')

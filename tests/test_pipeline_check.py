@@ -125,6 +125,9 @@ CHANCE = {
     "dict(type='Shear', magnitude=0.1, prob=0.01, pad_val=PAD)": (
         r'\(type Shear\): Expected the num of elements'
     ),
+    "dict(type='RandomErasing', erase_prob=0.01, mode='const', fill_color=[*PAD, -1][:3])": (
+        r'\(type RandomErasing\): Python integer -1 out of bounds for uint8'
+    ),
 }
 
 

@@ -4,7 +4,7 @@ import pytest
 from remedies import tries
 
 import effvit_mm
-from effvit_mm.errors import ConfigError
+from effvit_mm.errors import CheckpointError, ConfigError
 
 # mmdet cannot be imported at all without mmcv's operators: here is a "compiled" mmcv for it.
 COMPILED = """
@@ -166,6 +166,15 @@ def test_of_models_the_nearest_is_named_first(name, meant):
         with pytest.raises(ConfigError, match=message):
             ask()
     assert meant in effvit_mm.list_models()
+
+
+def test_weights_in_the_place_of_their_file_and_the_other_way_round():
+    state = effvit_mm.create_model('pslt_tiny').state_dict()
+    with pytest.raises(CheckpointError, match=r'name of a file .* is needed, no Ordered'):
+        effvit_mm.create_model('pslt_tiny', checkpoint=state)
+    for rename in (effvit_mm.convert_state_dict, effvit_mm.export_state_dict):
+        with pytest.raises(CheckpointError, match=r'state: names with their tensors .*, no str'):
+            rename('pslt_tiny.pth', 'pslt_tiny')
 
 
 @pytest.mark.parametrize(

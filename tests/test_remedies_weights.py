@@ -111,6 +111,22 @@ def test_the_text_that_names_the_last_checkpoint(small, tmp_path):
     assert_same(model(checkpoint=str(error.value).split('give ')[1].split(' in')[0]), small)
 
 
+def test_a_checkpoint_cut_anywhere_and_an_exported_network(small, tmp_path):
+    torch.save({'state_dict': small.state_dict(), 'padding': torch.zeros(400_000)}, tmp_path / 'a')
+    whole = (tmp_path / 'a').read_bytes()
+    for size in (4, 100, 5_000, 20_000, 70_000, 500_000, len(whole) - 1):
+        (tmp_path / 'cut.pth').write_bytes(whole[:size])
+        with pytest.raises(
+            CheckpointError, match=r'cut\.pth cannot be read: the file is cut short'
+        ):
+            read_checkpoint(tmp_path / 'cut.pth')
+    (tmp_path / 'a.onnx').write_bytes(b'\x08\n\x12\x07')
+    with pytest.raises(
+        CheckpointError, match=r'a\.onnx is an exported network: .* it stands alone'
+    ):
+        model(checkpoint=tmp_path / 'a.onnx')
+
+
 @tries('; take a checkpoint from before they became so')
 def test_weights_that_are_no_numbers(small, tmp_path):
     state = small.state_dict()

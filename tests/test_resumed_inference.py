@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -159,6 +160,29 @@ def test_of_images_that_came_since_only_these_are_looked_at(models, tmp_path, ca
     after = out.read_text()
     assert after.startswith(before) and after.count('\n') == before.count('\n') + 1
     assert '0a.png' in after.splitlines()[-1]
+
+
+@tries('; give another --out')
+@pytest.mark.parametrize('ending', ['.csv', '.jsonl'])
+def test_results_of_another_model_are_not_gone_on_with(models, folder, tmp_path, capsys, ending):
+    classify, out = load_tool('classify'), tmp_path / f'a{ending}'
+    config, checkpoint = models['classification']
+    other = shutil.copy(checkpoint, tmp_path / 'other.pth')
+    picture = [str(folder[0] / '000003.png'), '--out', str(out)]
+    assert classify.main([config, checkpoint, *picture]) == 0
+    assert classify.main([config, checkpoint, *picture, '--resume']) == 0
+    before = out.read_bytes()
+    options = ['--cfg-options', 'model.head.topk=(1,)']
+    for model, key in (([config, other], 'checkpoint'), ([config, checkpoint], 'cfg_options')):
+        more = options if key == 'cfg_options' else []
+        capsys.readouterr()
+        assert classify.main([*model, *picture, '--resume', *more]) == 2
+        error = capsys.readouterr().err
+        assert f'--resume: {out} was made with {key}=' in error and '; give another --out' in error
+        assert out.read_bytes() == before
+    assert classify.main([config, other, *picture]) == 0  # begun anew
+    assert classify.main([config, checkpoint, *picture, '--resume']) == 2
+    assert classify.main([config, checkpoint, *picture[:2], str(tmp_path / f'b{ending}')]) == 0
 
 
 def test_names_with_line_ends_and_of_no_encoding(models, tmp_path):

@@ -210,9 +210,12 @@ def test_a_run_that_had_written_nothing_is_not_the_one_before(config, train, onc
     def kill(self, runner, *_args, **_kwargs):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(RecordHook, 'after_train_iter', kill)
-        assert 'no checkpoint in w yet' in train(config, code=130)
+    # Before its first step, when nothing tells the two runs apart yet, and after it.
+    for place in ('before_train', 'after_train_iter'):
+        with monkeypatch.context() as patch:
+            patch.setattr(RecordHook, place, kill)
+            said = train(config, code=130)
+        assert 'no checkpoint of this run in w yet' in said and 'go on with' not in said
     said = train(config, '--resume', set=(ONE,))
     assert 'the last run of w had written no checkpoint; w/epoch_1.pth is of a run before' in said
     assert 'starting from scratch' in said

@@ -343,7 +343,10 @@ def test_hota_is_the_papers(tmp_path):
                 number = 40 + person % 2 if frame > 25 and person != 1 else number
                 if (frame, number) not in {(f, n) for f, n, _ in found}:
                     found.append((frame, number, (box + generator.uniform(-6, 6, 4)).tolist()))
-    figures = evaluate_tracks(*write_sequence(tmp_path, truth, found))['S']
+    truths, folder = write_sequence(tmp_path, truth, found)
+    with pytest.raises(DataError, match=r'T\.txt: no such file: .* name of their sequence.* has S'):
+        evaluate_tracks({'T': truths['S']}, folder)
+    figures = evaluate_tracks(truths, folder)['S']
     assert pytest.approx(hota(truth, found), abs=0.01) == figures.HOTA
 
 

@@ -98,6 +98,8 @@ def test_what_a_command_line_lacks():
         split_model('epoch_8.pth', ['photo.jpg'])
     with pytest.raises(ConfigError, match=r'^epoch_8\.pth: behind a config and its checkpoint im'):
         split_model('c.py', ['epoch_8.pth'])
+    with pytest.raises(ConfigError, match=r'^gone\.onnx: there is no such file'):
+        split_model('gone.onnx', ['gone.pth', 'photo.jpg'])
     assert split_model('c.py', ['epoch_8.pth', 'photo.jpg']) == ('epoch_8.pth', ['photo.jpg'])
     with pytest.raises(
         CheckpointError, match=r"^checkpoint '': the name is empty; is the variable"

@@ -17,11 +17,12 @@ os.environ.setdefault('GOMP_SPINCOUNT', '10000')  # see tools/test.py
 
 
 def make_parser() -> argparse.ArgumentParser:
+    from effvit_mm.inference.results import TOP
     from effvit_mm.openmm.cli import Parser, add_inputs
 
     parser = Parser(prog='classify.py', description=__doc__.split('\n')[0])
     parser.add_argument('--out', metavar='FILE', help='.csv or .jsonl; default: printed alone')
-    parser.add_argument('--top', type=int, default=5, help='classes of each in a .jsonl (5)')
+    parser.add_argument('--top', type=int, metavar='N', help=f'classes of each in a .jsonl ({TOP})')
     add_inputs(parser, 'classifier', '--preprocess', batch_size=32)
     return parser
 
@@ -30,12 +31,19 @@ def work(args: argparse.Namespace, session) -> int:
     """Classify and write; images that cannot be used are named, and make an exit code of 2."""
     from effvit_mm.errors import ConfigError
     from effvit_mm.inference import Classification, Classifier
-    from effvit_mm.inference.commands import open_results, prepare
+    from effvit_mm.inference.commands import model_files, open_results, prepare
+    from effvit_mm.inference.results import TOP
 
-    if args.top < 1:
+    if args.top is not None and args.top < 1:
         raise ConfigError(f'--top {args.top}: 1 or more is needed')
+    if args.top is not None and not (args.out or '').endswith('.jsonl'):
+        raise ConfigError('--top goes with --out NAME.jsonl: elsewhere the best class stands alone')
+    top = TOP if args.top is None else args.top
     command = prepare(args)
-    file = open_results(args, args.out, Classification, lambda result: result.to_json(args.top))
+    made_with = {**model_files(command, args), 'top': top}
+    file = open_results(
+        args, args.out, Classification, made_with, lambda result: result.to_json(top)
+    )
     classifier = Classifier(args.model, **command.model)
     count = 0
     results = classifier.run(

@@ -43,7 +43,7 @@ def work(args: argparse.Namespace, session) -> int:
     """Detect and write; images that cannot be used are named, and make an exit code of 2."""
     from effvit_mm.errors import ConfigError
     from effvit_mm.inference import Detection, Detector
-    from effvit_mm.inference.commands import open_results, prepare
+    from effvit_mm.inference.commands import model_files, open_results, prepare
     from effvit_mm.inference.output import detect_into
     from effvit_mm.inference.result_files import SUFFIXES
     from effvit_mm.inference.videos import Live
@@ -51,7 +51,8 @@ def work(args: argparse.Namespace, session) -> int:
     out = Path(args.out)
     alone = out.suffix in SUFFIXES
     command = prepare(args)
-    file = open_results(args, out if alone else out / 'detections.jsonl', Detection)
+    place = out if alone else out / 'detections.jsonl'
+    file = open_results(args, place, Detection, model_files(command, args))
     pictures = not (alone or args.no_pictures)
     if pictures and (live := [one.name for one in command.found if isinstance(one, Live)]):
         raise ConfigError(

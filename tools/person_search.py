@@ -92,7 +92,12 @@ def add_index(parser: argparse.ArgumentParser) -> None:
 def add_search(parser: argparse.ArgumentParser) -> None:
     """The flags of ``search`` alone."""
     parser.add_argument('folder', help='folder that `index` wrote')
-    parser.add_argument('picture', help='image of the person, cut out, or a folder of such')
+    parser.add_argument(
+        'pictures',
+        nargs='+',
+        metavar='PICTURE',
+        help="image of the person, cut out; a folder or a pattern ('*.jpg')",
+    )
     parser.add_argument(
         '--camera', nargs='+', type=int, metavar='N', help='only tracks of these cameras'
     )
@@ -156,6 +161,7 @@ def index_videos(args: argparse.Namespace) -> None:
     from effvit_mm.inference.person_search import (
         GALLERY,
         TRACKS,
+        UNFINISHED,
         WORK,
         PersonSearch,
         check_each,
@@ -167,7 +173,7 @@ def index_videos(args: argparse.Namespace) -> None:
     if (args.detector is None) == (args.boxes is None):
         raise ConfigError('--detector, --boxes: exactly one of them gives the boxes')
     check_boxes(args.boxes, args.videos)
-    stale = [Path(args.out) / name for name in (GALLERY, TRACKS, WORK)]
+    stale = [Path(args.out) / name for name in (GALLERY, TRACKS, WORK, UNFINISHED)]
     check_anew(args.out, has_results(stale), args)
     gallery = place_of_gallery(args)
     model = None if args.detector is None else named_model('--detector', args.detector)
@@ -261,7 +267,7 @@ def search_person(args: argparse.Namespace) -> None:
         check_writable(Path(args.show).parent, f'--show {args.show}')
     if args.clip is not None:
         check_writable(args.clip, f'--clip {args.clip}')
-    pictures = [str(image.path) for image in find_people(args.picture)]
+    pictures = [str(image.path) for image in find_people(args.pictures)]
     expansion = read_expansion(args)
     people = open_folder(args)
     all_found = people.search(

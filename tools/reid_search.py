@@ -49,7 +49,12 @@ def make_parser() -> argparse.ArgumentParser:
     add_overwrite(index)
     search = commands.add_parser('search', help='search a gallery with pictures')
     search.add_argument('gallery', help='gallery that `index` wrote')
-    search.add_argument('picture', help="image of the person, a folder or a pattern ('*.jpg')")
+    search.add_argument(
+        'pictures',
+        nargs='+',
+        metavar='PICTURE',
+        help="image of the person, a folder or a pattern ('*.jpg')",
+    )
     search.add_argument('--out', metavar='FILE', help='write what is found, too: .csv or .jsonl')
     search.add_argument('--top', type=int, default=10, help='how many are found (10)')
     search.add_argument(
@@ -203,7 +208,7 @@ def search_gallery(args: argparse.Namespace) -> int:
         raise ConfigError(f'--top {args.top}: 1 or more is needed')
     arguments = model_arguments(args)
     faults, on_fault = fault_handling(args)
-    found = find_people(args.picture, args.subfolders, on_fault)
+    found = find_people(args.pictures, args.subfolders, on_fault)
     on_fault = unless_alone(found, on_fault)
     pictures = [image.path for image in found]
     names = check_show(args, pictures)
@@ -214,7 +219,7 @@ def search_gallery(args: argparse.Namespace) -> int:
             f'{args.gallery} holds tracks of people in videos: to search them use '
             'person_search.py search'
         )
-    file = open_results(args, args.out, Matches)
+    file = open_results(args, args.out, Matches, {'gallery': args.gallery})
     gallery = open_gallery(args.gallery)
     known = label(gallery, [str(path) for path in pictures], args) if args.other_cameras else {}
     extractor = ReIDExtractor(**{**arguments, **read_model(args)})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,9 +110,12 @@ def open_results(
     args: argparse.Namespace,
     out: str | Path | None,
     kind: type[Result],
+    made_with: Mapping[str, Any],
     to_line: Callable[[Any], str] | None = None,
 ) -> ResultFile | None:
     """The file that results go into; None where they are not written.
+
+    ``made_with``: of these settings the file's results are, by the names of arguments.
 
     Raises:
         ConfigError: It cannot be written, or be gone on with.
@@ -123,4 +127,11 @@ def open_results(
     out = Path(out)
     check_suffix(out)
     check_writable(out.parent, '--out')
-    return ResultFile(out, kind, args.resume, to_line)
+    return ResultFile(out, kind, args.resume, to_line, made_with=made_with)
+
+
+def model_files(command: Command, args: argparse.Namespace) -> dict[str, Any]:
+    """By which it is known whether a file of results is of the same model."""
+    files = {'config': args.model, 'checkpoint': command.model['checkpoint']}
+    places = {name: path and os.path.abspath(path) for name, path in files.items()}
+    return {**places, 'cfg_options': list(args.cfg_options)}

@@ -41,9 +41,11 @@ def split_model(model: str, inputs: Sequence[str]) -> tuple[str | None, list[str
     A number is that of a camera, where there is no such file.
 
     Raises:
-        ConfigError: Behind a config and its checkpoint there is no input.
+        ConfigError: Behind a config and its checkpoint there is no input, or no such file is there.
     """
     if is_exported(model):
+        if not Path(model).is_file():  # before a word of the inputs
+            raise ConfigError(f'{model}: there is no such file')
         return None, [_numbered(name) for name in inputs]
     checkpoint, *rest = inputs
     if Path(model).suffix in SUFFIXES:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,14 +22,16 @@ from ..reid.large_gallery import STATE
 from ..reid.where import Where
 from ..tracking.mot import FrameBoxes, write_mot
 from ..tracking.tracklets import Tracklet
-from ..utils.files import check_writable
-from .footage import Footage, open_each
+from ..utils.files import check_writable, write_text
+from ..utils.text import shorten
+from .footage import Footage, open_each, open_footage
 from .inputs import Input
 from .reid import ReIDExtractor
 from .track_files import SETTINGS, name_videos, read_settings
 from .tracking import VideoTracker
 
 GALLERY, WORK, TRACKS = 'gallery', 'work', 'tracks'
+UNFINISHED = 'unfinished.json'  # there while videos are followed
 CLOCK = re.compile(r'(\d+):(\d\d)(?::(\d\d(?:\.\d+)?))?')
 
 
@@ -155,6 +160,8 @@ class PersonSearch:
         known = [None] * count if boxes is None else list(boxes)
         check_each(count, cameras=cameras, starts=starts, boxes=known)
         check_writable(self.folder / TRACKS, f'folder {self.folder}')
+        wanted = self.folder / UNFINISHED
+        write_text(wanted, json.dumps([os.path.abspath(video) for video in videos], indent=1))
         for name, video, camera, start, found in zip(
             names, footage, cameras, starts, known, strict=True
         ):
@@ -166,6 +173,7 @@ class PersonSearch:
             if tracks and not len(self._rows(name)):
                 self._add(name, video, camera, start, tracks, tracker.extractor)
             write_mot(done, tracks)
+        wanted.unlink()
 
     def _rows(self, name: str) -> Sequence[int]:
         """The numbers of a video's tracks in the gallery."""
@@ -362,8 +370,28 @@ def open_search(
     model = model or settings.get('reid')
     if not model:
         raise DataError(f'{path} has no {"reid"!r}: {folder} was not made by index')
+    if missing := _not_indexed(Path(folder)):
+        warnings.warn(
+            f'{folder}: index has not come to its end, and who is in {shorten(missing)} is not '
+            'found; give its command once more with --resume',
+            stacklevel=1,
+        )
     extractor = ReIDExtractor(*model, **options)
     return PersonSearch(folder, extractor, gallery=settings.get('gallery'))
+
+
+def _not_indexed(folder: Path) -> list[str]:
+    """Videos that an interrupted :meth:`PersonSearch.index` has not followed to their end."""
+    path = folder / UNFINISHED
+    if not path.is_file():
+        return []
+    wanted = json.loads(path.read_text(encoding='utf-8'))
+    try:
+        names = name_videos(folder / WORK, wanted, [open_footage(video) for video in wanted])
+    except DataError:  # one is elsewhere now
+        return wanted
+    done = [(folder / TRACKS / f'{name}.txt').is_file() for name in names]
+    return [video for video, ended in zip(wanted, done, strict=True) if not ended]
 
 
 def check_each(videos: int, **given: Sequence[Any] | None) -> None:

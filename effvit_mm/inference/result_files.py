@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from ..errors import ConfigError
-from ..utils.files import LineFile
+from ..utils.files import LineFile, write_text
 from .results import Result
 from .videos import Image
 
@@ -50,13 +50,15 @@ class ResultFile:
             where a result may have several rows those of the last one.
         to_line: A result as a line of ``.jsonl``; None: its ``to_json()``.
         keep_rows: Keep what the results that were there say.
+        made_with: Plain values that results depend on: they are kept beside the file, as
+            ``NAME.csv.model.json``, and are not to be others when it is gone on with.
 
     Attributes:
         kept: Results that were there.
         rows: What they say, with ``keep_rows``.
 
     Raises:
-        ConfigError: The file is of another kind, or is no such table.
+        ConfigError: The file is of another kind, is no such table, or was made with something else.
     """
 
     def __init__(
@@ -66,9 +68,12 @@ class ResultFile:
         resume: bool = False,
         to_line: Callable[[Any], str] | None = None,
         keep_rows: bool = False,
+        made_with: Mapping[str, Any] | None = None,
     ) -> None:
-        self.path, self.kind = Path(path), kind
+        self.path, self.kind, self.made_with = Path(path), kind, made_with
         check_suffix(self.path)
+        if resume and self.path.is_file():
+            self._check_same()
         self.to_line = to_line or kind.to_json
         self._there: Counter = Counter()
         self.rows: list[dict[str, Any]] = []
@@ -99,6 +104,25 @@ class ResultFile:
             size = begins
         return size
 
+    @property
+    def beside(self) -> Path:
+        """The file that says what the results were made with."""
+        return self.path.with_name(f'{self.path.name}.model.json')
+
+    def _check_same(self) -> None:
+        if self.made_with is None or not self.beside.is_file():
+            return
+        try:
+            before = dict(json.loads(self.beside.read_text(encoding='utf-8')))
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f'{self.beside} cannot be read: {error}') from error
+        for key, value in self.made_with.items():
+            if before.get(key) != value:
+                other = f'{key}={before.get(key)!r}, not {value!r}'
+                raise ConfigError(
+                    f'--resume: {self.path} was made with {other}; give another --out'
+                )
+
     def done(self, image: Image) -> bool:
         """Whether the file has a result of it; each counts once."""
         key = image.name, image.frame
@@ -109,8 +133,11 @@ class ResultFile:
 
     def write(self, result: Result) -> None:
         """Add a result."""
+        if not self._begun and self.made_with is not None:
+            write_text(self.beside, json.dumps(dict(self.made_with), indent=1))
         if self.path.suffix == '.jsonl':
             self._lines.write(self.to_line(result))
+            self._begun = True
             return
         lines = [csv_line(row) for row in result.rows()]
         if not self._begun:

@@ -96,7 +96,8 @@ def settle(
             if old.get(key) != settings.get(key):
                 raise ConfigError(
                     f'{flag}: {folder} was made with {key}={old.get(key)!r}, not '
-                    f'{settings.get(key)!r}, and a folder holds what one setting makes'
+                    f'{settings.get(key)!r}, and a folder holds what one setting makes; name '
+                    'another, or begin it anew with --overwrite'
                 )
     if not resume:
         for result in stale:

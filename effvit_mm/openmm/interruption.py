@@ -20,17 +20,17 @@ def how_to_go_on(session: Session) -> str:
         return ''
     last = _last_checkpoint(session)
     if last is None:
-        return f'; no checkpoint in {work_dir} yet'
+        return f'; no checkpoint of this run in {work_dir} yet'
     return f'; last checkpoint: {last}; go on with: {_resume_command(session)}'
 
 
 def _last_checkpoint(session: Session) -> str | None:
-    """The file that ``--resume`` would go on with."""
+    """The file that ``--resume`` would go on with; None where it is of a run before."""
     from .engine.resuming import files_to_resume
 
     hooks = session.runner.hooks if session.runner is not None else ()
     written = next(filter(None, (getattr(hook, 'last_ckpt', None) for hook in hooks)), None)
-    if written is not None:
+    if written is not None or not (session.args.resume or session.cfg.get('resume')):
         return written
     hook = (session.cfg.get('default_hooks') or {}).get('checkpoint')
     by_epoch = 'max_iters' not in (session.cfg.get('train_cfg') or {})

@@ -101,8 +101,9 @@ def check_size(size: Sequence[int] | None) -> Size:
     Raises:
         ConfigError: They are not two sides in pixels.
     """
-    if size is None:
-        raise ConfigError('size: height and width of the images are needed')
+    if size is None or not isinstance(size, Sequence):
+        given = '' if size is None else f'={size!r}'
+        raise ConfigError(f'size{given}: height and width of the images are needed')
     if len(size) != 2 or not all(isinstance(n, int) and n >= 1 for n in size):
         text = ' '.join(map(str, size))
         raise ConfigError(f'size {text}: height and width of 1 or more are needed')

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DataError
+from ..utils.text import shorten
 from .mot import read_mot
 from .tracker import import_trackers
 
@@ -73,6 +74,12 @@ def evaluate_tracks(truths: Mapping[str, Path], folder: str | Path) -> dict[str,
         stand_in.write_text(NOBODY)
         for name, truth in truths.items():
             file = Path(folder) / f'{name}.txt'
+            if not file.is_file():
+                there = shorten(sorted(path.name for path in Path(folder).glob('*.txt')))
+                raise DataError(
+                    f'{file}: no such file: tracks have the name of their sequence; {folder} has '
+                    f'{there or "none"}'
+                )
             paths = [path if read_mot(path) else stand_in for path in (truth, file)]
             results[name] = _evaluate(*paths)
     together = _combine(list(results.values()))

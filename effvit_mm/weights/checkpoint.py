@@ -6,6 +6,7 @@ reader says that it is trusted. What could not be read safely is never read in a
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,7 @@ SAFE_TORCH = '2.10'
 OWN_FILES = 'EFFVIT_MM_OWN_CHECKPOINTS'
 SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors')
 BEGINNINGS = (b'PK', b'\x80')  # of a ZIP archive, and of a pickle as older PyTorch wrote it
+EXPORTED = ('.onnx', '.xml')
 CUT_SHORT = 'failed finding central directory'  # which an archive has at its end
 LONGEST_NAME = 4096  # bytes of a path
 MOST_NAMED = 3  # of the checkpoints that are there, where the one that is asked for is not
@@ -160,6 +162,11 @@ def read_checkpoint(
             holds objects that are refused without ``trust``, or is no ``.safetensors`` file and
             torch is older than 2.10.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise CheckpointError(
+            f'checkpoint: the name of a file or an http(s) address is needed, no '
+            f'{type(source).__name__}'
+        )
     path = download(str(source)) if is_address(source) else Path(source)
     if not path.is_file():
         raise CheckpointError(no_such_file(source))
@@ -185,7 +192,9 @@ def read_checkpoint(
         ) from error
     except Exception as error:
         reason = str(error).strip().split('\n')[0]
-        if CUT_SHORT in reason:
+        # An archive so short that PyTorch looks for its end before its beginning.
+        before = isinstance(error, OSError) and error.errno == errno.EINVAL
+        if CUT_SHORT in reason or before:
             reason = 'the file is cut short or damaged'
         if 'weights_only' in str(error) or 'Unsupported global' in str(error):
             raise CheckpointError(
@@ -210,6 +219,11 @@ def _check_beginning(path: Path, source: str | Path) -> None:
     if named.endswith(SUFFIXES) and '\n' not in named:  # mmengine's file last_checkpoint
         raise CheckpointError(
             f'checkpoint {source} is a text that names a checkpoint; give {named} in its place'
+        )
+    if path.suffix in EXPORTED:
+        raise CheckpointError(
+            f'checkpoint {source} is an exported network: where a tool takes it, it stands alone, '
+            'without a config'
         )
     told = f'it begins with {begins!r}' if begins else 'it is empty'
     raise CheckpointError(

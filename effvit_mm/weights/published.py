@@ -36,6 +36,7 @@ def to_ours(state: Mapping[str, Tensor], model: str, shapes: Shapes) -> dict[str
     CheckpointError where no rule knows a name, or where ``shapes``, those of the model's
     ``backbone.*`` and ``head.*``, are others (the head's class count is free).
     """
+    _need_tensors(state)
     rules = _rules_of(model)
     names = {}
     for published in state:
@@ -47,6 +48,14 @@ def to_ours(state: Mapping[str, Tensor], model: str, shapes: Shapes) -> dict[str
     return {ours: state[published] for published, ours in names.items()}
 
 
+def _need_tensors(state: object) -> None:
+    if not isinstance(state, Mapping):
+        raise CheckpointError(
+            f'state: names with their tensors are needed, as state_dict() has them, no '
+            f'{type(state).__name__}'
+        )
+
+
 def to_published(state: Mapping[str, Tensor], model: str, shapes: Shapes) -> dict[str, Tensor]:
     """Rename the weights of a model of ours to the published names.
 
@@ -54,6 +63,7 @@ def to_published(state: Mapping[str, Tensor], model: str, shapes: Shapes) -> dic
     the prefix. CheckpointError for a name or a shape that the model does not have (the head's class
     count is free).
     """
+    _need_tensors(state)
     rules = _rules_of(model)
     prefix = '' if any(key.startswith(('backbone.', 'head.')) for key in state) else 'backbone.'
     names = {key: prefix + key for key in state}

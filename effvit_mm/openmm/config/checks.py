@@ -26,6 +26,7 @@ from .arguments import (
     find_class,
     has_type,
     is_number,
+    mappings_of,
     node_class,
     parameters,
     registered,
@@ -33,7 +34,7 @@ from .arguments import (
 )
 from .building import BUILD_ERRORS, typed_parts
 from .data_sets import check_set
-from .kinds import check_types, check_values
+from .kinds import SUPPRESSIONS, check_types, check_values
 from .parts import SPLITS, buildable_nodes, need_type
 
 # What mmengine's runner, OpenMMLab's tools and ours read at a config's top level.
@@ -68,7 +69,6 @@ AUGMENTS = re.compile(r'train_cfg\.augments(\[\d+\])?$')
 HEADS_OF_VECTORS = ('LinearClsHead', 'StackedLinearClsHead', 'MultiLabelLinearClsHead')
 # Dicts of a suppression of overlapping boxes, and what `batched_nms` takes out of them.
 NMS = ('.nms', '.nms_cfg', '.roi_nms')
-SUPPRESSIONS = ('nms', 'soft_nms', 'nms_rotated', 'nms_quadri')
 NMS_EXTRAS = ('class_agnostic', 'max_num', 'split_thr')
 # Of the optimizer: what a group of parameters has a factor of, and an example.
 FACTORS_OF = (
@@ -293,6 +293,12 @@ def _check_inner(path: str, node: Mapping) -> None:
         check_node(path, node, own, ('name', 'num_classes'))
         check_arguments(path, node, find_class(own, node['type']))
         return
+    for given in mappings_of(node.get('init_cfg')):
+        if 'type' not in given:
+            raise ConfigError(
+                f'{path}.init_cfg.type is missing beside {", ".join(given) or "nothing"}: weights '
+                'of a file are of the type Pretrained'
+            )
     kind = node['type']
     module, tool = (find_class(registry, kind) for registry in INNER)
     if path.endswith(NMS) and not callable(kind):

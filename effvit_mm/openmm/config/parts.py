@@ -62,6 +62,9 @@ def buildable_nodes(cfg: Config) -> Iterator[tuple[str, Mapping, Registry, tuple
         if 'optimizer' in wrapper or 'constructor' not in wrapper:
             extra = ('optimizer', 'constructor', 'paramwise_cfg')
             yield 'optim_wrapper', node, root.OPTIM_WRAPPERS, extra
+    backends = look_up(cfg, 'visualizer.vis_backends')
+    if isinstance(backends, Mapping):  # one alone
+        need_type(backends, 'visualizer.vis_backends')
     for path, registry, *extra in OF_CONFIGS:
         yield from _nodes(look_up(cfg, path), path, registry, *extra)
     processor = {'type': 'LogProcessor', **(cfg.get('log_processor') or {})}

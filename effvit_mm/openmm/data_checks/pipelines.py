@@ -16,6 +16,8 @@ from ..config.arguments import is_number
 from ..config.building import one_line
 from .image_sizes import plain_sets
 
+CHANCES = ('prob', 'erase_prob')  # with which a step of OpenMMLab's does anything
+
 
 def check_pipeline(dataset: Any, key: str) -> None:
     """Raise a ConfigError for the step of ``key``'s pipeline that fails on the first image.
@@ -76,8 +78,8 @@ def _try_random_steps(dataset: Any, key: str) -> None:
 
 
 def _is_random(step: Any) -> bool:
-    prob = getattr(step, 'prob', None)
-    return bool(_choices(step)) or (is_number(prob) and 0 < prob < 1)
+    chances = [getattr(step, name, None) for name in CHANCES]
+    return bool(_choices(step)) or any(is_number(prob) and 0 < prob < 1 for prob in chances)
 
 
 def _choices(step: Any) -> list[Any]:
@@ -98,8 +100,9 @@ def _branches(step: Any) -> Iterator[list[Any]]:
 
 def _surely(step: Any) -> Any:
     step = copy.copy(step)
-    if is_number(getattr(step, 'prob', None)) and step.prob > 0:
-        step.prob = 1.0
+    for name in CHANCES:
+        if is_number(prob := getattr(step, name, None)) and prob > 0:
+            setattr(step, name, 1.0)
     return step
 
 

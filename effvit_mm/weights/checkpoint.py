@@ -35,7 +35,7 @@ OWN_FILES = 'EFFVIT_MM_OWN_CHECKPOINTS'
 SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors')
 BEGINNINGS = (b'PK', b'\x80')  # of a ZIP archive, and of a pickle as older PyTorch wrote it
 EXPORTED = ('.onnx', '.xml')
-CUT_SHORT = 'failed finding central directory'  # which an archive has at its end
+CUT_SHORT = 'failed reading zip archive'  # whose directory is at its end
 LONGEST_NAME = 4096  # bytes of a path
 MOST_NAMED = 3  # of the checkpoints that are there, where the one that is asked for is not
 # PyTorch's own switch: ``torch.load`` reads weights alone, whatever its caller asks for.

@@ -84,7 +84,7 @@ class Parser(argparse.ArgumentParser):
             # `--lr` is as near to `--help` as to nothing else.
             near = [flag for flag in flags if flag != '--help' or flag.startswith(wrong)]
             hint = suggest(wrong, near)
-            if wrong and not hint and '--cfg-options' in flags:
+            if not hint and '--cfg-options' in flags:
                 key = KEYS.get(wrong, 'KEY')
                 hint = f'; give keys of the config behind --cfg-options: {key}=VALUE ...'
             self.error(f'unrecognized arguments: {" ".join(unknown)}{hint}')

@@ -183,6 +183,11 @@ def test_results_of_another_model_are_not_gone_on_with(models, folder, tmp_path,
     assert classify.main([config, other, *picture]) == 0  # begun anew
     assert classify.main([config, checkpoint, *picture, '--resume']) == 2
     assert classify.main([config, checkpoint, *picture[:2], str(tmp_path / f'b{ending}')]) == 0
+    detect, found = [*models['detection'], *picture[:2]], str(tmp_path / f'c{ending}')
+    tool = load_tool('detect').main
+    assert tool([*detect, found, '--score-thr', '0.05']) == 0
+    assert tool([*detect, found, '--score-thr', '0.1', '--resume']) == 2
+    assert 'was made with score_thr=0.05, not 0.1; give another' in capsys.readouterr().err
 
 
 def test_names_with_line_ends_and_of_no_encoding(models, tmp_path):

@@ -52,7 +52,8 @@ def work(args: argparse.Namespace, session) -> int:
     alone = out.suffix in SUFFIXES
     command = prepare(args)
     place = out if alone else out / 'detections.jsonl'
-    file = open_results(args, place, Detection, model_files(command, args))
+    made_with = {**model_files(command, args), 'score_thr': args.score_thr}
+    file = open_results(args, place, Detection, made_with)
     pictures = not (alone or args.no_pictures)
     if pictures and (live := [one.name for one in command.found if isinstance(one, Live)]):
         raise ConfigError(

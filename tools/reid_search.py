@@ -219,7 +219,8 @@ def search_gallery(args: argparse.Namespace) -> int:
             f'{args.gallery} holds tracks of people in videos: to search them use '
             'person_search.py search'
         )
-    file = open_results(args, args.out, Matches, {'gallery': args.gallery})
+    made_with = {'gallery': args.gallery, 'top': args.top, 'other_cameras': args.other_cameras}
+    file = open_results(args, args.out, Matches, made_with)
     gallery = open_gallery(args.gallery)
     known = label(gallery, [str(path) for path in pictures], args) if args.other_cameras else {}
     extractor = ReIDExtractor(**{**arguments, **read_model(args)})

@@ -25,8 +25,10 @@ def test_rows_are_measured_once_and_kept(device, tmp_path, capsys):
     code, kept = run(tmp_path, device, '--only', 'pslt_tiny')
     table = capsys.readouterr().out
     assert code == 0 and len(kept['rows']) == 3 == table.count('| pslt_tiny |')
-    for row in kept['rows'].values():
-        assert row['milliseconds'] > 0 and 0 < row['share_of_peak'] < 1
+    for key, row in kept['rows'].items():
+        assert row['milliseconds'] > 0 and row['share_of_peak'] > 0
+        # A processor without bfloat16's instructions multiplies matrices at a rate that is no peak.
+        assert row['share_of_peak'] < 1 or (device == 'cpu' and 'bf16' in key)
         assert row['images_per_second'] == pytest.approx(2000 / row['milliseconds'])
         assert (row['peak_bytes'] is not None) == (device == 'cuda')
     assert kept['about']['torch'] == torch.__version__ and kept['about']['seed'] == 0

@@ -66,7 +66,8 @@ def load(workload: Workload) -> dict[str, Part]:
     """A workload's parts by name, the whole first; nothing is run yet but by compiling."""
     torch.manual_seed(SEED)
     if workload.model == GEMM:
-        return {name: gemm(getattr(torch, name)) for name in ('float32', 'bfloat16')}
+        names = ('float32', 'bfloat16') if BF16 in workload.form else ('float32',)
+        return {name: gemm(getattr(torch, name)) for name in names}
     if workload.model_config is not None:
         return load_detector(workload)
     return load_network(workload)

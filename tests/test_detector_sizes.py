@@ -77,8 +77,11 @@ def test_a_long_schedule_trains_the_same_network(name):
 
 @pytest.mark.parametrize('name', [d for d in DETECTORS if '_pslt-tiny_' in d])
 def test_trains_in_mixed_precision(name):
-    """Losses are near those of full precision, the dense heads' and the second stage's too."""
-    less = LESS.get(Path(name).name.split('_')[0], [])
+    """Losses are near those of full precision, the dense heads' and the second stage's too.
+
+    The second stage takes all regions: of 16 that are drawn, rounding changes which.
+    """
+    less = [item for item in LESS.get(Path(name).name.split('_')[0], []) if 'sampler' not in item]
     losses = {}
     for kind in ('OptimWrapper', 'effvit_mm.CPUAmpOptimWrapper'):
         cfg, model = random_detector(str(CONFIGS / name), less)

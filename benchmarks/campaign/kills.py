@@ -133,8 +133,10 @@ class Watcher:
                 name = content.decode()
                 if name and not name.endswith('.pth'):  # nothing: none is written yet
                     raise ValueError(name)
-            elif path.suffix == '.json' and 'scalars' not in path.name and content:
-                for line in content.decode().splitlines()[:-1] or ['null']:
+            elif path.suffix == '.json' and path.parent.name != 'vis_data':
+                json.loads(content)
+            elif path.suffix == '.json' and 'scalars' not in path.name:  # a log, line by line
+                for line in content.decode().splitlines()[:-1]:
                     json.loads(line)
         except Exception as error:  # whatever is wrong with it is the finding
             self.broken.append(f'{path.name}: {error}')

@@ -187,6 +187,12 @@ def test_values_that_are_not_numbers_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_failed_export_leaves_no_folder(tmp_path, capsys):
+    """The folder is made, and tried, before the minutes that tracing takes."""
+    assert run_tool(['pslt_tinny', '--out', str(tmp_path / 'new' / 'a.onnx')]) == 2
+    assert 'pslt_tiny' in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 ONE_SIZE = {
     'pslt_tiny': {'arch': PSLT, 'mask_padding': True},
     'deit_tiny': {'arch': VIT, 'window_size': 3},

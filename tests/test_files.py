@@ -9,7 +9,30 @@ import stat
 import pytest
 
 from effvit_mm.errors import UserError
-from effvit_mm.utils.files import remove_stale_temporaries, write_text, written_atomically
+from effvit_mm.utils.files import (
+    folder_kept_with_file,
+    remove_stale_temporaries,
+    write_text,
+    written_atomically,
+)
+
+
+def test_a_folder_goes_where_its_file_does_not_come(tmp_path):
+    """An export that is cancelled leaves no empty folder; what was there, or is in it, stays."""
+    for there in (tmp_path, tmp_path / 'mine'):
+        there.mkdir(exist_ok=True)
+        with pytest.raises(KeyboardInterrupt), folder_kept_with_file(there / 'a' / 'b' / 'file'):
+            (there / 'a' / 'b').mkdir(parents=True)
+            raise KeyboardInterrupt
+        assert there.is_dir() and not (there / 'a').exists()
+    with pytest.raises(KeyError), folder_kept_with_file(tmp_path / 'c' / 'd' / 'file'):
+        (tmp_path / 'c' / 'd').mkdir(parents=True)
+        (tmp_path / 'c' / 'other').write_text('')
+        raise KeyError
+    assert [p.name for p in (tmp_path / 'c').iterdir()] == ['other']
+    with folder_kept_with_file(tmp_path / 'e' / 'file'):
+        (tmp_path / 'e').mkdir()
+    assert (tmp_path / 'e').is_dir()
 
 
 def test_atomic_write(tmp_path):

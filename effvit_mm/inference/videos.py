@@ -61,7 +61,7 @@ class Video:
         size: Height and width.
 
     Raises:
-        DataError: The file is missing, or OpenCV cannot read a frame of it.
+        DataError: The file is missing, or a picture, or OpenCV cannot read a frame of it.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -71,9 +71,12 @@ class Video:
         self.fps = fps if 0 < fps < math.inf else 25.0
         self.frames = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
         read, first = capture.read()
+        more = capture.grab()
         capture.release()
         if not read:
             raise DataError(f'video {path}: not a single frame can be read of it')
+        if not more and cv2.haveImageReader(str(path)):
+            raise DataError(f'video {path} is a picture: give it a name that says so, as in x.jpg')
         self.size = first.shape[:2]
 
     def _open(self) -> cv2.VideoCapture:

@@ -42,6 +42,19 @@ def written_atomically(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def folder_kept_with_file(path: str | Path) -> Iterator[None]:
+    """Folders that are made in the block for ``path`` go again where it ends by an exception."""
+    made = [folder for folder in Path(path).absolute().parents if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        for folder in made:  # the innermost first
+            with suppress(OSError):  # something is in it, or it was never made
+                folder.rmdir()
+        raise
+
+
 def _sync(path: Path) -> None:
     """Have the operating system bring a file, or a folder's list of names, to the disk.
 

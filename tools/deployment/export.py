@@ -92,6 +92,14 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def work(args: argparse.Namespace, session) -> None:
+    """Build, export, report; cancelled or failed it leaves no folder that was made for the file."""
+    from effvit_mm.utils.files import folder_kept_with_file
+
+    with folder_kept_with_file(args.out):
+        export(args, session)
+
+
+def export(args: argparse.Namespace, session) -> None:
     """Build, export, report."""
     from mmengine.logging import MMLogger
 

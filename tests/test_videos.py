@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from videos import make_video
 
+from effvit_mm.errors import DataError
 from effvit_mm.inference import output
 from effvit_mm.inference.videos import Video
 
@@ -38,3 +39,13 @@ def test_videos_of_any_rate_are_written(tmp_path, fps):
     capture = cv2.VideoCapture(str(tmp_path / 'out.mp4'))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 5
     assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(fps, rel=1e-4)
+
+
+def test_a_picture_with_a_videos_name_is_refused(tmp_path):
+    path = tmp_path / 'photo.mp4'
+    path.write_bytes(cv2.imencode('.jpg', np.zeros((20, 20, 3), np.uint8))[1])
+    message = r'video .*photo\.mp4 is a picture: give it a name that says so, as in x\.jpg'
+    with pytest.raises(DataError, match=message):
+        Video(path)
+    one = make_video(tmp_path / 'one.avi', 1)
+    assert len(list(Video(one))) == 1

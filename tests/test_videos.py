@@ -7,10 +7,12 @@ import warnings
 import cv2
 import numpy as np
 import pytest
+from remedies import tries
 from videos import make_video
 
 from effvit_mm.errors import DataError
 from effvit_mm.inference import output
+from effvit_mm.inference.inputs import find_images
 from effvit_mm.inference.videos import Video
 
 
@@ -41,11 +43,14 @@ def test_videos_of_any_rate_are_written(tmp_path, fps):
     assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(fps, rel=1e-4)
 
 
+@tries('is a picture: give it a name that says so, as in x.jpg')
 def test_a_picture_with_a_videos_name_is_refused(tmp_path):
     path = tmp_path / 'photo.mp4'
     path.write_bytes(cv2.imencode('.jpg', np.zeros((20, 20, 3), np.uint8))[1])
     message = r'video .*photo\.mp4 is a picture: give it a name that says so, as in x\.jpg'
     with pytest.raises(DataError, match=message):
         Video(path)
+    (picture,) = find_images([path.rename(tmp_path / 'x.jpg')])
+    assert picture.pixels().shape == (20, 20, 3)
     one = make_video(tmp_path / 'one.avi', 1)
     assert len(list(Video(one))) == 1

@@ -21,7 +21,7 @@ from effvit_mm.inference.footage import open_footage
 from effvit_mm.inference.person_search import PersonSearch
 from effvit_mm.inference.reid import ReIDExtractor
 from effvit_mm.inference.search_evaluation import evaluate_search
-from effvit_mm.inference.tracking import TrackOptions, VideoTracker
+from effvit_mm.inference.tracking import VideoTracker
 from effvit_mm.reid.expansion import QueryExpansion
 from effvit_mm.sample_data.folders import make_once
 from effvit_mm.sample_data.walker_films import Film, Place, Stand, plan_walks
@@ -29,6 +29,7 @@ from effvit_mm.sample_data.walker_scenes import GAP, SEED, make_camera, write_fi
 from effvit_mm.sample_data.walkers import draw_people
 from effvit_mm.tracking.metrics import evaluate_tracks, find_truths
 from effvit_mm.tracking.mot import FrameBoxes, read_boxes
+from effvit_mm.tracking.options import TrackOptions
 
 PLACES = (
     Place(31, make_camera((92, 6, 2), (6, 90, 4), (2, 8, 92), 6, 96, 1, 124), 114, (68, 122),

@@ -6,12 +6,12 @@ import pytest
 import torch
 from networks import CASES, SIZES, VIT, Case, as_trained, deviation, images, needs_exporter
 from torch import nn
-from torchvision.ops import StochasticDepth
 
 import effvit_mm
 from effvit_mm.attention import SoftmaxAttention
 from effvit_mm.backbones import VisionTransformer
 from effvit_mm.backbones.base import BatchNorm
+from effvit_mm.backbones.stochastic_depth import StochasticDepth
 from effvit_mm.deploy import switch_modules
 
 

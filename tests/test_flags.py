@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -40,6 +42,25 @@ def test_no_tool_takes_a_shortened_flag(name):
         for short in {flag[:-1] for flag in flags} - {*flags, '--'}:
             with pytest.raises(ConfigError, match=f"{short}; did you mean '--"):
                 each.parse_args([short])
+
+
+def test_help_and_wrong_flags_wait_for_torch_alone():
+    """torchvision brings PyTorch's compiler, mmengine.model its distributed tensors: 2 s each."""
+    program = f"""
+import sys
+sys.path[:0] = [{str(ROOT / 'tests/helpers')!r}, {str(ROOT)!r}]
+from programs import load_tool
+from effvit_mm.openmm import cli
+
+cli.train_parser(), cli.test_parser()
+for name in {NAMES}:
+    load_tool(name).make_parser()
+    heavy = 'torchvision', 'torch._dynamo', 'mmengine.model', 'mmcv', 'mmdet', 'mmpretrain'
+    loaded = [module for module in heavy if module in sys.modules]
+    assert not loaded, (name, loaded)
+"""
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_flag_of_the_config_that_lacks_a_letter():

@@ -18,10 +18,11 @@ from effvit_mm.inference import progress
 from effvit_mm.inference.footage import footage_names, open_footage
 from effvit_mm.inference.people import CROPS_AT_ONCE
 from effvit_mm.inference.track_files import TrackFiles, name_videos
-from effvit_mm.inference.tracking import TrackOptions, VideoTracker, chosen_labels
+from effvit_mm.inference.tracking import VideoTracker, chosen_labels
 from effvit_mm.inference.videos import Image, Video
 from effvit_mm.tracking.metrics import evaluate_tracks, find_truths
 from effvit_mm.tracking.mot import NO_BOXES, read_boxes, read_mot, write_mot
+from effvit_mm.tracking.options import TrackOptions
 
 
 @pytest.fixture(scope='module')

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from ..attention import CrossAttention
 from ..attention.mechanism import Size, check_choice
 from ..attention.sizes import surely_equal
 from .base import Backbone, drop_path_rates, init_linear_layers
+from .stochastic_depth import StochasticDepth
 from .transformer import OUT_TYPES, Block, LayerNorm, PositionEmbedding, Tokens, run_block
 
 BRANCHES = (0, 1)
@@ -119,7 +119,7 @@ class Fusion(nn.Module):
         self.norm = LayerNorm(other_dim)
         self.attn = CrossAttention(other_dim, num_heads)
         self.revert = token_projection(other_dim, dim)
-        self.drop_path = StochasticDepth(drop_path, 'row')
+        self.drop_path = StochasticDepth(drop_path)
 
     def forward(self, cls: Tensor, other: Tensor, valid: Tensor | None = None) -> Tensor:
         cls = self.project(cls)

@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from ..attention import Layout, build_mechanism, has
 from ..attention.caching import cached_by_size
 from ..attention.mechanism import Size
 from ..attention.sizes import surely_equal
 from .base import Backbone, drop_path_rates
+from .stochastic_depth import StochasticDepth
 
 # Width of a value over the width of a key, and of an MLP over its input: the same in all variants.
 VALUE_RATIO, SUBSAMPLE_VALUE_RATIO, MLP_RATIO = 2, 4, 2
@@ -197,7 +197,7 @@ class LeViTBlock(nn.Module):
         super().__init__()
         self.attn = attn
         self.mlp = MLP(dim)
-        self.drop_path = StochasticDepth(drop_path, 'row')
+        self.drop_path = StochasticDepth(drop_path)
         self.residual = attn.stride == 1
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from ..attention import Layout, build_mechanism, has
 from ..attention.caching import cached_by_size
 from ..attention.mechanism import Size
 from ..attention.sizes import surely_equal
 from .base import Backbone, drop_path_rates, init_linear_layers
+from .stochastic_depth import StochasticDepth
 
 NORM_EPS = 1e-6
 # Of the four stages. Queries shrink in a stage's first block alone; keys and values in all blocks,
@@ -174,7 +174,7 @@ class MultiscaleBlock(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels)
         )
-        self.drop_path = StochasticDepth(drop_path, 'row')
+        self.drop_path = StochasticDepth(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         normed = self.norm1(x)

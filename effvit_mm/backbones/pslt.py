@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from ..attention import PixelAdaptiveFusion, ShiftedWindowAttention
 from ..attention.windows import pad_to_windows
 from .base import Backbone, drop_path_rates, init_linear_layers
+from .stochastic_depth import StochasticDepth
 
 
 def conv_gelu_norm(
@@ -97,7 +97,7 @@ class LadderBranch(nn.Module):
         self.attn = ShiftedWindowAttention(dim, **attention)
         self.norm2 = nn.LayerNorm(dim)
         self.ffn = ConvFFN(dim)
-        self.drop_path = StochasticDepth(drop_path, 'row')
+        self.drop_path = StochasticDepth(drop_path)
 
     def forward(self, x: Tensor, value: Tensor | None) -> Tensor:
         x = x + self.drop_path(self.attn(self.norm1(x), value))

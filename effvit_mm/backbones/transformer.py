@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from ..attention import (
     NO_GRID,
@@ -28,6 +27,7 @@ from ..attention.e_attention import rows
 from ..attention.mechanism import Size
 from ..attention.sizes import is_recorded, surely_equal
 from ..attention.windows import tokens_to_windows, window_of, windows_to_tokens
+from .stochastic_depth import StochasticDepth
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 OUT_TYPES = ('featmap', 'cls_token')
@@ -127,7 +127,7 @@ class Block(nn.Module):
             self.attn = WindowAttention(dim, num_heads, attention, window_size)
         self.norm2 = LayerNorm(dim)
         self.mlp = MLP(dim, int(dim * mlp_ratio))
-        self.drop_path = StochasticDepth(drop_path, 'row')
+        self.drop_path = StochasticDepth(drop_path)
 
     def forward(
         self, x: Tensor, layout: Layout, tokens: TokenState | None = None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from torch import nn
-from torchvision.ops import StochasticDepth
 
 from ..attention import CrossAttention, LinearAngularAttention, ShiftedWindowAttention, has
 from ..backbones import PSLT, VisionTransformer, levit, mvitv2, pslt
+from ..backbones.stochastic_depth import StochasticDepth
 from ..backbones.transformer import MLP
 from ..heads import LeViTHead, NormLinear, TokenHeads
 from .folding import fold_batch_norms, fold_linear_norm, fold_norm_linear, mean_linear

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import ConfigError
-from ..openmm.engine.predictions import encode_masks
 from ..reid.features import ReIDFeatures
+from ..utils.masks import encode_masks
 
 TOP = 5
 UNKNOWN = -1

@@ -6,15 +6,16 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import ConfigError
-from ..tracking.joining import MAX_DISTANCE, MAX_GAP, join_tracklets
+from ..tracking.joining import join_tracklets
 from ..tracking.mot import NO_BOXES, FrameBoxes
-from ..tracking.tracker import CERTAIN, LOST_SECONDS, MIN_IOU, NO_TRACK, Tracker
+from ..tracking.options import TrackOptions
+from ..tracking.tracker import NO_TRACK, Tracker
 from ..tracking.tracklets import Tracklet, filled
 from .detector import DetInferencer
 from .footage import Footage
@@ -27,59 +28,13 @@ from .videos import Image
 PERSON_NAMES = ('person', 'pedestrian', 'people', 'human')
 
 
-@dataclass(frozen=True)
-class TrackOptions:
-    """How people are followed.
-
-    Attributes:
-        score_thr: Boxes below this score are left out.
-        certain: Boxes from this score on begin tracks; the others only continue them.
-        lost: Seconds after which a tracklet that was not seen has ended.
-        min_iou: Overlap of a box with where a tracklet is expected.
-        period: Seconds; of each the best picture of a person gives a feature.
-        min_frames: Tracklets of fewer, of those that were looked at, are left out.
-        max_gap: Seconds between tracklets that are joined by their features.
-        max_distance: Cosine distance up to which they are.
-        every: Of so many frames one is looked at; boxes of those between two are taken from theirs.
-
-    Raises:
-        ConfigError: A value is out of its range.
-    """
-
-    score_thr: float = 0.4
-    certain: float = CERTAIN
-    lost: float = LOST_SECONDS
-    min_iou: float = MIN_IOU
-    period: float = 0.5
-    min_frames: int = 3
-    max_gap: float = MAX_GAP
-    max_distance: float = MAX_DISTANCE
-    every: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.score_thr <= 1:
-            raise ConfigError(f'score_thr={self.score_thr}: a number from 0 to 1 is needed')
-        if not self.period > 0:
-            raise ConfigError(f'period={self.period}: seconds, above 0, are needed')
-        for name in ('min_frames', 'every'):
-            if getattr(self, name) < 1:
-                raise ConfigError(f'{name}={getattr(self, name)}: 1 or more is needed')
-        self.tracker(1.0)
-        join_tracklets([], 1.0, max_gap=self.max_gap, max_distance=self.max_distance)
-
-    def tracker(self, fps: float) -> Tracker:
-        """One of these options, for a video of so many frames a second."""
-        fps /= self.every
-        return Tracker(fps, certain=self.certain, lost=self.lost, min_iou=self.min_iou)
-
-
 class VideoTracker:
     """Follows people through videos of any length; memory is that of the tracks.
 
     Args:
         detector: Finds people; None where boxes come from files.
         extractor: Describes them: tracklets that look alike are joined. None: none are.
-        options: See :class:`TrackOptions`.
+        options: See :class:`~effvit_mm.tracking.options.TrackOptions`.
         classes: Names of the detector's classes that are followed; default: those that mean
             people, or all where there is none.
         pictures: Keep the best picture of each tracklet.

@@ -6,17 +6,20 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
 from ..openmm.cli import runtime_arguments
 from ..runtime.exported_detector import is_exported
 from ..tracking.mot import FrameBoxes, read_boxes
+from ..tracking.options import TrackOptions
 from .commands import add_overwrite
-from .detector import Detector
 from .models import split_model
-from .reid import ReIDExtractor
-from .tracking import TrackOptions, VideoTracker
+
+if TYPE_CHECKING:
+    from .detector import Detector
+    from .reid import ReIDExtractor
+    from .tracking import VideoTracker
 
 HELP = {
     'score_thr': 'least score of a box',
@@ -105,6 +108,8 @@ def open_tracker(
     **more: Any,
 ) -> tuple[VideoTracker, dict[str, Any]]:
     """The tracker of the flags, and what its results depend on, as plain values."""
+    from .tracking import VideoTracker
+
     options = TrackOptions(**{f.name: getattr(args, f.name) for f in fields(TrackOptions)})
     if args.batch_size < 1:
         raise ConfigError(f'--batch-size {args.batch_size}: 1 or more is needed')
@@ -132,6 +137,9 @@ def open_models(
     args: argparse.Namespace, model: tuple[str, str | None] | None, reid: Sequence[str] | None
 ) -> tuple[Detector | None, ReIDExtractor | None]:
     """Detector and extractor of the flags; None where there is none."""
+    from .detector import Detector
+    from .reid import ReIDExtractor
+
     common = {
         **runtime_arguments(args),
         'device': args.device,

@@ -6,7 +6,6 @@ A backbone here is that of :mod:`effvit_mm.backbones` with OpenMMLab's ``init_cf
 from __future__ import annotations
 
 from mmengine.logging import MMLogger
-from mmengine.model import initialize
 from mmengine.registry import MODELS as ROOT
 from torch import nn
 
@@ -42,6 +41,8 @@ class InitConfigured(nn.Module):
         if any(has_type(self.init_cfg, name) for name in ('Pretrained', 'PretrainedInit')):
             self._load_pretrained(**{k: v for k, v in self.init_cfg.items() if k != 'type'})
         elif self.init_cfg:
+            from mmengine.model import initialize  # here: it loads torch.distributed's optimizers
+
             initialize(self, self.init_cfg)
         self.is_init = True
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torchvision
 from torch import Tensor
 
 from .boxes import area, intersection
@@ -36,6 +35,8 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     boxes, scores = boxes.to(dtype), scores.to(dtype)
     threshold = round_to(iou_threshold, dtype)
     if offset == 0:
+        import torchvision  # here: with it comes PyTorch's compiler, two seconds
+
         return torchvision.ops.nms(boxes, scores, threshold)
     # Adding 1 to x2 and y2 instead would round differently, which decides near the threshold.
     groups = greedy_groups(

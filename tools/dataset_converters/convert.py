@@ -12,10 +12,11 @@ import argparse
 import sys
 from pathlib import Path
 
+FORMATS = ('coco', 'voc', 'yolo')
+
 
 def make_parser() -> argparse.ArgumentParser:
     from effvit_mm.openmm.cli import Parser
-    from effvit_mm.openmm.datasets.conversion import FORMATS
 
     parser = Parser(prog='convert.py', description=__doc__.split('\n')[0])
     parser.add_argument('source', help="train.json, ImageSets/Main/train.txt or 'data.yaml#train'")

@@ -23,7 +23,6 @@ from .coco_format import read_coco
 from .voc_format import COLUMN, SIDES, read_voc
 from .yolo_format import label_path, yolo_classes, yolo_split
 
-FORMATS = ('coco', 'voc', 'yolo')
 # Kinds of what is lost, in words.
 CROWDS = 'crowd flags'
 IGNORED = 'ignore flags'

@@ -15,6 +15,7 @@ from mmengine.structures import BaseDataElement
 
 from ...errors import DataError
 from ...utils.files import written_atomically
+from ...utils.masks import encode_masks
 
 PICKLES = ('.pkl', '.pickle')
 # The truth of a detection set stands in its annotation file, many times smaller than masks here.
@@ -93,19 +94,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value.detach().cpu() if isinstance(value, torch.Tensor) else value
-
-
-def encode_masks(masks: torch.Tensor | np.ndarray | Sequence) -> list[dict]:
-    """``(N, H, W)`` as ``{'size': [H, W], 'counts': text}``; what is encoded already is kept."""
-    from pycocotools.mask import encode
-
-    if isinstance(masks, torch.Tensor):
-        masks = masks.detach().cpu().numpy()
-    encoded = [m if isinstance(m, dict) else encode(np.asfortranarray(m, np.uint8)) for m in masks]
-    for mask in encoded:
-        if isinstance(mask['counts'], bytes):
-            mask['counts'] = mask['counts'].decode('ascii')
-    return encoded
 
 
 def _lists(value: Any) -> Any:
